@@ -1,0 +1,110 @@
+# make            the library for each Lua of LUAS, as target/<lua>/libipc.so
+# make demo       train a model with four processes (installs what is missing on Debian and Ubuntu)
+# make test       everything that CI checks but the lint; `make test LUAS=luajit` for one Lua
+# make lint       formatting, clippy, luacheck, the manual against its source
+# make bench      the table of speeds
+# make soak       hours of repeats, valgrind, out-of-memory: bounded, with a summary
+# make setup      the system packages that the above need
+# make install    PREFIX=/usr/local LUA=lua5.4 (also what the rockspec calls)
+# make doc        doc/api.md from lua/library/ipc.lua
+
+LUAS    ?= luajit lua51 lua52 lua53 lua54
+PREFIX  ?= /usr/local
+PROFILE ?= release
+CARGO   ?= cargo
+
+# Rust from rustup goes before a system's, which is often too old.
+ifneq ($(wildcard $(HOME)/.cargo/bin/cargo),)
+export PATH := $(HOME)/.cargo/bin:$(PATH)
+endif
+
+built   := $(if $(CARGO_TARGET_DIR),$(CARGO_TARGET_DIR),target)/$(if $(filter dev,$(PROFILE)),debug,$(PROFILE))
+library := $(shell uname -s | grep -q Darwin && echo libipc.dylib || echo libipc.so)
+
+# The Lua to install for: asked what it is, as several answer to the name `lua`. Evaluated only where it is used.
+LUA     ?= $(firstword $(foreach name,luajit lua5.4 lua5.3 lua5.2 lua5.1 lua,$(shell command -v $(name))))
+feature  = $(shell $(LUA) -e 'print(jit and "luajit" or "lua" .. _VERSION:match("%d.%d"):gsub("%.", ""))' 2>/dev/null)
+version  = $(shell $(LUA) -e 'print(_VERSION:match("%d.%d"))' 2>/dev/null)
+INST_LIBDIR ?= $(PREFIX)/lib/lua/$(version)
+INST_LUADIR ?= $(PREFIX)/share/lua/$(version)
+INST_BINDIR ?= $(PREFIX)/bin
+
+.PHONY: all demo test lint bench soak setup doc install build-for-lua clean FORCE
+# Every Lua's library passes through the same file of cargo's.
+.NOTPARALLEL:
+
+all: $(LUAS:%=target/%/libipc.so)
+
+# make decides what is to be done, not cargo, which would build anew for each change of the Lua: all of them have one place in
+# its fingerprints. The copy is moved into place: a process may have the old one mapped.
+target/%/libipc.so: $(shell find src build.rs Cargo.toml Cargo.lock -type f) target/profile
+	$(CARGO) rustc --profile $(PROFILE) --locked --lib --crate-type cdylib --no-default-features --features $*
+	@mkdir -p $(@D)
+	@cp $(built)/$(library) $@.new && mv $@.new $@
+
+# What the libraries were built with: newer than they are when that has changed.
+target/profile: FORCE
+	@mkdir -p $(@D)
+	@echo '$(PROFILE) $(shell rustc --version)' | cmp -s - $@ || echo '$(PROFILE) $(shell rustc --version)' > $@
+
+# Lua 5.5 for the specs, since no distribution has it yet. cargo decides whether there is anything to do.
+target/bin/lua5.5: FORCE
+	$(CARGO) build --quiet --locked --manifest-path tests/interpreter/Cargo.toml --target-dir target/interpreter
+	@mkdir -p $(@D)
+	@cmp -s target/interpreter/debug/lua $@ || { cp target/interpreter/debug/lua $@.new && mv $@.new $@; }
+
+# Lua states whose memory runs out, for the specs on every Lua.
+target/out_of_memory.so: FORCE
+	$(CARGO) build --quiet --locked --manifest-path tests/out_of_memory/Cargo.toml --target-dir target/interpreter
+	@cmp -s target/interpreter/debug/$(library:libipc%=libout_of_memory%) $@ || \
+	  { cp target/interpreter/debug/$(library:libipc%=libout_of_memory%) $@.new && mv $@.new $@; }
+
+demo:
+	@.ci/setup demo
+	@$(MAKE) --no-print-directory target/luajit/libipc.so
+	LUA_PATH='lua/?.lua;;' LUA_CPATH='target/luajit/?.so;;' luajit examples/digits.lua --nodes 4
+
+# Lua 5.5 too, unless LUAS says otherwise: its interpreter is made for the tests.
+test:
+	@.ci/setup test
+	@LUAS='$(LUAS)$(if $(filter file,$(origin LUAS)), lua55)' .ci/test
+
+lint:
+	@.ci/setup test
+	@.ci/lint
+
+bench:
+	@.ci/setup bench
+	@LUAS='$(LUAS)' benches/run
+
+soak:
+	@.ci/setup soak
+	@.ci/soak
+
+setup:
+	@.ci/setup all
+
+doc:
+	@.ci/setup demo
+	luajit doc/manual.lua lua/library/ipc.lua > doc/api.md.new && mv doc/api.md.new doc/api.md
+
+build-for-lua:
+	@test -n '$(feature)' || { echo 'make: no Lua at "$(LUA)": say which with LUA=/path/to/lua' >&2; exit 1; }
+	@if command -v $(CARGO) >/dev/null || [ ! -e target/$(feature)/libipc.so ]; \
+	then $(MAKE) --no-print-directory target/$(feature)/libipc.so; \
+	else echo 'make: no cargo here (sudo?): taking target/$(feature)/libipc.so as it is'; fi
+
+# DESTDIR is for packagers. The annotations go where the language server may be pointed to, not where `require` looks.
+install: build-for-lua
+	install -d '$(DESTDIR)$(INST_LIBDIR)' '$(DESTDIR)$(INST_LUADIR)' '$(DESTDIR)$(INST_BINDIR)'
+	install -m 755 target/$(feature)/libipc.so '$(DESTDIR)$(INST_LIBDIR)/libipc.so'
+	@set -e; cd lua; for f in $$(find ipc.lua ipc -name '*.lua'); do \
+	  install -d '$(DESTDIR)$(INST_LUADIR)'/$$(dirname $$f); \
+	  install -m 644 $$f '$(DESTDIR)$(INST_LUADIR)'/$$f; \
+	done
+	install -d '$(DESTDIR)$(INST_LUADIR)/ipc/library'
+	install -m 644 lua/library/*.lua '$(DESTDIR)$(INST_LUADIR)/ipc/library/'
+	@set -e; for f in $(wildcard bin/*); do install -m 755 $$f '$(DESTDIR)$(INST_BINDIR)/'; done
+
+clean:
+	$(CARGO) clean

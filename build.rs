@@ -1,0 +1,13 @@
+//! How the shared library is linked; the rest is cargo's.
+
+fn main() {
+    println!("cargo:rerun-if-changed=build.rs");
+    // `CARGO_CFG_…`: the machine that it is built for, not this one.
+    let elf = std::env::var("CARGO_CFG_TARGET_OS").is_ok_and(|os| os == "linux");
+    if elf {
+        // Lua closes a module with its state, while our threads may still run its code.
+        println!("cargo:rustc-cdylib-link-arg=-Wl,-z,nodelete");
+        // A Lua function that the interpreter lacks is an error at load, not the end of the process at its first call.
+        println!("cargo:rustc-cdylib-link-arg=-Wl,-z,now");
+    }
+}

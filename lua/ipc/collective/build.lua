@@ -1,0 +1,162 @@
+--- Makes the table that a user calls a tree, for every kind of tree.
+
+local ipc = require 'libipc'
+local meet = require 'ipc.collective.meet'
+local utils = require 'ipc.utils'
+
+-- What a tree can do: each module makes one operation for the group that it is given. New operations go here.
+local operations = {
+   allReduce = require 'ipc.collective.allReduce',
+   barrier = require 'ipc.collective.barrier',
+   scatter = require 'ipc.collective.scatter',
+}
+
+local build = {}
+
+local function figure(value)
+   return type(value) == 'number' and ('%.6g'):format(value) or tostring(value)
+end
+
+--- `tx.num_bytes 123 …`, keys sorted, for a table of figures.
+local function figures(stats, prefix)
+   local words = {}
+   for _, key in ipairs(utils.sortedKeys(stats)) do
+      local value = stats[key]
+      if type(value) == 'table' then
+         words[#words + 1] = figures(value, prefix .. tostring(key) .. '.')
+      else
+         words[#words + 1] = prefix .. tostring(key) .. ' ' .. figure(value)
+      end
+   end
+   return table.concat(words, '  ')
+end
+
+local function describe(group)
+   local children = {}
+   for i, link in ipairs(group.children) do children[i] = link.index end
+   return ('ipc.Tree: node %d of %d, %s, parent %s, children %s'):format(group.index, group.count, group.state,
+      group.parent and group.parent.index or 'none', #children > 0 and table.concat(children, ' ') or 'none')
+end
+
+--- The tree of `group`. `opened`: what is closed with it.
+function build.tree(group, opened)
+   local tree = {
+      nodeIndex = group.index,
+      numNodes = group.count,
+      walkTable = utils.walkTable,
+   }
+   for name, make in pairs(operations) do tree[name] = make(group) end
+
+   --- Prints what went over each link of this node, and returns it by node index.
+   function tree.netStats()
+      local all = {}
+      for i = 1, group.needed do
+         local link = group.links[i]
+         local ok, stats = pcall(link.connection.netStats, link.connection)
+         if ok then
+            all[link.index] = stats
+            print(('node %d <-> node %d  %s'):format(group.index, link.index, figures(stats, '')))
+         end
+      end
+      return all
+   end
+
+   function tree.close()
+      if group:close() then
+         for _, thing in ipairs(opened) do pcall(thing.close, thing) end
+      end
+   end
+
+   return setmetatable(tree, { __tostring = function() return describe(group) end })
+end
+
+--- What goes into `ipc.server` and `ipc.client` from a tree's options.
+local function connectOptions(options)
+   local picked
+   for _, key in ipairs { 'secret', 'encrypt', 'insecure', 'transport' } do
+      if options[key] ~= nil then
+         picked = picked or {}
+         picked[key] = options[key]
+      end
+   end
+   return picked
+end
+
+--- Checks what all kinds of tree have in common, and gathers it: `place` is the constructor's name, `at` the position
+--- of the options among its arguments.
+function build.spec(place, index, count, options, at)
+   utils.checkIndex(place, 2, count, 1, math.huge)
+   if index ~= nil then utils.checkIndex(place, 1, index, 1, count) end
+   utils.check(place, at, options, 'table|nil')
+   options = options or {}
+   local base = options.base
+   if base == nil then base = 2 end
+   utils.checkIndex(place .. ': base', at, base, 1, math.huge)
+   return {
+      place = place,
+      index = index and math.floor(index), -- 2.0 is 2
+      count = math.floor(count),
+      base = math.floor(base),
+      timeout = utils.timeout(place, at, options),
+      connect = connectOptions(options),
+   }
+end
+
+--- The root's tree at `spec.server`.
+function build.root(spec, opened)
+   local ok, group = pcall(meet.root, spec)
+   if not ok then
+      for _, thing in ipairs(opened) do pcall(thing.close, thing) end
+      error(group, 0)
+   end
+   return build.tree(group, opened)
+end
+
+--- Another node's tree over `spec.client`; or nil, code and text when the root refuses it.
+function build.node(spec, opened)
+   local ok, group, more, why = pcall(meet.node, spec)
+   if not ok or not group then
+      for _, thing in ipairs(opened) do pcall(thing.close, thing) end
+      if not ok then error(group, 0) end
+      return nil, more, why
+   end
+   for _, thing in ipairs(opened) do more[#more + 1] = thing end
+   return build.tree(group, more)
+end
+
+--- Connects to a root that may not be there yet, or may be another's: `find(seconds, refused)` names its host, port
+--- and token, or nothing; `refused` says that the one it named last does not take us. Goes on until a root takes this
+--- node.
+function build.search(spec, find, still)
+   local deadline = ipc.clock() + spec.timeout
+   local why, refused = 'no root was found', false
+   local pause = 0.01
+   while true do
+      local host, port, token = find(math.max(deadline - ipc.clock(), 0), refused)
+      refused = false
+      if host then
+         local options = { connect_timeout = 5 }
+         for key, value in pairs(spec.connect or {}) do options[key] = value end
+         local ok, client = pcall(ipc.client, host, port, options)
+         if ok then
+            spec.client, spec.token = client, token
+            spec.still = still
+            local tree, _, text = build.node(spec, { client })
+            if tree then return tree end
+            why, refused = text, true
+         else
+            local code = utils.errcode(client)
+            if code ~= 'timeout' and code ~= 'refused' and code ~= 'closed' and code ~= 'io' then error(client, 0) end
+            why = utils.what(client)
+         end
+      end
+      if ipc.clock() >= deadline then
+         utils.raise('timeout', spec.place, 'node %s found no root that takes it within %g s; last: %s',
+            spec.index or 'without an index', spec.timeout, why)
+      end
+      ipc.sleep(math.min(pause, math.max(deadline - ipc.clock(), 0)))
+      pause = math.min(pause * 2, 1)
+   end
+end
+
+return build

@@ -1,0 +1,313 @@
+--- A node's place in the tree, and how its calls end together with everybody else's, for better or worse.
+---
+--- Every collective is one sweep up the tree and one down it; each message carries the number of the call, the
+--- operation and the signature of the value, so that calls that do not match fail instead of mixing. A node waits for
+--- one neighbour at a time, but looks at the others ten times a second: whoever notices a failure tells its
+--- neighbours and the root, the root tells all, and from then on the tree is broken until it is closed.
+
+local ipc = require 'libipc'
+local leaves = require 'ipc.collective.leaves'
+local utils = require 'ipc.utils'
+
+local Group = {}
+Group.__index = Group
+
+-- No wait is longer than this without a look at the other neighbours.
+local slice = 0.1
+
+--- A failure on its way to the border of the call: `text` for all nodes; `raw` is what this node's own caller gets,
+--- if not that.
+local Failure = {}
+Failure.__index = Failure
+Failure.__tostring = function(self) return self.text end
+
+--- Node `index` of `count`. `parent` and `children` (by ascending index) are links of the tree; `control` are others
+--- over which failures are told: to the root, or the root's to all nodes that are not its children.
+function Group.new(spec)
+   local self = setmetatable({
+      index = spec.index,
+      count = spec.count,
+      parent = spec.parent,
+      children = spec.children or {},
+      control = spec.control or {},
+      timeout = spec.timeout, -- of calls that name none
+      limit = spec.timeout, -- of the call in progress
+      state = 'open',
+      sequence = 0,
+      scratches = {},
+   }, Group)
+   self.links = {}
+   for _, link in ipairs { self.parent } do self.links[#self.links + 1] = link end
+   for _, link in ipairs(self.children) do self.links[#self.links + 1] = link end
+   self.needed = #self.links -- the first so many links are the tree's; the others only carry failures
+   for _, link in ipairs(self.control) do self.links[#self.links + 1] = link end
+   return self
+end
+
+--- Ends the call in progress on every node, with `code` and a text that names the node.
+function Group.fail(_, code, what, ...)
+   if select('#', ...) > 0 then what = what:format(...) end
+   error(setmetatable({ code = code, text = what }, Failure), 0)
+end
+
+--- The same, while this node's own caller gets `raw`.
+function Group.failOwn(_, raw, code, what, ...)
+   error(setmetatable({ code = code, text = what:format(...), raw = raw }, Failure), 0)
+end
+
+--- Another node told that the tree is broken.
+local function told(message)
+   error(setmetatable({ code = message[2], text = message[3] }, Failure), 0)
+end
+
+local function name(self)
+   return self.call and ('%s (call %d of this tree)'):format(self.call, self.sequence) or 'forming the tree'
+end
+
+function Group:lost(link)
+   -- It may have said why before it went, or somebody else may know.
+   for _ = 1, 3 do
+      for _, other in ipairs(self.links) do
+         local message = other:look()
+         if message and message[1] == 'error' then told(message) end
+      end
+      ipc.sleep(0.02)
+   end
+   self:fail('closed', 'node %d ended or lost its connection (%s), noticed by node %d in %s', link.index,
+      link.gone or link.deaf, self.index, name(self))
+end
+
+function Group:left(link)
+   self:fail('closed', 'node %d closed its tree, noticed by node %d in %s', link.index, self.index, name(self))
+end
+
+--- Looks at every link but `except`: failures that were told, nodes that are gone.
+function Group:lookAround(except)
+   for i, link in ipairs(self.links) do
+      if link ~= except then
+         local message = link:look()
+         if message then
+            if message[1] == 'error' then told(message) end
+            if message[1] == 'close' and i <= self.needed then self:left(link) end
+            if i > self.needed then link.inbox = nil end
+         elseif link.gone and i <= self.needed then
+            self:lost(link)
+         end
+      end
+   end
+end
+
+--- How long `link` may be silent. Whoever waits for the culprit itself is to notice first, and to say who it is.
+local function patience(self, link)
+   if link.leaf then return self.limit end
+   return self.limit + math.min(5, self.limit / 4)
+end
+
+--- Tells the other neighbours that this node waits too: once a call, and again when one that it waits for says so.
+local function announce(self, awaited)
+   if not self.call then return end
+   local count, first = 0, not self.announced
+   self.announced = true
+   for i = 1, self.needed do
+      if self.links[i].news then count = count + 1 end
+   end
+   for i = 1, self.needed do
+      local link = self.links[i]
+      -- Not back to where the news came from.
+      local others = link.news and count - 1 or count
+      if link ~= awaited and (first or others > 0) then pcall(link.send, link, { 'here' }, 1) end
+   end
+   for i = 1, self.needed do self.links[i].news = false end
+end
+
+local function waitFor(self, link, attempt, what)
+   local limit = patience(self, link)
+   local pause = math.min(0.02, limit)
+   local since = self.started or ipc.clock()
+   while true do
+      local result = attempt(pause)
+      if result then return result end
+      if link.gone then self:lost(link) end
+      self:lookAround(link)
+      announce(self, link)
+      local passed = ipc.clock() - math.max(since, link.heard)
+      if passed >= limit then
+         self:fail('timeout', 'node %d was silent for %g s while node %d waited for its %s in %s', link.index,
+            self.limit, self.index, what, name(self))
+      end
+      pause = math.min(slice, math.max(limit - passed, 0))
+   end
+end
+
+--- The next message of `link`, while looking around.
+function Group:await(link, what)
+   local message = waitFor(self, link, function(seconds) return link:poll(seconds) end, what)
+   if message[1] == 'error' then told(message) end
+   if message[1] == 'close' then self:left(link) end
+   return message
+end
+
+--- While the tree is formed: the next message of `link`, which has to be a `kind`.
+function Group:expect(link, kind)
+   local message = self:await(link, "'" .. kind .. "'")
+   if message[1] ~= kind then
+      self:fail('protocol', "node %d sent '%s' where node %d expected '%s' (%s)", link.index,
+         tostring(message[1]), self.index,
+         kind, name(self))
+   end
+   return message
+end
+
+--- Receives into `tensor`, while looking around. It is on its way, and may take as long again.
+function Group:fill(link, tensor)
+   link.heard = ipc.clock()
+   waitFor(self, link, function(seconds) return link:fill(tensor, seconds) end, 'tensor')
+end
+
+--- Receives what follows a header: tensors into the leaves that are tensors; the others are in `values`, in order.
+function Group:fillLeaves(link, list, values)
+   local plain = 0
+   for i = 1, list.count do
+      if list.tensor[i] then
+         self:fill(link, list.value[i])
+      else
+         plain = plain + 1
+         leaves.set(list, i, values[plain])
+      end
+   end
+end
+
+--- A new tensor from `link`, likewise.
+function Group:receive(link)
+   link.heard = ipc.clock()
+   return waitFor(self, link, function(seconds) return link:receive(seconds) end, 'tensor')
+end
+
+--- Sends `message` (a table of the tree's, or a tensor) to `link`.
+function Group:send(link, message)
+   local ok, sent = pcall(link.send, link, message, self.limit)
+   if not ok then
+      if utils.errcode(sent) == 'timeout' then
+         self:fail('timeout', 'node %d took nothing for %g s while node %d sent to it in %s', link.index, self.limit,
+            self.index, name(self))
+      end
+      self:failOwn(sent, 'worker', 'node %d could not send its part of %s: %s', self.index, name(self),
+         utils.cause(sent))
+   end
+   if not sent then self:lost(link) end
+   link.heard = ipc.clock() -- from now on it owes an answer
+end
+
+--- The header of this call for `link`; a signature that the other end has already seen is not sent again.
+function Group:sendHeader(link, direction, list, rest)
+   rest[1], rest[2], rest[3] = direction, self.sequence, self.call
+   if list then
+      rest[4] = list.signature == link.signatureSent or list.signature
+      link.signatureSent = list.signature
+   else
+      rest[4] = false
+   end
+   self:send(link, rest)
+end
+
+--- Waits for the header of this call from `link` and holds it against ours.
+function Group:header(link, direction, list)
+   local message = self:await(link, direction == 'up' and 'part' or 'result')
+   local call, sequence, signature = message[3], message[2], message[4]
+   if message[1] ~= direction or sequence ~= self.sequence or call ~= self.call then
+      self:fail('mismatch', 'node %d called %s where node %d called %s (call %d of this tree)', link.index,
+         call, self.index,
+         self.call, self.sequence)
+   end
+   if signature == true then
+      signature = link.signatureGot
+   elseif signature then
+      link.signatureGot = signature
+   end
+   if list and list.signature and signature and signature ~= list.signature then
+      local i, theirs, ours = leaves.difference(signature, list.signature)
+      self:fail('mismatch', 'node %d called %s with %s as leaf %d where node %d has %s (call %d of this tree)',
+         link.index,
+         self.call, theirs, i, self.index, ours, self.sequence)
+   end
+   message[4] = signature
+   return message
+end
+
+--- A tensor of the same type and sizes as `tensor`, kept from round to round under `role`.
+function Group:scratch(role, about, tensor)
+   local name_ = role .. ' ' .. about
+   local kept = self.scratches[name_]
+   if not kept then
+      kept = tensor:clone()
+      self.scratches[name_] = kept
+   end
+   return kept
+end
+
+--- What a neighbour is still sending is read and thrown away: it learns of the failure once it is through.
+local function drain(link)
+   local deadline = ipc.clock() + 5
+   while link.owed > 0 and not link.gone and ipc.clock() < deadline do
+      local ok, e = pcall(link.connection.recv, link.connection, slice)
+      if ok then
+         link.owed = link.owed - 1
+      elseif utils.errcode(e) ~= 'timeout' then
+         return
+      end
+   end
+end
+
+--- Breaks the tree because of `e`, tells everyone and raises what this node's caller is to see.
+function Group:breakDown(place, e, called)
+   local failure = e
+   if getmetatable(e) ~= Failure then
+      failure = { code = utils.errcode(e) or 'worker', raw = e,
+         text = ('node %d failed in %s: %s'):format(self.index, called, utils.what(e)) }
+   end
+   self.state, self.why = 'broken', failure.text
+   for _, link in ipairs(self.links) do
+      pcall(link.send, link, { 'error', failure.code, failure.text }, 1)
+   end
+   for _, link in ipairs(self.links) do drain(link) end
+   if failure.raw ~= nil then error(failure.raw, 0) end
+   utils.raise(failure.code, place, '%s', failure.text)
+end
+
+--- One collective call: `body(group, …)` with everything that it needs to fail on all nodes together. `detail` (which
+--- reduction) has to be the same on all nodes as `operation` has; `limit` is how long a neighbour may be silent.
+function Group:within(limit, operation, detail, body, ...)
+   local place = 'tree.' .. operation
+   if self.state == 'closed' then utils.raise('state', place, 'the tree is closed') end
+   if self.state == 'broken' then
+      utils.raise('state', place, 'the tree is broken, close it: %s', self.why)
+   end
+   if self.call then utils.raise('state', place, '%s is still running on this tree', self.call) end
+   self.sequence, self.limit = self.sequence + 1, limit
+   self.started, self.announced = ipc.clock(), false
+   self.call = detail and ('%s by %s'):format(operation, detail) or operation
+   local ok, a, b = pcall(body, self, ...)
+   local called = name(self)
+   self.call, self.started = nil, nil
+   if ok then return a, b end
+   self:breakDown(place, a, called)
+end
+
+--- Forms the tree: `body()`, and on failure everything in `opened` is closed and all nodes are told.
+function Group:form(place, body, opened)
+   local ok, result = pcall(body)
+   if ok then return result end
+   for _, connection in ipairs(opened or {}) do pcall(connection.close, connection) end
+   self:breakDown(place, result, name(self))
+end
+
+--- Tells the neighbours and lets go of everything.
+function Group:close()
+   if self.state == 'closed' then return false end
+   for i = 1, self.needed do pcall(self.links[i].send, self.links[i], { 'close' }, 1) end
+   self.state = 'closed'
+   self.scratches, self.last = {}, nil
+   return true
+end
+
+return Group

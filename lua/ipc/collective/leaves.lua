@@ -1,0 +1,84 @@
+--- A value of a collective, taken apart: its leaves in walkTable order and a signature that must be the same on all
+--- nodes.
+
+local ipc = require 'libipc'
+local utils = require 'ipc.utils'
+
+local leaves = {}
+
+--- A tensor's type and sizes, `torch.FloatTensor 10x20`, and how many elements it has.
+local function describe(tensor, typename)
+   local dims = tensor:dim()
+   local sizes, elements = {}, dims > 0 and 1 or 0
+   for d = 1, dims do
+      local size = tonumber(tensor:size(d))
+      sizes[d] = ('%d'):format(size)
+      elements = elements * size
+   end
+   return typename .. ' ' .. table.concat(sizes, 'x'), elements
+end
+
+local function typeOf(value)
+   local kind = type(value)
+   if kind == 'userdata' or kind == 'cdata' then kind = ipc.type(value) end
+   return kind
+end
+
+--- Whether `value` is a tensor that is filled in place.
+function leaves.isTensor(value)
+   return typeOf(value):find('^torch%.%a+Tensor$') ~= nil
+end
+
+--- Takes `value` apart.
+---
+--- In the result: `value[i]`, `holder[i]` and `key[i]` (where it stands; none for a value that is no table),
+--- `about[i]` (the type, and a tensor's sizes), `tensor[i]`, `elements` of all tensors together, and `signature`.
+function leaves.of(value, place)
+   local list = { whole = value, count = 0, value = {}, holder = {}, key = {}, about = {}, tensor = {}, elements = 0 }
+   local lines = {}
+   local function add(holder, key, leaf)
+      local i = list.count + 1
+      local kind, elements = typeOf(leaf), 0
+      list.count, list.value[i], list.holder[i], list.key[i] = i, leaf, holder, key
+      if kind:find('^torch%.%a+Tensor$') then
+         list.tensor[i] = true
+         kind, elements = describe(leaf, kind)
+      end
+      list.about[i] = kind
+      list.elements = list.elements + elements
+      lines[i] = holder and tostring(key) .. ': ' .. kind or kind
+   end
+   if type(value) == 'table' then
+      utils.eachLeaf(value, add, place)
+   else
+      add(nil, nil, value)
+   end
+   list.signature = table.concat(lines, '\n')
+   return list
+end
+
+--- Puts `new` in the place of leaf `i`.
+function leaves.set(list, i, new)
+   list.value[i] = new
+   if list.holder[i] then
+      list.holder[i][list.key[i]] = new
+   else
+      list.whole = new
+   end
+end
+
+local function lines(text)
+   local found = {}
+   for line in (text .. '\n'):gmatch('(.-)\n') do found[#found + 1] = line end
+   return found
+end
+
+--- The first difference between two signatures, in words.
+function leaves.difference(theirs, ours)
+   local a, b = lines(theirs), lines(ours)
+   for i = 1, math.max(#a, #b) do
+      if a[i] ~= b[i] then return i, a[i] or 'nothing', b[i] or 'nothing' end
+   end
+end
+
+return leaves

@@ -1,0 +1,98 @@
+--- One neighbour in the tree: a connection on which messages of the tree travel.
+---
+--- A message is a table whose first field says what it is: a call's header (`'up'`, `'down'`), `'go'` (the receiver
+--- is ready for the tensors of that call), `'here'` (the sender waits itself, for somebody else), `'error'` (the tree
+--- is broken, and why) or `'close'`. Tensors follow their header as messages of their own, so that they are received in
+--- place.
+
+local ipc = require 'libipc'
+local utils = require 'ipc.utils'
+
+local Link = {}
+Link.__index = Link
+
+--- The link to node `index` over `connection`, a client or a server's handle of one.
+---
+--- `gone` says how its end was noticed, `deaf` how a send failed (what it sent before can still be received); `heard`
+--- is when its silence began: when it last said that it waits, or was sent something; `news` that it has said so since
+--- the flag was cleared; `owed` is how many tensors it is sending, `leaf` that it has no children.
+function Link.new(index, connection, leaf)
+   return setmetatable({ index = index, connection = connection, leaf = leaf, owed = 0, heard = 0, news = false }, Link)
+end
+
+local function lost(self, cause)
+   self.gone = utils.cause(cause)
+end
+
+--- Takes the next message if one comes within `seconds`; nil if none does, or once the other end is gone (`gone` says
+--- how).
+function Link:poll(seconds)
+   if self.inbox then
+      local message = self.inbox
+      self.inbox = nil
+      return message
+   end
+   if self.gone then return nil end
+   local ok, has, message = pcall(self.connection.tryrecv, self.connection, seconds)
+   if not ok then
+      local code = utils.errcode(has)
+      if code == 'timeout' then return nil end
+      if code ~= 'closed' and code ~= 'io' and code ~= 'protocol' then error(has, 0) end
+      lost(self, has)
+      return nil
+   end
+   if not has then return nil end
+   if type(message) ~= 'table' or type(message[1]) ~= 'string' then
+      self.gone = ('it sent %s, which is no message of a tree'):format(ipc.type(message))
+      return nil
+   end
+   if message[1] == 'here' then
+      self.heard, self.news = ipc.clock(), true
+      return self:poll(0)
+   end
+   return message
+end
+
+--- Looks whether a message lies ready, and keeps it for the next `poll`.
+function Link:look()
+   if not self.inbox then self.inbox = self:poll(0) end
+   return self.inbox
+end
+
+--- Sends one message. False when the other end is gone; raises `[timeout]` when it does not take it in time.
+function Link:send(message, seconds)
+   if self.gone or self.deaf then return false end
+   local ok, e = pcall(self.connection.send, self.connection, message, { timeout = seconds })
+   if ok then return true end
+   local code = utils.errcode(e)
+   if code ~= 'closed' and code ~= 'io' then error(e, 0) end
+   self.deaf = utils.cause(e)
+   return false
+end
+
+local function receive(self, ...)
+   if self.gone then return nil end
+   local ok, result = pcall(self.connection.recv, self.connection, ...)
+   if ok then
+      self.owed = self.owed - 1
+      return result
+   end
+   local code = utils.errcode(result)
+   if code == 'timeout' then return nil end
+   if code ~= 'closed' and code ~= 'io' and code ~= 'protocol' then error(result, 0) end
+   lost(self, result)
+   return nil
+end
+
+--- Receives into `tensor` for at most `seconds`: the tensor when it is filled; nil when not yet, or once the other
+--- end is gone.
+function Link:fill(tensor, seconds)
+   return receive(self, tensor, seconds)
+end
+
+--- Receives a new tensor, likewise.
+function Link:receive(seconds)
+   return receive(self, seconds)
+end
+
+return Link

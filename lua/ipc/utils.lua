@@ -1,0 +1,159 @@
+--- What the Lua parts of libipc share: errors in the library's form, argument checks, options, walks over tables.
+
+local utils = {}
+
+--- What it takes to be `libipc [code] place: what`; the line of the user's call is put before it at the border
+--- (`api`).
+function utils.message(code, place, what, ...)
+   if select('#', ...) > 0 then what = what:format(...) end
+   return ('libipc [%s] %s: %s'):format(code, place, what)
+end
+
+function utils.raise(code, place, what, ...)
+   error(utils.message(code, place, what, ...), 0)
+end
+
+--- The code of an error of ours (`'timeout'`, …), whatever stands around it; nil for any other error.
+function utils.errcode(e)
+   return type(e) == 'string' and e:match('libipc %[(%l+)%]') or nil
+end
+
+--- What an error says, without `file:line:` and `libipc [code]` before it.
+function utils.cause(e)
+   e = tostring(e)
+   return e:match('libipc %[%l+%] (.*)') or e
+end
+
+--- The same, without the place either.
+function utils.what(e)
+   e = tostring(e)
+   return e:match('libipc %[%l+%] [^:]+: (.*)') or e
+end
+
+local function article(word)
+   return (word:find('^[aeiou]') and 'an ' or 'a ') .. word
+end
+
+local function wrong(place, position, expected, got)
+   utils.raise('argument', place, 'argument #%d: expected %s, got %s', position, expected, got)
+end
+
+--- Argument `position` has to be of one of the types in `expected` (words separated by `|`; `nil` allows none).
+function utils.check(place, position, value, expected)
+   local given = type(value)
+   for word in expected:gmatch('[^|]+') do
+      if given == word then return value end
+   end
+   local words = {}
+   for word in expected:gmatch('[^|]+') do
+      words[#words + 1] = word == 'nil' and 'nil' or article(word)
+   end
+   return wrong(place, position, table.concat(words, ' or '), given)
+end
+
+--- Argument `position` has to be a whole number from `low` to `high`.
+function utils.checkIndex(place, position, value, low, high)
+   utils.check(place, position, value, 'number')
+   if value ~= math.floor(value) or value < low or value > high then
+      local range = high == math.huge and ('%d or more'):format(low) or ('from %d to %d'):format(low, high)
+      wrong(place, position, 'a whole number ' .. range, tostring(value))
+   end
+   return value
+end
+
+--- Seconds from `options.timeout`, else from the environment's IPC_TIMEOUT, else half an hour.
+function utils.timeout(place, position, options)
+   local seconds = options and options.timeout
+   if seconds == nil then
+      local text = os.getenv('IPC_TIMEOUT')
+      seconds = text and tonumber(text)
+      if text and not seconds then
+         utils.raise('argument', place, "the environment's IPC_TIMEOUT is %q: expected a number of seconds", text)
+      end
+      return seconds or 1800
+   end
+   if type(seconds) ~= 'number' or seconds ~= seconds then
+      wrong(place, position, 'a number of seconds as timeout', type(seconds))
+   end
+   return seconds
+end
+
+--- The call as its user sees it: errors of ours get the line of the caller, all others pass unchanged.
+--- `results` is how many values come back (1 or 2).
+function utils.api(inner, results)
+   return function(...)
+      local ok, a, b = pcall(inner, ...)
+      if not ok then
+         local ours = type(a) == 'string' and a:find('^libipc %[')
+         error(a, ours and 2 or 0)
+      end
+      if results == 2 then return a, b end
+      return a
+   end
+end
+
+local rank = { number = 1, string = 2, boolean = 3 }
+
+local function before(a, b)
+   local x, y = type(a), type(b)
+   if x ~= y then return rank[x] < rank[y] end
+   if x == 'boolean' then return not a and b end
+   return a < b
+end
+
+--- The keys of `t` in the order that every node agrees on: numbers, strings, booleans, each ascending.
+function utils.sortedKeys(t, place)
+   local keys = {}
+   for key in pairs(t) do
+      if not rank[type(key)] then
+         utils.raise('unsupported', place or 'tree.walkTable',
+            'the key %s: tables that are walked have numbers, strings and booleans as keys, which all nodes sort alike',
+            tostring(key))
+      end
+      keys[#keys + 1] = key
+   end
+   table.sort(keys, before)
+   return keys
+end
+
+local deepest = 1000
+
+--- Calls `visit(holder, key, leaf)` for each value in `t` that is not a table, keys sorted.
+function utils.eachLeaf(t, visit, place, depth)
+   depth = depth or 1
+   if depth > deepest then
+      utils.raise('limit', place or 'tree.walkTable',
+         'tables nested more than %d deep, or a table inside itself', deepest)
+   end
+   for _, key in ipairs(utils.sortedKeys(t, place)) do
+      local value = t[key]
+      if type(value) == 'table' then
+         utils.eachLeaf(value, visit, place, depth + 1)
+      else
+         visit(t, key, value)
+      end
+   end
+end
+
+--- Calls `f(leaf)` for each leaf of the nested table `t`, keys sorted; a result that is not nil takes the leaf's
+--- place.
+utils.walkTable = utils.api(function(t, f)
+   utils.check('tree.walkTable', 1, t, 'table')
+   utils.check('tree.walkTable', 2, f, 'function')
+   utils.eachLeaf(t, function(holder, key, leaf)
+      local new = f(leaf)
+      if new ~= nil then holder[key] = new end
+   end)
+   return t
+end, 1)
+
+--- 32 hexadecimal digits that nobody can guess.
+function utils.token()
+   local file = io.open('/dev/urandom', 'rb')
+   if not file then utils.raise('io', 'tree', 'cannot open /dev/urandom, from which the tree takes its token') end
+   local bytes = file:read(16)
+   file:close()
+   return (bytes:gsub('.', function(c) return ('%02x'):format(c:byte()) end))
+end
+
+return utils

@@ -1,0 +1,488 @@
+---@meta ipc
+
+-- Everything public of libipc, annotated for the Lua language server (LuaLS): the manual (doc/api.md) is made from
+-- this file, and spec/annotations_spec.lua compares it with what the module exports, both ways.
+--
+-- How to add to it: a class is `---@class ipc.NAME` over `local NAME = {}`, its methods are `function
+-- NAME:method(...) end` (written with a colon, or with a dot where it is called with one), in the room of the class.
+-- Above each: what it does, then `---@param` and `---@return` lines. Time-outs are in seconds everywhere.
+
+--- Parallel computing for Lua: threads, processes, message passing and collectives over tensors.
+---@class ipc
+---@field _VERSION string the version, as `libipc 0.1.0`
+local ipc = {}
+
+-- ## Conventions
+
+--- What kind of value `x` is: `'ipc.channel'`, `'torch.FloatTensor'`, …, or `type(x)`.
+---@param x any
+---@return string
+function ipc.type(x) end
+
+--- The code of an error that pcall caught: `'timeout'`, `'closed'`, `'refused'`, `'protocol'`, `'mismatch'`,
+--- `'unsupported'`, `'limit'`, `'auth'`, `'cancelled'`, `'state'`, `'argument'`, `'io'`, `'cuda'` or `'worker'`; nil
+--- for an error that is not ours. A position or a traceback around the error does not matter.
+---@param e any
+---@return string?
+function ipc.errcode(e) end
+
+-- ## Values
+
+--- Gives a metatable a name, so that tables with it travel: they arrive with the metatable that the receiver
+--- registered under the same name. Torch's classes have their names already.
+---@param name string
+---@param metatable table
+---@return table metatable
+function ipc.register(name, metatable) end
+
+--- Turns a value into a message that can be read any number of times, in any thread: `ipc.marshal(v):read()` is a deep
+--- copy. Tensors and objects of ipc are kept by reference.
+---@param value any anything but nil
+---@param upvalues? boolean let functions take their upvalues along
+---@param size? integer taken for the sake of old scripts
+---@param increment? integer likewise
+---@return ipc.marshal
+function ipc.marshal(value, upvalues, size, increment) end
+
+--- The value in bytes that `marshal:bytes()` or another MessagePack writer made.
+---@param bytes string
+---@param options? { functions: boolean? } functions are accepted only when asked for: bytecode is code
+---@return any
+function ipc.unmarshal(bytes, options) end
+
+--- A value turned into a message: goes to other threads by reference.
+---@class ipc.marshal
+local marshal = {}
+
+--- The value, anew at each call.
+---@return any
+function marshal:read() end
+
+--- The wire form, for a file or another process. Tensors and objects have none.
+---@return string
+function marshal:bytes() end
+
+--- Lets go of the message; others who hold it keep it.
+function marshal:close() end
+
+-- ## Client–server
+
+--- Listens at `host` and `port` and takes connections in the background from then on. `ipc.server(port)` listens at
+--- 127.0.0.1; port 0, the default, is any free one. `host` is an address, a name, `'*'` (every address) or
+--- `'unix:/path'`. Options (last, in place of whatever is left out): `secret` (a string that both ends must have),
+--- `encrypt` (true), `insecure` (false: without a secret only clients of this host are let in), `max_message` (bytes,
+--- 1 GiB), `functions` (false: no Lua functions over sockets), `timeout` (seconds, for calls that are given none),
+--- `transport` (`'auto'`, `'tcp'`). The environment gives defaults: `IPC_SECRET`, `IPC_INSECURE=1`, `IPC_FUNCTIONS=1`.
+---@param host? string|number|table
+---@param port? number|string|table
+---@param options? table
+---@return ipc.server server
+---@return integer port the real one; 0 for a Unix socket
+function ipc.server(host, port, options) end
+
+--- Connects to a server, which may start later: tries again, with growing pauses, until option `connect_timeout` (300
+--- seconds) is over. A host that does not resolve fails at once. `ipc.client(port)` connects to 127.0.0.1. The other
+--- options are the server's.
+---@param host? string|number
+---@param port? number|string|table
+---@param options? table
+---@return ipc.client
+function ipc.client(host, port, options) end
+
+---@class ipc.server
+local server = {}
+
+--- `server:clients(n, fn, [timeout])` admits clients in order of arrival until n are in, never more, then calls
+--- `fn(client)` for each that is admitted. `server:clients(fn, [tag], [invert])` visits those that are admitted, with
+--- that tag if one is given. They are visited by ascending id (with `invert` true or 1 by descending id), equal ids in
+--- order of arrival. Returns how many were visited.
+---@param n integer|function
+---@param fn? function|string|boolean|integer
+---@param timeout? number|boolean|table seconds
+---@return integer visited
+function server:clients(n, fn, timeout) end
+
+--- Sends `value`, encoded once, to the admitted clients, or to those with the tag. All are tried; a client that is gone
+--- raises `[closed]` then, once.
+---@param value any
+---@param tag? string
+---@param timeout? number|boolean|table seconds
+---@return integer reached
+function server:broadcast(value, tag, timeout) end
+
+--- The next whole message of any client, or of those with the tag, and the client. Clients take turns. Whoever has
+--- connected, or does so meanwhile, is admitted; whoever has gone is forgotten, which is no error.
+---@param tag? string|number|boolean|table
+---@param timeout? number|boolean|table seconds; may stand in the first place
+---@return any value
+---@return ipc.server.client client
+function server:recvAny(tag, timeout) end
+
+--- Where it listens: `127.0.0.1:40000`, `unix:/path`.
+---@return string
+function server:address() end
+
+--- What all clients have carried together, the gone ones included: the fields of `client:netStats()`, and `transports`,
+--- how many clients are connected over which kind of link.
+---@return table
+function server:netStats() end
+
+--- A descriptor that polls readable while somebody connects or a client has sent something. Do not read from it.
+---@return integer
+function server:fd() end
+
+--- Ends the server and the connections of its clients.
+function server:close() end
+
+--- A server's handle of one client; good until it is closed, also after the callback that got it.
+---@class ipc.server.client
+local handle = {}
+
+--- Sends a value: tables, tensors and all, by value. `[timeout]` before its first byte has left changes nothing; after
+--- it, the connection is closed.
+---@param value any
+---@param timeout? number|boolean|table seconds
+function handle:send(value, timeout) end
+
+--- Receives the next message. With a tensor or storage in the first place, fills that and returns it: the message must
+--- be one of its type and sizes, else it is lost and `[mismatch]` raised. A number in the first place is the time-out;
+--- when time runs out, a part that has come is kept for the next call.
+---@param into? ipc.tensor|number|boolean|table
+---@param timeout? number|boolean|table seconds
+---@return any
+function handle:recv(into, timeout) end
+
+--- The next message if it is there, whole; nil if not. Never waits.
+---@return any
+function handle:recvAsync() end
+
+--- As `recv`, and tells a nil message from none; raises no `[timeout]`.
+---@param timeout? number|boolean|table seconds; nothing is 0
+---@return boolean found
+---@return any value
+function handle:tryrecv(timeout) end
+
+--- The number by which clients are visited, 0 at first; with an argument, sets it.
+---@param n? integer
+---@return integer
+function handle:id(n) end
+
+--- What tells clients apart, nil at first; with an argument, sets it.
+---@param tag? string
+---@return string?
+function handle:tag(tag) end
+
+--- Where the client is: `127.0.0.1:40001`.
+---@return string
+function handle:address() end
+
+--- `{tx = {…}, rx = {…}, transport = 'tcp'}`: for each direction `num_bytes`, `num_regions`, `num_calls`,
+--- `num_system_calls`, `total_seconds`, `system_seconds`, `cuda_sync_seconds`, `cudacliser_profile_seconds`,
+--- `cuda_ipc_bytes`, `['NETWORK MB/s']` and `['CUDA IPC MB/s']`.
+---@return table
+function handle:netStats() end
+
+--- A descriptor that polls readable while there is something to receive. Do not read from it.
+---@return integer
+function handle:fd() end
+
+--- Ends the connection: calls blocked on it, in any thread, and all later ones raise `[closed]`, at both ends.
+function handle:close() end
+
+--- A connection to a server.
+---@class ipc.client
+local client = {}
+
+--- As `send` of a server's client.
+---@param value any
+---@param timeout? number|boolean|table seconds
+function client:send(value, timeout) end
+
+--- As `recv` of a server's client.
+---@param into? ipc.tensor|number|boolean|table
+---@param timeout? number|boolean|table seconds
+---@return any
+function client:recv(into, timeout) end
+
+--- As `recvAsync` of a server's client.
+---@return any
+function client:recvAsync() end
+
+--- As `tryrecv` of a server's client.
+---@param timeout? number|boolean|table seconds; nothing is 0
+---@return boolean found
+---@return any value
+function client:tryrecv(timeout) end
+
+--- Where the server is, as it was given: `127.0.0.1:40000`.
+---@return string
+function client:address() end
+
+--- As `netStats` of a server's client.
+---@return table
+function client:netStats() end
+
+--- A descriptor that polls readable while there is something to receive. Do not read from it.
+---@return integer
+function client:fd() end
+
+--- Ends the connection, as `close` of a server's client.
+function client:close() end
+
+-- ## map
+
+--- Threads that run one function, each in a Lua state of its own. Collected, it cancels them.
+---@class ipc.map
+local map = {}
+
+--- Calls `fn(..., id)` in each of `n` new threads, `id` being 1 to n. Each has a clean Lua with the standard
+--- libraries and `libipc`; the function and its arguments are copied there. `ipc.map { threads = n, fn = f, args = {
+--- … } }` is the other form, with these options: `threads` (default `ipc.cpus()`), `fn`, `args` (a list; `n` counts
+--- it where it has nils), `upvalues` (true: functions bring their upvalues along), `init` (see `map_extended`),
+--- `name` (of the threads).
+---@param n integer|table
+---@param fn? function
+---@param ... any
+---@return ipc.map
+function ipc.map(n, fn, ...) end
+
+--- As `ipc.map`; first each thread calls `init`, a function or a string of Lua, without arguments.
+---@param n integer
+---@param init function|string|nil
+---@param fn function
+---@param ... any
+---@return ipc.map
+function ipc.map_extended(n, init, fn, ...) end
+
+--- Waits until all threads have ended, and returns all results of thread 1, then of thread 2, … Raises `[worker]`
+--- with the error and traceback of the first thread that failed; called again, it goes on with the next failure, or
+--- the results of the others. `[timeout]` changes nothing. Once the results are given out it returns nothing.
+---@param timeout? number seconds
+---@return any ...
+function map:join(timeout) end
+
+--- Raises the error of a thread that has already failed, without waiting; `join` then leaves that thread out.
+function map:checkErrors() end
+
+--- How many threads still run.
+---@return integer
+function map:poll() end
+
+--- Ends the threads: their blocked and their further ipc calls raise `[cancelled]`. Returns at once; `join` then
+--- raises an error that contains `[cancelled]`.
+function map:cancel() end
+
+-- ## workqueue
+
+--- A queue between one thread, its owner, and any number of others: the owner writes questions and reads answers, the
+--- others read questions and write answers. `creator` is 1 for the caller that made the queue, and so owns it, 0 for
+--- one that found it by its name; a queue without a name travels as a value. `size` and `increment` are taken for the
+--- sake of old scripts; memory grows by itself. With a table: `capacity` is how many questions, and how many answers,
+--- it holds; `write` waits while it is full, for up to `timeout` seconds if that is given.
+---@param name? string|{name?: string, capacity?: integer, timeout?: number}
+---@param size? integer
+---@param increment? integer
+---@return ipc.workqueue queue
+---@return integer creator
+function ipc.workqueue(name, size, increment) end
+
+---@class ipc.workqueue
+local workqueue = {}
+
+--- Writes each argument as an item of its own, all or none. In a full queue it waits for room; `[timeout]` leaves the
+--- queue as it was. What another thread than the owner writes after the owner has closed is dropped.
+---@param ... any
+function workqueue:write(...) end
+
+--- As `write`, and functions take the values of their upvalues along.
+---@param ... any
+function workqueue:writeup(...) end
+
+--- As `write`, but never waits: false, and nothing written, where there is no room.
+---@param ... any
+---@return boolean written
+function workqueue:trywrite(...) end
+
+--- The next item; nil when none came in time. `[closed]` once the owner has closed and nothing is left.
+---@param timeout? number|boolean seconds; `true` is 0, nothing is for ever
+---@return any item
+function workqueue:read(timeout) end
+
+--- As `read`, and tells a nil item from none.
+---@param timeout? number|boolean seconds; nothing is 0
+---@return boolean found
+---@return any item
+function workqueue:tryread(timeout) end
+
+--- Waits until as many answers were written as questions, those in workers' hands included. Only for the owner.
+---@param timeout? number|boolean seconds
+function workqueue:drain(timeout) end
+
+--- How many items wait to be read.
+---@return integer questions
+---@return integer answers
+function workqueue:pending() end
+
+--- Lets go of this handle. When the owner's last one is closed or collected, so is the queue.
+function workqueue:close() end
+
+-- ## mutex
+
+--- A recursive lock for threads, with a barrier beside it. It belongs to the Lua state that locks it: its coroutines
+--- share it, and when the state ends it is free again.
+---@return ipc.mutex
+function ipc.mutex() end
+
+---@class ipc.mutex
+local mutex = {}
+
+--- Waits until the mutex is free and takes it; `[timeout]` when it is not free in time. Locked n times, it wants n
+--- unlocks.
+---@param timeout? number|boolean seconds
+function mutex:lock(timeout) end
+
+--- Takes the mutex if it is free, or becomes so in time.
+---@param timeout? number|boolean seconds; nothing is 0
+---@return boolean taken
+function mutex:trylock(timeout) end
+
+--- Undoes one `lock`; `[state]` if this thread does not hold the mutex.
+function mutex:unlock() end
+
+--- Returns once `n` callers are here; then the next round begins. Has nothing to do with who holds the lock. Callers
+--- that disagree about `n` all get `[mismatch]`; one that gets `[timeout]` no longer counts.
+---@param n integer
+---@param timeout? number|boolean seconds
+function mutex:barrier(n, timeout) end
+
+--- Calls `fn(...)` with the mutex locked and returns what it returns; unlocks it however `fn` ends.
+---@param fn function
+---@param ... any
+---@return any ...
+function mutex:with(fn, ...) end
+
+--- A number that threads share: each call on it happens at once.
+---@param n? number what it holds at first; 0
+---@return ipc.atomic
+function ipc.atomic(n) end
+
+---@class ipc.atomic
+local atomic = {}
+
+--- What it holds.
+---@return number
+function atomic:get() end
+
+--- Makes it hold `n`.
+---@param n number
+---@return number before what it held until now
+function atomic:set(n) end
+
+--- Adds `n`.
+---@param n number
+---@return number sum what it holds now
+function atomic:add(n) end
+
+--- Makes it hold `new` if it holds `old`.
+---@param old number
+---@param new number
+---@return boolean done
+---@return number? held what it holds instead, where not done
+function atomic:cas(old, new) end
+
+-- ## Trees
+
+--- A node's place in a tree: a table whose functions are called with a dot, by all nodes, in the same order. Made by
+--- `require 'ipc.LocalhostTree'(nodeIndex, numNodes, [ppid], [opts])`,
+--- `require 'ipc.StaticTree'(nodeIndex, numNodes, nodeHost, nodePort, rootHost, rootPort, [opts])`,
+--- `require 'ipc.DiscoveredTree'(nodeIndex, numNodes, nodeHost, nodePort, publish, query, [opts])`,
+--- `require 'ipc.Tree'(nodeIndex, numNodes, base, server, client, host, port, [buildTree], [opts])` or
+--- `require 'ipc.NullTree'()`: doc/tree.md. Options: `timeout`, `base`, `key`, `secret`, `encrypt`, `insecure`,
+--- `transport`. When a call fails on one node, it raises on all, with the name of the node.
+---@class ipc.Tree
+---@field nodeIndex integer this node, from 1; the root is 1
+---@field numNodes integer how many there are
+local tree = {}
+
+--- Folds what the nodes bring, leaf by leaf, into one value that all get, to the same bits. Tensors are reduced in
+--- place and tables filled. With `zero` this node has no more steps: it goes on taking part, contributing `zero(v, i)`
+--- of each leaf, until all nodes have none, and gets the last round's value and 0; `value` may then be nil.
+---@param value any a number, a tensor, what `reduce` takes, or nested tables of these
+---@param reduce (fun(a: any, b: any): any)|'sum'|'mean'|'max'|'min'|'prod' in place, or returning a new value
+---@param zero? (fun(v: any, i: integer): any)|boolean with a name: `true`, which contributes nothing
+---@param opts? {timeout?: number}
+---@return any value
+---@return integer contributors
+function tree.allReduce(value, reduce, zero, opts) end
+
+--- The root's value on every node, in place where this node passes a value of the same form.
+---@param value any
+---@param opts? {timeout?: number}
+---@return any value
+function tree.scatter(value, opts) end
+
+--- Returns when all nodes have called it.
+---@param timeout? number|{timeout?: number} how many seconds a node may be silent
+function tree.barrier(timeout) end
+
+--- Calls `f(leaf)` for each leaf of nested tables, keys sorted: numbers, strings, booleans. A result that is not nil
+--- takes the leaf's place.
+---@param t table
+---@param f fun(leaf: any): any
+---@return table t
+function tree.walkTable(t, f) end
+
+--- Prints what went over each link of this node, and returns it by node index.
+---@return table<integer, table> stats
+function tree.netStats() end
+
+--- Lets go of what the tree opened, and not of what it was handed; the other nodes' further calls raise `[closed]`.
+function tree.close() end
+
+-- ## Processes
+
+--- Forks this process: 0 in the child. The child has this thread alone; it can use every part of the library afresh,
+--- and goes on with queues, mutexes and tensors as its own. Connections stay the parent's.
+---@return integer pid
+function ipc.fork() end
+
+--- Waits for a child to end. Its end is told once.
+---@param pid integer
+---@param timeout? number|boolean seconds; `[timeout]` when it runs on
+---@return integer code its exit code; 128 + n if signal n ended it
+---@return string? signal the name of that signal, as `SIGKILL`
+function ipc.waitpid(pid, timeout) end
+
+--- The number of this process.
+---@return integer
+function ipc.getpid() end
+
+--- The number of this process's parent.
+---@return integer
+function ipc.getppid() end
+
+--- The operating system's number of this thread.
+---@return integer
+function ipc.gettid() end
+
+--- Whether this is macOS.
+---@return boolean
+function ipc.isOSX() end
+
+--- Whether the library was built with assertions, for those who work on it.
+---@return boolean
+function ipc.isDevel() end
+
+--- Does nothing for so long. Ctrl-C ends it.
+---@param seconds number
+function ipc.sleep(seconds) end
+
+--- Seconds of a clock that never jumps, to nanoseconds; its zero means nothing.
+---@return number
+function ipc.clock() end
+
+--- How many cores this process may use: its affinity and its cgroup's quota counted.
+---@return integer
+function ipc.cpus() end
+
+return ipc

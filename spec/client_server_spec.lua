@@ -1,0 +1,681 @@
+-- §2: servers and clients, with threads, processes and strangers at the other end.
+-- luacheck: ignore 431 (what goes to a thread has the same name there)
+local support = require 'spec.support'
+local peer = require 'spec.support.peer'
+local ipc = require 'libipc'
+local torch = require 'ipc.torch'
+
+local fails = support.fails
+
+-- A server with n clients: server, clients, the server's handles of them in the same order.
+local function connected(n, options)
+  local server, port = ipc.server('127.0.0.1', 0, options or {})
+  local clients, handles = {}, {}
+  for i = 1, n do
+    clients[i] = ipc.client('127.0.0.1', port, options or {})
+    server:clients(i, function() end)
+  end
+  server:clients(function(c) handles[#handles + 1] = c end)
+  return server, clients, handles, port
+end
+
+local function code(f, ...) return ipc.errcode(fails(f, ...)) end
+
+describe('a server', function()
+  it('takes any free port and returns it', function()
+    local server, port = ipc.server()
+    assert.is_true(port > 0)
+    assert.equal('127.0.0.1:' .. port, server:address())
+    assert.equal('ipc.server: open at 127.0.0.1:' .. port .. ', 0 clients', tostring(server))
+    server:close()
+    server:close()
+    assert.equal('ipc.server: closed, was at 127.0.0.1:' .. port, tostring(server))
+    assert.equal('closed', code(server.clients, server, print))
+  end)
+
+  it('takes a port alone, as a number or a string, and so do clients', function()
+    local port = support.free_port()
+    for _, form in ipairs { port, tostring(port) } do
+      local server, real = ipc.server(form)
+      assert.equal(port, real)
+      for _, client in ipairs { ipc.client(form), ipc.client('127.0.0.1', form), ipc.client('127.0.0.1', port) } do
+        client:close()
+      end
+      server:close()
+    end
+  end)
+
+  it('takes its port again at once after it has gone', function()
+    local server, clients, _, port = connected(2)
+    clients[1]:send 'x'
+    server:recvAny()
+    server:close()
+    local again = ipc.server('127.0.0.1', port)
+    assert.is_string(fails(ipc.server, '127.0.0.1', port):match 'another program listens there')
+    again:close()
+    -- And after its process was interrupted with clients connected.
+    local p = support.start([[
+      local ipc = require 'libipc'
+      local server, port = ipc.server('127.0.0.1', tonumber(arg[1]))
+      server:clients(1, function(c) c:send(port) end)
+      ipc.sleep(60)
+    ]], { args = { port } })
+    local client = ipc.client(port)
+    assert.equal(port, client:recv())
+    p:kill 'INT'
+    p:wait()
+    ipc.server('127.0.0.1', port):close()
+  end)
+
+  it('listens at IPv4, IPv6, names and Unix sockets', function()
+    local path = support.tmpname '.sock'
+    for _, host in ipairs { '127.0.0.1', 'localhost', '::1', 'unix:' .. path } do
+      local ok, server, port = pcall(ipc.server, host)
+      -- A host without IPv6 says so.
+      assert(ok or host == '::1', tostring(server))
+      if ok then
+        local client = port > 0 and ipc.client(host, port) or ipc.client(host)
+        client:send(host)
+        assert.equal(host, (server:recvAny(5)))
+        assert.equal(host:match '^unix' and 'unix' or 'tcp', client:netStats().transport)
+        server:close()
+      end
+    end
+    assert.is_false(support.exists(path))
+  end)
+
+  it('waits until n clients are in, admits never more, and visits each', function()
+    local server, port = ipc.server()
+    local clients = {}
+    for i = 1, 3 do
+      clients[i] = ipc.client(port)
+      clients[i]:send(i)
+    end
+    local seen = {}
+    assert.equal(2, server:clients(2, function(c) seen[#seen + 1] = c:recv() end))
+    assert.same({ 1, 2 }, seen)
+    assert.equal(2, server:clients(2, function() end))
+    assert.equal(2, server:clients(function() end))
+    assert.equal(3, server:clients(3, function() end))
+    local e = fails(server.clients, server, 4, print, 0.02)
+    assert.equal('timeout', ipc.errcode(e))
+    assert.is_string(e:match '3 of 4')
+    assert.equal('timeout', code(server.clients, server, 4, print, { timeout = 0.01 }))
+    server:close()
+  end)
+
+  it('waits for clients that come later, from other threads', function()
+    local server, port = ipc.server()
+    local m = ipc.map(3, function(port, id)
+      local ipc = require 'libipc'
+      ipc.sleep(0.02 * id)
+      local c = ipc.client(port)
+      c:send(id)
+      return c:recv()
+    end, port)
+    local sum = 0
+    assert.equal(3, server:clients(3, function(c) sum = sum + c:recv() end))
+    assert.equal(6, sum)
+    assert.equal(3, server:broadcast 'bye')
+    assert.same({ 'bye', 'bye', 'bye' }, { m:join() })
+    server:close()
+  end)
+
+  it('visits clients by ascending id, or descending, and those of a tag', function()
+    local server, _, handles = connected(4)
+    for i, id in ipairs { 3, 1, 3, 2 } do
+      assert.equal(id, handles[i]:id(id))
+      if i > 2 then handles[i]:tag 'late' end
+    end
+    local function order(...)
+      local seen = {}
+      server:clients(function(c)
+        for i, h in ipairs(handles) do
+          if h == c then seen[#seen + 1] = i end
+        end
+      end, ...)
+      return table.concat(seen, ' ')
+    end
+    assert.equal('2 4 1 3', order())
+    assert.equal('1 3 4 2', order(true))
+    assert.equal('1 3 4 2', order(1))
+    assert.equal('2 4 1 3', order(0))
+    assert.equal('4 3', order 'late')
+    assert.equal('3 4', order('late', true))
+    assert.equal('1 3 4 2', order(nil, 1))
+    assert.equal('', order 'nobody')
+    server:close()
+  end)
+
+  it('visits equal ids in order of arrival and says how many it visited', function()
+    local server, clients, handles = connected(5)
+    for i, c in ipairs(clients) do c:send(i) end
+    local seen = {}
+    assert.equal(5, server:clients(function(c) seen[#seen + 1] = c:recv() end))
+    assert.same({ 1, 2, 3, 4, 5 }, seen)
+    handles[3]:close()
+    assert.equal(4, server:clients(function() end))
+    server:close()
+  end)
+
+  it('gives handles that stay good after the callback, until closed, one for each client', function()
+    local server, clients, handles = connected(1)
+    collectgarbage()
+    handles[1]:send 'still'
+    assert.equal('still', clients[1]:recv())
+    local key = { [handles[1]] = true }
+    server:clients(function(c) assert.is_true(key[c]) end)
+    clients[1]:send 'x'
+    local _, c = server:recvAny()
+    assert.is_true(key[c])
+    handles[1]:close()
+    handles[1]:close()
+    assert.equal('closed', code(handles[1].send, handles[1], 1))
+    assert.equal('closed', code(clients[1].recv, clients[1]))
+    server:close()
+  end)
+
+  it('passes on what a callback raises, and can be used inside of one', function()
+    local server, clients = connected(2)
+    local e = fails(server.clients, server, function() error 'mine' end)
+    assert.is_string(e:match 'mine')
+    server:clients(function(c)
+      c:send(server:clients(function() end))
+      server:broadcast 'all'
+    end)
+    assert.same({ 2, 'all', 'all' }, { clients[1]:recv(), clients[1]:recv(), clients[1]:recv() })
+    server:close()
+  end)
+
+  it('tells and sets id, tag and address of a client', function()
+    local server, clients, handles = connected(1)
+    local h = handles[1]
+    assert.equal(0, h:id())
+    assert.is_nil(h:tag())
+    assert.equal(7, h:id(7))
+    assert.equal('t\0t', h:tag 't\0t')
+    assert.same({ 7, 't\0t' }, { h:id(), h:tag() })
+    assert.is_string(h:address():match '^127%.0%.0%.1:%d+$')
+    assert.equal(server:address(), clients[1]:address())
+    assert.equal('ipc.server.client', ipc.type(h))
+    assert.equal('ipc.client', ipc.type(clients[1]))
+    h:tag 'x'
+    assert.equal(('ipc.server.client: open, %s, id 7, tag \'x\''):format(h:address()), tostring(h))
+    assert.equal(('ipc.client: open, to %s over tcp'):format(server:address()), tostring(clients[1]))
+    server:close()
+  end)
+
+  it('broadcasts to all, or to those of a tag', function()
+    local server, clients, handles = connected(3)
+    handles[2]:tag 'b'
+    assert.equal(3, server:broadcast { 1, { torch.FloatTensor(2):fill(3) } })
+    for _, c in ipairs(clients) do assert.equal(3, c:recv()[2][1][2]) end
+    assert.equal(1, server:broadcast('b only', 'b'))
+    assert.equal('b only', clients[2]:recv(5))
+    assert.is_nil(clients[1]:recvAsync())
+    assert.equal(0, server:broadcast('nobody', 'c'))
+    server:close()
+  end)
+
+  it('receives from any client in turn, and admits who connects meanwhile', function()
+    local server, clients, handles, port = connected(3)
+    for round = 1, 20 do
+      for _, c in ipairs(clients) do c:send(round) end
+    end
+    ipc.sleep(0.05)
+    local counts = {}
+    for _ = 1, 60 do
+      local _, c = server:recvAny()
+      counts[c] = (counts[c] or 0) + 1
+      for _, a in pairs(counts) do
+        for _, h in ipairs(handles) do assert.is_true(a - (counts[h] or 0) <= 3) end
+      end
+    end
+    local m = ipc.map(1, function(port)
+      local ipc = require 'libipc'
+      ipc.sleep(0.05)
+      local c = ipc.client(port)
+      c:send 'new'
+      c:recv()
+    end, port)
+    local value, c = server:recvAny()
+    assert.equal('new', value)
+    assert.equal(4, server:clients(function() end))
+    c:send 'done'
+    m:join()
+    server:close()
+  end)
+
+  it('receives from any client of a tag, nil messages too, within the time given', function()
+    local server, clients, handles = connected(2)
+    handles[1]:tag 'a'
+    handles[2]:tag 'b'
+    clients[1]:send 'from a'
+    assert.equal('timeout', code(server.recvAny, server, 'b', 0.05))
+    clients[2]:send(nil)
+    local value, c = server:recvAny('b', 5)
+    assert.is_nil(value)
+    assert.equal(handles[2], c)
+    assert.equal('from a', (server:recvAny(5)))
+    assert.equal('timeout', code(server.recvAny, server, 0.01))
+    assert.equal('timeout', code(server.recvAny, server, true))
+    server:close()
+  end)
+
+  it('forgets in recvAny who has gone, and goes on with the others', function()
+    local server, clients = connected(3)
+    clients[2]:send 'last words'
+    clients[2]:close()
+    assert.equal('last words', (server:recvAny(5)))
+    assert.equal('timeout', code(server.recvAny, server, 0.05))
+    assert.equal(2, server:clients(function() end))
+    clients[3]:send 'here'
+    assert.equal('here', (server:recvAny(5)))
+    server:close()
+  end)
+
+  it('raises closed once in a broadcast for a client that has gone, and reaches the others', function()
+    local server, clients = connected(2)
+    clients[1]:close()
+    local failed = 0
+    for _ = 1, 20 do
+      local ok, e = pcall(server.broadcast, server, 'x')
+      if not ok then
+        failed = failed + 1
+        assert.equal('closed', ipc.errcode(e))
+      end
+      ipc.sleep(0.01)
+    end
+    assert.equal(1, failed)
+    for _ = 1, 20 do assert.equal('x', clients[2]:recv(5)) end
+    server:close()
+  end)
+
+  it('has netStats of the fields that it had, and the transport', function()
+    local server, clients, handles = connected(2)
+    clients[1]:send 'hello'
+    server:recvAny()
+    handles[1]:send(torch.FloatTensor(100):fill(1))
+    clients[1]:recv()
+    local fields = { 'num_bytes', 'num_regions', 'num_calls', 'num_system_calls', 'total_seconds', 'system_seconds',
+      'cuda_sync_seconds', 'cudacliser_profile_seconds', 'cuda_ipc_bytes', 'NETWORK MB/s', 'CUDA IPC MB/s' }
+    for _, object in ipairs { server, clients[1], handles[1] } do
+      local stats = object:netStats()
+      for _, direction in ipairs { 'tx', 'rx' } do
+        for _, field in ipairs(fields) do assert.is_number(stats[direction][field], field) end
+      end
+    end
+    local stats = clients[1]:netStats()
+    assert.equal('tcp', stats.transport)
+    assert.equal(1, stats.tx.num_calls)
+    assert.equal(1, stats.rx.num_calls)
+    assert.is_true(stats.rx.num_bytes > 400)
+    assert.same({ tcp = 2 }, server:netStats().transports)
+    clients[1]:close()
+    fails(server.recvAny, server, 0.05)
+    assert.same({ tcp = 1 }, server:netStats().transports)
+    assert.equal(1, server:netStats().rx.num_calls)
+    server:close()
+  end)
+
+  it('serves more clients than select could watch', function()
+    local server, clients = connected(0)
+    local _, port = server:address():match '^(.*):(%d+)$'
+    for i = 1, 1100 do clients[i] = ipc.client(port) end
+    assert.equal(1100, server:clients(1100, function() end, 60))
+    for i = 1, 1100 do clients[i]:send(i) end
+    local sum = 0
+    for _ = 1, 1100 do sum = sum + server:recvAny(nil, 60) end
+    assert.equal(1100 * 1101 / 2, sum)
+    server:close()
+  end)
+end)
+
+describe('a client', function()
+  it('keeps trying until its server is up', function()
+    local port = support.free_port()
+    local p = support.start([[
+      local ipc = require 'libipc'
+      local client = ipc.client(tonumber(arg[1]))
+      client:send 'I am here'
+      print(client:recv())
+    ]], { args = { port } })
+    ipc.sleep(0.2)
+    local server = ipc.server(port)
+    server:clients(1, function(c)
+      assert.equal('I am here', c:recv())
+      c:send 'so am I'
+    end)
+    assert.equal('so am I\n', p:wait().stdout)
+    server:close()
+  end)
+
+  it('gives up a dead port once connect_timeout is over', function()
+    local port = support.free_port()
+    local began = ipc.clock()
+    local e = fails(ipc.client, '127.0.0.1', port, { connect_timeout = 0.1 })
+    assert.equal('timeout', ipc.errcode(e))
+    assert.is_string(e:find('127.0.0.1:' .. port, 1, true) and e:match 'nobody listens')
+    assert.is_true(ipc.clock() - began >= 0.1)
+    assert.equal('timeout', code(ipc.client, 'unix:' .. support.tmpname(), { connect_timeout = 0.01 }))
+  end)
+
+  it('fails at once for a host that does not resolve', function()
+    local e = fails(ipc.client, 'no-such-host.invalid', 1)
+    assert.is_string(e:match 'no%-such%-host%.invalid')
+    assert.is_string(e:match 'does not resolve')
+  end)
+
+  it('says so when something else answers', function()
+    local listener = assert(require('socket').bind('127.0.0.1', 0))
+    local _, port = listener:getsockname()
+    local m = ipc.map(1, function(port)
+      return select(2, pcall(require('libipc').client, port))
+    end, tonumber(port))
+    local s = assert(listener:accept())
+    s:send 'HTTP/1.1 400 Bad Request\r\n\r\n'
+    assert.equal('protocol', ipc.errcode(m:join()))
+    s:close()
+    listener:close()
+  end)
+
+  it('sends and receives values of every kind, both ways', function()
+    local _, clients, handles = connected(1)
+    local shared = { 1 }
+    local cycle = { a = shared, b = shared }
+    cycle.self = cycle
+    local values = { true, false, 0, -1.5, 1 / 0, -1 / 0, 2 ^ 53, '', 'a\0b', ('x'):rep(100000), { 1, 2, 3 }, { a = { b = { c = 1 } } } }
+    for _, pair in ipairs { { clients[1], handles[1] }, { handles[1], clients[1] } } do
+      local from, to = pair[1], pair[2]
+      for _, v in ipairs(values) do
+        from:send(v)
+        assert.same(v, to:recv(5))
+      end
+      from:send(nil)
+      assert.is_nil(to:recv(5))
+      from:send(0 / 0)
+      local nan = to:recv(5)
+      assert.is_true(nan ~= nan)
+      from:send(cycle)
+      local got = to:recv(5)
+      assert.equal(got, got.self)
+      assert.equal(got.a, got.b)
+      from:send(print)
+      assert.equal(print, to:recv(5))
+    end
+  end)
+
+  it('sends tensors by value as of the call, wherever they stand in the message', function()
+    local _, clients, handles = connected(1)
+    local t = torch.DoubleTensor { { 1, 2 }, { 3, 4 } }
+    clients[1]:send { deep = { list = { t, t:t() } }, storage = torch.IntStorage { 7, 8 } }
+    t:fill(0)
+    local got = handles[1]:recv(5)
+    assert.same({ { 1, 2 }, { 3, 4 } }, got.deep.list[1]:totable())
+    assert.same({ { 1, 3 }, { 2, 4 } }, got.deep.list[2]:totable())
+    assert.same({ 7, 8 }, got.storage:totable())
+  end)
+
+  it('receives a tensor as a new one, or into one of any strides', function()
+    local _, clients, handles = connected(1)
+    local sources = { torch.FloatTensor { { 1, 2, 3 }, { 4, 5, 6 } }, torch.FloatTensor { { 1, 4 }, { 2, 5 }, { 3, 6 } }:t() }
+    local wide = torch.FloatTensor(2, 6):zero()
+    local targets = { torch.FloatTensor(2, 3), torch.FloatTensor(3, 2):t(), wide:narrow(2, 2, 3) }
+    for _, source in ipairs(sources) do
+      clients[1]:send(source)
+      local new = handles[1]:recv(5)
+      assert.equal('torch.FloatTensor', ipc.type(new))
+      assert.same({ { 1, 2, 3 }, { 4, 5, 6 } }, new:totable())
+      for _, target in ipairs(targets) do
+        target:zero()
+        clients[1]:send(source)
+        assert.equal(target, handles[1]:recv(target, 5))
+        assert.same({ { 1, 2, 3 }, { 4, 5, 6 } }, target:totable())
+      end
+    end
+    assert.same({ 0, 1, 2, 3, 0, 0 }, wide[1]:totable())
+    local storage = torch.LongStorage(3)
+    clients[1]:send(torch.LongStorage { 5, 6, 7 })
+    assert.equal(storage, handles[1]:recv(storage))
+    assert.same({ 5, 6, 7 }, storage:totable())
+  end)
+
+  it('receives large tensors whole', function()
+    local _, clients, handles = connected(1)
+    local t = torch.FloatTensor(1000, 1000):fill(2)
+    local m = ipc.map(1, function(c, t) c:send(t) c:send(t:t()) end, clients[1], t)
+    local into = torch.FloatTensor(1000, 1000):zero()
+    handles[1]:recv(into)
+    assert.equal(2e6, into:sum())
+    assert.equal(2e6, handles[1]:recv():sum())
+    m:join()
+  end)
+
+  it('names both in a mismatch and stays in step', function()
+    local _, clients, handles = connected(1)
+    local c, h = clients[1], handles[1]
+    local target = torch.FloatTensor(6)
+    for _, case in ipairs {
+      { torch.FloatTensor(7), 'FloatTensor of 7' }, { torch.DoubleTensor(6), 'DoubleTensor of 6' },
+      { torch.FloatTensor(2, 3), 'FloatTensor of 2x3' }, { torch.FloatStorage(6), 'FloatStorage of 6' },
+      { 'text', 'without tensors' }, { { torch.FloatTensor(6) }, 'table' }, { torch.FloatTensor(30000), 'of 30000' },
+    } do
+      c:send(case[1])
+      local e = fails(h.recv, h, target, 5)
+      assert.equal('mismatch', ipc.errcode(e))
+      assert.is_string(e:find(case[2], 1, true) and e:match 'torch%.FloatTensor of 6', e)
+    end
+    c:send 'in step'
+    assert.equal('in step', h:recv(5))
+  end)
+
+  it('receives without waiting for the rest of a message', function()
+    local server, port = ipc.server()
+    local raw = peer.client(port)
+    local h
+    server:clients(1, function(c) h = c end)
+    assert.is_nil(h:recvAsync())
+    assert.is_false(h:tryrecv())
+    local frame = peer.frame(peer.string(('x'):rep(1000)))
+    raw:send(frame:sub(1, 10))
+    ipc.sleep(0.02)
+    assert.is_nil(h:recvAsync())
+    raw:send(frame:sub(11, 500))
+    ipc.sleep(0.02)
+    assert.is_nil(h:recvAsync())
+    assert.equal('timeout', code(server.recvAny, server, 0.02))
+    assert.is_false(h:tryrecv(0.01))
+    raw:send(frame:sub(501))
+    assert.equal(('x'):rep(1000), (server:recvAny(5)))
+    raw:close()
+    server:close()
+  end)
+
+  it('tells a nil message from none', function()
+    local _, clients, handles = connected(1)
+    assert.is_false((clients[1]:tryrecv()))
+    handles[1]:send(nil)
+    local has, value = clients[1]:tryrecv(5)
+    assert.is_true(has)
+    assert.is_nil(value)
+    handles[1]:send 'x'
+    assert.same({ true, 'x' }, { clients[1]:tryrecv(5) })
+  end)
+
+  it('takes the time-out as a number, a boolean or an option', function()
+    local _, clients, handles = connected(1, { timeout = 0.01 })
+    local c = clients[1]
+    assert.equal('timeout', code(c.recv, c))
+    assert.equal('timeout', code(c.recv, c, 0.01))
+    assert.equal('timeout', code(c.recv, c, true))
+    assert.equal('timeout', code(c.recv, c, { timeout = 0.01 }))
+    assert.equal('timeout', code(c.recv, c, torch.FloatTensor(1), 0.01))
+    assert.equal('timeout', code(c.recv, c, nil, 0.01))
+    handles[1]:send(5)
+    assert.equal(5, c:recv(false))
+    assert.equal('argument', code(c.recv, c, 'x'))
+    assert.equal('argument', code(c.send, c))
+    assert.equal('argument', code(c.send, c, 1, { unknown = 1 }))
+  end)
+
+  it('keeps a partial message over a time-out, and goes on filling its tensor', function()
+    local server, port = ipc.server()
+    local raw = peer.client(port)
+    local h
+    server:clients(1, function(c) h = c end)
+    local frame = peer.frame(peer.lone, peer.floats { 1, 2, 3, 4 })
+    local t = torch.FloatTensor(4):zero()
+    raw:send(frame:sub(1, -6))
+    assert.equal('timeout', code(h.recv, h, t, 0.05))
+    assert.equal('timeout', code(h.recv, h, 0.01))
+    raw:send(frame:sub(-5))
+    assert.equal(t, h:recv(t, 5))
+    assert.same({ 1, 2, 3, 4 }, t:totable())
+    raw:close()
+    server:close()
+  end)
+
+  it('closes the connection when a send runs out of time after its first byte', function()
+    local _, clients, handles = connected(1)
+    local c, big = clients[1], ('x'):rep(50 * 2 ^ 20)
+    local e = fails(c.send, c, big, { timeout = 0.05 })
+    assert.equal('timeout', ipc.errcode(e))
+    assert.is_string(e:match 'closed the connection')
+    assert.equal('closed', code(c.send, c, 1))
+    assert.equal('closed', code(handles[1].recv, handles[1]))
+  end)
+
+  it('raises closed, naming the peer, when that has closed, now and later', function()
+    local server, clients, handles = connected(2)
+    handles[1]:send 'before'
+    handles[1]:close()
+    local c = clients[1]
+    assert.equal('before', c:recv())
+    for _ = 1, 3 do
+      local e = fails(c.recv, c)
+      assert.equal('closed', ipc.errcode(e))
+      assert.is_truthy(e:find(c:address(), 1, true))
+    end
+    assert.equal('closed', code(c.recvAsync, c))
+    assert.equal('closed', code(c.tryrecv, c, 1))
+    assert.equal('closed', code(c.send, c, 1))
+    server:close()
+    assert.equal('closed', code(clients[2].recv, clients[2]))
+  end)
+
+  it('raises closed at once in a blocked call when the peer is killed', function()
+    local server, port = ipc.server()
+    local p = support.start([[
+      local ipc = require 'libipc'
+      local c = ipc.client(tonumber(arg[1]))
+      c:send 'ready'
+      ipc.sleep(60)
+    ]], { args = { port } })
+    local h
+    server:clients(1, function(c) h = c end)
+    assert.equal('ready', h:recv())
+    local m = ipc.map(1, function(h) return select(2, pcall(h.recv, h)) end, h)
+    ipc.sleep(0.05)
+    p:kill 'KILL'
+    assert.equal('closed', ipc.errcode(m:join()))
+    assert.equal('closed', code(h.recv, h))
+    assert.equal('closed', code(h.send, h, 1))
+    p:wait()
+    server:close()
+  end)
+
+  it('is shared between threads, and close wakes whoever is blocked on it', function()
+    local server, clients, handles = connected(1)
+    local m = ipc.map(1, function(c)
+      local first = c:recv()
+      return first, select(2, pcall(c.recv, c))
+    end, clients[1])
+    handles[1]:send 'to the thread'
+    ipc.sleep(0.05)
+    clients[1]:close()
+    local first, e = m:join()
+    assert.equal('to the thread', first)
+    assert.equal('closed', ipc.errcode(e))
+    local s = ipc.map(1, function(server, h) server:broadcast 'x' return ipc and 1 or h:id() end, server, handles[1])
+    pcall(s.join, s)
+    server:close()
+  end)
+
+  it('passes messages of several threads whole', function()
+    local _, clients, handles = connected(1)
+    local m = ipc.map(3, function(c, id)
+      for i = 1, 100 do c:send { id, i, ('x'):rep(i * 50) } end
+    end, clients[1])
+    local last = { 0, 0, 0 }
+    for _ = 1, 300 do
+      local v = handles[1]:recv(30)
+      assert.equal(last[v[1]] + 1, v[2])
+      assert.equal(v[2] * 50, #v[3])
+      last[v[1]] = v[2]
+    end
+    m:join()
+  end)
+
+  it('refuses objects of ipc and functions, named with their path, and goes on', function()
+    local _, clients, handles = connected(1)
+    local c = clients[1]
+    local e = fails(c.send, c, { a = { ipc.mutex() } })
+    assert.equal('unsupported', ipc.errcode(e))
+    assert.is_truthy(e:find('ipc.mutex', 1, true) and e:find('a[1]', 1, true), e)
+    e = fails(c.send, c, { f = function() return 1 end })
+    assert.equal('unsupported', ipc.errcode(e))
+    assert.is_string(e:match 'functions = true')
+    c:send 'goes on'
+    assert.equal('goes on', handles[1]:recv())
+  end)
+
+  it('in a forked child raises state, and the parent goes on', function()
+    assert.equal('parent\n', support.check [[
+      local ipc = require 'libipc'
+      local server, port = ipc.server()
+      local c = ipc.client(port)
+      local h
+      server:clients(1, function(x) h = x end)
+      local pid = ipc.fork()
+      if pid == 0 then
+        for _, f in ipairs {
+          function() c:send(1) end, function() c:recv() end, function() h:recvAsync() end,
+          function() server:clients(print) end, function() server:recvAny() end,
+        } do
+          local ok, e = pcall(f)
+          if ok or ipc.errcode(e) ~= 'state' then print(ok, e) os.exit(1) end
+        end
+        c:close() server:close()
+        c, h, server = nil, nil, nil
+        collectgarbage() collectgarbage()
+        local own, at = ipc.server()
+        local d = ipc.client(at)
+        d:send 'child'
+        os.exit(own:recvAny() == 'child' and 0 or 2)
+      end
+      assert(ipc.waitpid(pid) == 0)
+      c:send 'parent'
+      print(h:recv())
+    ]])
+  end)
+
+  it('sees a killed parent die although a child of it lives', function()
+    local server, port = ipc.server()
+    local p = support.start([[
+      local ipc = require 'libipc'
+      local c = ipc.client(tonumber(arg[1]))
+      local pid = ipc.fork()
+      if pid == 0 then ipc.sleep(30) os.exit(0) end
+      c:send(pid)
+      ipc.sleep(60)
+    ]], { args = { port } })
+    local h
+    server:clients(1, function(c) h = c end)
+    local child = h:recv(10)
+    p:kill 'KILL'
+    assert.equal('closed', code(h.recv, h, 20))
+    os.execute('kill -KILL ' .. child)
+    p:wait()
+    server:close()
+  end)
+end)

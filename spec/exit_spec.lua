@@ -1,0 +1,163 @@
+-- §3: the end of a program while threads are blocked or run: with its own exit code, within a second, on every Lua.
+local support = require 'spec.support'
+local socket = require 'socket'
+
+-- A wait that is blocked in a call of ours, and code that never ends.
+local blocked = [[
+  local ipc = require 'libipc'
+  local m = ipc.map(4, function(q, id)
+    local ipc = require 'ipc'
+    if id == 1 then q:read() end
+    if id == 2 then ipc.sleep(1000) end
+    if id == 3 then ipc.mutex():barrier(2) end
+    if id == 4 then ipc.map(2, function() require 'ipc'.sleep(1000) end):join() end
+  end, ipc.workqueue())
+  ipc.sleep(0.02)
+]]
+local busy = [[
+  local ipc = require 'libipc'
+  local m = ipc.map(2, function() while true do end end)
+  ipc.sleep(0.02)
+]]
+
+local ways = {
+  { 'returns', '', 0 },
+  { 'fails', "error 'oh no'", 1 },
+  { 'calls os.exit', 'os.exit(3)', 3 },
+  { 'calls os.exit and closes its state', 'os.exit(4, true)', 4 },
+  { 'collects its map', 'm = nil collectgarbage() collectgarbage()', 0 },
+  { 'is in the middle of a join', 'pcall(m.join, m, 0.01)', 0 },
+}
+
+describe('a program that ends', function()
+  for _, way in ipairs(ways) do
+    local name, code, status = way[1], way[2], way[3]
+    for what, threads in pairs { ['are blocked'] = blocked, ['run'] = busy } do
+      it(('and %s while threads %s does so with its own code'):format(name, what), function()
+        local r = support.run(threads .. code, { timeout = 20 })
+        assert.is_false(r.timed_out)
+        assert.is_nil(r.signal)
+        assert.equal(status, r.status)
+        if status ~= 1 then assert.equal('', r.stderr) end
+      end)
+    end
+  end
+
+  it('does so within a second', function()
+    for _, threads in ipairs { blocked, busy } do
+      -- The shortest of three: what else runs on the machine is not what is measured.
+      local best = math.huge
+      for _ = 1, 3 do
+        local p = support.start(threads .. "io.stdout:write('now') io.stdout:flush()")
+        support.eventually(function() return p:output() == 'now' end)
+        local start = socket.gettime()
+        assert.equal(0, p:wait().status)
+        best = math.min(best, socket.gettime() - start)
+      end
+      assert.is_true(best < 1, 'took ' .. best .. ' s')
+    end
+  end)
+
+  it('ends in good order where a thread lets it: its finalizers run', function()
+    local path = support.tmpname()
+    support.check(([[
+      local ipc = require 'libipc'
+      local m = ipc.map(1, function(path)
+        file = io.open(path, 'w')
+        file:setvbuf('full')
+        file:write('written')
+        require 'ipc'.sleep(1000)
+      end, %q)
+      ipc.sleep(0.05)
+    ]]):format(path))
+    assert.equal('written', support.read(path))
+  end)
+
+  it('ends with the code that a thread gave os.exit', function()
+    local r = support.run [[
+      local ipc = require 'libipc'
+      ipc.map(2, function(id)
+        if id == 1 then os.exit(7) end
+        require 'ipc'.sleep(1000)
+      end):join()
+    ]]
+    assert.equal(7, r.status)
+  end)
+
+  it('ends with the code of a child that a thread forked', function()
+    local out = support.check [[
+      local ipc = require 'libipc'
+      local m = ipc.map(2, function(id)
+        local ipc = require 'ipc'
+        local pid = ipc.fork()
+        if pid == 0 then
+          if id == 1 then return 'to nobody' end
+          error 'expected: in the child'
+        end
+        return (ipc.waitpid(pid))
+      end)
+      print(m:join())
+    ]]
+    assert.equal('0\t1\n', out)
+  end)
+end)
+
+describe('Ctrl-C', function()
+  for what, code in pairs {
+    ['in a join'] = blocked .. 'io.write "ready" io.flush() m:join()',
+    ['in a join with a time-out'] = blocked .. 'io.write "ready" io.flush() m:join(1000)',
+    ['in a join of running code'] = busy .. 'io.write "ready" io.flush() m:join()',
+  } do
+    it(what .. ' ends the program as it would a plain one', function()
+      local p = support.start(code, { timeout = 20 })
+      support.eventually(function() return p:output() == 'ready' end)
+      -- The signal may come just before the wait; it is not lost there either.
+      p:kill 'INT'
+      local r = p:wait()
+      assert.is_false(r.timed_out)
+      assert.is_nil(r.signal)
+      assert.equal(1, r.status)
+      assert.is_truthy(r.stderr:find('interrupted!', 1, true), r.stderr)
+    end)
+  end
+
+  it('can be caught, and the threads go on', function()
+    local p = support.start [[
+      local ipc = require 'libipc'
+      local q = ipc.workqueue()
+      local m = ipc.map(2, function(q, id) return q:read() + id end, q)
+      -- Ready only inside pcall: the signal may come before the join.
+      local ok, e = pcall(function() io.write 'ready' io.flush() m:join() end)
+      io.write(tostring(ok), ' ', tostring(e:match 'interrupted!'), ' ', m:poll(), ' ')
+      q:write(10, 10)
+      io.write(table.concat({ m:join() }, ' '))
+    ]]
+    support.eventually(function() return p:output() == 'ready' end)
+    p:kill 'INT'
+    assert.equal('readyfalse interrupted! 2 11 12', p:wait().stdout)
+  end)
+end)
+
+describe('signals', function()
+  it('are left as they were', function()
+    local status = [[
+      local f = io.open '/proc/thread-self/status'
+      local t = {}
+      -- The low 32: glibc takes two of its own, beyond those, for any thread.
+      for line in f:lines() do
+        local name, mask = line:match '^(Sig[BIC]%a+):%s*(%x+)'
+        if name then t[#t + 1] = name .. '=' .. mask:sub(-8) end
+      end
+      f:close()
+      local all = table.concat(t, ' ')
+    ]]
+    if not io.open '/proc/thread-self/status' then return pending 'no /proc here' end
+    local out = support.check(status .. ' print(all) ' .. [[
+      local ipc = require 'libipc'
+      print(ipc.map_extended(1, nil, loadstring and loadstring(arg[1]) or load(arg[1])):join())
+    ]] .. status:gsub('local', '') .. ' print(all)', { args = { status .. ' return all' } })
+    local before, thread, after = out:match '^(.-)\n(.-)\n(.-)\n$'
+    assert.equal(before, thread)
+    assert.equal(before, after)
+  end)
+end)

@@ -1,0 +1,113 @@
+-- Ctrl-C at a blocked call ends the program as it would a plain Lua program (§0), on every Lua: the interpreter's own
+-- handler says `interrupted!`.
+local support = require 'spec.support'
+
+local head = [[
+  local ipc = require 'libipc'
+  local function ready() io.stdout:write 'ready' io.stdout:flush() end
+]]
+
+-- Each blocks for ever after it has said `ready`.
+local blocked = {
+  ['ipc.sleep'] = 'ready() ipc.sleep(math.huge)',
+  ['ipc.waitpid'] = [[
+    local parent = ipc.getpid()
+    local pid = ipc.fork()
+    if pid == 0 then
+      while ipc.getppid() == parent do ipc.sleep(0.01) end
+      os.exit(0)
+    end
+    ready()
+    ipc.waitpid(pid)
+  ]],
+  ['workqueue:read'] = 'local q = ipc.workqueue() ready() q:read()',
+  ['workqueue:read with a timeout'] = 'local q = ipc.workqueue() ready() q:read(1000)',
+  ['workqueue:drain'] = 'local q = ipc.workqueue() q:write(1) ready() q:drain()',
+  ['workqueue:write'] = 'local q = ipc.workqueue { capacity = 1 } q:write(1) ready() q:write(2)',
+  ['mutex:barrier'] = 'local m = ipc.mutex() ready() m:barrier(2)',
+  ['mutex:lock'] = [[
+    local m, q = ipc.mutex(), ipc.workqueue()
+    local threads = ipc.map(1, function(m, q) m:lock() q:write(1) q:read() end, m, q)
+    q:read()
+    ready()
+    m:lock()
+  ]],
+  ['map:join'] = [[
+    local q = ipc.workqueue()
+    local threads = ipc.map(2, function(q) q:read() end, q)
+    ready()
+    threads:join()
+  ]],
+  ['a tree that waits for its nodes'] = "ready() require 'ipc.LocalhostTree'(1, 2)",
+  ['a tree that looks for its root'] = "ready() require 'ipc.LocalhostTree'(2, 2)",
+  ['tree.allReduce'] = [[
+    local parent = ipc.getpid()
+    if ipc.fork() == 0 then
+      local tree = require 'ipc.LocalhostTree'(2, 2)
+      while ipc.getppid() == parent do ipc.sleep(0.01) end
+      os.exit(0)
+    end
+    local tree = require 'ipc.LocalhostTree'(1, 2, parent)
+    ready()
+    tree.allReduce(1, 'sum')
+  ]],
+  ['a coroutine'] = [[
+    local q = ipc.workqueue()
+    ready()
+    coroutine.wrap(function() q:read() end)()
+  ]],
+}
+
+local function start(body)
+  local p = support.start(head .. body .. " print 'went on'")
+  support.eventually(function() return p:output():match 'ready' or not p:running() end)
+  return p
+end
+
+describe('Ctrl-C', function()
+  for name, body in pairs(blocked) do
+    it('ends a program that waits in ' .. name, function()
+      local p = start(body)
+      p:kill 'INT'
+      local r = p:wait(60)
+      assert.equal('ready', r.stdout, r.stderr)
+      assert.equal(1, r.status, r.stderr)
+      assert.matches('interrupted!', r.stderr)
+    end)
+  end
+
+  it('can be caught, and the program goes on', function()
+    local p = start [[
+      local q = ipc.workqueue()
+      -- Ready only inside pcall: the signal may come before the read.
+      local ok, e = pcall(function() ready() q:read() end)
+      q:write(1)
+      io.stdout:write(tostring(ok), ' ', tostring(e):match 'interrupted!', ' ', (q:pending()))
+      os.exit(0)
+    ]]
+    p:kill 'INT'
+    local r = p:wait(60)
+    assert.equal('readyfalse interrupted! 1', r.stdout, r.stderr)
+    assert.equal(0, r.status)
+  end)
+
+  it('does not shorten a wait when the handler raises nothing', function()
+    local p = support.start(head .. [[
+      local q = ipc.workqueue()
+      ready()
+      local start = ipc.clock()
+      assert(q:read(0.5) == nil)
+      assert(ipc.clock() - start >= 0.5)
+      print 'waited'
+    ]])
+    support.eventually(function() return p:output():match 'ready' end)
+    -- Signals without a handler in Lua: stop and go on.
+    for _ = 1, 5 do
+      p:kill 'STOP'
+      p:kill 'CONT'
+      support.sleep(0.02)
+    end
+    local r = p:wait(60)
+    assert.equal('readywaited\n', r.stdout, r.stderr)
+  end)
+end)

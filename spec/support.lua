@@ -1,0 +1,178 @@
+-- What the specs share: other interpreters, processes, files, raw sockets.
+--
+--   local support = require 'spec.support'
+--   local r = support.run([[ error 'no' ]], { timeout = 5, env = { A = 'b' }, args = { 'x' } })
+--   r.status, r.signal, r.stdout, r.stderr, r.timed_out
+--
+-- `run` waits; `start` returns at once a process with `pid`, `wait([seconds])` → r, `kill(signal)`, `output()`.
+-- Everything is written in a folder that spec/run removes.
+local support = {}
+
+-- The interpreter that runs this spec, the root of the project, and the name of the build (`lua54`).
+support.lua = os.getenv 'SPEC_LUA' or arg and arg[-1] or 'lua'
+support.root = os.getenv 'SPEC_ROOT' or '.'
+support.build = os.getenv 'SPEC_TAG' or (jit and 'luajit' or 'lua' .. _VERSION:match('%d.%d'):gsub('%.', ''))
+support.is_luajit = rawget(_G, 'jit') ~= nil
+support.has_integers = math.type ~= nil
+-- 5.1 in its two forms lacks _ENV, __pairs, __len of tables and goto (LuaJIT has goto).
+support.is_51 = _VERSION == 'Lua 5.1'
+
+local unpack = table.unpack or unpack -- luacheck: ignore 143
+
+function support.quote(s) return "'" .. tostring(s):gsub("'", "'\\''") .. "'" end
+
+function support.read(path)
+  local f = assert(io.open(path, 'rb'))
+  local s = f:read '*a'
+  f:close()
+  return s
+end
+
+function support.write(path, s)
+  local f = assert(io.open(path, 'wb'))
+  f:write(s)
+  f:close()
+  return path
+end
+
+function support.exists(path)
+  local f = io.open(path, 'rb')
+  if f then f:close() end
+  return f ~= nil
+end
+
+local function capture(command)
+  local p = assert(io.popen(command))
+  local s = p:read '*a'
+  p:close()
+  return s
+end
+
+-- What a shell command prints, without the newline at its end.
+function support.sh(command) return (capture(command):gsub('\n$', '')) end
+
+local made = 0
+function support.tmpname(suffix)
+  made = made + 1
+  if not support.scratch then support.scratch = support.sh 'mktemp -d' end
+  return support.scratch .. '/' .. made .. (suffix or '')
+end
+
+function support.tmpdir()
+  local dir = support.tmpname '.d'
+  assert(support.sh('mkdir ' .. support.quote(dir) .. ' && echo made') == 'made')
+  return dir
+end
+
+function support.sleep(seconds) os.execute('sleep ' .. seconds) end
+
+-- Calls f until it returns something true; that, or an error after `seconds` (a watchdog, not a measure).
+function support.eventually(f, seconds)
+  local socket = require 'socket'
+  local stop = socket.gettime() + (seconds or 30)
+  while true do
+    local v = f()
+    if v then return v end
+    if socket.gettime() > stop then error('did not happen in ' .. (seconds or 30) .. ' s', 2) end
+    socket.sleep(0.01)
+  end
+end
+
+-- ---- processes ------------------------------------------------------------------------------------------------------
+
+local Process = {}
+Process.__index = Process
+
+local function command_of(code, opts)
+  local words = {}
+  for name, value in pairs(opts.env or {}) do words[#words + 1] = name .. '=' .. support.quote(value) end
+  table.sort(words)
+  if #words > 0 then table.insert(words, 1, 'env') end
+  words[#words + 1] = opts.lua or support.lua
+  for _, option in ipairs(opts.options or {}) do words[#words + 1] = support.quote(option) end
+  words[#words + 1] = opts.file or support.write(support.tmpname '.lua', code)
+  for _, a in ipairs(opts.args or {}) do words[#words + 1] = support.quote(a) end
+  return table.concat(words, ' ')
+end
+
+-- Starts `code` (or opts.file) in a new interpreter. opts: args, env, stdin (text), lua, options (of the interpreter),
+-- timeout (seconds, default 60: a watchdog), cwd.
+function support.start(code, opts)
+  opts = opts or {}
+  local base = support.tmpname()
+  local stdin = opts.stdin and support.write(base .. '.in', opts.stdin) or '/dev/null'
+  -- exec: the pid written is the interpreter's own.
+  local inner = ('echo $$ >%s.pid.new; mv %s.pid.new %s.pid; exec '):format(base, base, base) .. command_of(code, opts)
+  local script = ('cd %s || exit 126\n'):format(support.quote(opts.cwd or '.'))
+    .. ('sh -c %s <%s >%s.out 2>%s.err &\n'):format(support.quote(inner), stdin, base, base)
+    .. 'child=$!\n'
+    -- The watchdog: its sleep goes with it, so that nothing is left behind.
+    .. ("(trap 'kill $!; exit' TERM; sleep %s & wait $!; : >%s.late; kill -KILL $child) >/dev/null 2>&1 &\n")
+      :format(opts.timeout or 60, base)
+    .. 'dog=$!\n'
+    .. 'wait $child 2>/dev/null\n'
+    .. 'status=$?\n'
+    .. 'kill $dog 2>/dev/null; wait $dog 2>/dev/null\n'
+    .. ('echo $status >%s.end.new; mv %s.end.new %s.end\n'):format(base, base, base)
+  support.write(base .. '.sh', script)
+  os.execute(('bash %s.sh >/dev/null 2>&1 </dev/null &'):format(base))
+  local pid = support.eventually(function()
+    if support.exists(base .. '.pid') then return tonumber(support.read(base .. '.pid')) end
+    return support.exists(base .. '.end') and -1
+  end)
+  return setmetatable({ base = base, pid = pid }, Process)
+end
+
+function Process:kill(signal) os.execute(('kill -%s %d 2>/dev/null'):format(signal or 'TERM', self.pid)) end
+
+-- What it has written so far: stdout, stderr.
+function Process:output() return support.read(self.base .. '.out'), support.read(self.base .. '.err') end
+
+function Process:running() return not support.exists(self.base .. '.end') end
+
+function Process:wait(seconds)
+  support.eventually(function() return not self:running() end, seconds or 90)
+  local status = tonumber(support.read(self.base .. '.end'))
+  local r = { pid = self.pid, status = status, timed_out = support.exists(self.base .. '.late') }
+  r.stdout, r.stderr = self:output()
+  if status > 128 then r.signal = support.sh('kill -l ' .. (status - 128)) end
+  return r
+end
+
+-- Runs `code` in a new interpreter, to its end.
+function support.run(code, opts) return support.start(code, opts):wait((opts and opts.timeout or 60) + 30) end
+
+-- run, for a chunk that should end well: its stdout, or an error with everything it said.
+function support.check(code, opts)
+  local r = support.run(code, opts)
+  if r.status ~= 0 then
+    error(('the chunk ended with %s\n%s%s'):format(r.signal or r.status, r.stdout, r.stderr), 2)
+  end
+  return r.stdout
+end
+
+-- ---- sockets --------------------------------------------------------------------------------------------------------
+
+-- A port on which nobody listens now.
+function support.free_port()
+  local listener = assert(require('socket').bind('127.0.0.1', 0))
+  local _, port = listener:getsockname()
+  listener:close()
+  return tonumber(port)
+end
+
+-- A bare TCP connection (a LuaSocket object: send, receive, settimeout, close), for peers that misbehave.
+function support.connect(port, host)
+  local s = assert(require('socket').connect(host or '127.0.0.1', port))
+  s:settimeout(30)
+  return s
+end
+
+-- The values of f(...), and the error as a string: ok, error text.
+function support.fails(f, ...)
+  local r = { pcall(f, ...) }
+  if r[1] then error('expected an error, got ' .. #r - 1 .. ' values: ' .. tostring((unpack(r, 2))), 2) end
+  return r[2]
+end
+
+return support

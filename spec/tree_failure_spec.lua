@@ -1,0 +1,312 @@
+-- How trees end badly: dead nodes, silent ones, calls that do not match, functions that raise. Nothing hangs, and every
+-- node learns who it was.
+local ipc = require 'libipc'
+local support = require 'spec.support'
+local trees = require 'spec.support.trees'
+
+local function all_say(errors, code, ...)
+  for i, e in ipairs(errors) do
+    assert.equal(code, ipc.errcode(e), ('node %d: %s'):format(i, e))
+    for _, word in ipairs { ... } do assert.matches(word, e, 1, true) end
+  end
+end
+
+describe('calls that do not match', function()
+  it('name the node that called another operation', function()
+    local errors = trees.errors(4, function(tree, i)
+      if i == 3 then tree.scatter(1) else tree.allReduce(1, function(a, b) return a + b end) end
+    end)
+    all_say(errors, 'mismatch', 'node 3 called scatter where node 1 called allReduce')
+    errors = trees.errors(4, function(tree, i)
+      if i == 1 then tree.scatter(1) else tree.barrier() end
+    end)
+    all_say(errors, 'mismatch', 'called barrier where node 1 called scatter')
+  end)
+
+  it('name the node that reduces by another function', function()
+    local errors = trees.errors(3, function(tree, i) tree.allReduce(1, i == 2 and 'max' or 'sum') end)
+    all_say(errors, 'mismatch', 'node 2 called allReduce by max where node 1 called allReduce by sum')
+  end)
+
+  it('name the node that has another size, and both sizes', function()
+    local errors = trees.errors(4, function(tree, i)
+      local torch = require 'ipc.torch'
+      tree.allReduce({ w = torch.FloatTensor(i == 4 and 3 or 4) }, 'sum')
+    end)
+    all_say(errors, 'mismatch', 'node 4', 'w: torch.FloatTensor 3', 'node 2', 'w: torch.FloatTensor 4')
+    errors = trees.errors(4, function(tree, i)
+      local torch = require 'ipc.torch'
+      tree.allReduce(torch.FloatTensor(i == 1 and 300000 or 200000), 'sum')
+    end)
+    all_say(errors, 'mismatch', 'torch.FloatTensor 300000', 'torch.FloatTensor 200000')
+  end)
+
+  it('name the node that has another type, shape or key', function()
+    local errors = trees.errors(2, function(tree, i)
+      local torch = require 'ipc.torch'
+      tree.allReduce(i == 1 and torch.FloatTensor(3) or torch.DoubleTensor(3), 'sum')
+    end)
+    all_say(errors, 'mismatch', 'node 2', 'torch.DoubleTensor 3', 'torch.FloatTensor 3')
+    errors = trees.errors(2, function(tree, i) tree.allReduce({ [i == 1 and 'a' or 'b'] = 1 }, 'sum') end)
+    all_say(errors, 'mismatch', 'b: number', 'a: number')
+    errors = trees.errors(2, function(tree, i)
+      local torch = require 'ipc.torch'
+      tree.scatter(torch.FloatTensor(i))
+    end)
+    all_say(errors, 'mismatch', 'torch.FloatTensor 1', 'torch.FloatTensor 2')
+  end)
+
+  it('break the tree until it is closed', function()
+    local values = trees.values(3, function(tree, i)
+      assert(not pcall(tree.allReduce, i == 2 and 'x' or 1, function(a) return a end))
+      assert(tostring(tree):find 'broken')
+      local _, e = pcall(tree.barrier)
+      tree.close()
+      local _, closed = pcall(tree.barrier)
+      return e .. ' / ' .. closed
+    end)
+    for i = 1, 3 do
+      assert.matches('libipc [state] tree.barrier: the tree is broken, close it: node 2', values[i], 1, true)
+      assert.matches('libipc [state] tree.barrier: the tree is closed', values[i], 1, true)
+    end
+  end)
+end)
+
+describe('functions that raise', function()
+  it('keep their error at home, and tell the others whose they were', function()
+    local errors = trees.errors(4, function(tree, i)
+      local torch = require 'ipc.torch'
+      local value = { torch.FloatTensor(300000):fill(1), torch.FloatTensor(200000):fill(1), torch.FloatTensor(9) }
+      tree.allReduce(value, function(a, b)
+        if i == 1 then error 'boom' end
+        return a:add(b)
+      end)
+    end)
+    assert.matches(': boom$', errors[1])
+    assert.is_nil(ipc.errcode(errors[1]))
+    table.remove(errors, 1)
+    all_say(errors, 'worker', 'the reduce function of node 1 raised', 'boom')
+  end)
+
+  it('raise where a value cannot travel or a result is of no use', function()
+    local errors = trees.errors(3, function(tree, i)
+      tree.allReduce(i == 3 and coroutine.create(print) or 5, function(a) return a end)
+    end)
+    assert.equal(3, #errors)
+    errors = trees.errors(3, function(tree) tree.allReduce(5, function() end) end)
+    all_say(errors, 'argument', 'the reduce function of node 1 returned nil for number')
+    errors = trees.errors(3, function(tree)
+      tree.allReduce(require 'ipc.torch'.FloatTensor(3):fill(1), function() return 1 end)
+    end)
+    all_say(errors, 'argument', 'the reduce function of node 1 returned number for a tensor')
+  end)
+
+  it('may not use the tree that they are called by', function()
+    local values = trees.values(2, function(tree)
+      local inner
+      local sum = tree.allReduce(1, function(a, b)
+        local _
+        _, inner = pcall(tree.barrier)
+        return a + b
+      end)
+      return { sum, inner or 'not called' }
+    end)
+    assert.equal(2, values[1][1])
+    assert.matches('libipc [state] tree.barrier: allReduce by a function is still running', values[1][2], 1, true)
+  end)
+end)
+
+describe('a node that goes', function()
+  it('by closing its tree is named to all', function()
+    local values = trees.threads(5, function(tree, i)
+      if i == 4 then return tree.close() end
+      tree.barrier()
+    end)
+    for i = 1, 5 do
+      assert.equal(i == 4, values[i][1])
+      if i ~= 4 then
+        assert.equal('closed', ipc.errcode(values[i][2]))
+        assert.matches('node 4 closed its tree', values[i][2], 1, true)
+      end
+    end
+  end)
+
+  -- Kills node `victim` of seven while the others are in `call`; what the others raised.
+  local function survivors(victim, call)
+    local path = support.tmpname()
+    support.check(([[
+      local ipc = require 'libipc'
+      local torch = require 'ipc.torch'
+      local parent = ipc.getpid()
+      local pids = {}
+      for i = 1, 7 do
+        pids[i] = ipc.fork()
+        if pids[i] == 0 then
+          local tree = require 'ipc.LocalhostTree'(i, 7, parent, { timeout = 60 })
+          local t = torch.FloatTensor(100000):fill(1)
+          tree.barrier()
+          if i == %d then
+            local file = io.open('%s.pid.new', 'w')
+            file:write(ipc.getpid())
+            file:close()
+            os.rename('%s.pid.new', '%s.pid')
+            ipc.sleep(60)
+          end
+          local ok, e = pcall(function() return %s end)
+          local file = io.open('%s.' .. i, 'w')
+          file:write(ok and 'ended well' or e)
+          file:close()
+          os.exit(0)
+        end
+      end
+      while not io.open '%s.pid' do ipc.sleep(0.01) end
+      ipc.sleep(0.1)
+      os.execute('kill -9 ' .. io.open('%s.pid'):read '*a')
+      for i = 1, 7 do assert(ipc.waitpid(pids[i], 50) == (i == %d and 137 or 0)) end
+    ]]):format(victim, path, path, path, call, path, path, path, victim), { timeout = 60 })
+    local errors = {}
+    for i = 1, 7 do
+      if i ~= victim then errors[#errors + 1] = support.read(path .. '.' .. i) end
+    end
+    return errors
+  end
+
+  it('killed in mid-call is named to all, whether leaf, root or between', function()
+    for _, victim in ipairs { 1, 2, 7 } do
+      all_say(survivors(victim, 'tree.allReduce(t, function(a, b) return a:add(b) end)'), 'closed',
+        ('node %d ended or lost its connection'):format(victim))
+    end
+  end)
+
+  it('killed in a scatter or barrier is named as well', function()
+    all_say(survivors(3, 'tree.scatter(t)'), 'closed', 'node 3 ended or lost its connection')
+    all_say(survivors(5, 'tree.barrier()'), 'closed', 'node 5 ended or lost its connection')
+  end)
+
+  it('while the tree is formed is noticed too', function()
+    local lines = trees.lines [[
+      local parent = ipc.getpid()
+      local pids = processes(2, function(i)
+        if i == 1 then
+          local _, e = pcall(LocalhostTree, 1, 3, parent, { timeout = 60 })
+          print(e)
+          return
+        end
+        LocalhostTree(2, 3, parent, { timeout = 60 })
+      end)
+      ipc.sleep(0.3)
+      os.execute('kill -9 ' .. pids[2])
+      ipc.waitpid(pids[2])
+      ipc.waitpid(pids[1])
+    ]]
+    assert.equal(1, #lines)
+    assert.matches('libipc [closed] LocalhostTree: node 2', lines[1], 1, true)
+    assert.matches('ended before all nodes had come', lines[1], 1, true)
+  end)
+end)
+
+describe('a silent node', function()
+  it('is given its time-out and no more, and named to all', function()
+    local results = trees.threads(4, function(tree, i)
+      local ipc = require 'libipc' -- luacheck: ignore 431
+      if i == 4 then
+        ipc.sleep(1.5)
+        return tree.barrier()
+      end
+      local since = ipc.clock()
+      local ok, e = pcall(tree.barrier, { timeout = 0.4 })
+      assert(not ok and ipc.clock() - since >= 0.35)
+      error(e, 0)
+    end)
+    local errors = {}
+    for i = 1, 4 do
+      assert.is_false(results[i][1])
+      errors[i] = results[i][2]
+    end
+    all_say(errors, 'timeout', 'node 4 was silent for 0.4 s')
+  end)
+
+  it('has the time of the constructor or of the environment otherwise', function()
+    local results = trees.threads(2, function(tree, i)
+      if i == 1 then tree.barrier() else require 'libipc'.sleep(1) end
+    end, { timeout = 0.3 })
+    assert.is_false(results[1][1])
+    assert.matches('node 2 was silent for 0.3 s', results[1][2], 1, true)
+    local out = support.check([[
+      local ipc = require 'libipc'
+      print(pcall(require 'ipc.LocalhostTree', 1, 2, { key = 'environment' }))
+    ]], { env = { IPC_TIMEOUT = '0.2' } })
+    assert.matches('[timeout] LocalhostTree: 1 of 2 nodes had not come after 0.2 s', out, 1, true)
+    out = support.check([[
+      print(pcall(require 'ipc.LocalhostTree', 1, 2))
+    ]], { env = { IPC_TIMEOUT = 'soon' } })
+    assert.matches('IPC_TIMEOUT is "soon": expected a number of seconds', out, 1, true)
+  end)
+end)
+
+describe('a node that waits', function()
+  local Group = require 'ipc.collective.group'
+  local Link = require 'ipc.collective.link'
+  local barrier = require 'ipc.collective.barrier'
+  local clock, sleep = ipc.clock, ipc.sleep
+  local now
+
+  before_each(function()
+    now = 0
+    ipc.clock = function() return now end
+    ipc.sleep = function(seconds) now = now + seconds end
+  end)
+  after_each(function() ipc.clock, ipc.sleep = clock, sleep end)
+
+  -- A neighbour that says what `script` tells, { { when, message }, … }, and keeps the names of what it is sent.
+  local function neighbour(index, script, leaf)
+    local connection = { sent = {} }
+    function connection.tryrecv(_, seconds)
+      if not script[1] or script[1][1] > now then now = now + seconds end
+      if not script[1] or script[1][1] > now then return false end
+      return true, table.remove(script, 1)[2]
+    end
+    function connection:send(message) self.sent[#self.sent + 1] = message[1] end
+    return Link.new(index, connection, leaf), connection.sent
+  end
+
+  local function header(direction) return { direction, 1, 'barrier', false } end
+
+  it('is not silent: its neighbours go on waiting', function()
+    local parent, sent = neighbour(1, { { 1.5, { 'here' } }, { 3.0, { 'here' } }, { 4.5, header 'down' } })
+    barrier(Group.new { index = 2, count = 3, parent = parent, timeout = 2 })()
+    assert.same({ 'up' }, sent)
+    assert.is_true(now >= 4.5)
+  end)
+
+  it('says so to its neighbours, and passes on that others do', function()
+    local four, down = neighbour(4, { { 1.5, { 'here' } }, { 3.0, header 'up' } }, false)
+    local parent, up = neighbour(1, { { 3.2, header 'down' } })
+    barrier(Group.new { index = 2, count = 4, parent = parent, children = { four }, timeout = 2 })()
+    assert.same({ 'here', 'here', 'up' }, up)
+    assert.same({ 'down' }, down)
+  end)
+
+  it('names the silent one before anyone blames it', function()
+    local four = neighbour(4, {}, true)
+    local parent, up = neighbour(1, {})
+    local group = Group.new { index = 2, count = 4, parent = parent, children = { four }, timeout = 2 }
+    local e = support.fails(barrier(group))
+    assert.matches('node 4 was silent for 2 s while node 2 waited', e, 1, true)
+    assert.same({ 'here', 'error' }, up)
+    assert.is_true(now >= 2 and now < 2.5)
+    -- The parent in turn has more patience with node 2, which has a child.
+    now = 0
+    e = support.fails(barrier(Group.new { index = 1, count = 4, children = { (neighbour(2, {})) }, timeout = 2 }))
+    assert.matches('node 2 was silent for 2 s', e, 1, true)
+    assert.is_true(now >= 2.5)
+  end)
+
+  it('raises what it is told by a neighbour that it does not wait for', function()
+    local four, five = neighbour(4, {}, true), neighbour(5, { { 0.5, { 'error', 'closed', 'node 9 is gone' } } }, true)
+    local group = Group.new { index = 2, count = 9, children = { four, five }, timeout = 100 }
+    local e = support.fails(barrier(group))
+    assert.matches('libipc [closed] tree.barrier: node 9 is gone', e, 1, true)
+    assert.is_true(now < 1)
+  end)
+end)

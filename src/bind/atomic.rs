@@ -1,0 +1,112 @@
+//! `ipc.atomic`: a number that threads share and change one at a time.
+
+use std::any::Any;
+use std::ffi::c_int;
+use std::sync::Arc;
+
+use crate::bind::lua::{Kind, Lua};
+use crate::bind::object::{Class, ClassInfo, Method};
+use crate::error::Result;
+use crate::lua_fn;
+use crate::sync::{Atomic, Number};
+use crate::wire::{Attachment, Object};
+
+/// What the module offers of this.
+pub(super) const FUNCTIONS: &[Method] = &[("atomic", lua_fn!("ipc.atomic", atomic))];
+
+/// The class `ipc.atomic`.
+pub(super) static INFO: ClassInfo = ClassInfo::of::<Cell>("ipc.atomic", METHODS, &[]);
+
+const METHODS: &[Method] = &[
+    ("get", lua_fn!("atomic:get", get)),
+    ("set", lua_fn!("atomic:set", set)),
+    ("add", lua_fn!("atomic:add", add)),
+    ("cas", lua_fn!("atomic:cas", cas)),
+];
+
+/// One Lua state's hold on an atomic number.
+#[derive(Debug)]
+pub struct Cell(Arc<Atomic>);
+
+impl Class for Cell {
+    fn info() -> &'static ClassInfo {
+        &INFO
+    }
+
+    fn describe(&self) -> String {
+        format!("ipc.atomic: {}", self.0.get())
+    }
+
+    fn attach(&self) -> Option<Attachment> {
+        Some(Attachment::Object(self.0.clone()))
+    }
+
+    fn adopt(_: Lua<'_>, object: Arc<dyn Object>) -> Option<Self> {
+        let object: Arc<dyn Any + Send + Sync> = object;
+        object.downcast().ok().map(Cell)
+    }
+}
+
+/// The number in slot `i`, of the kind that Lua holds it as.
+fn number(lua: Lua<'_>, i: c_int) -> Result<Number> {
+    #[cfg(any(feature = "lua53", feature = "lua54", feature = "lua55"))]
+    // SAFETY: reads the kind of the value in a slot; any slot is allowed.
+    if lua.kind(i) == Kind::Number && unsafe { mlua::ffi::lua_isinteger(lua.raw(), i) } != 0 {
+        return lua.integer(i).map(Number::Integer);
+    }
+    lua.number(i).map(Number::Float)
+}
+
+fn push(lua: Lua<'_>, n: Number) {
+    match n {
+        Number::Integer(n) => lua.push_integer(n),
+        Number::Float(x) => lua.push_number(x),
+    }
+}
+
+/// `ipc.atomic([n])`
+fn atomic(lua: Lua<'_>) -> Result<c_int> {
+    let zero = if cfg!(any(feature = "lua53", feature = "lua54", feature = "lua55")) {
+        Number::Integer(0)
+    } else {
+        Number::Float(0.0)
+    };
+    let start = match lua.kind(1) {
+        Kind::None | Kind::Nil => zero,
+        _ => number(lua, 1)?,
+    };
+    lua.push_object(Cell(Arc::new(Atomic::new(start))))?;
+    Ok(1)
+}
+
+/// `a:get()` → the number.
+fn get(lua: Lua<'_>) -> Result<c_int> {
+    push(lua, lua.object::<Cell>(1)?.0.get());
+    Ok(1)
+}
+
+/// `a:set(n)` → what it held before.
+fn set(lua: Lua<'_>) -> Result<c_int> {
+    let cell = lua.object::<Cell>(1)?;
+    push(lua, cell.0.set(number(lua, 2)?));
+    Ok(1)
+}
+
+/// `a:add(n)` → the sum.
+fn add(lua: Lua<'_>) -> Result<c_int> {
+    let cell = lua.object::<Cell>(1)?;
+    push(lua, cell.0.add(number(lua, 2)?));
+    Ok(1)
+}
+
+/// `a:cas(old, new)` → true if it held `old` and now holds `new`, else false and what it holds.
+fn cas(lua: Lua<'_>) -> Result<c_int> {
+    let cell = lua.object::<Cell>(1)?;
+    let (done, now) = cell.0.cas(number(lua, 2)?, number(lua, 3)?);
+    lua.push_boolean(done);
+    if done {
+        return Ok(1);
+    }
+    push(lua, now);
+    Ok(2)
+}

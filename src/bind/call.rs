@@ -1,0 +1,104 @@
+//! From Lua into Rust and back: how a bound function is entered, and how it fails.
+//!
+//! Lua raises errors by jumping over frames, Rust by unwinding through them; neither may cross the other. So a bound
+//! function is three frames:
+//!
+//! 1. `entry`, an `extern "C-unwind"` function made by [`lua_fn!`](crate::lua_fn), and [`enter`]: nothing in them needs dropping, so
+//!    `lua_error` may leave from here.
+//! 2. `catch_unwind`: a panic stops here and becomes an error.
+//! 3. the body, `fn(Lua) -> Result<i32>`: ordinary Rust. Through [`Lua`] it reads the stack directly, and does
+//!    everything that Lua may refuse (allocations included) under `lua_pcall`.
+
+use std::ffi::c_int;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use mlua::ffi;
+
+use crate::bind::lua::Lua;
+use crate::bind::state::State;
+use crate::error::{Code, Error, Result};
+
+/// A bound function's body: the arguments are on the stack from 1; it pushes results and says how many.
+pub type Body = fn(Lua<'_>) -> Result<c_int>;
+
+/// Makes a C function of a [`Body`]: `lua_fn!("client:send", send)`. The place names it in errors; one with a colon is
+/// a method, whose arguments are counted after `self`.
+#[macro_export]
+macro_rules! lua_fn {
+    ($place:expr, $body:path) => {{
+        unsafe extern "C-unwind" fn entry(l: *mut mlua::ffi::lua_State) -> $crate::bind::call::Count {
+            const PLACE: &str = $place;
+            const BODY: $crate::bind::call::Body = $body;
+            // SAFETY: Lua calls this with its own state, and the function was made with the State as upvalue 1.
+            $crate::bind::call::count(unsafe { $crate::bind::call::enter(l, PLACE, BODY) })
+        }
+        $crate::bind::call::c_function(entry)
+    }};
+}
+
+/// The number of results in a full register. LuaJIT (2.1 of 2022, GC64) reads 64 bits of the `int` that a C function returns,
+/// and the ABI leaves the upper half undefined: rustc does put other things there.
+pub type Count = usize;
+
+/// `n` with the upper half of the register clear.
+pub fn count(n: c_int) -> Count {
+    n as u32 as Count
+}
+
+/// The function as Lua declares it.
+pub const fn c_function(f: unsafe extern "C-unwind" fn(*mut ffi::lua_State) -> Count) -> ffi::lua_CFunction {
+    // SAFETY: the same call in every ABI we build for: an `int` is returned in the low half of the register of a `usize`.
+    unsafe { std::mem::transmute(f) }
+}
+
+/// Runs `body` and raises what it returns as an error.
+///
+/// # Safety
+/// `l` is the state that is calling, and upvalue 1 of the running function is libipc's `State`.
+pub unsafe fn enter(l: *mut ffi::lua_State, place: &'static str, body: Body) -> c_int {
+    // SAFETY: as this function's own promise. No value in this frame needs dropping when lua_error leaves it.
+    unsafe {
+        let count = run(l, place, body);
+        if count >= 0 {
+            return count;
+        }
+        ffi::lua_error(l)
+    }
+}
+
+/// The part of [`enter`] with values that need dropping: afterwards the error, if any, is on the stack and -1 returned.
+///
+/// # Safety
+/// As [`enter`].
+#[inline(always)]
+unsafe fn run(l: *mut ffi::lua_State, place: &'static str, body: Body) -> c_int {
+    // SAFETY: upvalue 1 is the State userdata, which the running function keeps alive.
+    let lua = unsafe {
+        let state = ffi::lua_touserdata(l, ffi::lua_upvalueindex(1)) as *const State;
+        Lua::new(l, &*state, place)
+    };
+    match catch_unwind(AssertUnwindSafe(|| body(lua))) {
+        Ok(Ok(count)) => count,
+        Ok(Err(e)) => fail(lua, e),
+        Err(panic) => fail(lua, bug(place, panic)),
+    }
+}
+
+#[cold]
+#[inline(never)]
+fn fail(lua: Lua<'_>, e: Error) -> c_int {
+    if e.code() != Code::Raised {
+        lua.push_error(e);
+    }
+    -1
+}
+
+/// The error that a panic becomes.
+pub fn bug(place: &'static str, panic: Box<dyn std::any::Any + Send>) -> Error {
+    let what = panic
+        .downcast_ref::<&str>()
+        .map(|s| s.to_string())
+        .or_else(|| panic.downcast_ref::<String>().cloned())
+        .unwrap_or_else(|| "a panic without words".into());
+    Error::new(Code::State, place, format!("internal error, please report it: {what}"))
+}

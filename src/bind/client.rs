@@ -1,0 +1,83 @@
+//! `ipc.client`: a connection to a server.
+
+use std::any::Any;
+use std::ffi::c_int;
+use std::sync::Arc;
+
+use crate::bind::link::{self, Given, Link};
+use crate::bind::lua::Lua;
+use crate::bind::object::{Class, ClassInfo, Method};
+use crate::error::Result;
+use crate::lua_fn;
+use crate::peer::dial;
+use crate::transport::Connection;
+use crate::wait::Deadline;
+use crate::wire::{Attachment, Object};
+
+/// What the module offers of this.
+pub(super) const FUNCTIONS: &[Method] = &[("client", lua_fn!("ipc.client", client))];
+
+/// The class `ipc.client`.
+pub(super) static INFO: ClassInfo = ClassInfo::of::<Client>("ipc.client", METHODS, &[]);
+
+const METHODS: &[Method] = &[
+    ("send", lua_fn!("client:send", link::send::<Client>)),
+    ("recv", lua_fn!("client:recv", link::recv::<Client>)),
+    ("recvAsync", lua_fn!("client:recvAsync", link::recv_async::<Client>)),
+    ("tryrecv", lua_fn!("client:tryrecv", link::tryrecv::<Client>)),
+    ("address", lua_fn!("client:address", link::address::<Client>)),
+    ("netStats", lua_fn!("client:netStats", link::net_stats::<Client>)),
+    ("fd", lua_fn!("client:fd", link::fd::<Client>)),
+    ("close", lua_fn!("client:close", link::close::<Client>)),
+];
+
+/// What threads share of a client.
+#[derive(Debug)]
+struct Shared {
+    connection: Arc<dyn Connection>,
+    timeout: Option<f64>,
+}
+
+impl Object for Shared {
+    fn class(&self) -> &'static str {
+        INFO.name
+    }
+}
+
+/// A handle of it.
+struct Client(Arc<Shared>);
+
+impl Class for Client {
+    fn info() -> &'static ClassInfo {
+        &INFO
+    }
+
+    fn describe(&self) -> String {
+        let connection = &self.0.connection;
+        let state = if connection.is_open() { "open" } else { "closed" };
+        format!("ipc.client: {state}, to {} over {}", connection.peer(), connection.stats().transport)
+    }
+
+    fn attach(&self) -> Option<Attachment> {
+        Some(Attachment::Object(self.0.clone()))
+    }
+
+    fn adopt(_: Lua<'_>, object: Arc<dyn Object>) -> Option<Self> {
+        let object: Arc<dyn Any + Send + Sync> = object;
+        object.downcast().ok().map(Client)
+    }
+}
+
+impl Link for Client {
+    fn link(&self) -> (&Arc<dyn Connection>, Option<f64>) {
+        (&self.0.connection, self.0.timeout)
+    }
+}
+
+/// `ipc.client([host = '127.0.0.1'], port, [opts])`
+fn client(lua: Lua<'_>) -> Result<c_int> {
+    let given = Given::read(lua, 1)?;
+    let connection = dial(&given.place, &given.options, &lua.wait(Deadline::NEVER))?;
+    lua.push_object(Client(Arc::new(Shared { connection, timeout: given.timeout })))?;
+    Ok(1)
+}

@@ -1,0 +1,250 @@
+//! What a client and a server's handle of one have in common: sending and receiving. And the options of a link.
+
+use std::ffi::c_int;
+use std::sync::Arc;
+
+use crate::bind::lua::{Kind, Lua};
+use crate::bind::object::Class;
+use crate::bind::stack::Route;
+use crate::bind::tensor::{storage_at, tensor_at};
+use crate::err;
+use crate::error::Result;
+use crate::peer::{Options, Place};
+use crate::transport::{Connection, Secret, Target, Traffic};
+use crate::wait::Deadline;
+
+/// A class whose objects talk to one peer.
+pub(super) trait Link: Class {
+    /// The link, and the time-out of calls that are given none.
+    fn link(&self) -> (&Arc<dyn Connection>, Option<f64>);
+}
+
+/// The link of slot 1, cloned out so that a finalizer may run meanwhile.
+fn this<T: Link>(lua: Lua<'_>) -> Result<(Arc<dyn Connection>, Option<f64>)> {
+    let object = lua.object::<T>(1)?;
+    let (connection, timeout) = object.link();
+    Ok((connection.clone(), timeout))
+}
+
+/// The deadline in slot `i`: a number, a boolean, or a table with `timeout`; else `default` seconds from now.
+pub(super) fn deadline(lua: Lua<'_>, i: c_int, default: Option<f64>) -> Result<Deadline> {
+    let given = match lua.kind(i) {
+        Kind::Table => lua.options(i, &["timeout"])?.timeout("timeout")?.map(Deadline::after),
+        _ => lua.timeout_or_none(i)?,
+    };
+    Ok(given.or(default.map(Deadline::after)).unwrap_or(Deadline::NEVER))
+}
+
+/// `c:send(v, [timeout])`
+pub(super) fn send<T: Link>(lua: Lua<'_>) -> Result<c_int> {
+    let (connection, timeout) = this::<T>(lua)?;
+    let deadline = deadline(lua, 3, timeout)?;
+    let mut message = lua.state().take_message();
+    lua.encode(2, &mut message, Route::peer(connection.functions()))?;
+    connection.send(&message, &lua.wait(deadline))?;
+    lua.state().keep_message(message);
+    Ok(0)
+}
+
+/// `c:recv([into], [timeout])`
+pub(super) fn recv<T: Link>(lua: Lua<'_>) -> Result<c_int> {
+    let (connection, timeout) = this::<T>(lua)?;
+    let (tensor, storage) = (tensor_at(lua, 2), storage_at(lua, 2));
+    let into = match (&tensor, &storage) {
+        (Some(t), _) => Some(Target::Tensor(t)),
+        (None, Some(s)) => Some(Target::Storage(s)),
+        (None, None) => None,
+    };
+    let deadline = match (into, lua.kind(2)) {
+        (Some(_), _) | (None, Kind::None | Kind::Nil) => deadline(lua, 3, timeout)?,
+        (None, Kind::Number | Kind::Boolean | Kind::Table) => deadline(lua, 2, timeout)?,
+        (None, _) => return Err(lua.expected(2, "a tensor, a storage or a number of seconds")),
+    };
+    let mut message = lua.state().take_message();
+    connection.recv(into, &mut message, &lua.wait(deadline))?;
+    if into.is_some() {
+        lua.push_value(2);
+    } else {
+        lua.decode(&mut message, Route::peer(connection.functions()))?;
+    }
+    lua.state().keep_message(message);
+    Ok(1)
+}
+
+/// Pushes the message and says so, if there is one.
+fn take(lua: Lua<'_>, connection: &Arc<dyn Connection>, deadline: Option<Deadline>) -> Result<bool> {
+    let mut message = lua.state().take_message();
+    let found = match deadline {
+        Some(deadline) => connection.recv_before(None, &mut message, &lua.wait(deadline))?,
+        None => {
+            lua.wait(Deadline::NEVER).check()?;
+            connection.try_recv(&mut message)?
+        }
+    };
+    if found {
+        lua.decode(&mut message, Route::peer(connection.functions()))?;
+    }
+    lua.state().keep_message(message);
+    Ok(found)
+}
+
+/// `c:recvAsync()` → the message, nil where no whole one has come.
+pub(super) fn recv_async<T: Link>(lua: Lua<'_>) -> Result<c_int> {
+    let (connection, _) = this::<T>(lua)?;
+    if !take(lua, &connection, None)? {
+        lua.push_nil();
+    }
+    Ok(1)
+}
+
+/// `c:tryrecv([timeout])` → true and the message, or false.
+pub(super) fn tryrecv<T: Link>(lua: Lua<'_>) -> Result<c_int> {
+    let (connection, _) = this::<T>(lua)?;
+    let deadline = match lua.kind(2) {
+        Kind::Table => Some(deadline(lua, 2, Some(0.0))?),
+        _ => lua.timeout_or_none(2)?,
+    };
+    lua.set_top(1);
+    lua.push_boolean(true);
+    if take(lua, &connection, deadline)? {
+        return Ok(2);
+    }
+    lua.push_boolean(false);
+    Ok(1)
+}
+
+/// `c:close()`
+pub(super) fn close<T: Link>(lua: Lua<'_>) -> Result<c_int> {
+    this::<T>(lua)?.0.close();
+    Ok(0)
+}
+
+/// `c:address()` → where the peer is.
+pub(super) fn address<T: Link>(lua: Lua<'_>) -> Result<c_int> {
+    lua.push_string(this::<T>(lua)?.0.peer())?;
+    Ok(1)
+}
+
+/// `c:fd()` → a descriptor that polls readable while there is something to receive.
+pub(super) fn fd<T: Link>(lua: Lua<'_>) -> Result<c_int> {
+    lua.push_integer(this::<T>(lua)?.0.fd()?.into());
+    Ok(1)
+}
+
+/// `c:netStats()`
+pub(super) fn net_stats<T: Link>(lua: Lua<'_>) -> Result<c_int> {
+    let stats = this::<T>(lua)?.0.stats();
+    push_traffic(lua, &stats.tx, &stats.rx)?;
+    lua.push_string(stats.transport)?;
+    lua.raw_set_field(-2, "transport")?;
+    Ok(1)
+}
+
+/// Pushes a table of both directions' figures.
+pub(super) fn push_traffic(lua: Lua<'_>, tx: &Traffic, rx: &Traffic) -> Result<()> {
+    lua.new_table(0, 3)?;
+    for (name, t) in [("tx", tx), ("rx", rx)] {
+        let speed = if t.system_seconds > 0.0 { t.bytes as f64 / 1e6 / t.system_seconds } else { 0.0 };
+        lua.new_table(0, 11)?;
+        for (field, value) in [
+            ("num_bytes", t.bytes as f64),
+            ("num_regions", t.regions as f64),
+            ("num_calls", t.calls as f64),
+            ("num_system_calls", t.system_calls as f64),
+            ("total_seconds", t.total_seconds),
+            ("system_seconds", t.system_seconds),
+            ("cuda_sync_seconds", 0.0),
+            ("cudacliser_profile_seconds", 0.0),
+            ("cuda_ipc_bytes", 0.0),
+            ("NETWORK MB/s", speed),
+            ("CUDA IPC MB/s", 0.0),
+        ] {
+            if field.starts_with("num_") || field == "cuda_ipc_bytes" {
+                lua.push_integer(value as i64);
+            } else {
+                lua.push_number(value);
+            }
+            lua.raw_set_field(-2, field)?;
+        }
+        lua.raw_set_field(-2, name)?;
+    }
+    Ok(())
+}
+
+/// Where to listen or to connect, and how, as `ipc.server` and `ipc.client` take it: `([host], [port], [options])`.
+pub(super) struct Given {
+    /// Where.
+    pub place: Place,
+    /// How.
+    pub options: Options,
+    /// The time-out of calls that are given none.
+    pub timeout: Option<f64>,
+}
+
+const KNOWN: &[&str] =
+    &["secret", "encrypt", "insecure", "max_message", "functions", "connect_timeout", "timeout", "transport"];
+
+impl Given {
+    /// Reads the arguments from slot 1 on. `least_port`: 0 where the system may choose one.
+    pub fn read(lua: Lua<'_>, least_port: u16) -> Result<Given> {
+        // A lone number is a port, also as a string.
+        let lone = matches!(lua.kind(2), Kind::None | Kind::Nil | Kind::Table);
+        let digits = lua.to_bytes(1).is_some_and(|s| !s.is_empty() && s.iter().all(u8::is_ascii_digit));
+        let (host, port, options) = match lua.kind(1) {
+            Kind::Table => (None, None, 1),
+            Kind::Number => (None, Some(1), 2),
+            Kind::String if lone && digits => (None, Some(1), 2),
+            _ => {
+                let host = lua.optional(1, Lua::str)?;
+                match lua.kind(2) {
+                    Kind::Table => (host, None, 2),
+                    _ => (host, Some(2), 3),
+                }
+            }
+        };
+        let host = host.unwrap_or("127.0.0.1");
+        let port = match port {
+            Some(i) => lua.optional(i, |lua, i| read_port(lua, i, least_port))?,
+            None => None,
+        };
+        let Some(port) = port.or((least_port == 0 || host.starts_with("unix:")).then_some(0)) else {
+            return Err(lua.expected(if lua.kind(1) == Kind::String { 2 } else { 1 }, "a port"));
+        };
+        let place = Place::new(host, port).map_err(|e| lua.bad_value(1, e.what()))?;
+        let (options, timeout) = read_options(lua, options)?;
+        Ok(Given { place, options, timeout })
+    }
+}
+
+fn read_port(lua: Lua<'_>, i: c_int, least: u16) -> Result<u16> {
+    let port = match lua.kind(i) {
+        Kind::String => lua.str(i)?.trim().parse().map_err(|_| lua.expected(i, "a port"))?,
+        Kind::Number => lua.integer(i)?,
+        _ => return Err(lua.expected(i, "a port")),
+    };
+    let fits = u16::try_from(port).ok().filter(|p| *p >= least);
+    fits.ok_or_else(|| lua.bad_value(i, format_args!("expected a port from {least} to 65535, got {port}")))
+}
+
+fn read_options(lua: Lua<'_>, i: c_int) -> Result<(Options, Option<f64>)> {
+    let given = lua.options(i, KNOWN)?;
+    let mut options = Options::from_env();
+    if let Some(secret) = given.bytes("secret")? {
+        if secret.is_empty() {
+            return Err(err!(Argument, "option 'secret': expected a string that is not empty"));
+        }
+        options.secret = Some(Secret::new(&secret));
+    }
+    options.encrypt = given.boolean("encrypt")?.unwrap_or(options.encrypt);
+    options.insecure = given.boolean("insecure")?.unwrap_or(options.insecure);
+    options.functions = given.boolean("functions")?.unwrap_or(options.functions);
+    if let Some(n) = given.integer("max_message", 1)? {
+        options.max_message = n.cast_unsigned();
+    }
+    options.connect_timeout = given.timeout("connect_timeout")?.unwrap_or(options.connect_timeout);
+    match given.string("transport")?.as_deref() {
+        None | Some("auto" | "tcp") => {}
+        Some(other) => return Err(err!(Argument, "option 'transport': expected 'auto' or 'tcp', got '{other}'")),
+    }
+    Ok((options, given.timeout("timeout")?))
+}

@@ -1,0 +1,266 @@
+//! `ipc.map`: a function in n threads, each with a Lua state of its own.
+
+use std::ffi::c_int;
+use std::rc::Rc;
+
+use crate::bind::args::Options;
+use crate::bind::cancel;
+use crate::bind::lua::{Kind, Lua};
+use crate::bind::object::{Class, ClassInfo, Method};
+use crate::bind::stack::Route;
+use crate::bind::worker::{self, Plan};
+use crate::err;
+use crate::error::{Code, Error, Result};
+use crate::lua_fn;
+use crate::sync::{Crew, Failure};
+use crate::sys::cpus;
+use crate::wire::Message;
+
+/// What the module has of this room.
+pub(super) const FUNCTIONS: &[Method] =
+    &[("map", lua_fn!("ipc.map", map)), ("map_extended", lua_fn!("ipc.map_extended", map_extended))];
+
+/// `ipc.map`, the class.
+pub(super) static INFO: ClassInfo = ClassInfo::of::<Map>("ipc.map", METHODS, &[]);
+
+const METHODS: &[Method] = &[
+    ("join", lua_fn!("map:join", join)),
+    ("checkErrors", lua_fn!("map:checkErrors", check_errors)),
+    ("poll", lua_fn!("map:poll", poll)),
+    ("cancel", lua_fn!("map:cancel", cancel)),
+];
+
+/// A handle on running threads. Collected, it cancels them.
+struct Map {
+    crew: Rc<Crew<Message>>,
+    route: Route,
+}
+
+impl Class for Map {
+    fn info() -> &'static ClassInfo {
+        &INFO
+    }
+
+    fn describe(&self) -> String {
+        let crew = &self.crew;
+        let mut text = format!("ipc.map: {}{} threads, {} running", named(crew.name()), crew.count(), crew.running());
+        if crew.failed() > 0 {
+            text += &format!(", {} failed", crew.failed());
+        }
+        text
+    }
+}
+
+/// The name of threads that were given none.
+const NAMELESS: &str = "ipc.map";
+
+fn named(name: &str) -> String {
+    if name == NAMELESS { String::new() } else { format!("'{name}', ") }
+}
+
+/// `ipc.map(n, fn, ...)`, `ipc.map{threads=, fn=, args=, upvalues=, init=, name=}`.
+fn map(lua: Lua<'_>) -> Result<c_int> {
+    if lua.kind(1) == Kind::Table {
+        return map_table(lua);
+    }
+    let count = threads(lua)?;
+    lua.check(2, Kind::Function)?;
+    // No init: nil in its place.
+    lua.push_nil();
+    lua.insert(2);
+    let start = Start {
+        count,
+        route: Route::THREAD,
+        name: NAMELESS.into(),
+        cancel_code: cancel::FREE,
+        first: 2,
+        arguments: "argument #",
+        shift: 0,
+    };
+    start.start(lua)
+}
+
+/// `ipc.map_extended(n, init, fn, ...)`.
+fn map_extended(lua: Lua<'_>) -> Result<c_int> {
+    let count = threads(lua)?;
+    if !matches!(lua.kind(2), Kind::Nil | Kind::Function | Kind::String) {
+        return Err(lua.expected(2, "a function, a string of Lua or nil"));
+    }
+    lua.check(3, Kind::Function)?;
+    let start = Start {
+        count,
+        route: Route::THREAD,
+        name: NAMELESS.into(),
+        cancel_code: cancel::FREE,
+        first: 2,
+        arguments: "argument #",
+        shift: 1,
+    };
+    start.start(lua)
+}
+
+/// The number of threads in slot 1.
+fn threads(lua: Lua<'_>) -> Result<usize> {
+    Ok(lua.integer_in(1, 0..=i64::from(u32::MAX))? as usize)
+}
+
+/// The form with a table of options.
+fn map_table(lua: Lua<'_>) -> Result<c_int> {
+    let options = lua.options(1, &["threads", "fn", "args", "upvalues", "init", "name", "cancel"])?;
+    let count = options.integer("threads", 0)?.map_or_else(cpus, |n| n as usize);
+    let upvalues = options.boolean("upvalues")?.unwrap_or(false);
+    let name = options.string("name")?.unwrap_or_else(|| NAMELESS.into());
+    let cancel_code = match options.string("cancel")?.as_deref() {
+        None | Some("calls") => cancel::FREE,
+        Some("code") => true,
+        Some(other) => return Err(err!(Argument, "option 'cancel': expected 'calls' or 'code', got '{other}'")),
+    };
+    let first = lua.top() + 1;
+    let init = options.push("init")?;
+    if !matches!(init, Kind::Nil | Kind::Function | Kind::String) {
+        let got = lua.describe(-1);
+        return Err(err!(Argument, "option 'init': expected a function or a string of Lua, got {got}"));
+    }
+    if options.push("fn")? != Kind::Function {
+        return Err(err!(Argument, "option 'fn': expected a function, got {}", lua.describe(-1)));
+    }
+    push_args(lua, options)?;
+    let route = if upvalues { Route::THREAD_UPVALUES } else { Route::THREAD };
+    Start { count, route, name, cancel_code, first, arguments: "args[", shift: 0 }.start(lua)
+}
+
+/// Pushes what `args` lists: `args.n` values, or as many as `#args` says.
+fn push_args(lua: Lua<'_>, options: Options<'_>) -> Result<()> {
+    match options.push("args")? {
+        Kind::Nil => {
+            lua.pop(1);
+            return Ok(());
+        }
+        Kind::Table => {}
+        _ => return Err(err!(Argument, "option 'args': expected a table, got {}", lua.describe(-1))),
+    }
+    let args = lua.top();
+    lua.raw_get_field(args, "n")?;
+    let count = lua.to_integer(-1).unwrap_or(lua.raw_len(args) as i64);
+    lua.pop(1);
+    let Some(count) = i32::try_from(count).ok().filter(|n| *n >= 0) else {
+        return Err(err!(Argument, "option 'args': its n is {count}"));
+    };
+    lua.reserve(count + 4)?;
+    for n in 1..=count {
+        lua.raw_get_index(args, n.into());
+    }
+    lua.remove(args);
+    Ok(())
+}
+
+/// Everything that the threads of a map need, with init, function and arguments in the slots from `first` on.
+struct Start {
+    count: usize,
+    route: Route,
+    name: String,
+    cancel_code: bool,
+    first: c_int,
+    /// How the arguments are called in errors.
+    arguments: &'static str,
+    shift: usize,
+}
+
+impl Start {
+    fn start(self, lua: Lua<'_>) -> Result<c_int> {
+        let values = lua.top() - self.first + 1;
+        let plan = Plan::new(lua, self.first, values, self.route, self.cancel_code).map_err(|e| self.renamed(e))?;
+        let crew = Crew::start(&self.name, self.count, worker::STACK, move |seat| worker::run(&plan, seat))?;
+        lua.push_object(Map { crew: Rc::new(crew), route: self.route })?;
+        Ok(1)
+    }
+
+    /// The codec counts values; its user knows init, function and arguments.
+    fn renamed(&self, e: Error) -> Error {
+        let Some((number, rest)) = e.what().strip_prefix("value ").map(split_number) else { return e };
+        let name = match number {
+            1 => "init".into(),
+            2 => "the function".into(),
+            n if self.arguments.ends_with('[') => format!("{}{}]", self.arguments, n - 2),
+            n => format!("{}{}", self.arguments, n + self.shift),
+        };
+        Error::new(e.code(), "", format!("{name}{rest}"))
+    }
+}
+
+/// The number that `text` begins with, and what follows it.
+fn split_number(text: &str) -> (usize, &str) {
+    let end = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    (text[..end].parse().unwrap_or(0), &text[end..])
+}
+
+/// `m:join([timeout])`: all results of thread 1, then of thread 2, …
+fn join(lua: Lua<'_>) -> Result<c_int> {
+    let (crew, route) = this(lua)?;
+    let deadline = lua.timeout(2)?;
+    if !crew.wait(&lua.wait(deadline))? {
+        return Err(err!(Timeout, "{} of {} threads still run", crew.running(), crew.count()));
+    }
+    raise_failure(lua, &crew)?;
+    let base = lua.top();
+    let mut results = crew.take_results();
+    for at in 0..results.len() {
+        let (id, message) = &results[at];
+        let read = lua.reserve(20).and_then(|()| lua.decode_values_shared(message, route));
+        if let Err(e) = read {
+            // The others' results stay for the next join.
+            let id = *id;
+            results.remove(at);
+            crew.put_back(results);
+            return Err(match e.code() {
+                Code::Raised => e,
+                code => Error::new(code, "", format!("the results of thread {id} cannot be read here: {}", e.what())),
+            });
+        }
+    }
+    Ok(lua.top() - base)
+}
+
+/// `m:checkErrors()`: raises the error of a thread that has failed, without waiting.
+fn check_errors(lua: Lua<'_>) -> Result<c_int> {
+    let (crew, _) = this(lua)?;
+    crew.check()?;
+    raise_failure(lua, &crew)?;
+    Ok(0)
+}
+
+/// `m:poll()`: how many threads still run.
+fn poll(lua: Lua<'_>) -> Result<c_int> {
+    let (crew, _) = this(lua)?;
+    crew.check()?;
+    lua.push_integer(crew.running() as i64);
+    Ok(1)
+}
+
+/// `m:cancel()`.
+fn cancel(lua: Lua<'_>) -> Result<c_int> {
+    let (crew, _) = this(lua)?;
+    crew.check()?;
+    crew.cancel();
+    Ok(0)
+}
+
+/// The map in slot 1, held beyond any finalizer that Lua runs meanwhile.
+fn this(lua: Lua<'_>) -> Result<(Rc<Crew<Message>>, Route)> {
+    let map = lua.object::<Map>(1)?;
+    Ok((map.crew.clone(), map.route))
+}
+
+/// The error of the first thread whose failure nobody was told yet.
+fn raise_failure(lua: Lua<'_>, crew: &Crew<Message>) -> Result<()> {
+    let Some((id, failure)) = crew.take_failure() else { return Ok(()) };
+    let head = match crew.failed() {
+        0 => format!("thread {id} of {}{} failed: ", named(crew.name()), crew.count()),
+        n => format!(
+            "thread {id} of {}{} failed ({n} more did; call again for them): ",
+            named(crew.name()),
+            crew.count()
+        ),
+    };
+    Err(lua.failure(Code::Worker, &head, &failure as &Failure))
+}

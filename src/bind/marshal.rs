@@ -1,0 +1,116 @@
+//! `ipc.marshal`: a value turned into a message once and read any number of times, by any thread; and the way to and from bytes.
+
+use std::any::Any;
+use std::ffi::c_int;
+use std::sync::Arc;
+
+use crate::bind::lua::Lua;
+use crate::bind::object::{Class, ClassInfo, Method};
+use crate::bind::stack::Route;
+use crate::err;
+use crate::error::Result;
+use crate::lua_fn;
+use crate::wire::{Attachment, Message, Object};
+
+/// What the module offers of this.
+pub(super) const FUNCTIONS: &[Method] =
+    &[("marshal", lua_fn!("ipc.marshal", marshal)), ("unmarshal", lua_fn!("ipc.unmarshal", unmarshal))];
+
+/// The class `ipc.marshal`.
+pub(super) static INFO: ClassInfo = ClassInfo::of::<Marshal>("ipc.marshal", METHODS, &[]);
+
+const METHODS: &[Method] = &[
+    ("read", lua_fn!("marshal:read", read)),
+    ("bytes", lua_fn!("marshal:bytes", bytes)),
+    ("close", lua_fn!("marshal:close", close)),
+];
+
+/// A message that is read, never written.
+#[derive(Debug)]
+struct Marshalled(Message);
+
+impl Object for Marshalled {
+    fn class(&self) -> &'static str {
+        INFO.name
+    }
+}
+
+/// A handle on a marshalled value; `None` once closed.
+#[derive(Debug)]
+pub struct Marshal(Option<Arc<Marshalled>>);
+
+impl Class for Marshal {
+    fn info() -> &'static ClassInfo {
+        &INFO
+    }
+
+    fn describe(&self) -> String {
+        match &self.0 {
+            Some(m) => format!("ipc.marshal: {} bytes", m.0.bytes.len()),
+            None => "ipc.marshal: closed".into(),
+        }
+    }
+
+    fn attach(&self) -> Option<Attachment> {
+        self.0.clone().map(|m| Attachment::Object(m))
+    }
+
+    fn adopt(_: Lua<'_>, object: Arc<dyn Object>) -> Option<Self> {
+        let object: Arc<dyn Any + Send + Sync> = object;
+        object.downcast().ok().map(|m| Marshal(Some(m)))
+    }
+}
+
+impl Marshal {
+    fn open(&self) -> Result<Arc<Marshalled>> {
+        self.0.clone().ok_or_else(|| err!(Closed, "this handle is closed"))
+    }
+}
+
+/// `ipc.marshal(v, [upvalues], [size], [increment])`: the last two are taken for the sake of old scripts; memory grows by itself.
+fn marshal(lua: Lua<'_>) -> Result<c_int> {
+    if lua.is_nil(1) {
+        return Err(lua.bad_value(1, "expected a value, got nil"));
+    }
+    let upvalues = lua.optional(2, Lua::boolean)?.unwrap_or(false);
+    for slot in [3, 4] {
+        lua.optional(slot, |lua, i| lua.integer_in(i, 0..=i64::MAX))?;
+    }
+    let mut message = Message::default();
+    lua.encode(1, &mut message, if upvalues { Route::THREAD_UPVALUES } else { Route::THREAD })?;
+    message.bytes.shrink_to_fit();
+    lua.push_object(Marshal(Some(Arc::new(Marshalled(message)))))?;
+    Ok(1)
+}
+
+/// `m:read()` → the value, anew each time.
+fn read(lua: Lua<'_>) -> Result<c_int> {
+    let m = lua.object::<Marshal>(1)?.open()?;
+    lua.decode_shared(&m.0, Route::THREAD_UPVALUES)?;
+    Ok(1)
+}
+
+/// `m:bytes()` → the wire form.
+fn bytes(lua: Lua<'_>) -> Result<c_int> {
+    let m = lua.object::<Marshal>(1)?.open()?;
+    if let Some(attachment) = m.0.attachments.first() {
+        return Err(err!(Unsupported, "the value holds {}, which has no form in bytes", attachment.kind()));
+    }
+    lua.push_bytes(&m.0.bytes)?;
+    Ok(1)
+}
+
+/// `m:close()`: this handle lets go.
+fn close(lua: Lua<'_>) -> Result<c_int> {
+    lua.object_mut::<Marshal>(1)?.0 = None;
+    Ok(0)
+}
+
+/// `ipc.unmarshal(s, [{functions = true}])` → the value in the wire form `s`.
+fn unmarshal(lua: Lua<'_>) -> Result<c_int> {
+    let bytes = lua.bytes(1)?;
+    let functions = lua.options(2, &["functions"])?.boolean("functions")?.unwrap_or(false);
+    let mut message = Message { bytes: bytes.to_vec(), ..Message::default() };
+    lua.decode(&mut message, Route::peer(functions))?;
+    Ok(1)
+}

@@ -1,0 +1,35 @@
+//! Lua on one side, the core on the other; the only place that knows mlua.
+//!
+//! The binding talks to Lua through its C API (mlua's `ffi`), behind the safe handle [`lua::Lua`]. A bound function converts its
+//! arguments, calls one core function and converts back. How to add one:
+//!
+//! 1. Write `fn name(lua: Lua<'_>) -> Result<c_int>`: arguments are in slots 1…, results are pushed, their number returned.
+//! 2. Add `("name", lua_fn!("place:name", name))` to the methods of its class ([`object::Class`]) or to `module`'s table.
+//! 3. Annotate it in `lua/library/ipc.lua` and specify it in `spec/`.
+
+pub mod args;
+pub mod atomic;
+pub mod call;
+pub mod cancel;
+#[cfg(feature = "luajit")]
+pub mod cdata;
+pub mod class;
+pub mod client;
+pub mod host;
+pub mod link;
+pub mod lua;
+pub mod map;
+pub mod marshal;
+pub mod meeting;
+pub mod module;
+pub mod mutex;
+pub mod object;
+pub mod server;
+pub mod stack;
+pub mod state;
+pub mod storage;
+pub mod system;
+pub mod tensor;
+pub mod traceback;
+pub mod worker;
+pub mod workqueue;

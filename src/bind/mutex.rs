@@ -1,0 +1,111 @@
+//! `ipc.mutex`: a recursive lock that threads share, and a barrier.
+
+use std::any::Any;
+use std::ffi::c_int;
+use std::sync::Arc;
+
+use crate::bind::lua::{Kind, Lua};
+use crate::bind::object::{Class, ClassInfo, Method};
+use crate::err;
+use crate::error::Result;
+use crate::lua_fn;
+use crate::sync::{Mutex, MutexHandle};
+use crate::wait::{Deadline, Owner};
+use crate::wire::{Attachment, Object};
+
+/// What the module offers of this.
+pub(super) const FUNCTIONS: &[Method] = &[("mutex", lua_fn!("ipc.mutex", mutex))];
+
+/// The class `ipc.mutex`.
+pub(super) static INFO: ClassInfo = ClassInfo::of::<MutexHandle>("ipc.mutex", METHODS, &[]);
+
+const METHODS: &[Method] = &[
+    ("lock", lua_fn!("mutex:lock", lock)),
+    ("trylock", lua_fn!("mutex:trylock", trylock)),
+    ("unlock", lua_fn!("mutex:unlock", unlock)),
+    ("barrier", lua_fn!("mutex:barrier", barrier)),
+    ("with", lua_fn!("mutex:with", with)),
+];
+
+impl Class for MutexHandle {
+    fn info() -> &'static ClassInfo {
+        &INFO
+    }
+
+    fn describe(&self) -> String {
+        self.to_string()
+    }
+
+    fn attach(&self) -> Option<Attachment> {
+        Some(Attachment::Object(self.mutex().clone()))
+    }
+
+    fn adopt(lua: Lua<'_>, object: Arc<dyn Object>) -> Option<Self> {
+        let object: Arc<dyn Any + Send + Sync> = object;
+        object.downcast().ok().map(|mutex| MutexHandle::new(mutex, lua.state().owner()))
+    }
+}
+
+/// The mutex in slot 1, and who asks. The handle is let go: a blocked call may run Lua, which may close things.
+fn this(lua: Lua<'_>) -> Result<(Arc<Mutex>, Owner)> {
+    let handle = lua.object::<MutexHandle>(1)?;
+    Ok((handle.mutex().clone(), handle.by()))
+}
+
+/// `ipc.mutex()`
+fn mutex(lua: Lua<'_>) -> Result<c_int> {
+    lua.push_object(MutexHandle::new(Arc::new(Mutex::new()), lua.state().owner()))?;
+    Ok(1)
+}
+
+fn take(lua: Lua<'_>, mutex: &Mutex, by: Owner, deadline: Deadline) -> Result<()> {
+    if mutex.lock(by, &lua.wait(deadline))? {
+        return Ok(());
+    }
+    Err(err!(Timeout, "another thread holds the mutex and did not unlock it in time"))
+}
+
+/// `m:lock([timeout])`
+fn lock(lua: Lua<'_>) -> Result<c_int> {
+    let (mutex, by) = this(lua)?;
+    take(lua, &mutex, by, lua.timeout(2)?)?;
+    Ok(0)
+}
+
+/// `m:trylock([timeout])` → whether it was taken.
+fn trylock(lua: Lua<'_>) -> Result<c_int> {
+    let (mutex, by) = this(lua)?;
+    let deadline = lua.timeout_or_none(2)?.unwrap_or_else(Deadline::now);
+    lua.push_boolean(mutex.lock(by, &lua.wait(deadline))?);
+    Ok(1)
+}
+
+/// `m:unlock()`
+fn unlock(lua: Lua<'_>) -> Result<c_int> {
+    let (mutex, by) = this(lua)?;
+    mutex.unlock(by)?;
+    Ok(0)
+}
+
+/// `m:barrier(n, [timeout])`
+fn barrier(lua: Lua<'_>) -> Result<c_int> {
+    let (mutex, by) = this(lua)?;
+    let n = lua.integer_in(2, 1..=1 << 31)? as u32;
+    mutex.barrier().wait(by, n, &lua.wait(lua.timeout(3)?))?;
+    Ok(0)
+}
+
+/// `m:with(fn, ...)` → what `fn(...)` returns; the mutex is locked meanwhile, and unlocked however `fn` ends.
+fn with(lua: Lua<'_>) -> Result<c_int> {
+    let (mutex, by) = this(lua)?;
+    if lua.kind(2) != Kind::Function {
+        return Err(lua.expected(2, "a function"));
+    }
+    take(lua, &mutex, by, Deadline::NEVER)?;
+    // The stack is: self, function, arguments.
+    let result = lua.call(lua.top() - 2, mlua::ffi::LUA_MULTRET);
+    let unlocked = mutex.unlock(by);
+    result?;
+    unlocked?;
+    Ok(lua.top() - 1)
+}

@@ -1,0 +1,265 @@
+//! Rust values as Lua userdata: classes, their metatables, and the way back from a stack slot to the value.
+//!
+//! A class is a type that implements [`Class`]; its `static` [`ClassInfo`] is its identity. The first word of every userdata of
+//! ours is the address of that static, so that a check costs no look-up and a metatable swapped by `debug.setmetatable`
+//! deceives nobody.
+//!
+//! ```ignore
+//! static INFO: ClassInfo = ClassInfo::of::<Counter>("ipc.counter", METHODS, METAMETHODS);
+//! const METHODS: &[Method] = &[("add", lua_fn!("counter:add", add))];
+//! impl Class for Counter { fn info() -> &'static ClassInfo { &INFO } … }
+//! ```
+
+use std::cell::{Ref, RefCell, RefMut};
+use std::ffi::{c_int, c_void};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+
+use mlua::ffi;
+
+use crate::bind::call::{Count, c_function, count, enter};
+use crate::bind::lua::Lua;
+use crate::err;
+use crate::error::Result;
+use crate::wire::{Attachment, Object};
+
+/// A name and a function made by [`lua_fn!`](crate::lua_fn).
+pub type Method = (&'static str, ffi::lua_CFunction);
+
+/// A Rust type that Lua sees as a userdata.
+pub trait Class: Sized + 'static {
+    /// The class's identity: a `static`, so that its address is its own.
+    fn info() -> &'static ClassInfo;
+
+    /// What `tostring` says: `ipc.channel: open, 3 items`.
+    fn describe(&self) -> String {
+        Self::info().name.to_string()
+    }
+
+    /// What crosses to another thread; `None` when it cannot.
+    fn attach(&self) -> Option<Attachment> {
+        None
+    }
+
+    /// The object on the other side of a crossing, in the state that received it.
+    fn adopt(lua: Lua<'_>, object: Arc<dyn Object>) -> Option<Self> {
+        let _ = (lua, object);
+        None
+    }
+}
+
+/// A class as the binding sees it: name, methods, and how to treat its values without knowing their type.
+#[derive(Debug)]
+pub struct ClassInfo {
+    /// `ipc.channel`, `torch.FloatTensor`: what `ipc.type` answers.
+    pub name: &'static str,
+    /// Found through `__index`.
+    pub methods: &'static [Method],
+    /// Set in the metatable itself; `__gc`, `__tostring` and `__index` have defaults.
+    pub metamethods: &'static [Method],
+    pub(super) gc: ffi::lua_CFunction,
+    pub(super) tostring: ffi::lua_CFunction,
+    pub(super) attach: unsafe fn(*const c_void) -> Option<Attachment>,
+    pub(super) adopt: fn(Lua<'_>, Arc<dyn Object>) -> Result<bool>,
+}
+
+impl ClassInfo {
+    /// The description of class `T`.
+    pub const fn of<T: Class>(
+        name: &'static str,
+        methods: &'static [Method],
+        metamethods: &'static [Method],
+    ) -> ClassInfo {
+        ClassInfo {
+            name,
+            methods,
+            metamethods,
+            gc: gc::<T>,
+            tostring: c_function(tostring::<T>),
+            attach: attach::<T>,
+            adopt: adopt::<T>,
+        }
+    }
+}
+
+/// What a userdata of ours holds.
+#[repr(C)]
+struct Block<T> {
+    info: &'static ClassInfo,
+    /// `None` once finalized: Lua code can call `__gc` by hand and go on using the object.
+    value: RefCell<Option<T>>,
+}
+
+/// Lua aligns userdata to 8 bytes on every Lua there is.
+const ALIGNMENT: usize = 8;
+
+/// The block in slot `index`, if it is a userdata of class `T`.
+fn block<'a, T: Class>(lua: Lua<'a>, index: c_int) -> Option<&'a Block<T>> {
+    const { assert!(align_of::<Block<T>>() <= ALIGNMENT, "box what needs a wider alignment") };
+    let word = raw_info(lua, index, size_of::<Block<T>>())?;
+    if !std::ptr::eq(word, T::info()) {
+        return None;
+    }
+    // SAFETY: only push_object writes the address of T's info into a userdata, with a whole Block<T> behind it; the slot keeps
+    // the userdata alive while the call runs.
+    Some(unsafe { &*(ffi::lua_touserdata(lua.raw(), index) as *const Block<T>) })
+}
+
+/// The first word of the userdata in slot `index`: the address of a ClassInfo, if the userdata is one of ours.
+fn raw_info(lua: Lua<'_>, index: c_int, size: usize) -> Option<*const ClassInfo> {
+    // SAFETY: reading a type and a length raises nothing; at least `size` >= one word lies behind the pointer, at Lua's alignment.
+    unsafe {
+        let l = lua.raw();
+        if ffi::lua_type(l, index) != ffi::LUA_TUSERDATA || ffi::lua_rawlen(l, index) < size {
+            return None;
+        }
+        let p = ffi::lua_touserdata(l, index) as *const *const ClassInfo;
+        if !(p as usize).is_multiple_of(ALIGNMENT) {
+            return None;
+        }
+        Some(p.read())
+    }
+}
+
+/// The class of the userdata in slot `index`, if it is one of `classes`.
+pub fn class_at(lua: Lua<'_>, index: c_int, classes: &[&'static ClassInfo]) -> Option<&'static ClassInfo> {
+    let word = raw_info(lua, index, size_of::<usize>())?;
+    classes.iter().find(|info| std::ptr::eq(**info, word)).copied()
+}
+
+/// What the object of class `info` in slot `index` sends to another thread.
+pub(super) fn attachment_at(lua: Lua<'_>, index: c_int, info: &'static ClassInfo) -> Option<Attachment> {
+    // SAFETY: class_at found `info` in the block's first word, so `attach` is the one of its type.
+    unsafe { (info.attach)(ffi::lua_touserdata(lua.raw(), index)) }
+}
+
+impl<'a> Lua<'a> {
+    /// Pushes a new userdata that holds `value`.
+    pub fn push_object<T: Class>(self, value: T) -> Result<()> {
+        self.push_object_as(value, T::info(), |lua| lua.push_metatable(T::info()))
+    }
+
+    /// As [`Lua::push_object`], under the metatable that `metatable` pushes: for types with a metatable for each variant.
+    pub fn push_object_as<T: Class>(
+        self,
+        value: T,
+        info: &'static ClassInfo,
+        metatable: impl FnOnce(Lua<'a>) -> Result<()>,
+    ) -> Result<()> {
+        metatable(self)?;
+        self.new_userdata(size_of::<Block<T>>())?;
+        // SAFETY: the new userdata has room for a Block<T> at Lua's alignment; neither pushing nor setting a metatable on it
+        // allocates. The stack is: metatable, userdata.
+        unsafe {
+            let l = self.raw();
+            let at = ffi::lua_touserdata(l, -1) as *mut Block<T>;
+            at.write(Block { info, value: RefCell::new(Some(value)) });
+            ffi::lua_insert(l, -2);
+            ffi::lua_setmetatable(l, -2);
+        }
+        Ok(())
+    }
+
+    /// The `T` in slot `index`.
+    ///
+    /// Clone the handle out before calling back into Lua: a finalizer called by hand finds it borrowed and gives up.
+    pub fn object<T: Class>(self, index: c_int) -> Result<Ref<'a, T>> {
+        let Some(block) = block::<T>(self, index) else {
+            return Err(self.expected(index, T::info().name));
+        };
+        let held = block.value.try_borrow().map_err(|_| err!(State, "{} is in use", T::info().name))?;
+        Ref::filter_map(held, Option::as_ref).map_err(|_| err!(State, "{} was finalized", T::info().name))
+    }
+
+    /// As [`Lua::object`], to change it.
+    pub fn object_mut<T: Class>(self, index: c_int) -> Result<RefMut<'a, T>> {
+        let Some(block) = block::<T>(self, index) else {
+            return Err(self.expected(index, T::info().name));
+        };
+        let held = block.value.try_borrow_mut().map_err(|_| err!(State, "{} is in use", T::info().name))?;
+        RefMut::filter_map(held, Option::as_mut).map_err(|_| err!(State, "{} was finalized", T::info().name))
+    }
+
+    /// Whether slot `index` holds a `T`.
+    pub fn is_object<T: Class>(self, index: c_int) -> bool {
+        block::<T>(self, index).is_some()
+    }
+
+    /// Pushes the metatable of `info`, made at first use.
+    pub fn push_metatable(self, info: &'static ClassInfo) -> Result<()> {
+        let known = self.state().metatables.borrow().iter().find(|(i, _)| std::ptr::eq(*i, info)).map(|(_, r)| *r);
+        if let Some(reference) = known {
+            self.push_reference(reference);
+            return Ok(());
+        }
+        self.new_table(0, 8)?;
+        self.new_table(0, info.methods.len() as c_int)?;
+        for (name, function) in info.methods {
+            self.push_function(*function)?;
+            self.raw_set_field(-2, name)?;
+        }
+        self.raw_set_field(-2, "__index")?;
+        self.push_string(info.name)?;
+        self.raw_set_field(-2, "__name")?;
+        for (name, function) in [("__gc", info.gc), ("__tostring", info.tostring)] {
+            self.push_function(function)?;
+            self.raw_set_field(-2, name)?;
+        }
+        for (name, function) in info.metamethods {
+            self.push_function(*function)?;
+            self.raw_set_field(-2, name)?;
+        }
+        self.push_value(-1);
+        let reference = self.reference()?;
+        self.state().metatables.borrow_mut().push((info, reference));
+        Ok(())
+    }
+}
+
+/// `__gc`: drops the value. Touches no Lua but the slot, since it may run while the state closes.
+unsafe extern "C-unwind" fn gc<T: Class>(l: *mut ffi::lua_State) -> c_int {
+    // SAFETY: the same checks as in `block`, without a State (which may be finalized already).
+    unsafe {
+        if ffi::lua_type(l, 1) == ffi::LUA_TUSERDATA && ffi::lua_rawlen(l, 1) >= size_of::<Block<T>>() {
+            let at = ffi::lua_touserdata(l, 1) as *const Block<T>;
+            if std::ptr::eq((at as *const *const ClassInfo).read(), T::info()) {
+                // A panic in a destructor has nowhere to go: the value is lost, the program lives.
+                let _ = catch_unwind(AssertUnwindSafe(|| {
+                    if let Ok(mut held) = (*at).value.try_borrow_mut() {
+                        let value = held.take();
+                        drop(held);
+                        drop(value);
+                    }
+                }));
+            }
+        }
+    }
+    0
+}
+
+/// `__tostring`.
+unsafe extern "C-unwind" fn tostring<T: Class>(l: *mut ffi::lua_State) -> Count {
+    fn body<T: Class>(lua: Lua<'_>) -> Result<c_int> {
+        let text = match lua.object::<T>(1) {
+            Ok(value) => value.describe(),
+            Err(_) => format!("{}: finalized", T::info().name),
+        };
+        lua.push_string(&text)?;
+        Ok(1)
+    }
+    // SAFETY: push_metatable made this function with the State as upvalue 1.
+    count(unsafe { enter(l, "tostring", body::<T>) })
+}
+
+unsafe fn attach<T: Class>(at: *const c_void) -> Option<Attachment> {
+    // SAFETY: the caller found T's info in the block's first word.
+    let block = unsafe { &*(at as *const Block<T>) };
+    block.value.try_borrow().ok()?.as_ref()?.attach()
+}
+
+fn adopt<T: Class>(lua: Lua<'_>, object: Arc<dyn Object>) -> Result<bool> {
+    match T::adopt(lua, object) {
+        Some(value) => lua.push_object(value).map(|()| true),
+        None => Ok(false),
+    }
+}

@@ -1,0 +1,318 @@
+//! `ipc.server`, and its handles of its clients.
+
+use std::any::Any;
+use std::ffi::c_int;
+use std::sync::Arc;
+
+use crate::bind::link::{self, Given, Link, deadline, push_traffic};
+use crate::bind::lua::{Kind, Lua};
+use crate::bind::object::{Class, ClassInfo, Method};
+use crate::bind::stack::Route;
+use crate::err;
+use crate::error::Result;
+use crate::lua_fn;
+use crate::peer;
+use crate::transport::Connection;
+use crate::wait::Deadline;
+use crate::wire::{Attachment, Object};
+
+/// What the module offers of this.
+pub(super) const FUNCTIONS: &[Method] = &[("server", lua_fn!("ipc.server", server))];
+
+/// The class `ipc.server`.
+pub(super) static INFO: ClassInfo = ClassInfo::of::<Server>("ipc.server", METHODS, &[]);
+
+const METHODS: &[Method] = &[
+    ("clients", lua_fn!("server:clients", clients)),
+    ("broadcast", lua_fn!("server:broadcast", broadcast)),
+    ("recvAny", lua_fn!("server:recvAny", recv_any)),
+    ("address", lua_fn!("server:address", address)),
+    ("netStats", lua_fn!("server:netStats", net_stats)),
+    ("fd", lua_fn!("server:fd", fd)),
+    ("close", lua_fn!("server:close", close)),
+];
+
+/// The class of the handles.
+pub(super) static CLIENT: ClassInfo = ClassInfo::of::<Client>("ipc.server.client", CLIENT_METHODS, CLIENT_METAMETHODS);
+
+const CLIENT_METHODS: &[Method] = &[
+    ("send", lua_fn!("client:send", link::send::<Client>)),
+    ("recv", lua_fn!("client:recv", link::recv::<Client>)),
+    ("recvAsync", lua_fn!("client:recvAsync", link::recv_async::<Client>)),
+    ("tryrecv", lua_fn!("client:tryrecv", link::tryrecv::<Client>)),
+    ("id", lua_fn!("client:id", id)),
+    ("tag", lua_fn!("client:tag", tag)),
+    ("address", lua_fn!("client:address", link::address::<Client>)),
+    ("netStats", lua_fn!("client:netStats", link::net_stats::<Client>)),
+    ("fd", lua_fn!("client:fd", link::fd::<Client>)),
+    ("close", lua_fn!("client:close", link::close::<Client>)),
+];
+
+const CLIENT_METAMETHODS: &[Method] = &[("__eq", lua_fn!("==", equal))];
+
+/// What threads share of a server.
+#[derive(Debug)]
+struct Shared {
+    server: peer::Server,
+    functions: bool,
+    timeout: Option<f64>,
+}
+
+impl Object for Shared {
+    fn class(&self) -> &'static str {
+        INFO.name
+    }
+}
+
+struct Server(Arc<Shared>);
+
+impl Class for Server {
+    fn info() -> &'static ClassInfo {
+        &INFO
+    }
+
+    fn describe(&self) -> String {
+        let server = &self.0.server;
+        if !server.is_open() {
+            return format!("ipc.server: closed, was at {}", server.address());
+        }
+        let (n, s) = (server.count(), if server.count() == 1 { "" } else { "s" });
+        format!("ipc.server: open at {}, {n} client{s}", server.address())
+    }
+
+    fn attach(&self) -> Option<Attachment> {
+        Some(Attachment::Object(self.0.clone()))
+    }
+
+    fn adopt(_: Lua<'_>, object: Arc<dyn Object>) -> Option<Self> {
+        let object: Arc<dyn Any + Send + Sync> = object;
+        object.downcast().ok().map(Server)
+    }
+}
+
+/// What threads share of a handle.
+#[derive(Debug)]
+struct SharedClient {
+    client: Arc<peer::Client>,
+    timeout: Option<f64>,
+}
+
+impl Object for SharedClient {
+    fn class(&self) -> &'static str {
+        CLIENT.name
+    }
+}
+
+struct Client(Arc<SharedClient>);
+
+impl Class for Client {
+    fn info() -> &'static ClassInfo {
+        &CLIENT
+    }
+
+    fn describe(&self) -> String {
+        let client = &self.0.client;
+        let state = if client.connection().is_open() { "open" } else { "closed" };
+        let mut text = format!("ipc.server.client: {state}, {}, id {}", client.connection().peer(), client.id());
+        if let Some(tag) = client.tag() {
+            text.push_str(&format!(", tag '{}'", String::from_utf8_lossy(&tag)));
+        }
+        text
+    }
+
+    fn attach(&self) -> Option<Attachment> {
+        Some(Attachment::Object(self.0.clone()))
+    }
+
+    fn adopt(_: Lua<'_>, object: Arc<dyn Object>) -> Option<Self> {
+        let object: Arc<dyn Any + Send + Sync> = object;
+        object.downcast().ok().map(Client)
+    }
+}
+
+impl Link for Client {
+    fn link(&self) -> (&Arc<dyn Connection>, Option<f64>) {
+        (self.0.client.connection(), self.0.timeout)
+    }
+}
+
+/// `ipc.server([host = '127.0.0.1'], [port = 0], [opts])` → server, port
+fn server(lua: Lua<'_>) -> Result<c_int> {
+    let given = Given::read(lua, 0)?;
+    let (functions, timeout) = (given.options.functions, given.timeout);
+    let server = peer::Server::listen(&given.place, given.options, &lua.wait(Deadline::NEVER))?;
+    let port = server.address().port();
+    lua.push_object(Server(Arc::new(Shared { server, functions, timeout })))?;
+    lua.push_integer(port.into());
+    Ok(2)
+}
+
+fn this(lua: Lua<'_>) -> Result<Arc<Shared>> {
+    Ok(lua.object::<Server>(1)?.0.clone())
+}
+
+/// Pushes the handle of `client`: the same userdata each time, so that it can be a key of a table.
+fn push_client(lua: Lua<'_>, shared: &Shared, client: Arc<peer::Client>) -> Result<()> {
+    lua.anchored("clients of servers", |lua| {
+        lua.new_table(0, 0)?;
+        lua.new_table(0, 1)?;
+        lua.push_string("v")?;
+        lua.raw_set_field(-2, "__mode")?;
+        lua.set_metatable(-2);
+        Ok(())
+    })?;
+    let serial = client.serial();
+    if lua.raw_get_index(-1, serial) != Kind::Userdata {
+        lua.pop(1);
+        lua.push_object(Client(Arc::new(SharedClient { client, timeout: shared.timeout })))?;
+        lua.push_value(-1);
+        lua.raw_set_index(-3, serial)?;
+    }
+    // The stack is: table, handle.
+    lua.remove(-2);
+    Ok(())
+}
+
+fn tag_at(lua: Lua<'_>, i: c_int) -> Result<Option<&[u8]>> {
+    lua.optional(i, Lua::bytes)
+}
+
+/// `server:clients(n, fn, [timeout])`, `server:clients(fn, [tag], [invert])`, `server:clients(fn, [invert])` → how many were visited
+fn clients(lua: Lua<'_>) -> Result<c_int> {
+    let shared = this(lua)?;
+    let (list, f) = if lua.kind(2) == Kind::Number {
+        let n = lua.integer_in(2, 0..=i64::from(u32::MAX))? as usize;
+        lua.check(3, Kind::Function)?;
+        let deadline = deadline(lua, 4, shared.timeout)?;
+        shared.server.admit(n, &lua.wait(deadline))?;
+        (shared.server.clients(None, false)?, 3)
+    } else {
+        if lua.kind(2) != Kind::Function {
+            return Err(lua.expected(2, "a number of clients or a function"));
+        }
+        let (tag, invert) = match lua.kind(3) {
+            Kind::String => (tag_at(lua, 3)?, 4),
+            Kind::Nil => (None, 4),
+            _ => (None, 3),
+        };
+        (shared.server.clients(tag, inverted(lua, invert)?)?, 2)
+    };
+    let count = list.len();
+    for client in list {
+        lua.push_value(f);
+        push_client(lua, &shared, client)?;
+        lua.call(1, 0)?;
+    }
+    lua.push_integer(count as i64);
+    Ok(1)
+}
+
+/// Whether slot `i` asks for the other order: 1 or true.
+fn inverted(lua: Lua<'_>, i: c_int) -> Result<bool> {
+    match lua.kind(i) {
+        Kind::None | Kind::Nil => Ok(false),
+        Kind::Boolean => Ok(lua.truth(i)),
+        Kind::Number => Ok(lua.integer(i)? != 0),
+        _ => {
+            Err(lua
+                .expected(i, if i == 3 { "a tag, or 1 or true for the other order" } else { "a boolean or a number" }))
+        }
+    }
+}
+
+/// `server:broadcast(v, [tag], [timeout])` → how many it went to
+fn broadcast(lua: Lua<'_>) -> Result<c_int> {
+    let shared = this(lua)?;
+    let tag = tag_at(lua, 3)?;
+    let deadline = deadline(lua, 4, shared.timeout)?;
+    let mut message = lua.state().take_message();
+    // Whether each client wants functions too, its connection knows.
+    lua.encode(2, &mut message, Route::peer(shared.functions))?;
+    let count = shared.server.broadcast(&message, tag, &lua.wait(deadline))?;
+    lua.state().keep_message(message);
+    lua.push_integer(count as i64);
+    Ok(1)
+}
+
+/// `server:recvAny([tag], [timeout])` → value, client
+fn recv_any(lua: Lua<'_>) -> Result<c_int> {
+    let shared = this(lua)?;
+    let (tag, timeout) = match lua.kind(2) {
+        Kind::Number | Kind::Boolean | Kind::Table => (None, 2),
+        _ => (tag_at(lua, 2)?, 3),
+    };
+    let deadline = deadline(lua, timeout, shared.timeout)?;
+    let mut message = lua.state().take_message();
+    let Some(client) = shared.server.recv_any(tag, &mut message, &lua.wait(deadline))? else {
+        let whom = tag.map_or(String::new(), |t| format!(" with tag '{}'", String::from_utf8_lossy(t)));
+        return Err(err!(Timeout, "no client{whom} sent a whole message in the given time"));
+    };
+    lua.decode(&mut message, Route::peer(client.connection().functions()))?;
+    lua.state().keep_message(message);
+    push_client(lua, &shared, client)?;
+    Ok(2)
+}
+
+/// `server:address()` → where it listens
+fn address(lua: Lua<'_>) -> Result<c_int> {
+    lua.push_string(&this(lua)?.server.address().to_string())?;
+    Ok(1)
+}
+
+/// `server:netStats()`
+fn net_stats(lua: Lua<'_>) -> Result<c_int> {
+    let stats = this(lua)?.server.stats()?;
+    push_traffic(lua, &stats.tx, &stats.rx)?;
+    lua.new_table(0, stats.transports.len() as c_int)?;
+    for (kind, n) in stats.transports {
+        lua.push_integer(n as i64);
+        lua.raw_set_field(-2, kind)?;
+    }
+    lua.raw_set_field(-2, "transports")?;
+    Ok(1)
+}
+
+/// `server:fd()` → a descriptor that polls readable while somebody connects or a client has sent something
+fn fd(lua: Lua<'_>) -> Result<c_int> {
+    lua.push_integer(this(lua)?.server.fd()?.into());
+    Ok(1)
+}
+
+/// `server:close()`
+fn close(lua: Lua<'_>) -> Result<c_int> {
+    this(lua)?.server.close();
+    Ok(0)
+}
+
+/// `c:id([n])` → the number by which clients are visited
+fn id(lua: Lua<'_>) -> Result<c_int> {
+    let client = lua.object::<Client>(1)?.0.client.clone();
+    if let Some(n) = lua.optional(2, Lua::integer)? {
+        client.set_id(n);
+    }
+    lua.push_integer(client.id());
+    Ok(1)
+}
+
+/// `c:tag([s])` → what tells clients apart, nil where there is none
+fn tag(lua: Lua<'_>) -> Result<c_int> {
+    let client = lua.object::<Client>(1)?.0.client.clone();
+    if let Some(tag) = tag_at(lua, 2)? {
+        client.set_tag(Some(tag.into()));
+    }
+    match client.tag() {
+        Some(tag) => lua.push_bytes(&tag)?,
+        None => lua.push_nil(),
+    }
+    Ok(1)
+}
+
+/// Handles that came to a thread by different ways are equal if their client is.
+fn equal(lua: Lua<'_>) -> Result<c_int> {
+    let same = match (lua.object::<Client>(1), lua.object::<Client>(2)) {
+        (Ok(a), Ok(b)) => Arc::ptr_eq(&a.0.client, &b.0.client),
+        _ => false,
+    };
+    lua.push_boolean(same);
+    Ok(1)
+}

@@ -1,0 +1,457 @@
+//! From the Lua stack into a message.
+//!
+//! Every function here that takes a raw state runs inside `Lua::protect`: Lua may raise, and the frame must then hold nothing to drop.
+
+use std::ffi::{CStr, c_int, c_void};
+
+use mlua::ffi;
+
+use super::seen::Seen;
+use super::{Failure, Go, Route, Stop, descend, function};
+use crate::bind::class;
+use crate::bind::lua::{Lua, raised};
+use crate::bind::module::CLASSES;
+use crate::bind::object::{attachment_at, class_at};
+use crate::err;
+use crate::error::{Error, Result};
+use crate::wire::{Attachment, Encoder, Message, ext};
+
+/// So many values may be pushed above the arguments of a bound function, and what it pushed itself, without asking.
+const FREE_SLOTS: c_int = 4;
+/// A walk over values: what is written and what was seen.
+pub(super) struct Walk<'w> {
+    pub(super) lua: Lua<'w>,
+    pub(super) out: Encoder<'w>,
+    pub(super) attachments: &'w mut Vec<Attachment>,
+    /// Bytecode on its way; here, so that Lua may raise while it is written.
+    pub(super) code: Vec<u8>,
+    pub(super) route: Route,
+    /// Tables, functions and attachments, by address.
+    objects: Seen,
+    /// Upvalues, by their identity.
+    pub(super) cells: Seen,
+    depth: usize,
+    failure: Option<Failure>,
+    /// The way to the culprit, from the inside out.
+    path: Vec<String>,
+}
+
+/// Encodes `count` values from slot `first` on; as one array of values when `many`.
+pub(super) fn walk(
+    lua: Lua<'_>,
+    first: c_int,
+    count: c_int,
+    many: bool,
+    message: &mut Message,
+    route: Route,
+) -> Result<()> {
+    let mut walk = Walk {
+        lua,
+        out: Encoder::new(&mut message.bytes),
+        attachments: &mut message.attachments,
+        code: Vec::new(),
+        route,
+        objects: Seen::new(),
+        cells: Seen::new(),
+        depth: 0,
+        failure: None,
+        path: Vec::new(),
+    };
+    if count > FREE_SLOTS {
+        lua.reserve(count)?;
+    }
+    for i in first..first + count {
+        lua.push_value(i);
+    }
+    let done = lua.protect(count, 1, |l| {
+        // SAFETY: this runs under pcall, and no frame of the walk holds anything to drop across a call that may raise.
+        let _ = unsafe { walk.values(l, count, many) };
+        // The one result is an error that lies on top, or the nil that pcall puts in its place: there may be no value here.
+        c_int::from(matches!(walk.failure, Some(Failure::Raised)))
+    });
+    done?;
+    match walk.failure.take() {
+        Some(Failure::Raised) => Err(raised()),
+        Some(Failure::Ours(e)) => {
+            lua.pop(1);
+            Err(placed(e, &walk.path))
+        }
+        None => {
+            lua.pop(1);
+            message.functions = message.bytes.first().is_some_and(|b| b & ext::HAS_CODE != 0);
+            Ok(())
+        }
+    }
+}
+
+/// The error with the path to its culprit in front: `value.layers[3].state: …`.
+fn placed(e: Error, path: &[String]) -> Error {
+    const SHOWN: usize = 8;
+    let mut text = String::new();
+    for (i, part) in path.iter().rev().enumerate() {
+        match i {
+            _ if i < SHOWN || i + 2 > path.len() => text.push_str(part),
+            SHOWN => text.push('…'),
+            _ => {}
+        }
+    }
+    Error::new(e.code(), "", format!("{text}: {}", e.what()))
+}
+
+/// Writes the number in slot `i`.
+#[inline]
+pub(super) fn number(l: *mut ffi::lua_State, i: c_int, out: &mut Encoder<'_>) {
+    // SAFETY: slot i holds a number; reading it raises nothing.
+    unsafe {
+        #[cfg(any(feature = "lua53", feature = "lua54", feature = "lua55"))]
+        if ffi::lua_isinteger(l, i) != 0 {
+            out.integer(ffi::lua_tointeger(l, i) as i64);
+        } else {
+            out.float(ffi::lua_tonumber(l, i));
+        }
+        #[cfg(not(any(feature = "lua53", feature = "lua54", feature = "lua55")))]
+        out.number(ffi::lua_tonumber(l, i));
+    }
+}
+
+impl Walk<'_> {
+    /// Ends the walk with an error of ours.
+    #[cold]
+    pub(super) fn fail(&mut self, e: Error) -> Stop {
+        self.failure = Some(Failure::Ours(e));
+        Stop
+    }
+
+    /// Ends the walk with what a protected call left on the stack, or with its error.
+    #[cold]
+    fn fail_with(&mut self, e: Error) -> Stop {
+        if e.code() == crate::error::Code::Raised {
+            self.failure = Some(Failure::Raised);
+            return Stop;
+        }
+        self.fail(e)
+    }
+
+    /// Adds a part to the path of a failure that is on its way up.
+    #[cold]
+    pub(super) fn under(&mut self, part: String) -> Stop {
+        self.path.push(part);
+        Stop
+    }
+
+    /// The values in slots 1 to `count`.
+    unsafe fn values(&mut self, l: *mut ffi::lua_State, count: c_int, many: bool) -> Go {
+        // SAFETY: as the module says.
+        unsafe {
+            let list = many.then(|| self.out.open_table());
+            for i in 1..=count {
+                if self.value(l, i).is_err() {
+                    return Err(self.under(if many { format!("value {i}") } else { "value".into() }));
+                }
+            }
+            if let Some(list) = list {
+                self.out.flag(ext::MANY);
+                self.out.close_array(list, count as u32);
+            }
+            Ok(())
+        }
+    }
+
+    /// The value in slot `i`, counted from the bottom.
+    pub(super) unsafe fn value(&mut self, l: *mut ffi::lua_State, i: c_int) -> Go {
+        // SAFETY: as the module says.
+        unsafe { self.value_as(l, i, ffi::lua_type(l, i)) }
+    }
+
+    /// The value in slot `i`, which is known to be of Lua's type `kind`: each question to Lua costs.
+    #[inline]
+    unsafe fn value_as(&mut self, l: *mut ffi::lua_State, i: c_int, kind: c_int) -> Go {
+        // SAFETY: as the module says.
+        unsafe {
+            match kind {
+                ffi::LUA_TNIL => self.out.nil(),
+                ffi::LUA_TBOOLEAN => self.out.boolean(ffi::lua_toboolean(l, i) != 0),
+                ffi::LUA_TNUMBER => number(l, i, &mut self.out),
+                ffi::LUA_TSTRING => {
+                    let bytes = known_string(l, i);
+                    if !self.out.string(bytes) {
+                        return Err(self.fail(err!(Limit, "a string of {} bytes is too long to travel", bytes.len())));
+                    }
+                }
+                ffi::LUA_TTABLE => return self.table(l, i),
+                ffi::LUA_TFUNCTION => return function::encode(self, l, i),
+                ffi::LUA_TUSERDATA => return self.userdata(l, i),
+                10 => return self.cdata(l, i),
+                ffi::LUA_TTHREAD => return Err(self.fail(err!(Unsupported, "a coroutine cannot travel"))),
+                _ => return Err(self.fail(err!(Unsupported, "a light userdata cannot travel"))),
+            }
+            Ok(())
+        }
+    }
+
+    /// Numbers the object in slot `i`; true if it was there before, and a reference has been written.
+    pub(super) unsafe fn seen(&mut self, l: *mut ffi::lua_State, i: c_int) -> bool {
+        // SAFETY: reads an address.
+        let address = unsafe { ffi::lua_topointer(l, i) } as usize;
+        match self.objects.number(address) {
+            Some(n) => {
+                self.out.flag(ext::HAS_REFS);
+                self.out.numbered(ext::REF, n);
+                true
+            }
+            None => false,
+        }
+    }
+
+    /// Goes one level down: room on both stacks.
+    pub(super) unsafe fn enter(&mut self, l: *mut ffi::lua_State) -> Go {
+        self.depth += 1;
+        // SAFETY: as the module says.
+        unsafe { descend(l, self.depth) }.map_err(|e| self.fail(e))
+    }
+
+    /// Comes up again.
+    pub(super) fn leave(&mut self) {
+        self.depth -= 1;
+    }
+
+    unsafe fn table(&mut self, l: *mut ffi::lua_State, t: c_int) -> Go {
+        // SAFETY: as the module says.
+        unsafe {
+            if self.seen(l, t) {
+                return Ok(());
+            }
+            self.enter(l)?;
+            if ffi::lua_getmetatable(l, t) != 0 {
+                ffi::lua_settop(l, -2);
+                // Leaves the class's name on the stack.
+                if !class::push_name(l, t) {
+                    return Err(self.fail(err!(
+                        Unsupported,
+                        "a table with a metatable that has no name cannot travel; give it one with ipc.register(name, metatable)"
+                    )));
+                }
+                let class = self.out.open_ext(ext::CLASS);
+                let named = self.out.string(string_at(l, -1));
+                ffi::lua_settop(l, -2);
+                self.fields(l, t)?;
+                if !named || !self.out.close_ext(class) {
+                    return Err(self.fail(too_long()));
+                }
+            } else {
+                self.fields(l, t)?;
+            }
+            self.leave();
+            Ok(())
+        }
+    }
+
+    /// What a table holds, in one pass: as an array while the keys come as 1, 2, 3 …; then as a map.
+    unsafe fn fields(&mut self, l: *mut ffi::lua_State, t: c_int) -> Go {
+        // SAFETY: as the module says.
+        unsafe {
+            let key = ffi::lua_gettop(l) + 1;
+            let value = key + 1;
+            let table = self.out.open_table();
+            let mut items = 0u32;
+            ffi::lua_pushnil(l);
+            let mut more = ffi::lua_next(l, t) != 0;
+            let mut kind = ffi::LUA_TNIL;
+            while more {
+                kind = ffi::lua_type(l, key);
+                if !is_index(l, key, kind, items + 1) {
+                    break;
+                }
+                items += 1;
+                if self.value(l, value).is_err() {
+                    return Err(self.under(format!("[{items}]")));
+                }
+                ffi::lua_settop(l, key);
+                more = ffi::lua_next(l, t) != 0;
+            }
+            if !more {
+                self.out.close_array(table, items);
+                return Ok(());
+            }
+            let mixed = if items > 0 {
+                Some(self.out.begin_mixed(table, items))
+            } else {
+                self.out.begin_map(table);
+                None
+            };
+            let mut pairs = 0u32;
+            while more {
+                pairs += 1;
+                if self.value_as(l, key, kind).is_err() {
+                    return Err(self.under(format!("[key {}]", key_path(l, key))));
+                }
+                if self.value(l, value).is_err() {
+                    let part = key_path(l, key);
+                    return Err(self.under(part));
+                }
+                ffi::lua_settop(l, key);
+                more = ffi::lua_next(l, t) != 0;
+                if more {
+                    kind = ffi::lua_type(l, key);
+                }
+            }
+            match mixed {
+                None => self.out.close_map(table, pairs),
+                Some(marks) => {
+                    if !self.out.close_mixed(marks, pairs) {
+                        return Err(self.fail(too_long()));
+                    }
+                }
+            }
+            Ok(())
+        }
+    }
+
+    unsafe fn userdata(&mut self, l: *mut ffi::lua_State, i: c_int) -> Go {
+        // SAFETY: as the module says; the Lua handle serves the protected frame as well, since it names the same state.
+        unsafe {
+            if self.seen(l, i) {
+                return Ok(());
+            }
+            let lua = self.lua;
+            let attachment = match class_at(lua, i, CLASSES) {
+                Some(info) => match attachment_at(lua, i, info) {
+                    Some(Attachment::Object(_)) if self.route.peer => {
+                        return Err(self.fail(err!(Unsupported, "{} cannot leave its process", info.name)));
+                    }
+                    Some(attachment) => attachment,
+                    None => return Err(self.fail(err!(Unsupported, "{} cannot travel", lua.describe(i)))),
+                },
+                None => return self.foreign(l, i),
+            };
+            self.attach(attachment);
+            Ok(())
+        }
+    }
+
+    fn attach(&mut self, attachment: Attachment) {
+        self.out.numbered(ext::ATTACHMENT, self.attachments.len() as u32);
+        self.attachments.push(attachment);
+    }
+
+    /// A userdata of another library: by pointer, if it lends itself.
+    unsafe fn foreign(&mut self, l: *mut ffi::lua_State, i: c_int) -> Go {
+        // SAFETY: as the module says.
+        unsafe {
+            let top = ffi::lua_gettop(l);
+            if !class::push_lender(l, i) {
+                let name = class::userdata_name(l, i);
+                return Err(self.fail(err!(Unsupported, "{name} cannot travel")));
+            }
+            if self.route.peer {
+                let name = String::from_utf8_lossy(string_at(l, -1)).into_owned();
+                return Err(self.fail(err!(Unsupported, "userdata {name} cannot leave its process")));
+            }
+            // Stack: the method retain, the class's name. Nothing of Rust's is held while Lua code runs.
+            ffi::lua_pushvalue(l, -2);
+            ffi::lua_pushvalue(l, i);
+            ffi::lua_call(l, 1, 0);
+            class::reclaim(l, ffi::lua_gettop(l));
+            let pointer = *(ffi::lua_touserdata(l, i) as *const usize);
+            let lent = class::lend(string_at(l, -1), pointer);
+            ffi::lua_settop(l, top);
+            self.attach(Attachment::Foreign(lent));
+            Ok(())
+        }
+    }
+
+    #[cfg(feature = "luajit")]
+    unsafe fn cdata(&mut self, l: *mut ffi::lua_State, i: c_int) -> Go {
+        debug_assert!(std::ptr::eq(l, self.lua.raw()));
+        match crate::bind::cdata::read(self.lua, i) {
+            Ok(Some((true, bits))) => self.out.boxed(ext::INT64, bits),
+            Ok(Some((false, bits))) => self.out.boxed(ext::UINT64, bits),
+            Ok(None) => return Err(self.fail(err!(Unsupported, "cdata other than int64_t and uint64_t cannot travel"))),
+            Err(e) => return Err(self.fail_with(e)),
+        }
+        Ok(())
+    }
+
+    #[cfg(not(feature = "luajit"))]
+    unsafe fn cdata(&mut self, _: *mut ffi::lua_State, _: c_int) -> Go {
+        Err(self.fail_with(err!(Unsupported, "a value of an unknown type cannot travel")))
+    }
+}
+
+/// The error for more bytes than a header can say.
+fn too_long() -> Error {
+    err!(Limit, "a table of more than 4 GiB cannot travel")
+}
+
+/// Whether the key in slot `i`, of Lua's type `kind`, is the integer `n`.
+#[inline]
+unsafe fn is_index(l: *mut ffi::lua_State, i: c_int, kind: c_int, n: u32) -> bool {
+    // SAFETY: reads a slot.
+    unsafe {
+        if kind != ffi::LUA_TNUMBER {
+            return false;
+        }
+        #[cfg(any(feature = "lua53", feature = "lua54", feature = "lua55"))]
+        return ffi::lua_isinteger(l, i) != 0 && ffi::lua_tointeger(l, i) as i64 == n as i64;
+        #[cfg(not(any(feature = "lua53", feature = "lua54", feature = "lua55")))]
+        return ffi::lua_tonumber(l, i) == n as f64;
+    }
+}
+
+/// The bytes of the string in slot `i`, for as long as it is there.
+pub(in crate::bind) unsafe fn string_at<'s>(l: *mut ffi::lua_State, i: c_int) -> &'s [u8] {
+    // SAFETY: for a string, nothing is converted; for anything else the pointer is null.
+    unsafe { if ffi::lua_type(l, i) == ffi::LUA_TSTRING { known_string(l, i) } else { b"" } }
+}
+
+/// The bytes of slot `i`, which holds a string.
+#[inline]
+unsafe fn known_string<'s>(l: *mut ffi::lua_State, i: c_int) -> &'s [u8] {
+    // SAFETY: a string is not converted, so its bytes stay where they are.
+    unsafe {
+        let mut n = 0;
+        let p = ffi::lua_tolstring(l, i, &mut n);
+        std::slice::from_raw_parts(p as *const u8, n)
+    }
+}
+
+/// The key in slot `i` as a part of a path: `.name`, `[3]`, `[true]`, `[a table]`.
+unsafe fn key_path(l: *mut ffi::lua_State, i: c_int) -> String {
+    // SAFETY: reads a slot; numbers are not converted in place.
+    unsafe {
+        match ffi::lua_type(l, i) {
+            ffi::LUA_TSTRING => {
+                let name = String::from_utf8_lossy(string_at(l, i)).into_owned();
+                let plain = !name.is_empty()
+                    && !name.starts_with(|c: char| c.is_ascii_digit())
+                    && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
+                if plain { format!(".{name}") } else { format!("[{name:?}]") }
+            }
+            ffi::LUA_TNUMBER => format!("[{}]", ffi::lua_tonumber(l, i)),
+            ffi::LUA_TBOOLEAN => format!("[{}]", ffi::lua_toboolean(l, i) != 0),
+            t => format!("[a {}]", CStr::from_ptr(ffi::lua_typename(l, t)).to_string_lossy()),
+        }
+    }
+}
+
+/// A writer for `lua_dump`: appends to a `Vec<u8>`.
+pub(super) unsafe extern "C-unwind" fn dump_writer(
+    _: *mut ffi::lua_State,
+    p: *const c_void,
+    n: usize,
+    out: *mut c_void,
+) -> c_int {
+    // Lua 5.5 ends with a call that hands over nothing: no bytes at a null pointer.
+    if n == 0 {
+        return 0;
+    }
+    // SAFETY: lua_dump hands over n bytes at p; `out` is the Vec in the walk's frame.
+    unsafe {
+        let out = &mut *(out as *mut Vec<u8>);
+        if out.try_reserve(n).is_err() {
+            return ffi::LUA_ERRMEM;
+        }
+        out.extend_from_slice(std::slice::from_raw_parts(p as *const u8, n));
+        0
+    }
+}

@@ -1,0 +1,340 @@
+//! Functions on their way: bytecode, upvalues, and what goes by name.
+//!
+//! A function of a loaded module or of the standard library is known at the receiver too, so its name crosses. A Lua function
+//! crosses as bytecode; its upvalues only where the route takes them along, but for modules, named functions and `_ENV`, which
+//! the receiver has itself.
+//!
+//! Everything that takes a raw state runs inside `Lua::protect`, as in `encode`.
+
+use std::ffi::{CStr, c_char, c_int};
+
+use mlua::ffi;
+
+use super::encode::{Walk, dump_writer, string_at};
+use super::{Go, VM};
+use crate::err;
+use crate::wire::ext;
+
+/// The standard libraries: their functions cross by name on every route.
+pub(super) const STANDARD: &[&CStr] = &[
+    c"_G",
+    c"string",
+    c"table",
+    c"math",
+    c"io",
+    c"os",
+    c"debug",
+    c"coroutine",
+    c"package",
+    c"utf8",
+    c"bit32",
+    c"bit",
+    c"jit",
+    c"ffi",
+    c"libipc",
+];
+
+/// Pushes `package.loaded`.
+pub(super) unsafe fn push_loaded(l: *mut ffi::lua_State) {
+    // SAFETY: as the module says. LUA_LOADED_TABLE is "_LOADED" on every Lua there is.
+    unsafe {
+        ffi::lua_getfield(l, ffi::LUA_REGISTRYINDEX, c"_LOADED".as_ptr());
+    }
+}
+
+/// Looks for the value in slot `i` among the fields of the table on top; pushes the key (a string) if it is there.
+unsafe fn push_key_of(l: *mut ffi::lua_State, i: c_int) -> bool {
+    // SAFETY: as the module says.
+    unsafe {
+        let table = ffi::lua_gettop(l);
+        ffi::lua_pushnil(l);
+        while ffi::lua_next(l, table) != 0 {
+            if ffi::lua_rawequal(l, -1, i) != 0 && ffi::lua_type(l, -2) == ffi::LUA_TSTRING {
+                ffi::lua_settop(l, -2);
+                return true;
+            }
+            ffi::lua_settop(l, -2);
+        }
+        false
+    }
+}
+
+/// What stands in for the value in slot `i` by name.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Named {
+    Not,
+    /// The module's name has been pushed.
+    Module,
+    /// The module's and the function's names have been pushed.
+    Function,
+}
+
+/// Finds the standard function in slot `i`.
+unsafe fn push_standard(l: *mut ffi::lua_State, i: c_int) -> Named {
+    // SAFETY: as the module says.
+    unsafe {
+        let top = ffi::lua_gettop(l);
+        push_loaded(l);
+        for library in STANDARD {
+            ffi::lua_pushlstring(l, library.as_ptr(), library.count_bytes());
+            ffi::lua_pushvalue(l, -1);
+            ffi::lua_rawget(l, top + 1);
+            // Stack: loaded, library's name, library.
+            if ffi::lua_type(l, -1) == ffi::LUA_TTABLE && push_key_of(l, i) {
+                ffi::lua_replace(l, top + 3);
+                ffi::lua_settop(l, top + 3);
+                ffi::lua_remove(l, top + 1);
+                return Named::Function;
+            }
+            ffi::lua_settop(l, top + 1);
+        }
+        ffi::lua_settop(l, top);
+        Named::Not
+    }
+}
+
+/// Finds the loaded module in slot `i`.
+unsafe fn push_module(l: *mut ffi::lua_State, i: c_int) -> Named {
+    // SAFETY: as the module says.
+    unsafe {
+        let top = ffi::lua_gettop(l);
+        push_loaded(l);
+        if push_key_of(l, i) {
+            ffi::lua_remove(l, top + 1);
+            return Named::Module;
+        }
+        ffi::lua_settop(l, top);
+        Named::Not
+    }
+}
+
+/// Whether the function in slot `i` has no bytecode to send: a C function, or one of LuaJIT's own.
+unsafe fn is_builtin(l: *mut ffi::lua_State, i: c_int) -> bool {
+    // SAFETY: as the module says.
+    unsafe {
+        if ffi::lua_iscfunction(l, i) != 0 {
+            return true;
+        }
+        if cfg!(feature = "luajit") {
+            let mut about: ffi::lua_Debug = std::mem::zeroed();
+            ffi::lua_pushvalue(l, i);
+            ffi::lua_getinfo(l, c">S".as_ptr(), &mut about);
+            return CStr::from_ptr(about.source).to_bytes().starts_with(b"=[builtin");
+        }
+        false
+    }
+}
+
+/// Writes the names that were pushed, and pops them.
+unsafe fn write_name(walk: &mut Walk<'_>, l: *mut ffi::lua_State, named: Named) {
+    // SAFETY: as the module says; the names are on top.
+    unsafe {
+        let names = if named == Named::Function { 2 } else { 1 };
+        let mark = walk.out.open_ext(ext::NAME);
+        let mut whole = walk.out.string(string_at(l, -names));
+        match named {
+            Named::Function => whole &= walk.out.string(string_at(l, -1)),
+            _ => walk.out.nil(),
+        }
+        whole &= walk.out.close_ext(mark);
+        debug_assert!(whole, "names are short");
+        ffi::lua_settop(l, -1 - names);
+    }
+}
+
+/// Writes the function in slot `i`.
+pub(super) unsafe fn encode(walk: &mut Walk<'_>, l: *mut ffi::lua_State, i: c_int) -> Go {
+    // SAFETY: as the module says.
+    unsafe {
+        if is_builtin(l, i) {
+            if ffi::lua_checkstack(l, 8) == 0 {
+                return Err(walk.fail(crate::bind::lua::no_room(8)));
+            }
+            return match push_standard(l, i) {
+                Named::Not => {
+                    let name = builtin_name(l, i);
+                    Err(walk.fail(err!(
+                        Unsupported,
+                        "{name} cannot travel: only functions written in Lua and those of the standard libraries do"
+                    )))
+                }
+                named => {
+                    write_name(walk, l, named);
+                    Ok(())
+                }
+            };
+        }
+        if !walk.route.functions {
+            let about = describe(l, i);
+            return Err(walk.fail(err!(
+                Unsupported,
+                "{about} cannot travel here: bytecode is code, so both ends must ask for it (functions = true, or IPC_FUNCTIONS=1)"
+            )));
+        }
+        if walk.seen(l, i) {
+            return Ok(());
+        }
+        walk.enter(l)?;
+        walk.out.flag(ext::HAS_CODE);
+        let function = walk.out.open_ext(ext::FUNCTION);
+        walk.out.integer(VM);
+        ffi::lua_pushvalue(l, i);
+        walk.code.clear();
+        let code: *mut Vec<u8> = &mut walk.code;
+        let dumped = ffi::lua_dump(l, dump_writer, code.cast(), 0);
+        if dumped == ffi::LUA_ERRMEM {
+            // LuaJIT catches this one itself; the writer says it too.
+            ffi::lua_pushstring(l, c"not enough memory".as_ptr());
+            ffi::lua_error(l);
+        }
+        ffi::lua_settop(l, -2);
+        if dumped != 0 || !walk.out.binary(&walk.code) {
+            let about = describe(l, i);
+            return Err(walk.fail(err!(Unsupported, "{about} has no bytecode that could travel")));
+        }
+        upvalues(walk, l, i)?;
+        if !walk.out.close_ext(function) {
+            return Err(walk.fail(err!(Limit, "a function with more than 4 GiB of upvalues cannot travel")));
+        }
+        walk.leave();
+        Ok(())
+    }
+}
+
+/// Writes the upvalues of the function in slot `i` as an array.
+unsafe fn upvalues(walk: &mut Walk<'_>, l: *mut ffi::lua_State, i: c_int) -> Go {
+    // SAFETY: as the module says. Names of upvalues live as long as the function.
+    unsafe {
+        let list = walk.out.open_table();
+        let mut n = 0;
+        loop {
+            let name = ffi::lua_getupvalue(l, i, n + 1);
+            if name.is_null() {
+                break;
+            }
+            n += 1;
+            let slot = ffi::lua_gettop(l);
+            if let Some(cell) = cell_of(l, i, n)
+                && let Some(number) = walk.cells.number(cell)
+            {
+                walk.out.numbered(ext::CELL, number);
+            } else if is_environment(l, name, slot) {
+                ffi::lua_pushlstring(l, c"_G".as_ptr(), 2);
+                write_name(walk, l, Named::Module);
+            } else {
+                match known_by_name(l, slot) {
+                    Named::Not if walk.route.upvalues => {
+                        if walk.value(l, slot).is_err() {
+                            let part = format!(": upvalue {}", CStr::from_ptr(name).to_string_lossy());
+                            return Err(walk.under(part));
+                        }
+                    }
+                    Named::Not => return Err(refuse(walk, l, i, name)),
+                    named => write_name(walk, l, named),
+                }
+            }
+            ffi::lua_settop(l, slot - 1);
+        }
+        walk.out.close_array(list, n as u32);
+        Ok(())
+    }
+}
+
+/// Whether an upvalue is the function's `_ENV`: by name, or, in stripped code, by being the globals.
+unsafe fn is_environment(l: *mut ffi::lua_State, name: *const c_char, slot: c_int) -> bool {
+    // SAFETY: as the module says.
+    unsafe {
+        if cfg!(any(feature = "luajit", feature = "lua51")) {
+            return false;
+        }
+        if CStr::from_ptr(name) == c"_ENV" {
+            return true;
+        }
+        ffi::lua_pushglobaltable(l);
+        let globals = ffi::lua_rawequal(l, -1, slot) != 0;
+        ffi::lua_settop(l, -2);
+        globals
+    }
+}
+
+/// Pushes the name of the module or standard function in slot `i`.
+unsafe fn known_by_name(l: *mut ffi::lua_State, i: c_int) -> Named {
+    // SAFETY: as the module says.
+    unsafe {
+        match ffi::lua_type(l, i) {
+            ffi::LUA_TTABLE | ffi::LUA_TUSERDATA => push_module(l, i),
+            ffi::LUA_TFUNCTION => match push_module(l, i) {
+                Named::Not if is_builtin(l, i) => push_standard(l, i),
+                found => found,
+            },
+            _ => Named::Not,
+        }
+    }
+}
+
+/// What identifies upvalue `n` of the function in slot `i`; `None` where Lua does not say (5.1).
+unsafe fn cell_of(l: *mut ffi::lua_State, i: c_int, n: c_int) -> Option<usize> {
+    #[cfg(feature = "lua51")]
+    {
+        let _ = (l, i, n);
+        None
+    }
+    #[cfg(not(feature = "lua51"))]
+    // SAFETY: the function has an upvalue n.
+    unsafe {
+        Some(super::upvalue_id(l, i, n) as usize)
+    }
+}
+
+/// The error for a function with upvalues on a route that takes none.
+#[cold]
+unsafe fn refuse(walk: &mut Walk<'_>, l: *mut ffi::lua_State, i: c_int, first: *const c_char) -> super::Stop {
+    // SAFETY: as the module says.
+    unsafe {
+        let mut about: ffi::lua_Debug = std::mem::zeroed();
+        ffi::lua_pushvalue(l, i);
+        ffi::lua_getinfo(l, c">u".as_ptr(), &mut about);
+        let count = about.nups;
+        let first = CStr::from_ptr(first).to_string_lossy().into_owned();
+        let about = describe(l, i);
+        let plural = if count == 1 { "" } else { "s" };
+        walk.fail(err!(
+            Unsupported,
+            "{about} has {count} upvalue{plural}, the first to carry is '{first}'; functions cross without upvalues unless they are \
+             asked for: writeup, marshal(x, true), map{{upvalues = true}}"
+        ))
+    }
+}
+
+/// The function in slot `i` by where it was written: `function at file.lua:12`.
+unsafe fn describe(l: *mut ffi::lua_State, i: c_int) -> String {
+    // SAFETY: as the module says.
+    unsafe {
+        let mut about: ffi::lua_Debug = std::mem::zeroed();
+        ffi::lua_pushvalue(l, i);
+        ffi::lua_getinfo(l, c">S".as_ptr(), &mut about);
+        let source = CStr::from_ptr(about.short_src.as_ptr()).to_string_lossy();
+        format!("function at {source}:{}", about.linedefined)
+    }
+}
+
+/// The C function in slot `i` by the name a loaded module has it under.
+unsafe fn builtin_name(l: *mut ffi::lua_State, i: c_int) -> String {
+    // SAFETY: as the module says.
+    unsafe {
+        let top = ffi::lua_gettop(l);
+        push_loaded(l);
+        ffi::lua_pushnil(l);
+        while ffi::lua_next(l, top + 1) != 0 {
+            if ffi::lua_type(l, -1) == ffi::LUA_TTABLE && ffi::lua_type(l, -2) == ffi::LUA_TSTRING && push_key_of(l, i)
+            {
+                let name = [string_at(l, -3), string_at(l, -1)].map(String::from_utf8_lossy).join(".");
+                ffi::lua_settop(l, top);
+                return format!("C function {name}");
+            }
+            ffi::lua_settop(l, top + 2);
+        }
+        ffi::lua_settop(l, top);
+        "a C function".into()
+    }
+}

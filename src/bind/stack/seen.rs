@@ -1,0 +1,77 @@
+//! Which objects a message holds already, by address.
+
+use std::collections::HashMap;
+use std::hash::{BuildHasherDefault, Hasher};
+
+/// Spreads addresses: they are aligned, so the low bits say little.
+#[derive(Debug, Default)]
+struct AddressHasher(u64);
+
+impl Hasher for AddressHasher {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+    fn write(&mut self, bytes: &[u8]) {
+        for b in bytes {
+            self.write_usize(*b as usize);
+        }
+    }
+    fn write_usize(&mut self, n: usize) {
+        let mixed = (self.0 ^ n as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        self.0 = mixed ^ (mixed >> 32);
+    }
+}
+
+const FEW: usize = 16;
+
+/// Addresses in order of first appearance. A few are searched in place, so that a small message allocates nothing.
+#[derive(Debug)]
+pub(super) struct Seen {
+    few: [usize; FEW],
+    count: u32,
+    many: Option<HashMap<usize, u32, BuildHasherDefault<AddressHasher>>>,
+}
+
+impl Seen {
+    pub(super) fn new() -> Self {
+        Seen { few: [0; FEW], count: 0, many: None }
+    }
+
+    /// The number of `address` if it was seen before; otherwise it gets the next one.
+    #[inline]
+    pub(super) fn number(&mut self, address: usize) -> Option<u32> {
+        let n = self.count as usize;
+        if n < FEW {
+            if let Some(i) = self.few[..n].iter().position(|a| *a == address) {
+                return Some(i as u32);
+            }
+            self.few[n] = address;
+            self.count += 1;
+            return None;
+        }
+        let many = self.many.get_or_insert_with(|| self.few.iter().copied().zip(0..).collect());
+        match many.entry(address) {
+            std::collections::hash_map::Entry::Occupied(found) => Some(*found.get()),
+            std::collections::hash_map::Entry::Vacant(free) => {
+                free.insert(self.count);
+                self.count += 1;
+                None
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_keep_their_numbers_past_the_first_few() {
+        let mut seen = Seen::new();
+        for round in 0..2 {
+            for i in 0..1000u32 {
+                assert_eq!(seen.number(0x1000 + 16 * i as usize), (round == 1).then_some(i));
+            }
+        }
+    }
+}

@@ -1,0 +1,152 @@
+//! What libipc keeps for each Lua state: one userdata, the first upvalue of every bound function.
+//!
+//! It lives as long as the Lua state: the registry holds it. When the Lua state closes it lets go of what it held, but stays
+//! readable, since finalizers of other objects may still call in after it.
+
+use std::any::{Any, TypeId};
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::ffi::{c_int, c_void};
+use std::sync::Arc;
+
+use mlua::ffi;
+
+use crate::bind::object::ClassInfo;
+use crate::bind::tensor;
+use crate::wait::{Cancel, Owner};
+use crate::wire::Message;
+
+/// A function to run under `lua_pcall` and its argument.
+pub type Job = (unsafe fn(*mut c_void, *mut ffi::lua_State) -> c_int, *mut c_void);
+
+/// Things that run when the Lua state closes, newest first.
+type Farewell = Box<dyn FnOnce()>;
+
+/// Everything libipc knows about one Lua state.
+pub struct State {
+    /// Who this state is to queues and locks.
+    owner: Owner,
+    /// The main thread (coroutine) of the Lua state; null where it is not known.
+    pub(super) main: Cell<*mut ffi::lua_State>,
+    /// Runs [`State::job`] when it is called; a reference into the registry.
+    pub(super) protected: Cell<c_int>,
+    /// An empty Lua function: calling it runs the interpreter's pending hooks.
+    pub(super) empty: Cell<c_int>,
+    /// What [`State::protected`] runs next.
+    pub(super) job: Cell<Option<Job>>,
+    /// Metatables that exist already, by class.
+    pub(super) metatables: RefCell<Vec<(&'static ClassInfo, c_int)>>,
+    /// The metatables of tensors and storages, by class; 0 until the first value of a class is pushed.
+    pub(super) torch: [Cell<c_int>; tensor::CLASSES],
+    /// Garbage is collected when tensors hold more memory than this: Lua sees their handles only.
+    pub(super) tensor_limit: Cell<usize>,
+    /// Registry references made once, by name.
+    pub(super) anchors: RefCell<HashMap<&'static str, c_int>>,
+    /// A message whose memory is used again and again.
+    message: Cell<Option<Box<Message>>>,
+    /// Cancels the calls of this state, if it belongs to a worker.
+    cancel: RefCell<Option<Arc<Cancel>>>,
+    /// What other rooms of the binding keep for this state.
+    extras: RefCell<HashMap<TypeId, Box<dyn Any>>>,
+    farewells: RefCell<Vec<Farewell>>,
+}
+
+impl std::fmt::Debug for State {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("State").finish_non_exhaustive()
+    }
+}
+
+/// A reused message past this size gives its memory back.
+const KEEP_BYTES: usize = 1 << 20;
+
+impl State {
+    pub(super) fn new() -> Self {
+        State {
+            owner: Owner::new(),
+            main: Cell::new(std::ptr::null_mut()),
+            protected: Cell::new(ffi::LUA_NOREF),
+            empty: Cell::new(ffi::LUA_NOREF),
+            job: Cell::new(None),
+            metatables: RefCell::default(),
+            torch: Default::default(),
+            tensor_limit: Cell::new(tensor::LEAST_LIMIT),
+            anchors: RefCell::default(),
+            message: Cell::new(None),
+            cancel: RefCell::default(),
+            extras: RefCell::default(),
+            farewells: RefCell::default(),
+        }
+    }
+
+    /// The token of this state: what it owns and holds goes by it.
+    pub fn owner(&self) -> Owner {
+        self.owner
+    }
+
+    /// An empty message with memory to write into; give it back with [`State::keep_message`].
+    ///
+    /// It is taken, not borrowed: finalizers and metamethods may call in again in mid-walk.
+    pub fn take_message(&self) -> Box<Message> {
+        self.message.take().unwrap_or_default()
+    }
+
+    /// Gives a message back, for the next call.
+    pub fn keep_message(&self, mut message: Box<Message>) {
+        message.clear();
+        if message.bytes.capacity() <= KEEP_BYTES {
+            self.message.set(Some(message));
+        }
+    }
+
+    /// The token that cancels the calls of this state.
+    pub fn cancel(&self) -> Option<Arc<Cancel>> {
+        self.cancel.borrow().clone()
+    }
+
+    /// The same token, for the length of a call: it stays until the state closes.
+    pub(super) fn cancel_ptr(&self) -> Option<*const Cancel> {
+        self.cancel.borrow().as_ref().map(Arc::as_ptr)
+    }
+
+    /// Makes this the state of a worker that `cancel` ends.
+    pub fn set_cancel(&self, cancel: Arc<Cancel>) {
+        *self.cancel.borrow_mut() = Some(cancel);
+    }
+
+    /// The one `T` of this state, made at the first call.
+    ///
+    /// `T` is handed out as a clone: make it an `Rc` or an `Arc` of what it is.
+    pub fn extra<T: Clone + 'static>(&self, make: impl FnOnce() -> T) -> T {
+        if let Some(found) = self.extras.borrow().get(&TypeId::of::<T>()).and_then(|x| x.downcast_ref::<T>()) {
+            return found.clone();
+        }
+        let made = make();
+        self.extras.borrow_mut().insert(TypeId::of::<T>(), Box::new(made.clone()));
+        made
+    }
+
+    /// Runs `farewell` when this Lua state closes: for what the state owns outside Lua (locks, queues).
+    pub fn at_close(&self, farewell: impl FnOnce() + 'static) {
+        self.farewells.borrow_mut().push(Box::new(farewell));
+    }
+
+    /// Lets go of everything; called by the finalizer. The state stays usable, as one that holds nothing.
+    pub(super) fn close(&self) {
+        loop {
+            // One at a time, the borrow ended: a farewell may add another.
+            let next = self.farewells.borrow_mut().pop();
+            match next {
+                Some(farewell) => farewell(),
+                None => break,
+            }
+        }
+        drop(self.message.take());
+        drop(self.farewells.take());
+        drop(self.extras.take());
+        // Lua frees the memory of the State without dropping it: nothing of ours may be left in it.
+        drop(self.metatables.take());
+        drop(self.anchors.take());
+        drop(self.cancel.take());
+    }
+}

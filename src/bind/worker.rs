@@ -1,0 +1,280 @@
+//! The Lua states of threads: made, filled, run and closed by the thread itself.
+//!
+//! A [`Plan`] is what every thread of a map gets: one message with the function and its arguments, and what of the parent's
+//! surroundings it shall find. [`run`] is a thread's whole job.
+
+use std::cell::Cell;
+use std::ffi::{c_char, c_int};
+
+use mlua::ffi;
+
+use crate::bind::call::{Count, c_function, count};
+use crate::bind::cancel;
+use crate::bind::lua::{Kind, Lua, raised};
+use crate::bind::module::{luaopen_libipc, push_bound};
+use crate::bind::stack::Route;
+use crate::bind::traceback;
+use crate::err;
+use crate::error::{Code, Error, Result};
+use crate::lua_fn;
+use crate::sync::{Failure, Seat};
+use crate::wire::Message;
+
+/// The stack of a thread. Lua's own limit of 200 nested C calls, each with a buffer of 8 KB (`string.gsub` that calls back), wants 2 MB.
+pub(super) const STACK: usize = 4 << 20;
+
+/// Tensors under either name: loaded in a thread if the parent had them.
+const TENSORS: [&str; 2] = ["torch", "ipc.torch"];
+
+/// What the threads of a map start with.
+#[derive(Debug)]
+pub(super) struct Plan {
+    /// init (nil, a function or a string), the function, its arguments: one message, so that what they share stays shared.
+    pub(super) message: Message,
+    pub(super) route: Route,
+    /// Whether a cancel ends code that runs, and not only calls of ours.
+    pub(super) cancel_code: bool,
+    surroundings: Surroundings,
+}
+
+/// What a thread inherits of its parent's Lua state.
+#[derive(Debug, Default)]
+struct Surroundings {
+    path: Option<Vec<u8>>,
+    cpath: Option<Vec<u8>>,
+    modules: Vec<&'static str>,
+}
+
+impl Plan {
+    /// The `count` values from slot `first` on (init, function, arguments), with the surroundings of `lua`.
+    pub(super) fn new(lua: Lua<'_>, first: c_int, count: c_int, route: Route, cancel_code: bool) -> Result<Plan> {
+        let mut message = Message::default();
+        lua.encode_values(first, count, &mut message, route)?;
+        Ok(Plan { message, route, cancel_code, surroundings: Surroundings::of(lua)? })
+    }
+}
+
+impl Surroundings {
+    fn of(lua: Lua<'_>) -> Result<Surroundings> {
+        // SAFETY: in protect everything may be called.
+        lua.protect(0, 1, |l| unsafe {
+            ffi::lua_getfield(l, ffi::LUA_REGISTRYINDEX, LOADED.as_ptr());
+            1
+        })?;
+        let loaded = lua.top();
+        let mut found = Surroundings::default();
+        if lua.kind(loaded) == Kind::Table {
+            for name in TENSORS {
+                if lua.raw_get_field(loaded, name)? != Kind::Nil && lua.truth(-1) {
+                    found.modules.push(name);
+                }
+                lua.pop(1);
+            }
+            if lua.raw_get_field(loaded, "package")? == Kind::Table {
+                let field = |name| -> Result<Option<Vec<u8>>> {
+                    lua.raw_get_field(loaded + 1, name)?;
+                    let bytes = lua.to_bytes(-1).map(<[u8]>::to_vec);
+                    lua.pop(1);
+                    Ok(bytes)
+                };
+                found.path = field("path")?;
+                found.cpath = field("cpath")?;
+            }
+            lua.pop(1);
+        }
+        lua.pop(1);
+        Ok(found)
+    }
+}
+
+/// Where the registry keeps `package.loaded`.
+const LOADED: &std::ffi::CStr = c"_LOADED";
+
+/// One thread's job, for the C functions that do it.
+struct Run<'a> {
+    plan: &'a Plan,
+    seat: &'a Seat,
+    outcome: Option<std::result::Result<Message, Failure>>,
+}
+
+thread_local! {
+    /// The job that this thread is about to do; null before and after.
+    static RUN: Cell<*mut Run<'static>> = const { Cell::new(std::ptr::null_mut()) };
+}
+
+/// Does a thread's job: makes a Lua state, calls the function in it, closes it, and gives what the function returned.
+pub(super) fn run(plan: &Plan, seat: &Seat) -> std::result::Result<Message, Failure> {
+    let mut run = Run { plan, seat, outcome: None };
+    // SAFETY: the state is made, used and closed by this thread alone. `run` outlives it, and is reached through RUN only by the
+    // functions that run under `boot`.
+    let status = unsafe {
+        let l = ffi::luaL_newstate();
+        if l.is_null() {
+            return Err(err!(Limit, "not enough memory for a Lua state").to_string().into_bytes());
+        }
+        RUN.set((&raw mut run).cast());
+        let status = enter(l);
+        RUN.set(std::ptr::null_mut());
+        let status = if status == ffi::LUA_OK { Ok(()) } else { Err(string_on_top(l)) };
+        ffi::lua_close(l);
+        status
+    };
+    match (run.outcome, status) {
+        (Some(outcome), _) => outcome,
+        (None, Err(text)) => Err(text),
+        (None, Ok(())) => Err(err!(State, "the thread did nothing").to_string().into_bytes()),
+    }
+}
+
+/// Calls `boot` in a state that is still empty; nothing may be raised outside.
+#[cfg(any(feature = "lua51", feature = "luajit"))]
+unsafe fn enter(l: *mut ffi::lua_State) -> c_int {
+    // SAFETY: pushing a function allocates here, so Lua does it itself, protected.
+    unsafe { ffi::lua_cpcall(l, c_function(boot), std::ptr::null_mut()) }
+}
+
+/// Calls `boot` in a state that is still empty; nothing may be raised outside.
+#[cfg(not(any(feature = "lua51", feature = "luajit")))]
+unsafe fn enter(l: *mut ffi::lua_State) -> c_int {
+    // SAFETY: a function without upvalues is pushed without memory.
+    unsafe {
+        ffi::lua_pushcclosure(l, c_function(boot), 0);
+        ffi::lua_pcall(l, 0, 0, 0)
+    }
+}
+
+/// The string on top of the stack, for an error that no handler saw (out of memory).
+unsafe fn string_on_top(l: *mut ffi::lua_State) -> Vec<u8> {
+    // SAFETY: a string is read as it is, without memory.
+    unsafe {
+        if ffi::lua_type(l, -1) != ffi::LUA_TSTRING {
+            return b"an error without words".to_vec();
+        }
+        let mut n = 0;
+        let p = ffi::lua_tolstring(l, -1, &mut n);
+        std::slice::from_raw_parts(p as *const u8, n).to_vec()
+    }
+}
+
+/// Makes an empty state what a mapped function finds, and calls it.
+unsafe extern "C-unwind" fn boot(l: *mut ffi::lua_State) -> Count {
+    let run = RUN.get();
+    if run.is_null() {
+        // Somebody got hold of this function through the debug library.
+        return count(0);
+    }
+    // SAFETY: called under pcall, with nothing to drop in this frame; RUN is set, so the Run is there and nobody else uses it.
+    unsafe {
+        let surroundings = &(*run).plan.surroundings;
+        ffi::luaL_openlibs(l);
+        ffi::lua_getfield(l, ffi::LUA_REGISTRYINDEX, LOADED.as_ptr());
+        ffi::lua_getfield(l, -1, c"package".as_ptr());
+        for (name, value) in [(c"path", &surroundings.path), (c"cpath", &surroundings.cpath)] {
+            if let Some(value) = value {
+                ffi::lua_pushlstring(l, value.as_ptr() as *const c_char, value.len());
+                ffi::lua_setfield(l, -2, name.as_ptr());
+            }
+        }
+        ffi::lua_settop(l, -2);
+        ffi::lua_pushcclosure(l, luaopen_libipc, 0);
+        ffi::lua_pushstring(l, c"libipc".as_ptr());
+        ffi::lua_call(l, 1, 1);
+        for name in [c"libipc", c"ipc"] {
+            ffi::lua_pushvalue(l, -1);
+            ffi::lua_setfield(l, -3, name.as_ptr());
+        }
+        ffi::lua_settop(l, 0);
+        push_bound(l, lua_fn!("ipc.map", work));
+        ffi::lua_call(l, 0, 0);
+    }
+    count(0)
+}
+
+/// The part of the job that is Rust: leaves the outcome in the Run.
+fn work(lua: Lua<'_>) -> Result<c_int> {
+    let run = RUN.replace(std::ptr::null_mut());
+    if run.is_null() {
+        return Err(err!(State, "this function is not for calling"));
+    }
+    // SAFETY: RUN was set, so `run` of this thread waits for us, and taking the pointer made us its only user.
+    let run = unsafe { &mut *run };
+    lua.state().set_cancel(run.seat.cancel.clone());
+    let _armed = run.plan.cancel_code.then(|| cancel::Armed::new(lua, &run.seat.cancel));
+    run.outcome = Some(match perform(lua, run.plan, run.seat) {
+        Err(e) if e.code() == Code::Raised => {
+            let text = lua.to_bytes(-1).unwrap_or(b"an error without words");
+            // `boot` and `work`.
+            Err(traceback::without_ours(text, 2).to_vec())
+        }
+        Err(e) => Err(e.to_string().into_bytes()),
+        Ok(message) => Ok(message),
+    });
+    Ok(0)
+}
+
+/// Loads, decodes, calls, encodes.
+fn perform(lua: Lua<'_>, plan: &Plan, seat: &Seat) -> Result<Message> {
+    lua.push_function(c_function(traceback::handler))?;
+    let handler = lua.top();
+    load_tensors(lua, &plan.surroundings.modules, handler)?;
+    let init = handler + 1;
+    let values = lua
+        .decode_values_shared(&plan.message, plan.route)
+        .map_err(|e| said("cannot read its function and arguments:", e))?;
+    lua.reserve(8)?;
+    match lua.kind(init) {
+        Kind::Nil => {}
+        Kind::String => {
+            let source = lua.to_bytes(init).unwrap_or_default();
+            load(lua, source)?;
+            lua.call_traced(0, 0, handler)?;
+        }
+        _ => {
+            lua.push_value(init);
+            lua.call_traced(0, 0, handler)?;
+        }
+    }
+    lua.push_integer(seat.id as i64);
+    // The function and all arguments but init, and the id.
+    lua.call_traced(values - 1, ffi::LUA_MULTRET, handler)?;
+    let mut results = Message::default();
+    lua.encode_values(init + 1, lua.top() - init, &mut results, plan.route)
+        .map_err(|e| said("cannot return its results:", e))?;
+    Ok(results)
+}
+
+/// An error of the codec, told from the thread's side.
+fn said(what: &str, e: Error) -> Error {
+    match e.code() {
+        Code::Raised => raised(),
+        code => Error::new(code, "", format!("{what} {}", e.what())),
+    }
+}
+
+/// Pushes the function of a chunk given as a string.
+fn load(lua: Lua<'_>, source: &[u8]) -> Result<()> {
+    let mut status = ffi::LUA_OK;
+    // SAFETY: in protect everything may be called.
+    lua.protect(0, 1, |l| unsafe {
+        let (s, n) = (source.as_ptr() as *const c_char, source.len());
+        status = ffi::luaL_loadbufferx(l, s, n, c"=init".as_ptr(), c"t".as_ptr());
+        1
+    })?;
+    if status == ffi::LUA_OK { Ok(()) } else { Err(raised()) }
+}
+
+/// Loads what the parent had of tensors, and sees that `torch` is a global.
+fn load_tensors(lua: Lua<'_>, modules: &[&'static str], handler: c_int) -> Result<()> {
+    for name in modules {
+        lua.get_global("require")?;
+        lua.push_string(name)?;
+        lua.call_traced(1, 1, handler)?;
+        if lua.get_global("torch")? == Kind::Nil {
+            lua.pop(1);
+            lua.set_global("torch")?;
+        } else {
+            lua.pop(2);
+        }
+    }
+    Ok(())
+}

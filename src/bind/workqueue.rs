@@ -1,0 +1,182 @@
+//! `ipc.workqueue`: questions from the thread that owns it, answers from the others.
+
+use std::any::Any;
+use std::ffi::c_int;
+use std::slice;
+use std::sync::Arc;
+
+use crate::bind::lua::{Kind, Lua};
+use crate::bind::object::{Class, ClassInfo, Method};
+use crate::bind::stack::Route;
+use crate::error::Result;
+use crate::lua_fn;
+use crate::sync::{Limits, WorkQueue, WorkQueueHandle};
+use crate::wait::Deadline;
+use crate::wire::{Attachment, Message, Object};
+
+/// What the module offers of this.
+pub(super) const FUNCTIONS: &[Method] = &[("workqueue", lua_fn!("ipc.workqueue", workqueue))];
+
+/// The class `ipc.workqueue`.
+pub(super) static INFO: ClassInfo = ClassInfo::of::<WorkQueueHandle>("ipc.workqueue", METHODS, &[]);
+
+const METHODS: &[Method] = &[
+    ("write", lua_fn!("workqueue:write", write)),
+    ("writeup", lua_fn!("workqueue:writeup", writeup)),
+    ("trywrite", lua_fn!("workqueue:trywrite", trywrite)),
+    ("read", lua_fn!("workqueue:read", read)),
+    ("tryread", lua_fn!("workqueue:tryread", tryread)),
+    ("drain", lua_fn!("workqueue:drain", drain)),
+    ("pending", lua_fn!("workqueue:pending", pending)),
+    ("close", lua_fn!("workqueue:close", close)),
+];
+
+impl Class for WorkQueueHandle {
+    fn info() -> &'static ClassInfo {
+        &INFO
+    }
+
+    fn describe(&self) -> String {
+        self.to_string()
+    }
+
+    fn attach(&self) -> Option<Attachment> {
+        self.queue().ok().map(|queue| Attachment::Object(queue.clone()))
+    }
+
+    fn adopt(lua: Lua<'_>, object: Arc<dyn Object>) -> Option<Self> {
+        let object: Arc<dyn Any + Send + Sync> = object;
+        object.downcast().ok().map(|queue| WorkQueueHandle::new(queue, lua.state().owner()))
+    }
+}
+
+/// `ipc.workqueue([name], [size], [increment])` or `ipc.workqueue{name=, capacity=, timeout=}` → queue, and 1 if this
+/// call made it, else 0. Size and increment are taken for the sake of old scripts; memory grows by itself.
+fn workqueue(lua: Lua<'_>) -> Result<c_int> {
+    let (mut name, mut limits) = (None, Limits::default());
+    match lua.kind(1) {
+        Kind::Table => {
+            let options = lua.options(1, &["name", "capacity", "timeout"])?;
+            name = options.string("name")?;
+            limits.capacity = options.integer("capacity", 1)?.map(i64::cast_unsigned);
+            limits.timeout = options.timeout("timeout")?;
+        }
+        Kind::None | Kind::Nil => {}
+        Kind::String => name = Some(lua.str(1)?.to_owned()),
+        _ => return Err(lua.expected(1, "a string or a table of options")),
+    }
+    for slot in [2, 3] {
+        lua.optional(slot, |lua, i| lua.integer_in(i, 0..=i64::MAX))?;
+    }
+    let owner = lua.state().owner();
+    let (handle, made) = match name {
+        Some(name) => WorkQueue::open(&name, limits, owner)?,
+        None => (WorkQueue::nameless(limits, owner), true),
+    };
+    lua.push_object(handle)?;
+    lua.push_integer(made.into());
+    Ok(2)
+}
+
+/// Writes the arguments, each as an item of its own; whether there was room, asked at once or waited for.
+fn put(lua: Lua<'_>, route: Route, at_once: bool) -> Result<bool> {
+    let handle = lua.object::<WorkQueueHandle>(1)?;
+    let (queue, by) = (handle.queue()?, handle.by());
+    let send = |items: &mut [Message]| {
+        if at_once {
+            return queue.write_now(by, items);
+        }
+        queue.write(by, items, &lua.wait(queue.write_deadline())).map(|()| true)
+    };
+    if lua.top() == 2 {
+        // A message that did not go as it should is not kept: it may be long, or hold things.
+        let mut message = lua.state().take_message();
+        lua.encode(2, &mut message, route)?;
+        let written = send(slice::from_mut(&mut *message))?;
+        lua.state().keep_message(message);
+        return Ok(written);
+    }
+    let mut items = Vec::new();
+    for slot in 2..=lua.top() {
+        let mut message = Message::default();
+        lua.encode(slot, &mut message, route)?;
+        items.push(message);
+    }
+    if items.is_empty() {
+        return Err(lua.expected(2, "value"));
+    }
+    send(&mut items)
+}
+
+/// `q:write(...)`
+fn write(lua: Lua<'_>) -> Result<c_int> {
+    put(lua, Route::THREAD, false)?;
+    Ok(0)
+}
+
+/// `q:writeup(...)`: functions take their upvalues along.
+fn writeup(lua: Lua<'_>) -> Result<c_int> {
+    put(lua, Route::THREAD_UPVALUES, false)?;
+    Ok(0)
+}
+
+/// `q:trywrite(...)` → false where there is no room.
+fn trywrite(lua: Lua<'_>) -> Result<c_int> {
+    let written = put(lua, Route::THREAD, true)?;
+    lua.push_boolean(written);
+    Ok(1)
+}
+
+/// Pushes the next item, if one comes before `deadline`, and says whether.
+fn get(lua: Lua<'_>, deadline: Deadline) -> Result<bool> {
+    let handle = lua.object::<WorkQueueHandle>(1)?;
+    let mut message = lua.state().take_message();
+    let found = handle.queue()?.read(handle.by(), &mut message, &lua.wait(deadline))?;
+    if found {
+        lua.decode(&mut message, Route::THREAD_UPVALUES)?;
+    }
+    lua.state().keep_message(message);
+    Ok(found)
+}
+
+/// `q:read([timeout])` → the item, nil where none came.
+fn read(lua: Lua<'_>) -> Result<c_int> {
+    if !get(lua, lua.timeout(2)?)? {
+        lua.push_nil();
+    }
+    Ok(1)
+}
+
+/// `q:tryread([timeout])` → true and the item, or false.
+fn tryread(lua: Lua<'_>) -> Result<c_int> {
+    let deadline = lua.timeout_or_none(2)?.unwrap_or_else(Deadline::now);
+    lua.set_top(1);
+    lua.push_boolean(true);
+    if get(lua, deadline)? {
+        return Ok(2);
+    }
+    lua.push_boolean(false);
+    Ok(1)
+}
+
+/// `q:drain([timeout])`: waits until every question has its answer.
+fn drain(lua: Lua<'_>) -> Result<c_int> {
+    let deadline = lua.timeout(2)?;
+    let handle = lua.object::<WorkQueueHandle>(1)?;
+    handle.queue()?.drain(handle.by(), &lua.wait(deadline))?;
+    Ok(0)
+}
+
+/// `q:pending()` → questions and answers that wait to be read.
+fn pending(lua: Lua<'_>) -> Result<c_int> {
+    let (questions, answers) = lua.object::<WorkQueueHandle>(1)?.queue()?.pending();
+    lua.push_integer(questions.cast_signed());
+    lua.push_integer(answers.cast_signed());
+    Ok(2)
+}
+
+/// `q:close()`: this handle lets go; the owner's last one closes the queue.
+fn close(lua: Lua<'_>) -> Result<c_int> {
+    lua.object_mut::<WorkQueueHandle>(1)?.close();
+    Ok(0)
+}

@@ -1,0 +1,167 @@
+//! The one error of the house: a code, the place where it was noticed, and what happened.
+//!
+//! Every floor returns [`Error`]; the binding turns it into the Lua string `libipc [CODE] WHERE: what` in one place. The
+//! text says what happened with the values involved and what to do about it.
+
+use std::borrow::Cow;
+use std::fmt;
+
+/// `Result` with this crate's [`Error`].
+pub type Result<T> = std::result::Result<T, Error>;
+
+/// What kind of failure it was: what a program can branch on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Code {
+    /// The time given for the call ran out.
+    Timeout,
+    /// The other end, or this one, is closed.
+    Closed,
+    /// The other end does not want us, or nobody listens.
+    Refused,
+    /// The other end sent something that is not of the protocol.
+    Protocol,
+    /// Both ends are well but do not fit: other sizes, types, operations.
+    Mismatch,
+    /// A value that cannot travel.
+    Unsupported,
+    /// A depth or a size past its limit.
+    Limit,
+    /// A secret is missing or wrong.
+    Auth,
+    /// The call or its thread was cancelled.
+    Cancelled,
+    /// The object is not in a state that allows this.
+    State,
+    /// A wrong parameter.
+    Argument,
+    /// The operating system said no.
+    Io,
+    /// The CUDA driver said no, or there is none.
+    Cuda,
+    /// A worker thread or process failed.
+    Worker,
+    /// Not for users: an error value already lies on top of the Lua stack; the binding raises that value.
+    Raised,
+}
+
+impl Code {
+    /// Every code that a user can meet.
+    pub const ALL: [Code; 14] = [
+        Code::Timeout,
+        Code::Closed,
+        Code::Refused,
+        Code::Protocol,
+        Code::Mismatch,
+        Code::Unsupported,
+        Code::Limit,
+        Code::Auth,
+        Code::Cancelled,
+        Code::State,
+        Code::Argument,
+        Code::Io,
+        Code::Cuda,
+        Code::Worker,
+    ];
+
+    /// The word that stands in brackets in the message.
+    pub fn name(self) -> &'static str {
+        match self {
+            Code::Timeout => "timeout",
+            Code::Closed => "closed",
+            Code::Refused => "refused",
+            Code::Protocol => "protocol",
+            Code::Mismatch => "mismatch",
+            Code::Unsupported => "unsupported",
+            Code::Limit => "limit",
+            Code::Auth => "auth",
+            Code::Cancelled => "cancelled",
+            Code::State => "state",
+            Code::Argument => "argument",
+            Code::Io => "io",
+            Code::Cuda => "cuda",
+            Code::Worker => "worker",
+            Code::Raised => "raised",
+        }
+    }
+}
+
+impl fmt::Display for Code {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// A failure: `libipc [code] place: what`.
+#[derive(Clone, Debug, thiserror::Error)]
+#[error("libipc [{code}] {}{}{what}", .place, if .place.is_empty() { "" } else { ": " })]
+pub struct Error {
+    code: Code,
+    place: Cow<'static, str>,
+    what: Cow<'static, str>,
+}
+
+impl Error {
+    /// An error of `code`, noticed at `place` (the call as its user knows it, `client:recv`; empty when only the
+    /// binding knows), saying `what` happened.
+    pub fn new(code: Code, place: impl Into<Cow<'static, str>>, what: impl Into<Cow<'static, str>>) -> Self {
+        Error { code, place: place.into(), what: what.into() }
+    }
+
+    /// The system call `call` failed with the current `errno`.
+    pub fn os(place: impl Into<Cow<'static, str>>, call: &str) -> Self {
+        Error::io(place, call, &std::io::Error::last_os_error())
+    }
+
+    /// `call` failed with `cause`.
+    pub fn io(place: impl Into<Cow<'static, str>>, call: &str, cause: &std::io::Error) -> Self {
+        Error::new(Code::Io, place, format!("{call}: {cause}"))
+    }
+
+    /// What kind of failure this is.
+    pub fn code(&self) -> Code {
+        self.code
+    }
+
+    /// What happened, without code and place.
+    pub fn what(&self) -> &str {
+        &self.what
+    }
+
+    /// Where it was noticed; empty when it is left to the binding.
+    pub fn place(&self) -> &str {
+        &self.place
+    }
+
+    /// The same error, noticed at `place` unless it already names one.
+    pub fn at(mut self, place: impl Into<Cow<'static, str>>) -> Self {
+        if self.place.is_empty() {
+            self.place = place.into();
+        }
+        self
+    }
+}
+
+/// Shorthand for errors whose place the binding fills in: `err!(Argument, "expected {} got {}", a, b)`.
+#[macro_export]
+macro_rules! err {
+    ($code:ident, $($fmt:tt)+) => {
+        $crate::error::Error::new($crate::error::Code::$code, "", format!($($fmt)+))
+    };
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_text_has_code_place_and_cause() {
+        let e = Error::new(Code::Timeout, "client:recv", "nothing came in 2 s");
+        assert_eq!(e.to_string(), "libipc [timeout] client:recv: nothing came in 2 s");
+    }
+
+    #[test]
+    fn a_place_is_filled_in_once() {
+        let e = err!(Limit, "depth {}", 3).at("marshal").at("elsewhere");
+        assert_eq!(e.to_string(), "libipc [limit] marshal: depth 3");
+    }
+}

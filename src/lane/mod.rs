@@ -1,0 +1,1 @@
+//! How a tensor's bytes get across.

@@ -1,0 +1,279 @@
+//! The background half of a server: takes connections and shakes hands, in bounded time and number, so that a slow or hostile
+//! stranger holds up nobody. Whoever is through leaves tokio for good and waits to be admitted. Imports its siblings
+//! `hello`, `options` and `runtime`.
+
+use std::collections::VecDeque;
+use std::io;
+use std::os::fd::AsRawFd;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::io::unix::AsyncFd;
+use tokio::task::AbortHandle;
+
+use super::hello::{Agreed, HEAD, Heard, Packet};
+use super::options::Options;
+use super::runtime;
+use crate::err;
+use crate::error::{Error, Result};
+use crate::sys::Fd;
+use crate::sys::socket::{self, Address, Moved, Region};
+use crate::transport::{Connection, Stream};
+use crate::wait::{Signal, Wait};
+
+/// How long a stranger may take to say hello.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// How many strangers may be saying hello at a time; past it the one who has taken longest has to go.
+const STRANGERS: usize = 1024;
+/// After the system had no descriptor for a new connection.
+const SHORT_OF_DESCRIPTORS: Duration = Duration::from_millis(20);
+
+/// Those who are through, in order of arrival, and who takes them.
+#[derive(Debug)]
+pub(super) struct Door {
+    options: Options,
+    waiting: Mutex<VecDeque<Arc<dyn Connection>>>,
+    count: AtomicUsize,
+    /// Somebody has come, or the door is closed.
+    pub changed: Signal,
+    closed: AtomicBool,
+    /// Why the last of those who were sent away was.
+    refused: Mutex<(usize, Option<Error>)>,
+    listener: Mutex<Option<AbortHandle>>,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Door {
+    /// Opens it: from now on `listener`'s connections are taken in the background.
+    pub fn open(listener: Fd, options: Options) -> Result<Arc<Door>> {
+        let door = Arc::new(Door {
+            options,
+            waiting: Mutex::default(),
+            count: AtomicUsize::new(0),
+            changed: Signal::new(),
+            closed: AtomicBool::new(false),
+            refused: Mutex::default(),
+            listener: Mutex::default(),
+        });
+        let listening = runtime::handle()?.spawn(listen(door.clone(), listener));
+        *lock(&door.listener) = Some(listening.abort_handle());
+        Ok(door)
+    }
+
+    /// The next one in order of arrival, if there is one.
+    pub fn take(&self) -> Option<Arc<dyn Connection>> {
+        if !self.has_someone() {
+            return None;
+        }
+        let next = lock(&self.waiting).pop_front()?;
+        self.count.fetch_sub(1, Ordering::SeqCst);
+        self.changed.refresh(|| self.is_ready());
+        Some(next)
+    }
+
+    /// Waits for the next one; `None` when time runs out or the door is closed.
+    pub fn wait(&self, wait: &Wait) -> Result<Option<Arc<dyn Connection>>> {
+        let next = self.changed.wait_until(wait, || match self.take() {
+            Some(next) => Some(Some(next)),
+            None => self.closed.load(Ordering::SeqCst).then_some(None),
+        })?;
+        Ok(next.flatten())
+    }
+
+    /// Whether somebody waits.
+    pub fn has_someone(&self) -> bool {
+        self.count.load(Ordering::SeqCst) > 0
+    }
+
+    /// Whether there is something to see here: somebody, or that it is closed.
+    pub fn is_ready(&self) -> bool {
+        self.has_someone() || self.closed.load(Ordering::SeqCst)
+    }
+
+    /// Takes nobody any more.
+    pub fn close(&self) {
+        self.closed.store(true, Ordering::SeqCst);
+        if let Some(listening) = lock(&self.listener).take() {
+            listening.abort();
+        }
+        lock(&self.waiting).clear();
+        self.count.store(0, Ordering::SeqCst);
+        self.changed.notify_all();
+        self.changed.refresh(|| self.is_ready());
+    }
+
+    /// For errors: who was sent away, and why the last one.
+    pub fn note(&self) -> String {
+        match &*lock(&self.refused) {
+            (_, None) => String::new(),
+            (n, Some(e)) => format!("; {n} sent away, the last because {}", e.what()),
+        }
+    }
+
+    fn came(&self, connection: Arc<dyn Connection>) {
+        if self.closed.load(Ordering::SeqCst) {
+            return;
+        }
+        lock(&self.waiting).push_back(connection);
+        self.count.fetch_add(1, Ordering::SeqCst);
+        self.changed.notify_all();
+        self.changed.refresh(|| self.is_ready());
+    }
+
+    fn sent_away(&self, why: Error) {
+        let mut refused = lock(&self.refused);
+        refused.0 += 1;
+        refused.1 = Some(why);
+    }
+}
+
+async fn listen(door: Arc<Door>, listener: Fd) {
+    let Ok(listener) = drive(listener) else { return };
+    let mut strangers: VecDeque<AbortHandle> = VecDeque::new();
+    loop {
+        let Ok(mut ready) = listener.readable().await else { return };
+        match socket::accept(listener.get_ref()) {
+            Ok(Some((fd, from))) => {
+                while strangers.front().is_some_and(AbortHandle::is_finished) {
+                    strangers.pop_front();
+                }
+                if strangers.len() >= STRANGERS {
+                    strangers.retain(|s| !s.is_finished());
+                }
+                if strangers.len() >= STRANGERS
+                    && let Some(slowest) = strangers.pop_front()
+                {
+                    slowest.abort();
+                }
+                strangers.push_back(tokio::spawn(greet(door.clone(), fd, from)).abort_handle());
+            }
+            Ok(None) => {
+                ready.clear_ready();
+                // A listener that was shut down stays "ready", and one of Unix sockets then never has anybody.
+                if door.closed.load(Ordering::SeqCst) {
+                    return;
+                }
+                tokio::task::yield_now().await;
+            }
+            Err(e) => {
+                // Out of descriptors, or of memory: those who are in may leave some.
+                door.sent_away(e);
+                drop(ready);
+                tokio::time::sleep(SHORT_OF_DESCRIPTORS).await;
+            }
+        }
+    }
+}
+
+async fn greet(door: Arc<Door>, fd: Fd, from: Address) {
+    let name = name(&from);
+    let shaken = async {
+        if let Address::Unix(_) = from {
+            let uid = socket::peer_uid(&fd).map_err(|e| Error::io("", "SO_PEERCRED", &e))?;
+            if uid != socket::uid() && uid != 0 {
+                return Err(err!(Auth, "user {uid} is another than this server's"));
+            }
+        }
+        let mut link = Link(drive(fd).map_err(|e| Error::io("", "epoll_ctl", &e))?);
+        let agreed = link.hello(&door.options, &from).await?;
+        Stream::new(link.0.into_inner(), &from, name.clone(), agreed.policy, agreed.keys)
+    };
+    match tokio::time::timeout(PATIENCE, shaken).await {
+        Ok(Ok(stream)) => door.came(Arc::new(stream)),
+        Ok(Err(e)) => door.sent_away(Error::new(e.code(), "", format!("{} (from {name})", e.what()))),
+        Err(_) => door.sent_away(err!(Timeout, "{name} did not say hello within {} s", PATIENCE.as_secs())),
+    }
+}
+
+fn name(from: &Address) -> String {
+    match from {
+        // A client's end of a Unix socket has no name.
+        Address::Unix(_) => "unix:".into(),
+        tcp => tcp.to_string(),
+    }
+}
+
+/// Hands a descriptor to tokio for a while.
+fn drive(fd: Fd) -> io::Result<AsyncFd<Fd>> {
+    // SAFETY: an `Fd` is open and the same for as long as it lives, and what is registered here owns it; a forked child,
+    // where it is closed, forgets this runtime.
+    unsafe { AsyncFd::register(fd) }.map_err(io::Error::from)
+}
+
+/// A stranger's socket.
+struct Link(AsyncFd<Fd>);
+
+impl Link {
+    async fn hello(&mut self, options: &Options, from: &Address) -> Result<Agreed> {
+        let first = self.packet().await?;
+        match Heard::first(&first, options, from) {
+            Heard::In(welcome, agreed) => {
+                self.write(&welcome).await?;
+                Ok(agreed)
+            }
+            Heard::Confirm(welcome, agreed, keys) => {
+                self.write(&welcome).await?;
+                Heard::confirmed(&self.packet().await?, agreed, keys)
+            }
+            Heard::Out(refusal, why) => {
+                self.write(&refusal).await?;
+                // Let the client read it: closing on what it may have sent meanwhile would reset the connection.
+                let mut sink = [0; 512];
+                let linger = async { while matches!(self.some(&mut sink).await, Ok(n) if n > 0) {} };
+                let _ = tokio::time::timeout(Duration::from_secs(1), linger).await;
+                Err(why)
+            }
+        }
+    }
+
+    async fn packet(&mut self) -> Result<Packet> {
+        let mut head = [0; HEAD];
+        self.read(&mut head).await?;
+        let (kind, len) = Packet::head(&head)?;
+        let mut body = vec![0; len];
+        self.read(&mut body).await?;
+        Ok(Packet { kind, body })
+    }
+
+    /// Reads exactly so much: what follows the hello is not for us.
+    async fn read(&mut self, mut into: &mut [u8]) -> Result<()> {
+        while !into.is_empty() {
+            match self.some(into).await {
+                Ok(0) => return Err(err!(Closed, "it closed the connection in the middle of the hello")),
+                Ok(n) => into = &mut into[n..],
+                Err(e) => return Err(err!(Closed, "the connection broke: {e}")),
+            }
+        }
+        Ok(())
+    }
+
+    async fn some(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        loop {
+            let mut ready = self.0.readable().await?;
+            let region = Region::new(into.as_mut_ptr(), into.len());
+            // SAFETY: a buffer that is borrowed mutably. This thread takes no signals, so Blocked means just that.
+            match unsafe { socket::receive(self.0.as_raw_fd(), &[region]) }? {
+                Moved::Bytes(n) => return Ok(n),
+                Moved::End => return Ok(0),
+                Moved::Blocked => ready.clear_ready(),
+            }
+        }
+    }
+
+    async fn write(&mut self, mut bytes: &[u8]) -> Result<()> {
+        while !bytes.is_empty() {
+            let mut ready = self.0.writable().await.map_err(|e| Error::io("", "epoll", &e))?;
+            // SAFETY: a slice.
+            match unsafe { socket::send(self.0.as_raw_fd(), &[Region::of(bytes)]) } {
+                Ok(Moved::Bytes(n)) => bytes = &bytes[n..],
+                Ok(_) => ready.clear_ready(),
+                Err(e) => return Err(err!(Closed, "the connection broke: {e}")),
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,446 @@
+//! Where the nodes of a tree on one host find each other: a file that belongs to their common parent process.
+//!
+//! The file lies in a folder that only its user can enter: `$XDG_RUNTIME_DIR/libipc`, or `/tmp/libipc-UID` where there is
+//! no such directory. Its name is made of the parent's process id, the moment that it was started (ids come again) and a
+//! key. The root makes it complete under another name, takes its lock and links it into place, so that whoever sees the
+//! file sees all of it, locked; it holds the lock for its life. A file that nobody locks is a dead root's, and replaced.
+//! Files of other users and links are never followed.
+
+use std::ffi::CString;
+use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::io::{ErrorKind, Read, Write};
+use std::os::fd::{AsRawFd, IntoRawFd};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::{Once, OnceLock};
+use std::time::Duration;
+
+use crate::err;
+use crate::error::{Error, Result};
+use crate::sys::{Fd, FolderWatch, Lock, at_exit, fork_generation, opening, try_flock, user};
+use crate::wait::{Deadline, Interest, Wait, poll_fd, sleep};
+
+/// The longest text that a root can publish.
+const LONGEST: u64 = 4096;
+/// The longest key: file names end at 255 bytes.
+const LONGEST_KEY: usize = 60;
+
+/// Which file: the parent whose children meet, and a key to tell meetings under one parent apart.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Place {
+    folder: PathBuf,
+    name: String,
+}
+
+impl Place {
+    /// The place of `key` among the children of process `parent`.
+    pub fn new(parent: u32, key: &[u8]) -> Result<Place> {
+        Place::inside(folder()?, parent, key)
+    }
+
+    fn inside(folder: PathBuf, parent: u32, key: &[u8]) -> Result<Place> {
+        if key.len() > LONGEST_KEY {
+            return Err(err!(Argument, "the key has {} bytes, {LONGEST_KEY} are the most", key.len()));
+        }
+        let mut name = format!("tree-{parent}-{}-", started(parent));
+        for byte in key {
+            match byte {
+                b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' => name.push(char::from(*byte)),
+                _ => name.push_str(&format!("%{byte:02x}")),
+            }
+        }
+        Ok(Place { folder, name })
+    }
+
+    fn path(&self) -> PathBuf {
+        self.folder.join(&self.name)
+    }
+
+    /// What the live root of this place has published; `None` when there is no root.
+    pub fn read(&self) -> Result<Option<String>> {
+        // Nothing in here blocks; and a fork in between would leave the child with the lock.
+        opening(|| {
+            let Some(mut file) = ours(&self.path())? else { return Ok(None) };
+            if try_flock(file.as_raw_fd(), false) {
+                return Ok(None);
+            }
+            let mut text = String::new();
+            let read = Read::by_ref(&mut file).take(LONGEST).read_to_string(&mut text);
+            Ok(read.ok().map(|_| text))
+        })
+    }
+
+    /// Waits until a live root has published something other than `known`; `None` when the time is over.
+    pub fn wait(&self, known: Option<&str>, wait: &Wait) -> Result<Option<String>> {
+        // First the watch, then the look, so that nothing is missed in between.
+        let name = CString::new(self.folder.as_os_str().as_bytes())
+            .map_err(|_| err!(Io, "the path {} holds a NUL", self.folder.display()))?;
+        let watch = FolderWatch::new(&name).ok();
+        loop {
+            if let Some(text) = self.read()?
+                && known != Some(text.as_str())
+            {
+                return Ok(Some(text));
+            }
+            if wait.deadline.expired() {
+                return Ok(None);
+            }
+            // Once a second in any case: the folder itself may have been replaced.
+            match &watch {
+                Some(watch) => {
+                    poll_fd(watch.fd()?, Interest::Read, &wait.sooner(Deadline::after(1.0)))?;
+                    watch.clear();
+                }
+                None => sleep(&wait.sooner(Deadline::after(0.1)))?,
+            }
+        }
+    }
+}
+
+/// The folder for this user's meetings, made if need be: nobody else can enter it.
+fn folder() -> Result<PathBuf> {
+    let runtime = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from).filter(|dir| dir.is_absolute());
+    if let Some(dir) = runtime
+        && private(&dir).is_ok()
+    {
+        return make_private(dir.join("libipc"));
+    }
+    make_private(PathBuf::from(format!("/tmp/libipc-{}", user())))
+}
+
+/// Makes `dir` with mode 0700 unless it is there, and checks that it is ours alone.
+fn make_private(dir: PathBuf) -> Result<PathBuf> {
+    match DirBuilder::new().mode(0o700).create(&dir) {
+        Err(e) if e.kind() != ErrorKind::AlreadyExists => {
+            return Err(Error::io("", &format!("mkdir {}", dir.display()), &e));
+        }
+        _ => {}
+    }
+    private(&dir)?;
+    Ok(dir)
+}
+
+/// Whether `dir` is a directory of ours, not a link, that nobody else can enter.
+fn private(dir: &Path) -> Result<()> {
+    let meta = fs::symlink_metadata(dir).map_err(|e| Error::io("", &format!("stat {}", dir.display()), &e))?;
+    let what = if !meta.is_dir() {
+        "is not a directory".to_string()
+    } else if meta.uid() != user() {
+        format!("belongs to user {}, not to {}", meta.uid(), user())
+    } else if meta.mode() & 0o077 != 0 {
+        format!("has mode {:03o}: others can enter it", meta.mode() & 0o777)
+    } else {
+        return Ok(());
+    };
+    Err(err!(Io, "{} {what}; remove it, or set XDG_RUNTIME_DIR to a directory of yours with mode 0700", dir.display()))
+}
+
+/// When process `pid` was started, in the system's ticks; 0 where that cannot be known.
+fn started(pid: u32) -> u64 {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    // The second field, a name in brackets, may hold anything; field 22 is the twentieth after it.
+    let rest = stat.rsplit_once(')').map_or("", |(_, rest)| rest);
+    rest.split_whitespace().nth(19).and_then(|field| field.parse().ok()).unwrap_or(0)
+}
+
+/// Opens the file at `path` for reading if it is a plain file of ours; `None` if there is none or it is another's.
+fn ours(path: &Path) -> Result<Option<File>> {
+    let file = match OpenOptions::new().read(true).custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK).open(path) {
+        Ok(file) => file,
+        Err(e) if e.kind() == ErrorKind::NotFound || e.raw_os_error() == Some(libc::ELOOP) => return Ok(None),
+        Err(e) if e.kind() == ErrorKind::PermissionDenied => return Ok(None),
+        Err(e) => return Err(Error::io("", &format!("open {}", path.display()), &e)),
+    };
+    let meta = file.metadata().map_err(|e| Error::io("", "fstat", &e))?;
+    let good = meta.is_file() && meta.uid() == user() && meta.mode() & 0o077 == 0;
+    Ok(good.then_some(file))
+}
+
+/// The files that roots of this process hold, for the end of the process.
+static HELD: OnceLock<Lock<Vec<Held>>> = OnceLock::new();
+static EXIT: Once = Once::new();
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Held {
+    path: PathBuf,
+    inode: u64,
+    generation: u32,
+}
+
+impl Held {
+    /// Removes the file, if it is still the one that we made, in this process.
+    fn remove(&self) {
+        if self.generation == fork_generation() && fs::symlink_metadata(&self.path).is_ok_and(|m| m.ino() == self.inode)
+        {
+            let _ = fs::remove_file(&self.path);
+        }
+    }
+}
+
+extern "C" fn remove_all() {
+    if let Some(held) = HELD.get().and_then(Lock::try_lock) {
+        held.iter().for_each(Held::remove);
+    }
+}
+
+fn hold(new: Option<Held>, old: Option<&Held>) {
+    let mut all = HELD.get_or_init(Lock::default).lock();
+    all.retain(|held| held.generation == fork_generation() && Some(held) != old);
+    all.extend(new);
+}
+
+/// A root's hold on its place: the file is there and locked until this is dropped.
+#[derive(Debug)]
+pub struct Meeting {
+    place: Place,
+    lock: Fd,
+    held: Held,
+}
+
+impl Meeting {
+    /// Takes `place` for this process, with `text` as the first thing published. `[state]` when a live root has it.
+    pub fn claim(place: Place, text: &str) -> Result<Meeting> {
+        EXIT.call_once(|| at_exit(remove_all));
+        let (lock, temporary, inode) = prepare(&place, text)?;
+        let linked = link(&place, &temporary);
+        let _ = fs::remove_file(&temporary);
+        linked?;
+        let held = Held { path: place.path(), inode, generation: fork_generation() };
+        hold(Some(held.clone()), None);
+        Ok(Meeting { place, lock, held })
+    }
+
+    /// Replaces what is published, all at once.
+    pub fn publish(&mut self, text: &str) -> Result<()> {
+        self.lock.check()?;
+        let (lock, temporary, inode) = prepare(&self.place, text)?;
+        if let Err(e) = fs::rename(&temporary, self.place.path()) {
+            let _ = fs::remove_file(&temporary);
+            return Err(Error::io("", "rename", &e));
+        }
+        let held = Held { inode, ..self.held.clone() };
+        hold(Some(held.clone()), Some(&self.held));
+        (self.lock, self.held) = (lock, held);
+        Ok(())
+    }
+}
+
+impl Drop for Meeting {
+    fn drop(&mut self) {
+        self.held.remove();
+        hold(None, Some(&self.held));
+    }
+}
+
+/// A locked file that holds `text`, under a name that nobody looks for: lock, path, inode.
+fn prepare(place: &Place, text: &str) -> Result<(Fd, PathBuf, u64)> {
+    if text.len() as u64 >= LONGEST {
+        return Err(err!(Argument, "the text has {} bytes, {} are the most", text.len(), LONGEST - 1));
+    }
+    let (mut file, path) = make_temporary(place)?;
+    let filled = file.write_all(text.as_bytes()).and_then(|()| file.metadata());
+    let meta = filled.map_err(|e| Error::io("", &format!("write {}", path.display()), &e))?;
+    let lock = opening(|| Fd::own(file.into_raw_fd()));
+    if !try_flock(lock.check()?, true) {
+        return Err(Error::os("", &format!("flock {}", path.display())));
+    }
+    Ok((lock, path, meta.ino()))
+}
+
+fn make_temporary(place: &Place) -> Result<(File, PathBuf)> {
+    let mut last = None;
+    for n in 0..1000 {
+        let path = place.folder.join(format!("{}.{}-{n}", place.name, std::process::id()));
+        let made =
+            OpenOptions::new().write(true).create_new(true).mode(0o600).custom_flags(libc::O_NOFOLLOW).open(&path);
+        match made {
+            Ok(file) => return Ok((file, path)),
+            // Another thread's, or left by a killed process that had this id.
+            Err(e) if e.kind() == ErrorKind::AlreadyExists => last = Some(e),
+            Err(e) => return Err(Error::io("", &format!("create {}", path.display()), &e)),
+        }
+    }
+    let e = last.unwrap_or_else(|| ErrorKind::AlreadyExists.into());
+    Err(Error::io("", &format!("create a file in {}", place.folder.display()), &e))
+}
+
+/// Gives the file at `temporary` the name of `place`, unless a live root's file has it.
+fn link(place: &Place, temporary: &Path) -> Result<()> {
+    let path = place.path();
+    // A reader holds the lock of a dead root's file for a moment, so one refusal proves nothing.
+    for _ in 0..20 {
+        match fs::hard_link(temporary, &path) {
+            Ok(()) => return Ok(()),
+            Err(e) if e.kind() == ErrorKind::AlreadyExists => {}
+            Err(e) => return Err(Error::io("", &format!("link {}", path.display()), &e)),
+        }
+        let replaced = opening(|| {
+            let Some(stale) = ours(&path)? else {
+                return match fs::symlink_metadata(&path) {
+                    Err(_) => Ok(true),
+                    Ok(_) => Err(err!(Io, "{} is in the way and no plain file of ours; remove it", path.display())),
+                };
+            };
+            if !try_flock(stale.as_raw_fd(), true) {
+                return Ok(false);
+            }
+            // Under its lock: whoever else finds it dead waits for us, then sees another file.
+            let inode = stale.metadata().map_err(|e| Error::io("", "fstat", &e))?.ino();
+            Held { path: path.clone(), inode, generation: fork_generation() }.remove();
+            Ok(true)
+        })?;
+        if !replaced {
+            std::thread::sleep(Duration::from_millis(2));
+        }
+    }
+    Err(err!(
+        State,
+        "another tree of the same parent process is alive (its root holds {}); close it first, or give this one a key",
+        path.display()
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+    use crate::error::Code;
+
+    /// A folder of its own for each test, removed with it.
+    struct Room(PathBuf);
+
+    impl Room {
+        fn new(name: &str) -> Room {
+            let path = std::env::temp_dir().join(format!("libipc-test-{}-{name}", std::process::id()));
+            let _ = fs::remove_dir_all(&path);
+            Room(make_private(path).unwrap())
+        }
+
+        fn place(&self, key: &[u8]) -> Place {
+            Place::inside(self.0.clone(), std::process::id(), key).unwrap()
+        }
+
+        fn files(&self) -> usize {
+            fs::read_dir(&self.0).unwrap().count()
+        }
+    }
+
+    impl Drop for Room {
+        fn drop(&mut self) {
+            let _ = fs::remove_dir_all(&self.0);
+        }
+    }
+
+    #[test]
+    fn what_a_root_publishes_is_read_and_goes_with_it() {
+        let room = Room::new("publish");
+        let place = room.place(b"");
+        assert_eq!(place.read().unwrap(), None);
+        let mut root = Meeting::claim(place.clone(), "one").unwrap();
+        assert_eq!(place.read().unwrap().as_deref(), Some("one"));
+        root.publish("two").unwrap();
+        assert_eq!(place.read().unwrap().as_deref(), Some("two"));
+        assert_eq!(fs::metadata(place.path()).unwrap().mode() & 0o777, 0o600);
+        assert_eq!(room.files(), 1);
+        drop(root);
+        assert_eq!(place.read().unwrap(), None);
+        assert_eq!(room.files(), 0);
+    }
+
+    #[test]
+    fn a_second_live_root_is_refused_but_not_under_another_key() {
+        let room = Room::new("second");
+        let root = Meeting::claim(room.place(b"a"), "x").unwrap();
+        let e = Meeting::claim(room.place(b"a"), "y").unwrap_err();
+        assert_eq!(e.code(), Code::State);
+        assert!(e.to_string().contains("key"), "{e}");
+        assert_eq!(room.place(b"a").read().unwrap().as_deref(), Some("x"));
+        Meeting::claim(room.place(b"/b"), "z").unwrap();
+        drop(root);
+        Meeting::claim(room.place(b"a"), "y").unwrap();
+    }
+
+    #[test]
+    fn a_dead_roots_file_is_not_read_and_is_replaced() {
+        let room = Room::new("stale");
+        let place = room.place(b"");
+        fs::write(place.path(), "left behind").unwrap();
+        fs::set_permissions(place.path(), fs::Permissions::from_mode(0o600)).unwrap();
+        assert_eq!(place.read().unwrap(), None);
+        let _root = Meeting::claim(place.clone(), "alive").unwrap();
+        assert_eq!(place.read().unwrap().as_deref(), Some("alive"));
+    }
+
+    #[test]
+    fn links_and_open_files_are_not_trusted() {
+        let room = Room::new("link");
+        let place = room.place(b"");
+        let elsewhere = room.0.join("elsewhere");
+        fs::write(&elsewhere, "evil").unwrap();
+        std::os::unix::fs::symlink(&elsewhere, place.path()).unwrap();
+        assert_eq!(place.read().unwrap(), None);
+        assert_eq!(Meeting::claim(place.clone(), "x").unwrap_err().code(), Code::Io);
+        assert_eq!(fs::read_to_string(&elsewhere).unwrap(), "evil");
+        fs::remove_file(place.path()).unwrap();
+        fs::write(place.path(), "written by anyone").unwrap();
+        fs::set_permissions(place.path(), fs::Permissions::from_mode(0o666)).unwrap();
+        assert_eq!(place.read().unwrap(), None);
+    }
+
+    #[test]
+    fn a_folder_that_others_can_enter_is_refused() {
+        let room = Room::new("mode");
+        fs::set_permissions(&room.0, fs::Permissions::from_mode(0o755)).unwrap();
+        assert!(make_private(room.0.clone()).unwrap_err().to_string().contains("mode 755"));
+        let link = std::env::temp_dir().join(format!("libipc-test-link-{}", std::process::id()));
+        let _ = fs::remove_file(&link);
+        std::os::unix::fs::symlink(&room.0, &link).unwrap();
+        assert!(make_private(link.clone()).unwrap_err().to_string().contains("not a directory"));
+        fs::remove_file(&link).unwrap();
+    }
+
+    #[test]
+    fn whoever_waits_wakes_when_something_new_is_published() {
+        let room = Room::new("wait");
+        let place = room.place(b"");
+        assert_eq!(place.wait(None, &Wait::until(Deadline::now())).unwrap(), None);
+        std::thread::scope(|s| {
+            let waiting = s.spawn(|| place.wait(Some("old"), &Wait::until(Deadline::NEVER)).unwrap());
+            let mut root = Meeting::claim(place.clone(), "old").unwrap();
+            root.publish("new").unwrap();
+            assert_eq!(waiting.join().unwrap().as_deref(), Some("new"));
+        });
+    }
+
+    #[test]
+    fn of_many_roots_at_once_one_wins() {
+        let room = Room::new("race");
+        let place = room.place(b"");
+        for round in 0..20 {
+            if round % 2 == 0 {
+                fs::write(place.path(), "stale").unwrap();
+                fs::set_permissions(place.path(), fs::Permissions::from_mode(0o600)).unwrap();
+            }
+            let all = std::thread::scope(|s| {
+                let threads: Vec<_> = (0..4).map(|_| s.spawn(|| Meeting::claim(place.clone(), "me").ok())).collect();
+                threads.into_iter().map(|t| t.join().unwrap()).collect::<Vec<_>>()
+            });
+            assert_eq!(all.iter().flatten().count(), 1);
+        }
+        assert_eq!(room.files(), 0);
+    }
+
+    #[test]
+    fn the_name_tells_processes_and_keys_apart() {
+        let room = Room::new("name");
+        let here = room.place(b"");
+        assert_ne!(here, Place::inside(room.0.clone(), 1, b"").unwrap());
+        assert_ne!(here, room.place(b"k"));
+        assert_ne!(room.place(b"%2f"), room.place(b"/"));
+        assert!(started(std::process::id()) > 0 || !cfg!(target_os = "linux"));
+        assert_eq!(Place::new(1, &[0; LONGEST_KEY + 1]).unwrap_err().code(), Code::Argument);
+    }
+}

@@ -1,0 +1,21 @@
+//! Who talks to whom: server, client, handshake. This file puts the parts together:
+//!
+//! `options` what a user may ask of a link · `hello` what two ends say to each other first · `dial` connecting · `server`
+//! the clients of one listener · `greet` the background half of it, which shakes hands · `runtime` the thread for that ·
+//! `meeting` where the nodes of a tree on one host find each other.
+
+mod dial;
+mod greet;
+mod hello;
+pub mod meeting;
+mod options;
+mod runtime;
+mod server;
+#[cfg(test)]
+mod tests;
+
+pub use dial::dial;
+#[cfg(feature = "fuzzing")]
+pub use hello::fuzz_hello;
+pub use options::{Options, Place};
+pub use server::{Client, Server, ServerStats, Tag};

@@ -1,0 +1,88 @@
+//! What a user may ask of a server or a client, and where that is.
+
+use std::fmt;
+use std::path::PathBuf;
+
+use crate::err;
+use crate::error::Result;
+use crate::transport::Secret;
+
+/// How a link is to be; both ends have their own.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// What both ends must know; then they authenticate each other.
+    pub secret: Option<Secret>,
+    /// Whether to encrypt where there is a secret; one end that wants it is enough.
+    pub encrypt: bool,
+    /// Whether a server without a secret takes clients of other hosts.
+    pub insecure: bool,
+    /// The longest message that is taken, in bytes, tensors' own not counted.
+    pub max_message: u64,
+    /// Whether functions may come and go, if the other end wants it too.
+    pub functions: bool,
+    /// How long to try to connect, in seconds.
+    pub connect_timeout: f64,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Options {
+            secret: None,
+            encrypt: true,
+            insecure: false,
+            max_message: 1 << 30,
+            functions: false,
+            connect_timeout: 300.0,
+        }
+    }
+}
+
+impl Options {
+    /// The defaults, as the environment changes them: `IPC_SECRET`, `IPC_INSECURE=1`, `IPC_FUNCTIONS=1`.
+    pub fn from_env() -> Options {
+        use std::os::unix::ffi::OsStrExt;
+        let set = |name: &str| std::env::var_os(name).is_some_and(|v| v == "1" || v == "true");
+        let secret = std::env::var_os("IPC_SECRET").filter(|s| !s.is_empty());
+        Options {
+            secret: secret.map(|s| Secret::new(s.as_bytes())),
+            insecure: set("IPC_INSECURE"),
+            functions: set("IPC_FUNCTIONS"),
+            ..Options::default()
+        }
+    }
+}
+
+/// A host and a port, or a path, as the user wrote them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// An address or a name, and a port.
+    Host(String, u16),
+    /// A Unix socket.
+    Unix(PathBuf),
+}
+
+impl Place {
+    /// `host` is an address, a name, or `unix:/path`.
+    pub fn new(host: &str, port: u16) -> Result<Place> {
+        match host.strip_prefix("unix:") {
+            Some("") => Err(err!(Argument, "'unix:' needs a path, as in 'unix:/tmp/my.socket'")),
+            // What the system's address of a Unix socket has room for, with the NUL at its end, on Linux and macOS.
+            Some(path) if path.len() > 103 => {
+                Err(err!(Argument, "the path of a Unix socket has at most 103 bytes, '{path}' has {}", path.len()))
+            }
+            Some(path) => Ok(Place::Unix(path.into())),
+            None if host.is_empty() || host.contains('\0') => Err(err!(Argument, "expected a host, got '{host}'")),
+            None => Ok(Place::Host(host.to_owned(), port)),
+        }
+    }
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Place::Host(host, port) if host.contains(':') && !host.starts_with('[') => write!(f, "[{host}]:{port}"),
+            Place::Host(host, port) => write!(f, "{host}:{port}"),
+            Place::Unix(path) => write!(f, "unix:{}", path.display()),
+        }
+    }
+}

@@ -1,0 +1,466 @@
+//! A server: its listener, and the clients that it has admitted. Imports its siblings `dial`, `greet` and `options`.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::io::ErrorKind;
+use std::os::fd::{AsRawFd, RawFd};
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use super::dial::resolve;
+use super::greet::Door;
+use super::options::{Options, Place};
+use crate::err;
+use crate::error::{Code, Error, Result};
+use crate::sys::socket::{self, Address};
+use crate::sys::{WatchSet, fork_generation};
+use crate::transport::{Connection, Traffic};
+use crate::wait::{Interest, Wait, poll_fd};
+use crate::wire::{Attachment, Message};
+
+/// The number of the door in the set that is watched; clients have theirs from 1.
+const DOOR: u64 = 0;
+
+/// A listener and its clients. Threads share it.
+#[derive(Debug)]
+pub struct Server {
+    address: Address,
+    listener: RawFd,
+    door: Arc<Door>,
+    watched: WatchSet,
+    admitted: Mutex<Admitted>,
+    closed: AtomicBool,
+    generation: u32,
+    /// The socket file to remove at the end.
+    path: Option<PathBuf>,
+}
+
+#[derive(Debug, Default)]
+struct Admitted {
+    clients: BTreeMap<u64, Arc<Client>>,
+    arrived: u64,
+    /// Clients that may have a message, in the order in which they will be asked.
+    ready: VecDeque<u64>,
+    /// Clients that have a message nobody asked for (of another tag), so that they are not watched now.
+    muted: Vec<u64>,
+    gone: (Traffic, Traffic),
+}
+
+/// A server's handle of one client.
+#[derive(Debug)]
+pub struct Client {
+    connection: Arc<dyn Connection>,
+    number: u64,
+    serial: u32,
+    id: AtomicI64,
+    tag: Mutex<Option<Tag>>,
+    /// A broadcast has found it gone; what it sent before can still be received.
+    deaf: AtomicBool,
+}
+
+/// What clients can be told apart by; any bytes.
+pub type Tag = Arc<[u8]>;
+
+/// What a server's clients have carried together, those that are gone included.
+#[derive(Clone, Debug, Default)]
+pub struct ServerStats {
+    /// Sent.
+    pub tx: Traffic,
+    /// Received.
+    pub rx: Traffic,
+    /// How many clients are connected over which kind of link.
+    pub transports: Vec<(&'static str, usize)>,
+}
+
+impl Client {
+    /// The link to it.
+    pub fn connection(&self) -> &Arc<dyn Connection> {
+        &self.connection
+    }
+
+    /// A number that no other client of this process has.
+    pub fn serial(&self) -> i64 {
+        self.serial.into()
+    }
+
+    /// The number by which clients are visited; 0 unless set.
+    pub fn id(&self) -> i64 {
+        self.id.load(Ordering::Relaxed)
+    }
+
+    /// Sets the number by which clients are visited.
+    pub fn set_id(&self, id: i64) {
+        self.id.store(id, Ordering::Relaxed);
+    }
+
+    /// The tag, if it has one.
+    pub fn tag(&self) -> Option<Tag> {
+        lock(&self.tag).clone()
+    }
+
+    /// Sets the tag.
+    pub fn set_tag(&self, tag: Option<Tag>) {
+        *lock(&self.tag) = tag;
+    }
+
+    fn has(&self, tag: Option<&[u8]>) -> bool {
+        tag.is_none_or(|tag| lock(&self.tag).as_deref() == Some(tag))
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Server {
+    /// Listens at `place` and begins to take connections in the background.
+    pub fn listen(place: &Place, options: Options, wait: &Wait) -> Result<Server> {
+        // Thousands of clients need as many descriptors; the soft limit is for programs that use select().
+        socket::raise_descriptor_limit();
+        let (listener, path) = match place {
+            Place::Unix(path) => (listen_unix(path)?, Some(path.clone())),
+            Place::Host(host, port) => {
+                let mut last = err!(Io, "the host '{host}' has no address");
+                let found = resolve(host, *port, wait)?
+                    .into_iter()
+                    .find_map(|a| socket::listen(&Address::Tcp(a)).map_err(|e| last = e).ok());
+                (found.ok_or(last)?, None)
+            }
+        };
+        let address = socket::local_address(&listener)?;
+        let raw = listener.as_raw_fd();
+        let watched = WatchSet::new()?;
+        let door = Door::open(listener, options)?;
+        watched.add(door.changed.fd(|| door.is_ready())?, DOOR)?;
+        Ok(Server {
+            address,
+            listener: raw,
+            door,
+            watched,
+            admitted: Mutex::default(),
+            closed: AtomicBool::new(false),
+            generation: fork_generation(),
+            path,
+        })
+    }
+
+    fn check(&self) -> Result<()> {
+        if self.generation != fork_generation() {
+            return Err(err!(
+                State,
+                "the server at {} was opened before the fork and belongs to the parent process; listen anew here",
+                self.address
+            ));
+        }
+        if self.closed.load(Ordering::SeqCst) {
+            return Err(self.is_closed());
+        }
+        Ok(())
+    }
+
+    fn is_closed(&self) -> Error {
+        err!(Closed, "the server at {} is closed", self.address)
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> &Address {
+        &self.address
+    }
+
+    /// Whether it has not been closed.
+    pub fn is_open(&self) -> bool {
+        self.check().is_ok()
+    }
+
+    /// How many clients are admitted and connected.
+    pub fn count(&self) -> usize {
+        if self.generation != fork_generation() {
+            return 0;
+        }
+        lock(&self.admitted).clients.values().filter(|c| c.connection.is_open()).count()
+    }
+
+    /// Admits those who wait, in order of arrival, until `n` are in. `[timeout]` when the deadline passes; those who are in then
+    /// stay in.
+    pub fn admit(&self, n: usize, wait: &Wait) -> Result<()> {
+        loop {
+            self.check()?;
+            let have = self.prune();
+            if have >= n {
+                return Ok(());
+            }
+            match self.door.wait(wait)? {
+                Some(connection) => self.let_in(connection)?,
+                None => {
+                    self.check()?;
+                    return Err(err!(
+                        Timeout,
+                        "{have} of {n} clients came to {} in the given time{}",
+                        self.address,
+                        self.door.note()
+                    ));
+                }
+            }
+        }
+    }
+
+    fn let_in(&self, connection: Arc<dyn Connection>) -> Result<()> {
+        let mut admitted = lock(&self.admitted);
+        if self.closed.load(Ordering::SeqCst) {
+            return Err(self.is_closed());
+        }
+        admitted.arrived += 1;
+        let number = admitted.arrived;
+        // One that has gone again meanwhile is not in.
+        let Ok(fd) = connection.socket() else { return Ok(()) };
+        self.watched.add(fd, number)?;
+        static SERIAL: AtomicU32 = AtomicU32::new(1);
+        let serial = SERIAL.fetch_add(1, Ordering::Relaxed) & 0x7fff_ffff;
+        let client = Client {
+            connection,
+            number,
+            serial,
+            id: AtomicI64::new(0),
+            tag: Mutex::default(),
+            deaf: AtomicBool::new(false),
+        };
+        admitted.clients.insert(number, Arc::new(client));
+        Ok(())
+    }
+
+    /// Forgets those that are closed; returns how many are left.
+    fn prune(&self) -> usize {
+        let mut admitted = lock(&self.admitted);
+        let Admitted { clients, gone, .. } = &mut *admitted;
+        clients.retain(|_, client| {
+            let open = client.connection.is_open();
+            if !open {
+                let stats = client.connection.stats();
+                gone.0.add(&stats.tx);
+                gone.1.add(&stats.rx);
+            }
+            open
+        });
+        clients.len()
+    }
+
+    /// The admitted clients, those with `tag` if one is given, by ascending id (descending with `invert`), equal ids in order of
+    /// arrival.
+    pub fn clients(&self, tag: Option<&[u8]>, invert: bool) -> Result<Vec<Arc<Client>>> {
+        self.check()?;
+        self.prune();
+        let mut list: Vec<_> = lock(&self.admitted).clients.values().filter(|c| c.has(tag)).cloned().collect();
+        // By arrival already, and the sort is stable.
+        list.sort_by_key(|c| if invert { c.id().saturating_neg() } else { c.id() });
+        Ok(list)
+    }
+
+    /// Sends `message` to the admitted clients (those of the tag); returns to how many. All are tried, also when one is gone; the first
+    /// error is raised then, once for each that is gone.
+    pub fn broadcast(&self, message: &Message, tag: Option<&[u8]>, wait: &Wait) -> Result<usize> {
+        let clients = self.clients(tag, false)?;
+        let message = Flat::of(message)?;
+        let (mut sent, mut failed) = (0, None);
+        for client in &clients {
+            if client.deaf.load(Ordering::Relaxed) {
+                continue;
+            }
+            match client.connection.send(message.get(), wait) {
+                Ok(()) => sent += 1,
+                Err(e) if e.code() == Code::Closed => {
+                    client.deaf.store(true, Ordering::Relaxed);
+                    failed = failed.or(Some(e));
+                }
+                Err(e) => return Err(e),
+            }
+        }
+        match failed {
+            Some(e) => Err(e),
+            None => Ok(sent),
+        }
+    }
+
+    /// The next message of any client (of the tag), and whose it is; those who wait to be admitted are, first. Clients take turns. One that has gone is
+    /// forgotten, which is no error: others may come. `None` when the deadline passes.
+    pub fn recv_any(&self, tag: Option<&[u8]>, out: &mut Message, wait: &Wait) -> Result<Option<Arc<Client>>> {
+        self.unmute(tag)?;
+        loop {
+            self.check()?;
+            while let Some(connection) = self.door.take() {
+                self.let_in(connection)?;
+            }
+            while let Some(client) = self.next_ready(tag) {
+                match client.connection.try_recv(out) {
+                    Ok(true) => {
+                        if client.connection.has_read_ahead() {
+                            lock(&self.admitted).ready.push_back(client.number);
+                        }
+                        return Ok(Some(client));
+                    }
+                    Ok(false) => {}
+                    Err(_) if !client.connection.is_open() => self.forget(client.number),
+                    Err(e) => return Err(e),
+                }
+            }
+            wait.check()?;
+            if !poll_fd(self.watched.fd()?, Interest::Read, wait)? {
+                return Ok(None);
+            }
+            let mut admitted = lock(&self.admitted);
+            let ready = &mut admitted.ready;
+            self.watched.ready(128, |number| {
+                if number != DOOR {
+                    ready.push_back(number);
+                }
+            })?;
+        }
+    }
+
+    /// The next client that may have a message, of those with the tag; others are not watched until somebody asks for theirs.
+    fn next_ready(&self, tag: Option<&[u8]>) -> Option<Arc<Client>> {
+        let mut admitted = lock(&self.admitted);
+        while let Some(number) = admitted.ready.pop_front() {
+            let Some(client) = admitted.clients.get(&number).cloned() else { continue };
+            if client.has(tag) {
+                return Some(client);
+            }
+            if let Ok(fd) = client.connection.socket() {
+                self.watched.remove(fd);
+            }
+            if !admitted.muted.contains(&number) {
+                admitted.muted.push(number);
+            }
+        }
+        None
+    }
+
+    fn unmute(&self, tag: Option<&[u8]>) -> Result<()> {
+        let mut admitted = lock(&self.admitted);
+        for number in std::mem::take(&mut admitted.muted) {
+            let Some(client) = admitted.clients.get(&number).cloned() else { continue };
+            if !client.has(tag) {
+                admitted.muted.push(number);
+                continue;
+            }
+            if let Ok(fd) = client.connection.socket() {
+                self.watched.add(fd, number)?;
+            }
+            // What was read ahead does not show in the set.
+            admitted.ready.push_back(number);
+        }
+        Ok(())
+    }
+
+    fn forget(&self, number: u64) {
+        let mut admitted = lock(&self.admitted);
+        if let Some(client) = admitted.clients.remove(&number) {
+            let stats = client.connection.stats();
+            admitted.gone.0.add(&stats.tx);
+            admitted.gone.1.add(&stats.rx);
+        }
+    }
+
+    /// What all its clients have carried.
+    pub fn stats(&self) -> Result<ServerStats> {
+        self.check()?;
+        self.prune();
+        let admitted = lock(&self.admitted);
+        let mut all = ServerStats { tx: admitted.gone.0, rx: admitted.gone.1, transports: Vec::new() };
+        for client in admitted.clients.values() {
+            let stats = client.connection.stats();
+            all.tx.add(&stats.tx);
+            all.rx.add(&stats.rx);
+            match all.transports.iter_mut().find(|(kind, _)| *kind == stats.transport) {
+                Some((_, n)) => *n += 1,
+                None => all.transports.push((stats.transport, 1)),
+            }
+        }
+        Ok(all)
+    }
+
+    /// A descriptor that polls readable while somebody waits to be admitted or a client has sent something.
+    pub fn fd(&self) -> Result<RawFd> {
+        self.check()?;
+        self.watched.fd()
+    }
+
+    /// Closes the listener and every client's connection. Twice is fine.
+    pub fn close(&self) {
+        if self.generation != fork_generation() || self.closed.swap(true, Ordering::SeqCst) {
+            return;
+        }
+        self.stop();
+        for client in lock(&self.admitted).clients.values() {
+            client.connection.close();
+        }
+    }
+
+    /// Listens no more.
+    fn stop(&self) {
+        // The port is free from here on, whenever the background thread lets go of the descriptor: it still has it, since only
+        // `close` ends its listening.
+        socket::shutdown(self.listener);
+        self.door.close();
+        if let Some(path) = &self.path {
+            let _ = std::fs::remove_file(path);
+        }
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // Handles of clients that somebody still has stay good.
+        if self.generation == fork_generation() && !self.closed.load(Ordering::SeqCst) {
+            self.stop();
+        }
+    }
+}
+
+/// A socket file that its program left behind gives way; one that somebody listens at does not.
+fn listen_unix(path: &PathBuf) -> Result<crate::sys::Fd> {
+    let at = Address::Unix(path.clone());
+    let first = match socket::listen(&at) {
+        Ok(fd) => return Ok(fd),
+        Err(e) => e,
+    };
+    use std::os::unix::fs::FileTypeExt;
+    let is_socket = std::fs::symlink_metadata(path).is_ok_and(|m| m.file_type().is_socket());
+    let dead = is_socket && matches!(socket::connect(&at), Err(e) if e.kind() == ErrorKind::ConnectionRefused);
+    if !dead {
+        return Err(first);
+    }
+    std::fs::remove_file(path).map_err(|e| err!(Io, "removing the old socket {}: {e}", path.display()))?;
+    socket::listen(&at)
+}
+
+/// A message whose tensors lie contiguous, so that sending it to many copies nothing.
+enum Flat<'a> {
+    As(&'a Message),
+    Made(Message),
+}
+
+impl<'a> Flat<'a> {
+    fn of(message: &'a Message) -> Result<Flat<'a>> {
+        let apart = |a: &Attachment| matches!(a, Attachment::Tensor(t) if !t.is_contiguous());
+        let plain = |a: &Attachment| matches!(a, Attachment::Tensor(_) | Attachment::Storage(_));
+        if !message.attachments.iter().any(apart) || !message.attachments.iter().all(plain) {
+            return Ok(Flat::As(message));
+        }
+        let mut made = Message { bytes: message.bytes.clone(), functions: message.functions, ..Message::default() };
+        for attachment in &message.attachments {
+            made.attachments.push(match attachment {
+                Attachment::Tensor(t) => Attachment::Tensor(t.contiguous()?),
+                Attachment::Storage(s) => Attachment::Storage(s.clone()),
+                _ => continue,
+            });
+        }
+        Ok(Flat::Made(made))
+    }
+
+    fn get(&self) -> &Message {
+        match self {
+            Flat::As(message) => message,
+            Flat::Made(message) => message,
+        }
+    }
+}

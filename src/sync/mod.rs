@@ -1,0 +1,19 @@
+//! What threads of one process share: work queues, locks, barriers, atomic numbers, and the names they are found by;
+//! and the threads themselves.
+//!
+//! Every one but a crew of threads is an [`Object`](crate::wire::Object): thread routes pass it by reference. Who calls is told by the
+//! [`Owner`](crate::wait::Owner) of the Lua state, never by the operating system's thread.
+
+mod atomic;
+mod barrier;
+mod mutex;
+mod names;
+mod worker;
+mod workqueue;
+
+pub use atomic::{Atomic, Number};
+pub use barrier::Barrier;
+pub use mutex::{Mutex, MutexHandle};
+pub use names::Names;
+pub use worker::{Crew, Failure, Seat};
+pub use workqueue::{Limits, WorkQueue, WorkQueueHandle};

@@ -1,0 +1,566 @@
+//! Worker threads: a crew that is started together, cancelled together and waited for together.
+//!
+//! The threads are never joined in the sense of `pthread_join`, and never killed: each leaves what its job gave in its
+//! slot and goes. A crew whose handle is dropped is cancelled; its threads then live as long as their jobs. When the
+//! process ends, all crews are cancelled and have a fifth of a second together to end in good order.
+//!
+//! ```ignore
+//! let crew = Crew::start("loader", 4, STACK, |seat| Ok(seat.id * 2))?;
+//! crew.wait(&Wait::until(Deadline::NEVER))?;
+//! assert_eq!(crew.take_results(), [(1, 2), (2, 4), (3, 6), (4, 8)]);
+//! ```
+
+use std::cell::Cell;
+use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock, Weak};
+
+use crate::err;
+use crate::error::Result;
+use crate::sys::{Lock, at_exit, demote_thread, exit, fork_generation, gettid, thread_name, thread_room};
+use crate::wait::{Cancel, Deadline, Signal, Wait};
+
+/// How a job failed: the text that its user will see, of any bytes.
+pub type Failure = Vec<u8>;
+
+/// What a thread of a crew knows about itself.
+#[derive(Clone, Debug)]
+pub struct Seat {
+    /// Which of the crew's threads it is, from 1.
+    pub id: usize,
+    /// Cancels this thread's calls.
+    pub cancel: Arc<Cancel>,
+}
+
+/// How long a thread has to end after its cancel before it is abandoned, in seconds.
+const PATIENCE: f64 = 1.0;
+
+/// How long all threads together have to end when the process does, in seconds.
+const FAREWELL: f64 = 0.2;
+
+/// Crews up to this size start without asking what the system can give.
+const SURELY_FITS: usize = 256;
+
+/// What a thread takes at the least, its Lua state included.
+const FOOTPRINT: usize = 128 << 10;
+
+const CLOSED: u32 = 0;
+const OPEN: u32 = 1;
+const DISMISSED: u32 = 2;
+
+/// The part of a crew that is the same whatever its jobs give.
+#[derive(Debug)]
+struct Team {
+    generation: u32,
+    seats: Vec<Seat>,
+    /// No job begins before the last thread was started.
+    gate: AtomicU32,
+    gate_moved: Signal,
+    /// How many threads have not ended, nor been abandoned.
+    running: AtomicUsize,
+    ended: Signal,
+    /// When the patience with cancelled threads ends.
+    give_up: Lock<Option<Deadline>>,
+}
+
+impl Team {
+    fn is_ours(&self) -> bool {
+        self.generation == fork_generation()
+    }
+
+    fn cancel(&self) {
+        if self.running.load(Ordering::Acquire) == 0 {
+            return;
+        }
+        self.give_up.lock().get_or_insert(Deadline::after(PATIENCE));
+        self.seats.iter().for_each(|seat| seat.cancel.fire());
+        // Whoever waits for the end now waits with patience.
+        self.ended.notify_all();
+    }
+
+    fn open(&self, how: u32) {
+        self.gate.store(how, Ordering::Release);
+        self.gate_moved.notify_all();
+    }
+
+    /// Waits for the gate; whether the job is to be done.
+    fn enter(&self) -> bool {
+        let wait = Wait::until(Deadline::NEVER);
+        let look = || match self.gate.load(Ordering::Acquire) {
+            CLOSED => None,
+            how => Some(how == OPEN),
+        };
+        matches!(self.gate_moved.wait_until(&wait, look), Ok(Some(true)))
+    }
+
+    fn one_less(&self, how_many: usize) {
+        if how_many > 0 {
+            self.running.fetch_sub(how_many, Ordering::AcqRel);
+            self.ended.notify_all();
+            self.ended.refresh(|| self.running.load(Ordering::Acquire) == 0);
+        }
+    }
+}
+
+/// Where a thread leaves what its job gave.
+#[derive(Debug)]
+enum Slot<T> {
+    Running {
+        /// 0 before the thread runs.
+        tid: u64,
+    },
+    Done(T),
+    Failed(Failure),
+    /// Given out, or raised.
+    Taken,
+}
+
+struct Shared<T> {
+    team: Team,
+    slots: Lock<Vec<Slot<T>>>,
+}
+
+/// A crew, whatever its jobs give.
+trait Ending: Send + Sync {
+    fn team(&self) -> &Team;
+}
+
+impl<T: Send> Ending for Shared<T> {
+    fn team(&self) -> &Team {
+        &self.team
+    }
+}
+
+/// Threads that run one job, each with its own seat.
+pub struct Crew<T> {
+    shared: Arc<Shared<T>>,
+    name: String,
+}
+
+impl<T: Send + 'static> Crew<T> {
+    /// Starts `count` threads with `stack` bytes of stack each. The system knows them as `name` and their id.
+    ///
+    /// All start or none: where the system has no more threads to give, no job has run.
+    pub fn start<J>(name: &str, count: usize, stack: usize, job: J) -> Result<Crew<T>>
+    where
+        J: Fn(&Seat) -> std::result::Result<T, Failure> + Send + Sync + 'static,
+    {
+        if count > SURELY_FITS {
+            let room = thread_room(FOOTPRINT);
+            if count > room {
+                return Err(err!(
+                    Limit,
+                    "{count} threads are more than this system can carry now (about {room}: memory, vm.max_map_count)"
+                ));
+            }
+        }
+        let seats = (1..=count).map(|id| Seat { id, cancel: Arc::new(Cancel::new()) }).collect();
+        let team = Team {
+            generation: fork_generation(),
+            seats,
+            gate: AtomicU32::new(CLOSED),
+            gate_moved: Signal::new(),
+            running: AtomicUsize::new(0),
+            ended: Signal::new(),
+            give_up: Lock::new(None),
+        };
+        let slots = (0..count).map(|_| Slot::Running { tid: 0 }).collect();
+        let shared = Arc::new(Shared { team, slots: Lock::new(slots) });
+        remember(&shared);
+        let job = Arc::new(job);
+        for index in 0..count {
+            if count == 1 {
+                shared.team.open(OPEN);
+            }
+            shared.team.running.fetch_add(1, Ordering::AcqRel);
+            let (its, job) = (shared.clone(), job.clone());
+            let started = std::thread::Builder::new()
+                .name(thread_name(name, index + 1))
+                .stack_size(stack)
+                .spawn(move || thread(its, index, job));
+            if let Err(e) = started {
+                shared.team.one_less(1);
+                shared.team.open(DISMISSED);
+                let wait = Wait::until(Deadline::after(PATIENCE));
+                shared
+                    .team
+                    .ended
+                    .wait_until(&wait, || (shared.team.running.load(Ordering::Acquire) == 0).then_some(()))?;
+                return Err(err!(
+                    Limit,
+                    "the system starts no more than {index} of {count} threads ({e}); none of them has run"
+                ));
+            }
+        }
+        shared.team.open(OPEN);
+        Ok(Crew { shared, name: name.into() })
+    }
+
+    /// How many threads there were at the start.
+    pub fn count(&self) -> usize {
+        self.shared.team.seats.len()
+    }
+
+    /// The name it was started under.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// How many threads still run; those that were abandoned are not counted.
+    pub fn running(&self) -> usize {
+        self.shared.team.running.load(Ordering::Acquire)
+    }
+
+    /// How many failures nobody has taken yet.
+    pub fn failed(&self) -> usize {
+        self.shared.slots.lock().iter().filter(|slot| matches!(slot, Slot::Failed(_))).count()
+    }
+
+    /// `[state]` in the child of a fork, which has none of these threads.
+    pub fn check(&self) -> Result<()> {
+        if self.shared.team.is_ours() {
+            return Ok(());
+        }
+        Err(err!(State, "these threads belong to the process that forked this one; start new ones here"))
+    }
+
+    /// Waits until all threads have ended; false when the time ran out. Threads that have not ended a second after their
+    /// cancel are abandoned: they count as failed.
+    pub fn wait(&self, wait: &Wait) -> Result<bool> {
+        self.check()?;
+        let team = &self.shared.team;
+        loop {
+            let give_up = *team.give_up.lock();
+            let until = give_up.map_or(*wait, |limit| wait.sooner(limit));
+            let look = || match team.running.load(Ordering::Acquire) {
+                0 => Some(true),
+                // Cancelled while we wait: look at the clock again.
+                _ if give_up.is_none() && team.give_up.lock().is_some() => Some(false),
+                _ => None,
+            };
+            match team.ended.wait_until(&until, look)? {
+                Some(true) => return Ok(true),
+                Some(false) => {}
+                None if give_up.is_some_and(Deadline::expired) => {
+                    self.abandon();
+                    return Ok(true);
+                }
+                None => return Ok(false),
+            }
+        }
+    }
+
+    /// Takes the failure of the first thread that has failed: its id and the text. That thread then counts no more.
+    pub fn take_failure(&self) -> Option<(usize, Failure)> {
+        let mut slots = self.shared.slots.lock();
+        let index = slots.iter().position(|slot| matches!(slot, Slot::Failed(_)))?;
+        match std::mem::replace(&mut slots[index], Slot::Taken) {
+            Slot::Failed(text) => Some((index + 1, text)),
+            other => {
+                slots[index] = other;
+                None
+            }
+        }
+    }
+
+    /// Takes what the jobs gave, in the order of the ids.
+    pub fn take_results(&self) -> Vec<(usize, T)> {
+        let mut slots = self.shared.slots.lock();
+        let done = slots.iter_mut().enumerate().filter(|(_, slot)| matches!(slot, Slot::Done(_)));
+        let taken = done.map(|(index, slot)| (index + 1, std::mem::replace(slot, Slot::Taken)));
+        taken.filter_map(|(id, slot)| if let Slot::Done(result) = slot { Some((id, result)) } else { None }).collect()
+    }
+
+    /// Gives results back that were taken, for the next who asks.
+    pub fn put_back(&self, results: impl IntoIterator<Item = (usize, T)>) {
+        let mut slots = self.shared.slots.lock();
+        for (id, result) in results {
+            slots[id - 1] = Slot::Done(result);
+        }
+    }
+
+    /// Cancels the calls of all threads that still run. Returns at once.
+    pub fn cancel(&self) {
+        if self.shared.team.is_ours() {
+            self.shared.team.cancel();
+        }
+    }
+
+    /// Makes failures of those that still run. What they give when they end after all is dropped.
+    fn abandon(&self) {
+        let text = err!(
+            Cancelled,
+            "it has not ended {PATIENCE} s after its cancel and is abandoned: it goes on by itself, at the lowest priority"
+        );
+        let text = text.to_string().into_bytes();
+        let mut abandoned = Vec::new();
+        for slot in self.shared.slots.lock().iter_mut() {
+            if let Slot::Running { tid } = *slot {
+                *slot = Slot::Failed(text.clone());
+                abandoned.push(tid);
+            }
+        }
+        abandoned.iter().filter(|tid| **tid != 0).for_each(|tid| demote_thread(*tid));
+        self.shared.team.one_less(abandoned.len());
+    }
+}
+
+impl<T> Drop for Crew<T> {
+    /// Cancels, and waits for nothing: this may be a collector of garbage.
+    fn drop(&mut self) {
+        if self.shared.team.is_ours() {
+            self.shared.team.cancel();
+        }
+    }
+}
+
+impl<T> fmt::Debug for Crew<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Crew").field("name", &self.name).field("team", &self.shared.team).finish_non_exhaustive()
+    }
+}
+
+/// The whole life of one thread.
+fn thread<T, J>(shared: Arc<Shared<T>>, index: usize, job: Arc<J>)
+where
+    J: Fn(&Seat) -> std::result::Result<T, Failure>,
+{
+    let team = &shared.team;
+    TEAM.set(team);
+    if !team.enter() {
+        return team.one_less(1);
+    }
+    if let Slot::Running { tid } = &mut shared.slots.lock()[index] {
+        *tid = gettid();
+    }
+    let seat = &team.seats[index];
+    let result = catch_unwind(AssertUnwindSafe(|| job(seat)))
+        .unwrap_or_else(|_| Err(err!(State, "internal error in a worker, please report it").to_string().into_bytes()));
+    // What only the job held is gone before anybody hears that this thread has ended.
+    drop(job);
+    if !team.is_ours() {
+        end_child(result.err());
+    }
+    let mut left = match result {
+        result if !seat.cancel.fired() => result.map_or_else(Slot::Failed, Slot::Done),
+        result => Slot::Failed(cancelled(result.err())),
+    };
+    {
+        let mut slots = shared.slots.lock();
+        if !matches!(slots[index], Slot::Running { .. }) {
+            return;
+        }
+        std::mem::swap(&mut slots[index], &mut left);
+    }
+    team.one_less(1);
+}
+
+/// What is told of a thread that still ran when it was cancelled, however it ended.
+fn cancelled(failure: Option<Failure>) -> Failure {
+    const MARK: &[u8] = b"[cancelled]";
+    let (mut text, failure) = match failure {
+        Some(failure) if failure.windows(MARK.len()).any(|w| w == MARK) => return failure,
+        Some(failure) => (err!(Cancelled, "it was cancelled, and then failed: ").to_string().into_bytes(), failure),
+        None => (err!(Cancelled, "it was cancelled while it ran").to_string().into_bytes(), Vec::new()),
+    };
+    text.extend(failure);
+    text
+}
+
+/// A job forked, and this is the child, whose only thread now has nobody to tell how it ended.
+fn end_child(failure: Option<Failure>) -> ! {
+    if let Some(text) = &failure {
+        eprintln!("{}", String::from_utf8_lossy(text));
+    }
+    exit(i32::from(failure.is_some()))
+}
+
+thread_local! {
+    /// The team that this thread works in.
+    static TEAM: Cell<*const Team> = const { Cell::new(std::ptr::null()) };
+}
+
+/// Every crew that may have running threads.
+static CREWS: OnceLock<Lock<Vec<Weak<dyn Ending>>>> = OnceLock::new();
+
+fn remember<T: Send + 'static>(shared: &Arc<Shared<T>>) {
+    let crews = CREWS.get_or_init(|| {
+        at_exit(farewell);
+        Lock::default()
+    });
+    let crew: Arc<dyn Ending> = shared.clone();
+    let mut crews = crews.lock();
+    crews.retain(|known| known.strong_count() > 0);
+    crews.push(Arc::downgrade(&crew));
+}
+
+/// The process ends: threads that are blocked in our calls end in good order, the others run until they are gone.
+extern "C" fn farewell() {
+    let _ = catch_unwind(|| {
+        let Some(crews) = CREWS.get() else { return };
+        let crews: Vec<_> = crews.lock().iter().filter_map(Weak::upgrade).collect();
+        let teams = || crews.iter().map(|crew| crew.team()).filter(|team| team.is_ours());
+        teams().for_each(Team::cancel);
+        let wait = Wait::until(Deadline::after(FAREWELL));
+        for team in teams() {
+            // One of the threads may be the one that ends the process.
+            let own = TEAM.try_with(Cell::get).is_ok_and(|mine| std::ptr::eq(mine, team));
+            let rest = || (team.running.load(Ordering::Acquire) <= usize::from(own)).then_some(());
+            let _ = team.ended.wait_until(&wait, rest);
+        }
+        // Dropped by whoever still runs, if at all.
+        std::mem::forget(crews);
+    });
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::error::Code;
+    use crate::wait::{Interrupt, sleep};
+
+    const STACK: usize = 256 << 10;
+
+    fn forever() -> Wait<'static> {
+        Wait::until(Deadline::NEVER)
+    }
+
+    struct Cancellable<'a>(&'a Cancel);
+
+    impl Interrupt for Cancellable<'_> {
+        fn on_signal(&self) -> Result<()> {
+            Ok(())
+        }
+        fn cancel(&self) -> Option<&Cancel> {
+            Some(self.0)
+        }
+    }
+
+    /// A job that sleeps until it is cancelled.
+    fn asleep(seat: &Seat) -> std::result::Result<usize, Failure> {
+        let wait = Wait { deadline: Deadline::NEVER, interrupt: &Cancellable(&seat.cancel) };
+        sleep(&wait).map(|()| 0).map_err(|e| e.to_string().into_bytes())
+    }
+
+    #[test]
+    fn results_come_in_the_order_of_the_ids_and_once() {
+        let crew = Crew::start("test", 5, STACK, |seat| Ok(seat.id * 10)).unwrap();
+        assert!(crew.wait(&forever()).unwrap());
+        assert_eq!(crew.running(), 0);
+        let results = crew.take_results();
+        assert_eq!(results, [(1, 10), (2, 20), (3, 30), (4, 40), (5, 50)]);
+        assert_eq!(crew.take_results(), []);
+        crew.put_back(results.into_iter().skip(3));
+        assert_eq!(crew.take_results(), [(4, 40), (5, 50)]);
+    }
+
+    #[test]
+    fn a_crew_of_none_has_ended() {
+        let crew = Crew::start("test", 0, STACK, |_| Ok(())).unwrap();
+        assert!(crew.wait(&Wait::until(Deadline::now())).unwrap());
+        assert_eq!(crew.take_results(), []);
+        assert_eq!(crew.take_failure(), None);
+    }
+
+    #[test]
+    fn failures_are_taken_one_by_one_and_results_stay() {
+        let job = |seat: &Seat| if seat.id.is_multiple_of(2) { Err(vec![b'0' + seat.id as u8]) } else { Ok(seat.id) };
+        let crew = Crew::start("test", 5, STACK, job).unwrap();
+        crew.wait(&forever()).unwrap();
+        assert_eq!(crew.failed(), 2);
+        assert_eq!(crew.take_failure(), Some((2, b"2".to_vec())));
+        assert_eq!(crew.take_failure(), Some((4, b"4".to_vec())));
+        assert_eq!(crew.take_failure(), None);
+        assert_eq!(crew.take_results(), [(1, 1), (3, 3), (5, 5)]);
+    }
+
+    #[test]
+    fn a_panic_is_a_failure_of_its_thread() {
+        let crew = Crew::start("test", 2, STACK, |seat| if seat.id == 1 { panic!("no") } else { Ok(()) }).unwrap();
+        crew.wait(&forever()).unwrap();
+        let (id, text) = crew.take_failure().unwrap();
+        assert_eq!(id, 1);
+        assert!(String::from_utf8(text).unwrap().contains("internal error"));
+    }
+
+    #[test]
+    fn time_runs_out_while_threads_run_and_a_cancel_ends_them() {
+        let crew = Crew::start("test", 3, STACK, asleep).unwrap();
+        assert!(!crew.wait(&Wait::until(Deadline::after(0.001))).unwrap());
+        assert_eq!(crew.running(), 3);
+        crew.cancel();
+        assert!(crew.wait(&forever()).unwrap());
+        for id in 1..=3 {
+            let (who, text) = crew.take_failure().unwrap();
+            assert_eq!(who, id);
+            assert!(String::from_utf8(text).unwrap().contains("[cancelled]"));
+        }
+    }
+
+    #[test]
+    fn a_cancel_reaches_who_waits_and_the_stubborn_are_abandoned() {
+        let stop = Arc::new(AtomicU32::new(0));
+        let its = stop.clone();
+        let crew = Crew::start("test", 2, STACK, move |seat| {
+            while seat.id == 2 && its.load(Ordering::Relaxed) == 0 {
+                std::thread::yield_now();
+            }
+            Ok(())
+        })
+        .unwrap();
+        std::thread::scope(|s| {
+            s.spawn(|| assert!(crew.wait(&forever()).unwrap()));
+            std::thread::sleep(std::time::Duration::from_millis(5));
+            crew.cancel();
+        });
+        let (id, text) = crew.take_failure().unwrap();
+        assert_eq!(id, 2);
+        assert!(String::from_utf8(text).unwrap().contains("abandoned"));
+        assert_eq!(crew.take_results(), [(1, ())]);
+        assert_eq!(crew.running(), 0);
+        stop.store(1, Ordering::Relaxed);
+    }
+
+    #[test]
+    fn a_dropped_crew_is_cancelled() {
+        let (tx, rx) = std::sync::mpsc::channel();
+        let crew = Crew::start("test", 1, STACK, move |seat| {
+            let result = asleep(seat);
+            tx.send(result.clone()).unwrap();
+            result
+        })
+        .unwrap();
+        drop(crew);
+        assert!(rx.recv().unwrap().is_err());
+    }
+
+    #[test]
+    fn a_cancelled_thread_is_told_as_such_however_it_ended() {
+        let text = |failure: Option<&str>| String::from_utf8(cancelled(failure.map(|f| f.into()))).unwrap();
+        assert!(text(None).contains("[cancelled]"));
+        assert!(text(Some("boom")).contains("[cancelled]") && text(Some("boom")).contains("boom"));
+        assert_eq!(text(Some("x [cancelled] y")), "x [cancelled] y");
+    }
+
+    #[test]
+    fn more_threads_than_there_is_room_for_are_refused_before_one_starts() {
+        let e = Crew::start("test", usize::MAX >> 8, STACK, |_| Ok(())).unwrap_err();
+        assert_eq!(e.code(), Code::Limit);
+    }
+
+    #[test]
+    fn a_thread_that_cannot_start_ends_the_crew() {
+        // No address space has room for such stacks.
+        let e = Crew::start("test", 3, 1 << 46, |_| Ok(())).unwrap_err();
+        assert_eq!(e.code(), Code::Limit);
+    }
+
+    #[test]
+    fn hundreds_of_threads_run() {
+        let crew = Crew::start("test", 300, STACK, |seat| Ok(seat.id)).unwrap();
+        crew.wait(&forever()).unwrap();
+        assert_eq!(crew.take_results().into_iter().map(|(_, n)| n).sum::<usize>(), 300 * 301 / 2);
+    }
+}

@@ -1,0 +1,353 @@
+//! Two FIFOs between an owner, who writes questions and reads answers, and everyone else.
+//!
+//! A queue is open while its owner, the Lua state that made it, has a handle of it. Others find it by name or are handed
+//! it. Imports its sibling `names`.
+
+use std::fmt;
+use std::os::fd::RawFd;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use super::Names;
+use crate::err;
+use crate::error::Result;
+use crate::wait::{Deadline, Owner, Signal, Wait};
+use crate::wire::{Message, Object, Push, Queue};
+
+/// What a work queue is made with.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Limits {
+    /// How many questions, and how many answers, it holds at most; any number where absent.
+    pub capacity: Option<u64>,
+    /// Seconds that a write into a full queue waits, for ever where absent.
+    pub timeout: Option<f64>,
+}
+
+/// The queue itself, shared by its handles.
+pub struct WorkQueue {
+    name: Option<Box<str>>,
+    owner: Owner,
+    questions: Direction,
+    answers: Direction,
+    /// Notified when every question has its answer, or never can have.
+    drained: Signal,
+    /// How many handles the owner has; 0: closed.
+    owners: AtomicU32,
+    limits: Limits,
+}
+
+struct Direction {
+    queue: Queue,
+    items: Signal,
+    room: Signal,
+}
+
+impl Direction {
+    fn new(limits: Limits) -> Direction {
+        Direction { queue: Queue::new(limits.capacity), items: Signal::new(), room: Signal::new() }
+    }
+
+    /// After items were taken, or looked for in vain.
+    fn taken(&self, open: bool) {
+        self.items.refresh(|| !self.queue.is_empty() || !open);
+        if self.queue.capacity().is_some() {
+            // All: one who needs room for many may have to go on waiting while another does not.
+            self.room.notify_all();
+            self.room.refresh(|| !self.queue.is_full(1));
+        }
+    }
+
+    fn pop(&self, out: &mut Message) -> bool {
+        !self.queue.is_empty() && self.queue.pop(out)
+    }
+}
+
+static NAMES: Names<WorkQueue> = Names::new();
+
+impl WorkQueue {
+    /// A handle for `by` of the queue called `name`, and whether this call made it, with `limits`. `by` owns what it
+    /// made. `[mismatch]` if the queue is there with another capacity than the one asked for.
+    pub fn open(name: &str, limits: Limits, by: Owner) -> Result<(WorkQueueHandle, bool)> {
+        let (queue, made) = NAMES.open(name, || WorkQueue::make(Some(name), limits, by));
+        if made {
+            // A new one is born with its owner's first handle: nobody ever sees it closed.
+            return Ok((WorkQueueHandle { queue: Some(queue), by }, made));
+        }
+        if limits.capacity.is_some() && limits.capacity != queue.limits.capacity {
+            let has = queue.limits.capacity.map_or("no limit".to_owned(), |n| format!("a capacity of {n}"));
+            let wanted = limits.capacity.unwrap_or_default();
+            return Err(err!(
+                Mismatch,
+                "the queue '{name}' is open already with {has}, and here {wanted} is asked for"
+            ));
+        }
+        Ok((WorkQueueHandle::new(queue, by), made))
+    }
+
+    /// A handle for its owner `by` of a new queue without a name.
+    pub fn nameless(limits: Limits, by: Owner) -> WorkQueueHandle {
+        WorkQueueHandle { queue: Some(Arc::new(WorkQueue::make(None, limits, by))), by }
+    }
+
+    fn make(name: Option<&str>, limits: Limits, owner: Owner) -> WorkQueue {
+        WorkQueue {
+            name: name.map(Into::into),
+            owner,
+            questions: Direction::new(limits),
+            answers: Direction::new(limits),
+            drained: Signal::new(),
+            owners: AtomicU32::new(1),
+            limits,
+        }
+    }
+
+    /// Whether the owner has closed its last handle.
+    pub fn is_closed(&self) -> bool {
+        self.owners.load(Ordering::SeqCst) == 0
+    }
+
+    /// How many questions and answers wait to be read.
+    pub fn pending(&self) -> (u64, u64) {
+        (self.questions.queue.len(), self.answers.queue.len())
+    }
+
+    /// When a write that begins now gives up.
+    pub fn write_deadline(&self) -> Deadline {
+        self.limits.timeout.map_or(Deadline::NEVER, Deadline::after)
+    }
+
+    fn ways(&self, by: Owner) -> (&Direction, &Direction) {
+        if by == self.owner { (&self.questions, &self.answers) } else { (&self.answers, &self.questions) }
+    }
+
+    /// Whether `by` has to do with a closed queue. To its owner it is open as long as the owner can ask.
+    fn closed_to(&self, by: Owner) -> bool {
+        by != self.owner && self.is_closed()
+    }
+
+    /// Writes all of `items` or none. Waits for room in a full queue; `[timeout]` leaves queue and items as they were.
+    /// What another than the owner writes into a closed queue is dropped.
+    pub fn write(&self, by: Owner, items: &mut [Message], wait: &Wait) -> Result<()> {
+        wait.check()?;
+        if self.write_now(by, items)? {
+            return Ok(());
+        }
+        let count = items.len() as u64;
+        let (to, _) = self.ways(by);
+        let mut result = Ok(true);
+        let done = to.room.wait_until(wait, || {
+            if to.queue.is_full(count) && !self.closed_to(by) {
+                return None;
+            }
+            result = self.write_now(by, items);
+            (!matches!(result, Ok(false))).then_some(())
+        })?;
+        match done {
+            Some(()) => result.map(drop),
+            None => Err(err!(
+                Timeout,
+                "the queue is full ({} of {} items) and nobody read any in time",
+                to.queue.len(),
+                to.queue.capacity().unwrap_or_default()
+            )),
+        }
+    }
+
+    /// As [`WorkQueue::write`], false at once where there is no room.
+    pub fn write_now(&self, by: Owner, items: &mut [Message]) -> Result<bool> {
+        let count = items.len();
+        let (to, _) = self.ways(by);
+        if self.closed_to(by) {
+            items.iter_mut().for_each(Message::clear);
+            return Ok(true);
+        }
+        match to.queue.push_all(items) {
+            Push::Done => self.written(by, u32::try_from(count).unwrap_or(u32::MAX)),
+            Push::Full | Push::Closed => {
+                let capacity = to.queue.capacity().unwrap_or_default();
+                if count as u64 > capacity {
+                    return Err(err!(
+                        Limit,
+                        "{count} items at once never fit into a queue of capacity {capacity}; write them in parts"
+                    ));
+                }
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    fn written(&self, by: Owner, count: u32) {
+        let (to, _) = self.ways(by);
+        to.items.notify(count);
+        to.items.refresh(|| !to.queue.is_empty() || self.is_closed());
+        to.room.refresh(|| !to.queue.is_full(1));
+        if by != self.owner && self.drained.is_awaited() && self.settled().is_some() {
+            self.drained.notify_all();
+        }
+    }
+
+    /// Takes the next item for `by` into `out`, which is left empty when there is none: false when time runs out,
+    /// `[closed]` when the owner has closed and nothing is left.
+    pub fn read(&self, by: Owner, out: &mut Message, wait: &Wait) -> Result<bool> {
+        out.clear();
+        let (_, from) = self.ways(by);
+        let found = from.items.wait_until(wait, || {
+            if from.pop(out) {
+                return Some(true);
+            }
+            // Once more: what the owner wrote before it closed is to be read.
+            self.closed_to(by).then(|| from.pop(out))
+        })?;
+        from.taken(!self.closed_to(by));
+        match found {
+            Some(false) => Err(err!(Closed, "the owner of the queue has closed it, and nothing is left to read")),
+            Some(true) => Ok(true),
+            None => Ok(false),
+        }
+    }
+
+    /// Waits until as many answers were written as questions: those in workers' hands included. Only for the owner.
+    pub fn drain(&self, by: Owner, wait: &Wait) -> Result<()> {
+        if by != self.owner {
+            return Err(err!(State, "only the owner of a queue, the thread that made it, can drain it"));
+        }
+        match self.drained.wait_until(wait, || self.settled())? {
+            Some(result) => result,
+            None => {
+                let (questions, answers) = (self.questions.queue.written(), self.answers.queue.written());
+                Err(err!(Timeout, "{} of {questions} questions have no answer yet", questions.saturating_sub(answers)))
+            }
+        }
+    }
+
+    /// Whether a drain is over.
+    fn settled(&self) -> Option<Result<()>> {
+        let (questions, answers) = (self.questions.queue.written(), self.answers.queue.written());
+        if answers >= questions {
+            return Some(Ok(()));
+        }
+        // The owner, who alone could make room, is the one who waits.
+        self.answers.queue.is_full(1).then(|| {
+            Err(err!(
+                State,
+                "the answers fill the queue (capacity {}) and {} more are to come; read them instead",
+                self.answers.queue.len(),
+                questions - answers
+            ))
+        })
+    }
+
+    /// A descriptor that polls readable while `by` can read without waiting.
+    pub fn read_fd(&self, by: Owner) -> Result<RawFd> {
+        let (_, from) = self.ways(by);
+        from.items.fd(|| !from.queue.is_empty() || self.closed_to(by))
+    }
+
+    /// A descriptor that polls readable while `by` can write an item without waiting.
+    pub fn write_fd(&self, by: Owner) -> Result<RawFd> {
+        let (to, _) = self.ways(by);
+        to.room.fd(|| !to.queue.is_full(1) || self.closed_to(by))
+    }
+
+    fn enter(&self, by: Owner) {
+        if by == self.owner {
+            self.owners.fetch_add(1, Ordering::SeqCst);
+        }
+    }
+
+    fn leave(&self, by: Owner) {
+        if by == self.owner && self.owners.fetch_sub(1, Ordering::SeqCst) == 1 {
+            for signal in [&self.questions.items, &self.answers.room] {
+                signal.notify_all();
+                signal.refresh(|| true);
+            }
+        }
+    }
+}
+
+impl Drop for WorkQueue {
+    fn drop(&mut self) {
+        if let Some(name) = &self.name {
+            NAMES.forget(name, self);
+        }
+    }
+}
+
+impl fmt::Debug for WorkQueue {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("WorkQueue")
+            .field("name", &self.name)
+            .field("owner", &self.owner)
+            .field("closed", &self.is_closed())
+            .field("pending", &self.pending())
+            .finish_non_exhaustive()
+    }
+}
+
+impl Object for WorkQueue {
+    fn class(&self) -> &'static str {
+        "ipc.workqueue"
+    }
+}
+
+/// One Lua state's hold on a queue.
+#[derive(Debug)]
+pub struct WorkQueueHandle {
+    queue: Option<Arc<WorkQueue>>,
+    by: Owner,
+}
+
+impl WorkQueueHandle {
+    /// A handle for `by` of a queue that it was handed.
+    pub fn new(queue: Arc<WorkQueue>, by: Owner) -> WorkQueueHandle {
+        queue.enter(by);
+        WorkQueueHandle { queue: Some(queue), by }
+    }
+
+    /// The queue, `[closed]` after [`WorkQueueHandle::close`].
+    pub fn queue(&self) -> Result<&Arc<WorkQueue>> {
+        self.queue.as_ref().ok_or_else(|| err!(Closed, "this handle of the queue is closed"))
+    }
+
+    /// Whose handle it is.
+    pub fn by(&self) -> Owner {
+        self.by
+    }
+
+    /// Lets go; twice is fine. The owner's last handle closes the queue.
+    pub fn close(&mut self) {
+        if let Some(queue) = self.queue.take() {
+            queue.leave(self.by);
+        }
+    }
+}
+
+impl Drop for WorkQueueHandle {
+    fn drop(&mut self) {
+        self.close();
+    }
+}
+
+impl fmt::Display for WorkQueueHandle {
+    /// `ipc.workqueue 'jobs': open, 3 questions, 0 answers`
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("ipc.workqueue")?;
+        let Some(queue) = &self.queue else { return f.write_str(": closed") };
+        if let Some(name) = &queue.name {
+            write!(f, " '{name}'")?;
+        }
+        let (questions, answers) = queue.pending();
+        let plural = |n| if n == 1 { "" } else { "s" };
+        write!(
+            f,
+            ": {}, {questions} question{}, {answers} answer{}",
+            if queue.closed_to(self.by) { "closed by its owner" } else { "open" },
+            plural(questions),
+            plural(answers)
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests;

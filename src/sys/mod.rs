@@ -1,0 +1,30 @@
+//! The operating system: descriptors, futex, poll, fork, processes, clocks. Nearly all `unsafe` lives here.
+//!
+//! What needs to know about `fork` (descriptors, locks) registers itself with [`fork`](at_fork) and imports that file.
+
+mod clock;
+mod event;
+mod fd;
+mod folder;
+mod fork;
+mod futex;
+mod lock;
+mod poll;
+mod process;
+pub mod socket;
+mod thread;
+mod watch;
+
+pub use clock::{cpus, gettid, monotonic_ns, spare_core};
+pub use event::Event;
+pub use fd::{Fd, forget_fd, opening, track_fd};
+pub use folder::{FolderWatch, try_flock, user};
+#[cfg(test)]
+pub use fork::tests::in_child as fork_for_tests;
+pub use fork::{ForkHook, at_fork, fork_generation};
+pub use futex::{FutexWait, Scope, futex_wait, futex_wake};
+pub use lock::{Guard, Lock};
+pub use poll::{Polled, poll};
+pub use process::{Exit, fork, getpid, getppid, pidfd, reap, signal_name};
+pub use thread::{at_exit, demote_thread, exit, spawn_quiet, thread_name, thread_room};
+pub use watch::WatchSet;

@@ -1,0 +1,464 @@
+//! Stream sockets: addresses, listening, connecting, and the four system calls that move bytes.
+//!
+//! Every socket made here is non-blocking, close-on-exec and in the table of descriptors. Imports its sibling `fd`.
+
+use std::fmt;
+use std::io::{self, ErrorKind};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::os::fd::{AsRawFd, BorrowedFd, IntoRawFd, RawFd};
+use std::path::{Path, PathBuf};
+
+use socket2::{Domain, SockAddr, SockRef, Socket, TcpKeepalive, Type};
+
+use super::fd::{Fd, opening};
+use crate::error::{Code, Error, Result};
+
+/// Where a stream socket is bound or connected to.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Address {
+    /// TCP over IPv4 or IPv6.
+    Tcp(SocketAddr),
+    /// A Unix socket; an empty path for an end that has no name.
+    Unix(PathBuf),
+}
+
+impl Address {
+    /// Whether only this host can be at the other end.
+    pub fn is_local(&self) -> bool {
+        match self {
+            Address::Tcp(a) => match a.ip() {
+                IpAddr::V4(ip) => ip.is_loopback(),
+                IpAddr::V6(ip) => ip.is_loopback() || ip.to_ipv4_mapped().is_some_and(|ip| ip.is_loopback()),
+            },
+            Address::Unix(_) => true,
+        }
+    }
+
+    /// The port; 0 for a Unix socket.
+    pub fn port(&self) -> u16 {
+        match self {
+            Address::Tcp(a) => a.port(),
+            Address::Unix(_) => 0,
+        }
+    }
+
+    fn to_os(&self) -> io::Result<(Domain, SockAddr)> {
+        match self {
+            Address::Tcp(a) => Ok((Domain::for_address(*a), SockAddr::from(*a))),
+            Address::Unix(p) => Ok((Domain::UNIX, SockAddr::unix(p)?)),
+        }
+    }
+
+    fn from_os(address: &SockAddr) -> Address {
+        match address.as_socket() {
+            Some(a) => Address::Tcp(a),
+            None => Address::Unix(address.as_pathname().map(Path::to_path_buf).unwrap_or_default()),
+        }
+    }
+}
+
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Address::Tcp(a) => write!(f, "{a}"),
+            Address::Unix(p) if p.as_os_str().is_empty() => f.write_str("unix:"),
+            Address::Unix(p) => write!(f, "unix:{}", p.display()),
+        }
+    }
+}
+
+fn own(socket: Socket) -> Fd {
+    Fd::own(socket.into_raw_fd())
+}
+
+fn new_socket(domain: Domain) -> io::Result<Socket> {
+    // socket2 asks for close-on-exec by itself.
+    let socket = Socket::new(domain, Type::STREAM, None)?;
+    socket.set_nonblocking(true)?;
+    #[cfg(target_vendor = "apple")]
+    socket.set_nosigpipe(true)?;
+    Ok(socket)
+}
+
+/// What every TCP connection gets: no delay for small messages, and a look every minute whether the peer still lives.
+fn tune(socket: SockRef<'_>, address: &Address) {
+    if matches!(address, Address::Tcp(_)) {
+        // A socket whose peer has gone already may refuse these; the next read says so better.
+        let _ = socket.set_tcp_nodelay(true);
+        let minute = std::time::Duration::from_secs(60);
+        let _ = socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(minute).with_interval(minute / 4));
+    }
+}
+
+/// Listens at `address` (port 0: any free one). An address that a program before used is taken again at once.
+pub fn listen(address: &Address) -> Result<Fd> {
+    let made = opening(|| -> io::Result<Fd> {
+        let (domain, os) = address.to_os()?;
+        let socket = new_socket(domain)?;
+        if matches!(address, Address::Tcp(_)) {
+            socket.set_reuse_address(true)?;
+        }
+        if matches!(address, Address::Tcp(SocketAddr::V6(_))) {
+            // "::" serves IPv4 as well, where the system lets it.
+            let _ = socket.set_only_v6(false);
+        }
+        socket.bind(&os)?;
+        if let Address::Unix(path) = address {
+            // The same user only. Nobody can connect before listen().
+            use std::os::unix::fs::PermissionsExt;
+            std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))?;
+        }
+        // The system cuts this to its own limit (net.core.somaxconn).
+        socket.listen(65_535)?;
+        Ok(own(socket))
+    });
+    made.map_err(|e| {
+        let hint = match e.kind() {
+            ErrorKind::AddrInUse => "; another program listens there: take another port, or 0 for any free one",
+            ErrorKind::PermissionDenied => "; ports below 1024 and this folder need other rights",
+            ErrorKind::AddrNotAvailable => "; this host has no such address",
+            _ => "",
+        };
+        Error::new(Code::Io, "", format!("listening at {address}: {e}{hint}"))
+    })
+}
+
+/// Takes the next connection; `None` when nobody waits.
+pub fn accept(listener: &Fd) -> Result<Option<(Fd, Address)>> {
+    let raw = listener.check()?;
+    opening(|| {
+        // SAFETY: the descriptor stays open while `listener` is borrowed.
+        let borrowed = unsafe { BorrowedFd::borrow_raw(raw) };
+        match SockRef::from(&borrowed).accept() {
+            Ok((socket, peer)) => {
+                let address = Address::from_os(&peer);
+                socket.set_nonblocking(true).map_err(|e| Error::io("", "accept", &e))?;
+                tune(SockRef::from(&socket), &address);
+                Ok(Some((own(socket), address)))
+            }
+            Err(e) => match e.kind() {
+                // The connection ended before we took it, or there was none.
+                ErrorKind::WouldBlock | ErrorKind::ConnectionAborted | ErrorKind::Interrupted => Ok(None),
+                _ => Err(Error::io("", "accept", &e)),
+            },
+        }
+    })
+}
+
+/// Starts to connect; the socket is writable when [`take_error`] has the outcome.
+pub fn connect(address: &Address) -> io::Result<Fd> {
+    opening(|| {
+        let (domain, os) = address.to_os()?;
+        let socket = new_socket(domain)?;
+        tune(SockRef::from(&socket), address);
+        match socket.connect(&os) {
+            Ok(()) => {}
+            Err(e) if e.raw_os_error() == Some(libc::EINPROGRESS) || e.kind() == ErrorKind::Interrupted => {}
+            Err(e) => return Err(e),
+        }
+        Ok(own(socket))
+    })
+}
+
+fn with<T>(fd: RawFd, f: impl FnOnce(SockRef<'_>) -> T) -> T {
+    // SAFETY: callers hold the descriptor open through the call.
+    let borrowed = unsafe { BorrowedFd::borrow_raw(fd) };
+    f(SockRef::from(&borrowed))
+}
+
+/// The pending error of a socket, which this clears: the outcome of a connect.
+pub fn take_error(fd: &Fd) -> io::Result<()> {
+    match with(fd.as_raw_fd(), |s| s.take_error())? {
+        None => Ok(()),
+        Some(e) => Err(e),
+    }
+}
+
+/// Where a socket is bound.
+pub fn local_address(fd: &Fd) -> Result<Address> {
+    with(fd.check()?, |s| s.local_addr()).map(|a| Address::from_os(&a)).map_err(|e| Error::io("", "getsockname", &e))
+}
+
+/// Where a socket is connected to.
+pub fn peer_address(fd: &Fd) -> io::Result<Address> {
+    with(fd.as_raw_fd(), |s| s.peer_addr()).map(|a| Address::from_os(&a))
+}
+
+/// Two connected Unix sockets.
+pub fn pair() -> Result<(Fd, Fd)> {
+    opening(|| {
+        let (a, b) = Socket::pair(Domain::UNIX, Type::STREAM, None)?;
+        a.set_nonblocking(true)?;
+        b.set_nonblocking(true)?;
+        Ok((own(a), own(b)))
+    })
+    .map_err(|e: io::Error| Error::io("", "socketpair", &e))
+}
+
+/// The user at the other end of a Unix socket.
+pub fn peer_uid(fd: &Fd) -> io::Result<u32> {
+    #[cfg(target_os = "linux")]
+    {
+        let mut cred = libc::ucred { pid: 0, uid: 0, gid: 0 };
+        let mut len = size_of::<libc::ucred>() as libc::socklen_t;
+        // SAFETY: `cred` has room for `len` bytes, which is what SO_PEERCRED writes.
+        let rc = unsafe {
+            let out = (&raw mut cred).cast();
+            libc::getsockopt(fd.as_raw_fd(), libc::SOL_SOCKET, libc::SO_PEERCRED, out, &mut len)
+        };
+        if rc == 0 { Ok(cred.uid) } else { Err(io::Error::last_os_error()) }
+    }
+    #[cfg(not(target_os = "linux"))]
+    {
+        let (mut uid, mut gid) = (0, 0);
+        // SAFETY: both are valid places for the result.
+        let rc = unsafe { libc::getpeereid(fd.as_raw_fd(), &mut uid, &mut gid) };
+        if rc == 0 { Ok(uid) } else { Err(io::Error::last_os_error()) }
+    }
+}
+
+/// This process's user.
+pub fn uid() -> u32 {
+    // SAFETY: touches no memory and cannot fail.
+    unsafe { libc::geteuid() }
+}
+
+/// Ends both directions: wakes whoever waits, here and at the peer.
+pub fn shutdown(fd: RawFd) {
+    // SAFETY: touches no memory. A socket that is no longer connected only says so.
+    unsafe { libc::shutdown(fd, libc::SHUT_RDWR) };
+}
+
+/// What one attempt to move bytes came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Moved {
+    /// So many bytes (at least one).
+    Bytes(usize),
+    /// None now: the socket is full, or empty.
+    Blocked,
+    /// None ever again: the end of the stream.
+    End,
+}
+
+/// A stretch of memory for the system to read or write.
+#[derive(Clone, Copy, Debug)]
+#[repr(transparent)]
+pub struct Region(libc::iovec);
+
+impl Region {
+    /// Nothing.
+    pub const EMPTY: Region = Region(libc::iovec { iov_base: std::ptr::null_mut(), iov_len: 0 });
+
+    /// `len` bytes from `start` on.
+    pub fn new(start: *mut u8, len: usize) -> Region {
+        Region(libc::iovec { iov_base: start.cast(), iov_len: len })
+    }
+
+    /// The bytes of a slice, to be read.
+    pub fn of(bytes: &[u8]) -> Region {
+        Region::new(bytes.as_ptr().cast_mut(), bytes.len())
+    }
+
+    /// The first byte.
+    pub fn start(&self) -> *mut u8 {
+        self.0.iov_base.cast()
+    }
+
+    /// How many bytes.
+    pub fn len(&self) -> usize {
+        self.0.iov_len
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Without its first `n` bytes.
+    pub fn skip(&self, n: usize) -> Region {
+        let n = n.min(self.len());
+        Region::new(self.start().wrapping_add(n), self.len() - n)
+    }
+}
+
+#[cfg(target_os = "linux")]
+const SEND_FLAGS: i32 = libc::MSG_NOSIGNAL;
+#[cfg(not(target_os = "linux"))]
+const SEND_FLAGS: i32 = 0;
+
+/// A stream that a signal interrupted has moved nothing: the same as one that is blocked, since whoever waits then sees
+/// the signal's work done.
+fn moved(n: isize) -> io::Result<Moved> {
+    if n > 0 {
+        return Ok(Moved::Bytes(n as usize));
+    }
+    if n == 0 {
+        return Ok(Moved::End);
+    }
+    let e = io::Error::last_os_error();
+    match e.kind() {
+        ErrorKind::WouldBlock | ErrorKind::Interrupted => Ok(Moved::Blocked),
+        _ => Err(e),
+    }
+}
+
+/// Sends what the socket takes of `regions`, in order, without SIGPIPE.
+///
+/// # Safety
+/// Every region is valid for reads through the call.
+#[inline]
+pub unsafe fn send(fd: RawFd, regions: &[Region]) -> io::Result<Moved> {
+    let n = if let [one] = regions {
+        // SAFETY: the caller vouches for the region.
+        unsafe { libc::send(fd, one.0.iov_base, one.0.iov_len, SEND_FLAGS) }
+    } else {
+        // SAFETY: zeroes are a valid msghdr: no name, no regions, no control data.
+        let mut header: libc::msghdr = unsafe { std::mem::zeroed() };
+        header.msg_iov = regions.as_ptr().cast::<libc::iovec>().cast_mut();
+        header.msg_iovlen = regions.len() as _;
+        // SAFETY: `Region` is a transparent iovec; the caller vouches for each.
+        unsafe { libc::sendmsg(fd, &header, SEND_FLAGS) }
+    };
+    moved(n)
+}
+
+/// Receives into `regions`, in order, what the socket has.
+///
+/// # Safety
+/// Every region is valid for writes through the call; one at least is not empty.
+#[inline]
+pub unsafe fn receive(fd: RawFd, regions: &[Region]) -> io::Result<Moved> {
+    let n = if let [one] = regions {
+        // SAFETY: the caller vouches for the region.
+        unsafe { libc::recv(fd, one.0.iov_base, one.0.iov_len, 0) }
+    } else {
+        // SAFETY: `Region` is a transparent iovec; the caller vouches for each.
+        unsafe { libc::readv(fd, regions.as_ptr().cast(), regions.len() as i32) }
+    };
+    moved(n)
+}
+
+/// Lets this process open as many descriptors as the system allows it (raises the soft limit to the hard one): a server
+/// of thousands of clients needs them.
+pub fn raise_descriptor_limit() {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: `limit` is a valid place for the result, then a valid new value. A refusal leaves the old limit.
+    unsafe {
+        if libc::getrlimit(libc::RLIMIT_NOFILE, &mut limit) == 0 && limit.rlim_cur < limit.rlim_max {
+            limit.rlim_cur = limit.rlim_max;
+            libc::setrlimit(libc::RLIMIT_NOFILE, &limit);
+        }
+    }
+}
+
+/// The addresses that `host` and `port` mean: an IP address, `*` (every address), or a name, which asks the system's
+/// resolver and may take long.
+pub fn resolve(host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
+    if let Some(ip) = literal(host) {
+        return Ok(vec![SocketAddr::new(ip, port)]);
+    }
+    std::net::ToSocketAddrs::to_socket_addrs(&(host, port)).map(Iterator::collect)
+}
+
+/// `host` as an IP address, if it is one; the brackets of `[::1]` may be there, and `*` is every address.
+pub fn literal(host: &str) -> Option<IpAddr> {
+    let bare = host.strip_prefix('[').and_then(|h| h.strip_suffix(']')).unwrap_or(host);
+    match bare {
+        "*" => Some(IpAddr::V4(Ipv4Addr::UNSPECIFIED)),
+        "::" => Some(IpAddr::V6(Ipv6Addr::UNSPECIFIED)),
+        _ => bare.parse().ok(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    fn wait_for(fd: &Fd, events: i16) {
+        let mut fds = [libc::pollfd { fd: fd.as_raw_fd(), events, revents: 0 }];
+        super::super::poll(&mut fds, Some(std::time::Duration::from_secs(10))).unwrap();
+    }
+
+    #[test]
+    fn bytes_cross_a_tcp_connection_in_order() {
+        for ip in ["127.0.0.1", "::1"] {
+            let Ok(listener) = listen(&Address::Tcp(SocketAddr::new(ip.parse().unwrap(), 0))) else { continue };
+            let at = local_address(&listener).unwrap();
+            assert!(at.is_local() && at.port() > 0);
+            let client = connect(&at).unwrap();
+            wait_for(&listener, libc::POLLIN);
+            let (server, from) = accept(&listener).unwrap().unwrap();
+            wait_for(&client, libc::POLLOUT);
+            take_error(&client).unwrap();
+            assert_eq!(local_address(&client).unwrap(), from);
+            // SAFETY: both regions are slices of static bytes.
+            let sent = unsafe { send(client.as_raw_fd(), &[Region::of(b"ab"), Region::of(b"cd")]) };
+            assert_eq!(sent.unwrap(), Moved::Bytes(4));
+            wait_for(&server, libc::POLLIN);
+            let mut buf = [0u8; 8];
+            // SAFETY: a buffer of the stated length.
+            let got = unsafe { receive(server.as_raw_fd(), &[Region::new(buf.as_mut_ptr(), 8)]) };
+            assert_eq!((got.unwrap(), &buf[..4]), (Moved::Bytes(4), &b"abcd"[..]));
+            drop(client);
+            wait_for(&server, libc::POLLIN);
+            // SAFETY: as above.
+            let end = unsafe { receive(server.as_raw_fd(), &[Region::new(buf.as_mut_ptr(), 8)]) };
+            assert_eq!(end.unwrap(), Moved::End);
+        }
+    }
+
+    #[test]
+    fn a_port_in_use_is_an_error_that_says_so_and_a_left_one_is_free_again() {
+        let first = listen(&Address::Tcp("127.0.0.1:0".parse().unwrap())).unwrap();
+        let at = local_address(&first).unwrap();
+        let e = listen(&at).unwrap_err().to_string();
+        assert!(e.contains("another program listens there"), "{e}");
+        let client = connect(&at).unwrap();
+        wait_for(&first, libc::POLLIN);
+        let (server, _) = accept(&first).unwrap().unwrap();
+        drop(server);
+        drop(first);
+        listen(&at).unwrap();
+        drop(client);
+    }
+
+    #[test]
+    fn a_unix_socket_is_the_users_own() {
+        use std::os::unix::fs::PermissionsExt;
+        let path = std::env::temp_dir().join(format!("ipc-socket-{}", std::process::id()));
+        let _ = std::fs::remove_file(&path);
+        let at = Address::Unix(path.clone());
+        let listener = listen(&at).unwrap();
+        assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        let client = connect(&at).unwrap();
+        let (server, _) = accept(&listener).unwrap().unwrap();
+        assert_eq!(peer_uid(&server).unwrap(), uid());
+        assert_eq!(peer_uid(&client).unwrap(), uid());
+        std::fs::remove_file(&path).unwrap();
+    }
+
+    #[test]
+    fn a_dead_port_refuses() {
+        let listener = listen(&Address::Tcp("127.0.0.1:0".parse().unwrap())).unwrap();
+        let at = local_address(&listener).unwrap();
+        drop(listener);
+        let e = match connect(&at) {
+            Ok(fd) => {
+                wait_for(&fd, libc::POLLOUT);
+                take_error(&fd).unwrap_err()
+            }
+            Err(e) => e,
+        };
+        assert_eq!(e.kind(), ErrorKind::ConnectionRefused);
+    }
+
+    #[test]
+    fn addresses_read_as_people_write_them() {
+        assert_eq!(literal("[::1]"), Some("::1".parse().unwrap()));
+        assert_eq!(literal("*"), Some("0.0.0.0".parse().unwrap()));
+        assert_eq!(literal("example"), None);
+        assert_eq!(Address::Unix("/a b".into()).to_string(), "unix:/a b");
+        assert!(!Address::Tcp("10.0.0.1:1".parse().unwrap()).is_local());
+    }
+}

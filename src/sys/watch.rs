@@ -1,0 +1,120 @@
+//! A set of descriptors that is itself a descriptor: readable while one of them is. epoll, on Linux.
+//!
+//! Imports its sibling `fd`.
+
+use std::os::fd::RawFd;
+
+use super::fd::Fd;
+use crate::error::{Error, Result};
+
+/// Descriptors to watch for something to read (or their end), each with a number of the caller's. Any thread may add, remove
+/// and look. A descriptor that is closed leaves the set by itself.
+#[derive(Debug)]
+pub struct WatchSet {
+    fd: Fd,
+}
+
+#[cfg(target_os = "linux")]
+impl WatchSet {
+    /// An empty one.
+    pub fn new() -> Result<WatchSet> {
+        // SAFETY: takes a flag and touches no memory of ours.
+        Ok(WatchSet { fd: Fd::open("epoll_create1", || unsafe { libc::epoll_create1(libc::EPOLL_CLOEXEC) })? })
+    }
+
+    /// Watches `fd` from now on.
+    pub fn add(&self, fd: RawFd, number: u64) -> Result<()> {
+        let mut event = libc::epoll_event { events: (libc::EPOLLIN | libc::EPOLLRDHUP) as u32, u64: number };
+        // SAFETY: `event` is valid through the call.
+        match unsafe { libc::epoll_ctl(self.fd.check()?, libc::EPOLL_CTL_ADD, fd, &mut event) } {
+            0 => Ok(()),
+            _ => Err(Error::os("", "epoll_ctl")),
+        }
+    }
+
+    /// Watches `fd` no more. One that is not in the set, or closed already, is no error.
+    pub fn remove(&self, fd: RawFd) {
+        if let Ok(set) = self.fd.check() {
+            // SAFETY: removal reads no event.
+            unsafe { libc::epoll_ctl(set, libc::EPOLL_CTL_DEL, fd, std::ptr::null_mut()) };
+        }
+    }
+
+    /// The numbers of up to `most` descriptors that have something to read now, each added to `out`. Descriptors take turns.
+    pub fn ready(&self, most: usize, mut out: impl FnMut(u64)) -> Result<()> {
+        let mut events = [libc::epoll_event { events: 0, u64: 0 }; 128];
+        let most = most.min(events.len()) as i32;
+        // SAFETY: there is room for `most` events.
+        let n = unsafe { libc::epoll_wait(self.fd.check()?, events.as_mut_ptr(), most, 0) };
+        if n < 0 {
+            let e = std::io::Error::last_os_error();
+            return if e.kind() == std::io::ErrorKind::Interrupted {
+                Ok(())
+            } else {
+                Err(Error::io("", "epoll_wait", &e))
+            };
+        }
+        for event in &events[..n as usize] {
+            out(event.u64);
+        }
+        Ok(())
+    }
+}
+
+/// Elsewhere a kqueue will do the same; there is none yet.
+#[cfg(not(target_os = "linux"))]
+impl WatchSet {
+    /// An error.
+    pub fn new() -> Result<WatchSet> {
+        Err(crate::err!(Unsupported, "watching many sockets needs epoll, which only Linux has"))
+    }
+
+    /// Never called.
+    pub fn add(&self, _fd: RawFd, _number: u64) -> Result<()> {
+        Ok(())
+    }
+
+    /// Never called.
+    pub fn remove(&self, _fd: RawFd) {}
+
+    /// Never called.
+    pub fn ready(&self, _most: usize, _out: impl FnMut(u64)) -> Result<()> {
+        Ok(())
+    }
+}
+
+impl WatchSet {
+    /// The descriptor of the set: poll it for reading. `[state]` in a forked child.
+    pub fn fd(&self) -> Result<RawFd> {
+        self.fd.check()
+    }
+}
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::super::Event;
+    use super::*;
+
+    #[test]
+    fn a_set_says_which_are_ready() {
+        let set = WatchSet::new().unwrap();
+        let (a, b) = (Event::new().unwrap(), Event::new().unwrap());
+        set.add(a.fd().unwrap(), 7).unwrap();
+        set.add(b.fd().unwrap(), 8).unwrap();
+        let ready = || {
+            let mut out = Vec::new();
+            set.ready(10, |n| out.push(n)).unwrap();
+            out
+        };
+        assert!(ready().is_empty());
+        b.set();
+        assert_eq!(ready(), [8]);
+        a.set();
+        set.remove(b.fd().unwrap());
+        set.remove(b.fd().unwrap());
+        assert_eq!(ready(), [7]);
+        drop(a);
+        assert!(ready().is_empty());
+    }
+}

@@ -1,0 +1,260 @@
+//! Folding elements to fewer: the whole tensor to one value, or every line along a dimension to one element.
+//!
+//! What is folded is a [`Fold`]; the loops here are written once for all of them. They fold into several lanes at once, which
+//! are joined at the end: that is what lets the compiler use vector registers, and it makes sums more exact. The order depends
+//! on sizes and strides alone, so results repeat.
+//!
+//! Stands on: dtype, kernel, memory, number, stage, vector, view, walk.
+
+use super::dtype::DType;
+use super::kernel::{First, over};
+use super::memory::room;
+use super::number::Number;
+use super::stage::{Bring, CHUNK, Chunk, loader, storer};
+use super::vector::vectorised;
+use super::view::Tensor;
+use super::walk::walk;
+use crate::error::Result;
+
+/// A way to fold numbers of the compute type `C`.
+pub(super) trait Fold<C: Number> {
+    /// How many lanes to fold in, a power of two up to [`LANES`]: more than one where vector registers can take it.
+    const LANES: usize = 1;
+    /// What has been folded so far.
+    type Acc: Copy;
+    /// Nothing folded yet.
+    fn start(&self) -> Self::Acc;
+    /// One more element, the `at`-th of its line.
+    fn step(&self, acc: Self::Acc, v: C, at: usize) -> Self::Acc;
+    /// Two parts, the elements of `a` mostly before those of `b`.
+    fn join(&self, a: Self::Acc, b: Self::Acc) -> Self::Acc;
+}
+
+/// The most elements folded side by side: four AVX2 registers of f64.
+pub(super) const LANES: usize = 16;
+
+/// Lines folded side by side when the folded dimension is not the one whose elements are neighbours.
+const BLOCK: usize = 64;
+
+vectorised! {
+    /// Folds a run of `n` elements `s` apart, the first of which is the `from`-th of its line.
+    ///
+    /// # Safety
+    /// These elements lie in memory that is held.
+    unsafe fn fold_run<C: Number, R: Fold<C>>(p: *const C, s: isize, n: usize, from: usize, r: &R) -> R::Acc {
+        let mut lanes = [r.start(); LANES];
+        let whole = n / R::LANES * R::LANES;
+        if s == 1 {
+            for i in (0..whole).step_by(R::LANES) {
+                for (j, lane) in lanes[..R::LANES].iter_mut().enumerate() {
+                    // SAFETY: i + j < whole <= n.
+                    *lane = r.step(*lane, unsafe { *p.add(i + j) }, from + i + j);
+                }
+            }
+        } else {
+            for i in (0..whole).step_by(R::LANES) {
+                for (j, lane) in lanes[..R::LANES].iter_mut().enumerate() {
+                    // SAFETY: i + j < whole <= n.
+                    *lane = r.step(*lane, unsafe { *p.offset((i + j) as isize * s) }, from + i + j);
+                }
+            }
+        }
+        for i in whole..n {
+            // SAFETY: i < n.
+            lanes[i - whole] = r.step(lanes[i - whole], unsafe { *p.offset(i as isize * s) }, from + i);
+        }
+        let mut width = R::LANES;
+        while width > 1 {
+            width /= 2;
+            for j in 0..width {
+                lanes[j] = r.join(lanes[j], lanes[j + width]);
+            }
+        }
+        lanes[0]
+    }
+}
+
+vectorised! {
+    /// One more element of each of the lines: the `k`-th, side by side at `row`.
+    ///
+    /// # Safety
+    /// As many elements as there are accumulators lie in memory that is held.
+    unsafe fn fold_row<C: Number, R: Fold<C>>(row: *const C, k: usize, acc: &mut [R::Acc], r: &R) -> () {
+        for (j, a) in acc.iter_mut().enumerate() {
+            // SAFETY: one for each accumulator.
+            *a = r.step(*a, unsafe { *row.add(j) }, k);
+        }
+    }
+}
+
+/// Where lines lie in memory, and how their elements are brought to `C` if they are not of that type.
+struct Lines {
+    item: isize,
+    len: usize,
+    stride: isize,
+    bring: Option<Bring>,
+}
+
+impl Lines {
+    fn at(&self, p: *mut u8, elements: isize) -> *mut u8 {
+        p.wrapping_offset(elements * self.item)
+    }
+
+    /// Folds the line that starts at `p`.
+    ///
+    /// # Safety
+    /// The line lies in memory that is held.
+    unsafe fn fold_line<C: Number, R: Fold<C>>(&self, p: *mut u8, chunk: &mut Chunk, r: &R) -> R::Acc {
+        let Some(bring) = self.bring else {
+            // SAFETY: the caller's promise.
+            return unsafe { fold_run(p.cast::<C>(), self.stride, self.len, 0, r) };
+        };
+        let mut acc = r.start();
+        for done in (0..self.len).step_by(CHUNK) {
+            let (m, chunk) = (CHUNK.min(self.len - done), chunk.as_mut_ptr());
+            // SAFETY: m elements of the line, and room for a chunk, which then holds m numbers.
+            acc = r.join(acc, unsafe {
+                bring(self.at(p, done as isize * self.stride), self.stride, chunk, m);
+                fold_run(chunk.cast::<C>(), 1, m, done, r)
+            });
+        }
+        acc
+    }
+
+    /// Folds lines that start side by side at `p`, as many as there are accumulators (no more than CHUNK).
+    ///
+    /// # Safety
+    /// The lines lie in memory that is held.
+    unsafe fn fold_block<C: Number, R: Fold<C>>(&self, p: *mut u8, acc: &mut [R::Acc], chunk: &mut Chunk, r: &R) {
+        for k in 0..self.len {
+            let mut row = self.at(p, k as isize * self.stride);
+            // SAFETY: an element of each line, in memory that is held or brought to the chunk.
+            unsafe {
+                if let Some(bring) = self.bring {
+                    bring(row, 1, chunk.as_mut_ptr(), acc.len());
+                    row = chunk.as_mut_ptr();
+                }
+                fold_row(row.cast::<C>(), k, acc, r);
+            }
+        }
+    }
+}
+
+/// Folds all elements, in no particular order (`at` counts within a run).
+pub(super) fn fold<C: Number, R: Fold<C>>(t: &Tensor, r: &R) -> Result<R::Acc> {
+    let mut acc = r.start();
+    over([t], [C::DTYPE], First::Read, &mut |[p], [s], n| {
+        // SAFETY: `over` hands out memory that is held, of elements of this type.
+        acc = r.join(acc, unsafe { fold_run::<C, R>(p.cast(), s, n, 0, r) });
+    })?;
+    Ok(acc)
+}
+
+/// Folds every line along `dim` to an element of `out`, and to one of `places` if there is such a LongTensor. Both have the
+/// sizes of `t` with `dim` of size 1 (see [`folded_sizes`]), and `out` has its type.
+pub(super) fn fold_dim<C: Number, R: Fold<C>>(
+    t: &Tensor,
+    dim: usize,
+    out: &Tensor,
+    places: Option<&Tensor>,
+    r: &R,
+    finish: impl Fn(R::Acc) -> (C, i64),
+) -> Result<()> {
+    let own = t.dtype() == C::DTYPE;
+    let lines = Lines {
+        item: t.dtype().size() as isize,
+        len: t.sizes().get(dim).copied().unwrap_or(0),
+        stride: t.strides().get(dim).copied().unwrap_or(0),
+        bring: (!own).then(|| loader(t.dtype())),
+    };
+    let (store, item) = (storer(out.dtype()), out.dtype().size() as isize);
+    let mut chunk = Chunk::new();
+    starts(t, dim, [out, places.unwrap_or(out)], &mut |[a, b, p], [sa, sb, s], m| {
+        for i in (0..m).step_by(BLOCK) {
+            let (width, i) = (BLOCK.min(m - i), i as isize);
+            let mut acc = [r.start(); BLOCK];
+            let acc = &mut acc[..width];
+            let p = lines.at(p, i * s);
+            if s == 1 && lines.stride != 1 && width > 1 {
+                // SAFETY: lines of a view that `starts` holds in memory.
+                unsafe { lines.fold_block::<C, R>(p, acc, &mut chunk, r) }
+            } else {
+                for (j, acc) in acc.iter_mut().enumerate() {
+                    // SAFETY: a line of a view that `starts` holds in memory.
+                    *acc = unsafe { lines.fold_line::<C, R>(lines.at(p, j as isize * s), &mut chunk, r) };
+                }
+            }
+            let mut values = [C::default(); BLOCK];
+            for (j, acc) in acc.iter().enumerate() {
+                let (value, place) = finish(*acc);
+                values[j] = value;
+                if places.is_some() {
+                    // SAFETY: an element of `places`, a LongTensor that `starts` holds in memory.
+                    unsafe { *b.cast::<i64>().wrapping_offset((i + j as isize) * sb) = place }
+                }
+            }
+            // SAFETY: `width` elements of `out`, and as many numbers of its compute type.
+            unsafe { store(a.wrapping_offset(i * sa * item), sa, values.as_mut_ptr().cast(), width) }
+        }
+    })
+}
+
+/// Calls `run` as [`walk`] does for two outputs and the first elements of all lines of `t` along `dim`. The whole of `t` is
+/// proved to lie in memory that is held meanwhile.
+fn starts(
+    t: &Tensor,
+    dim: usize,
+    out: [&Tensor; 2],
+    run: &mut dyn FnMut([*mut u8; 3], [isize; 3], usize),
+) -> Result<()> {
+    let first = t.layout().narrow(dim, 0, 1)?;
+    let whole = t.operand()?;
+    assert!(out.iter().all(|o| o.numel() == first.numel()), "an output of another size than what is folded into it");
+    walk([&out[0].operand()?, &out[1].operand()?, &whole.restricted(&first)], run);
+    Ok(())
+}
+
+/// The sizes of what folding `t` along `dim` gives: that dimension stays, with size 1.
+pub(super) fn folded_sizes(t: &Tensor, dim: usize) -> Result<Vec<usize>> {
+    t.layout().check_dim(dim)?;
+    let mut sizes = t.sizes().to_vec();
+    sizes[dim] = 1;
+    Ok(sizes)
+}
+
+/// Brings every line along `dim` of `a` to numbers of its compute type `C`, has `line` change them, and brings them to `a`
+/// again; `places`, if there is such a LongTensor of the same sizes, gets what `line` put into the second slice.
+pub(super) fn each_line<C: Number>(
+    a: &Tensor,
+    places: Option<&Tensor>,
+    dim: usize,
+    line: &mut dyn FnMut(&mut [C], &mut [i64]),
+) -> Result<()> {
+    let (load, store) = (loader(a.dtype()), storer(a.dtype()));
+    let first_a = a.layout().narrow(dim, 0, 1)?;
+    let (n, sa) = (a.sizes()[dim], a.strides()[dim]);
+    let b = places.unwrap_or(a);
+    let (first_b, sb) = (b.layout().narrow(dim, 0, 1)?, b.strides()[dim]);
+    assert!(a.same_size(b) && places.is_none_or(|p| p.dtype() == DType::Long) && a.dtype().compute() == C::DTYPE);
+    let (whole_a, whole_b) = (a.operand()?, b.operand()?);
+    let (mut numbers, mut at) = (room(n)?, room(n)?);
+    numbers.resize(n, C::default());
+    at.resize(n, 0i64);
+    walk([&whole_a.restricted(&first_a), &whole_b.restricted(&first_b)], &mut |[p, q], [sp, sq], m| {
+        for i in 0..m as isize {
+            let (p, q) =
+                (p.wrapping_offset(i * sp * whole_a.item as isize), q.wrapping_offset(i * sq * whole_b.item as isize));
+            // SAFETY: a line of `a`, which is held, and as many numbers.
+            unsafe { load(p, sa, numbers.as_mut_ptr().cast(), n) }
+            line(&mut numbers, &mut at);
+            // SAFETY: as above, and a line of `places`.
+            unsafe {
+                store(p, sa, numbers.as_mut_ptr().cast(), n);
+                if places.is_some() {
+                    (0..n).for_each(|k| *q.cast::<i64>().offset(k as isize * sb) = at[k]);
+                }
+            }
+        }
+    });
+    Ok(())
+}

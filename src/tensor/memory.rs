@@ -1,0 +1,292 @@
+//! The kinds of memory a storage can lie in, and [`Span`], which keeps one alive while it is read or written.
+//!
+//! A kind is a variant of [`Memory`]: it says where its bytes are and gives them back when it is dropped. A mapping that
+//! processes share and memory of a CUDA device each become a variant here; kernels see only [`Span`].
+
+use std::alloc::{Layout, alloc_zeroed, dealloc};
+use std::any::Any;
+use std::fmt;
+use std::ptr::NonNull;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use crate::err;
+use crate::error::Result;
+
+/// Elements start at a multiple of this many bytes: a cache line, and what the widest vector load wants.
+pub const ALIGN: usize = 64;
+
+/// Bytes of all [`Heap`]s of the process.
+static LIVE: AtomicUsize = AtomicUsize::new(0);
+
+/// How many bytes of tensors' memory the process holds: a garbage collector that sees only handles may want to know.
+pub fn live_bytes() -> usize {
+    LIVE.load(Ordering::Relaxed)
+}
+
+/// What backs a storage; dropping it gives the memory back.
+pub enum Memory {
+    /// From this process's allocator.
+    Heap(Heap),
+    /// Another library's, lent to us.
+    Foreign(Foreign),
+}
+
+/// Zeroed memory from the allocator.
+#[derive(Debug)]
+pub struct Heap {
+    base: NonNull<u8>,
+    layout: Layout,
+    data: NonNull<u8>,
+    len: usize,
+}
+
+/// Memory that belongs to somebody else: `owner` is dropped when nobody here needs it any more.
+#[derive(Debug)]
+pub struct Foreign {
+    data: NonNull<u8>,
+    len: usize,
+    _owner: Box<dyn Any + Send + Sync>,
+}
+
+// SAFETY: both kinds are addresses of plain bytes that stay valid until the drop, wherever that happens. What concurrent
+// accesses do to the bytes is argued at `Span`.
+unsafe impl Send for Memory {}
+// SAFETY: as above.
+unsafe impl Sync for Memory {}
+
+impl Memory {
+    /// `len` zero bytes, or a `[limit]` error when the system has not got them. Large ones take no real memory until they
+    /// are touched.
+    pub fn heap(len: usize) -> Result<Memory> {
+        let none = || err!(Limit, "{len} bytes of memory are not to be had");
+        if len == 0 {
+            let data = NonNull::<Aligned>::dangling().cast();
+            return Ok(Memory::Heap(Heap { base: data, layout: Layout::new::<()>(), data, len }));
+        }
+        // The allocator's natural alignment, and room to align by hand: for a larger alignment std would fill the memory
+        // with zeros itself, touching every page.
+        let size = len.checked_add(ALIGN - 1).ok_or_else(none)?;
+        let layout = Layout::from_size_align(size, 16).map_err(|_| none())?;
+        // SAFETY: the layout's size is not zero.
+        let base = NonNull::new(unsafe { alloc_zeroed(layout) }).ok_or_else(none)?;
+        let gap = base.as_ptr().align_offset(ALIGN);
+        // SAFETY: the gap is at most ALIGN - 1 bytes, which were asked for beyond `len`.
+        let data = unsafe { base.add(gap) };
+        LIVE.fetch_add(len, Ordering::Relaxed);
+        Ok(Memory::Heap(Heap { base, layout, data, len }))
+    }
+
+    /// Memory of another library.
+    ///
+    /// # Safety
+    /// `len` bytes from `data` on may be read and written from any thread until `owner` is dropped, and `data` is aligned
+    /// for the elements that will be read from it.
+    pub unsafe fn foreign(data: NonNull<u8>, len: usize, owner: Box<dyn Any + Send + Sync>) -> Memory {
+        Memory::Foreign(Foreign { data, len, _owner: owner })
+    }
+
+    /// The address of the first byte, for the processor.
+    pub fn host(&self) -> NonNull<u8> {
+        match self {
+            Memory::Heap(m) => m.data,
+            Memory::Foreign(m) => m.data,
+        }
+    }
+
+    /// How many bytes there are.
+    pub fn size(&self) -> usize {
+        match self {
+            Memory::Heap(m) => m.len,
+            Memory::Foreign(m) => m.len,
+        }
+    }
+
+    /// Whether a storage may take other memory in place of this when it is resized.
+    pub fn replaceable(&self) -> bool {
+        matches!(self, Memory::Heap(_))
+    }
+}
+
+impl Drop for Heap {
+    fn drop(&mut self) {
+        if self.len != 0 {
+            LIVE.fetch_sub(self.len, Ordering::Relaxed);
+            // SAFETY: `base` came from the allocator with this layout, and a Heap is dropped once.
+            unsafe { dealloc(self.base.as_ptr(), self.layout) }
+        }
+    }
+}
+
+impl fmt::Debug for Memory {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let kind = match self {
+            Memory::Heap(_) => "Heap",
+            Memory::Foreign(_) => "Foreign",
+        };
+        write!(f, "{kind}({:p}, {} bytes)", self.host(), self.size())
+    }
+}
+
+/// An empty vector with room for `n` values, or a `[limit]` error when there is no memory for them.
+pub(super) fn room<T>(n: usize) -> Result<Vec<T>> {
+    let mut v = Vec::new();
+    v.try_reserve_exact(n).map_err(|_| err!(Limit, "memory for {n} numbers is not to be had"))?;
+    Ok(v)
+}
+
+/// A type of `ALIGN`, for the address of nothing.
+#[repr(align(64))]
+struct Aligned;
+
+/// Bytes of a storage that stay valid while this lives, even when the storage is resized meanwhile.
+///
+/// Other threads may read and write the same bytes: tensors are shared memory, and what such a race does to the *values* is
+/// their users' affair, as it is in Torch. It is no danger to the program because nobody holds references into the bytes:
+/// they are accessed through raw pointers, every pattern is a valid element, and no value read decides an address without
+/// being checked after the read.
+#[derive(Clone)]
+pub struct Span {
+    data: NonNull<u8>,
+    len: usize,
+    keep: Arc<Memory>,
+}
+
+// SAFETY: a Span is an address of plain bytes and a counted handle that keeps them; see the argument above.
+unsafe impl Send for Span {}
+// SAFETY: as above.
+unsafe impl Sync for Span {}
+
+impl Span {
+    /// All of `memory`.
+    pub(super) fn new(memory: Arc<Memory>) -> Span {
+        Span { data: memory.host(), len: memory.size(), keep: memory }
+    }
+
+    /// No bytes at all.
+    pub(super) fn nothing() -> Option<Span> {
+        Memory::heap(0).ok().map(|m| Span::new(Arc::new(m)))
+    }
+
+    /// The memory it keeps.
+    pub(super) fn into_memory(self) -> Arc<Memory> {
+        self.keep
+    }
+
+    /// The first byte. Valid for reads and writes of [`len`](Self::len) bytes while this span lives.
+    pub fn as_ptr(&self) -> *mut u8 {
+        self.data.as_ptr()
+    }
+
+    /// How many bytes.
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// `len` bytes from `start` on, unless they reach past the end.
+    pub fn part(&self, start: usize, len: usize) -> Option<Span> {
+        if start.checked_add(len)? > self.len {
+            return None;
+        }
+        // SAFETY: start + len lies within the span.
+        Some(Span { data: unsafe { self.data.add(start) }, len, keep: self.keep.clone() })
+    }
+
+    /// The bytes as a slice.
+    ///
+    /// # Safety
+    /// While the slice lives nobody writes these bytes: a system call that reads them, or memory nobody else has yet.
+    pub unsafe fn as_slice(&self) -> &[u8] {
+        // SAFETY: valid for `len` bytes while self lives; the caller keeps writers away.
+        unsafe { std::slice::from_raw_parts(self.as_ptr(), self.len) }
+    }
+
+    /// Copies bytes in, from `start` on.
+    ///
+    /// # Panics
+    /// When they reach past the end.
+    pub fn write(&self, start: usize, bytes: &[u8]) {
+        assert!(start.checked_add(bytes.len()).is_some_and(|end| end <= self.len), "bytes reach past the span");
+        // SAFETY: checked just above; `copy` allows the two to overlap.
+        unsafe { std::ptr::copy(bytes.as_ptr(), self.as_ptr().add(start), bytes.len()) }
+    }
+
+    /// Copies bytes out, from `start` on.
+    ///
+    /// # Panics
+    /// When they reach past the end.
+    pub fn read(&self, start: usize, bytes: &mut [u8]) {
+        assert!(start.checked_add(bytes.len()).is_some_and(|end| end <= self.len), "bytes reach past the span");
+        // SAFETY: checked just above; `copy` allows the two to overlap.
+        unsafe { std::ptr::copy(self.as_ptr().add(start), bytes.as_mut_ptr(), bytes.len()) }
+    }
+
+    /// A copy of the bytes.
+    pub fn to_vec(&self) -> Vec<u8> {
+        let mut out = vec![0; self.len];
+        self.read(0, &mut out);
+        out
+    }
+}
+
+impl fmt::Debug for Span {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Span({:p}, {} bytes)", self.data, self.len)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::error::Code;
+
+    #[test]
+    fn memory_is_zero_and_aligned() {
+        for len in [0, 1, 63, 64, 4096, 1 << 20] {
+            let m = Memory::heap(len).unwrap();
+            assert_eq!(m.host().as_ptr() as usize % ALIGN, 0);
+            assert!(Span::new(Arc::new(m)).to_vec().iter().all(|&b| b == 0));
+        }
+    }
+
+    #[test]
+    fn memory_that_is_not_there_is_an_error() {
+        for len in [usize::MAX, isize::MAX as usize, 1 << 62] {
+            assert_eq!(Memory::heap(len).unwrap_err().code(), Code::Limit);
+        }
+    }
+
+    #[test]
+    fn a_part_never_reaches_past_its_span() {
+        let s = Span::new(Arc::new(Memory::heap(10).unwrap()));
+        assert_eq!(s.part(4, 6).unwrap().len(), 6);
+        assert!(s.part(4, 7).is_none());
+        assert!(s.part(usize::MAX, 2).is_none());
+    }
+
+    #[test]
+    fn foreign_memory_is_released_by_its_last_holder() {
+        static RELEASED: AtomicUsize = AtomicUsize::new(0);
+        struct Owner(#[allow(dead_code)] Box<[u8; 8]>);
+        impl Drop for Owner {
+            fn drop(&mut self) {
+                RELEASED.fetch_add(1, Ordering::SeqCst);
+            }
+        }
+        let mut bytes = Box::new([0u8; 8]);
+        let data = NonNull::new(bytes.as_mut_ptr()).unwrap();
+        // SAFETY: the box moves into the owner, its bytes stay where they are until that is dropped.
+        let m = Arc::new(unsafe { Memory::foreign(data, 8, Box::new(Owner(bytes))) });
+        let s = Span::new(m.clone());
+        drop(m);
+        assert_eq!(RELEASED.load(Ordering::SeqCst), 0);
+        drop(s);
+        assert_eq!(RELEASED.load(Ordering::SeqCst), 1);
+    }
+}

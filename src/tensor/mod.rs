@@ -1,0 +1,67 @@
+//! Tensors: element types, layouts, storages, views and what is computed on them. No I/O to peers.
+//!
+//! This file puts the floor together; its files import each other where their first lines say so, from the ground up:
+//!
+//! ```text
+//! ops, reduce, sort  element-wise arithmetic; sums and their kin; sorting
+//! make               ranges, diagonals, concatenation
+//! t7                 Torch's own files
+//! linalg             products of vectors and matrices
+//! pick               masks and tensors of indices
+//! format             tensors as text
+//! random             random numbers, as Torch7 draws them
+//! element(s), shape  single elements; views of views
+//! op, folds          which operations there are, by name; which ways to fold
+//! copy               copies and conversions
+//! fold               folding elements to fewer
+//! kernel, stage      the inner loops, for three types and two instruction sets; bringing the other types over
+//! vector             compiling a loop for more than one instruction set
+//! walk               strided operands in runs
+//! view               Tensor: sizes, strides, offset over a storage
+//! storage            Storage: elements in a row, shared between threads
+//! memory             Span and the kinds of memory
+//! dtype, number      element types; arithmetic on one element
+//! layout             checked arithmetic of shapes
+//! ```
+
+mod copy;
+mod dtype;
+mod element;
+mod elements;
+mod fold;
+mod folds;
+mod format;
+mod kernel;
+mod layout;
+mod linalg;
+mod make;
+mod memory;
+mod number;
+mod op;
+mod ops;
+mod pick;
+mod random;
+mod reduce;
+mod shape;
+mod sort;
+mod stage;
+mod storage;
+pub mod t7;
+mod vector;
+mod view;
+mod walk;
+
+#[cfg(test)]
+mod property;
+
+pub use dtype::{DType, Element, cast};
+pub use elements::Places;
+pub use format::{format_storage, format_tensor};
+pub use layout::{Layout, MAX_ELEMENTS, describe};
+pub use memory::{ALIGN, Memory, Span, live_bytes};
+pub use number::{Number, Scalar};
+pub use op::{Binary, Compare, Unary};
+pub use random::{Distribution, Generator};
+pub use shape::{dimension, position};
+pub use storage::Storage;
+pub use view::Tensor;

@@ -1,0 +1,81 @@
+//! Between element types and the three that arithmetic is done in.
+//!
+//! Kernels are compiled for `i64`, `f32` and `f64` alone. Elements of the other six types are brought to a buffer that lies in
+//! the cache, a chunk at a time, computed on there and brought back: a third of the code, and for small types the vector
+//! instructions that their own loops would not have had.
+//!
+//! Stands on: dtype, vector.
+
+use std::mem::MaybeUninit;
+
+use super::dtype::{DType, Element};
+use super::vector::vectorised;
+use crate::dispatch;
+
+/// Elements brought over at a time: 4 KB of the widest.
+pub(super) const CHUNK: usize = 512;
+
+/// Room for a chunk of any compute type.
+#[repr(align(64))]
+pub(super) struct Chunk(MaybeUninit<[u64; CHUNK]>);
+
+impl Chunk {
+    pub(super) fn new() -> Chunk {
+        Chunk(MaybeUninit::uninit())
+    }
+
+    pub(super) fn as_mut_ptr(&mut self) -> *mut u8 {
+        self.0.as_mut_ptr().cast()
+    }
+}
+
+/// Brings `n` elements, a stride apart, to numbers side by side; or numbers side by side to elements, a stride apart.
+pub(super) type Bring = unsafe fn(elements: *mut u8, stride: isize, numbers: *mut u8, n: usize);
+
+/// How elements of `dtype` become numbers of its compute type. Both ends lie in memory that is held, and do not overlap.
+pub(super) fn loader(dtype: DType) -> Bring {
+    dispatch!(dtype, T => load_run::<T> as Bring)
+}
+
+/// How numbers of the compute type of `dtype` become its elements.
+pub(super) fn storer(dtype: DType) -> Bring {
+    dispatch!(dtype, T => store_run::<T> as Bring)
+}
+
+vectorised! {
+    /// # Safety
+    /// `n` elements of type `T`, `s` apart, and `n` numbers of its compute type lie in memory that is held.
+    unsafe fn load_run<T: Element>(p: *mut u8, s: isize, q: *mut u8, n: usize) -> () {
+        let (p, q, n) = (p.cast::<T>(), q.cast::<T::Compute>(), n as isize);
+        if s == 1 {
+            for i in 0..n {
+                // SAFETY: within the n elements.
+                unsafe { *q.offset(i) = (*p.offset(i)).load() }
+            }
+        } else {
+            for i in 0..n {
+                // SAFETY: within the n elements.
+                unsafe { *q.offset(i) = (*p.offset(i * s)).load() }
+            }
+        }
+    }
+}
+
+vectorised! {
+    /// # Safety
+    /// `n` elements of type `T`, `s` apart, and `n` numbers of its compute type lie in memory that is held.
+    unsafe fn store_run<T: Element>(p: *mut u8, s: isize, q: *mut u8, n: usize) -> () {
+        let (p, q, n) = (p.cast::<T>(), q.cast::<T::Compute>(), n as isize);
+        if s == 1 {
+            for i in 0..n {
+                // SAFETY: within the n elements.
+                unsafe { *p.offset(i) = T::store(*q.offset(i)) }
+            }
+        } else {
+            for i in 0..n {
+                // SAFETY: within the n elements.
+                unsafe { *p.offset(i * s) = T::store(*q.offset(i)) }
+            }
+        }
+    }
+}

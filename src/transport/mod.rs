@@ -1,0 +1,126 @@
+//! How messages get across to another peer: the contract of a [`Connection`], and its kinds.
+//!
+//! | file | kind |
+//! |---|---|
+//! | `stream` | a TCP or Unix socket (doc/stream.md), with or without encryption (`secure`) |
+//!
+//! A link in the memory of one process and one in shared memory take their places beside it.
+
+use std::fmt;
+use std::os::fd::RawFd;
+
+use crate::err;
+use crate::error::Result;
+use crate::tensor::{Storage, Tensor};
+use crate::wait::Wait;
+use crate::wire::Message;
+
+mod frame;
+mod line;
+mod receive;
+mod secure;
+mod send;
+mod stream;
+#[cfg(test)]
+mod tests;
+mod turn;
+
+pub use secure::{Handshake, Keys, Role, Secret};
+#[cfg(feature = "fuzzing")]
+pub use stream::fuzz_frames;
+pub use stream::{Policy, Stream};
+
+/// A link to one peer: whole messages, in order, both ways. Any number of threads may use it at a time.
+pub trait Connection: Send + Sync + fmt::Debug {
+    /// Sends a message. An error before the first byte has moved changes nothing; one after it closes the connection.
+    /// `[timeout]` when the deadline passes.
+    fn send(&self, message: &Message, wait: &Wait) -> Result<()>;
+
+    /// Receives the next message into `out`; false when the deadline passes first, and then the part of it that has come is kept
+    /// for the next receive. With `into` the message has to be one tensor or storage that fits, and its data goes there.
+    fn recv_before(&self, into: Option<Target<'_>>, out: &mut Message, wait: &Wait) -> Result<bool>;
+
+    /// As [`recv_before`](Self::recv_before) without waiting for anything: neither for the rest of a message nor for another thread's receive.
+    fn try_recv(&self, out: &mut Message) -> Result<bool>;
+
+    /// As [`recv_before`](Self::recv_before), with `[timeout]` when the deadline passes.
+    fn recv(&self, into: Option<Target<'_>>, out: &mut Message, wait: &Wait) -> Result<()> {
+        if self.recv_before(into, out, wait)? {
+            return Ok(());
+        }
+        Err(err!(Timeout, "no whole message came from {} in the given time", self.peer()))
+    }
+
+    /// Ends the connection: calls blocked on it, and all later ones, raise `[closed]`. Twice is fine.
+    fn close(&self);
+
+    /// Whether neither end has closed it, as far as is known here.
+    fn is_open(&self) -> bool;
+
+    /// Whether a receive may find a message without its descriptor polling readable: something has been read ahead.
+    fn has_read_ahead(&self) -> bool;
+
+    /// The socket itself, for a set that watches many ([`has_read_ahead`](Self::has_read_ahead) says what it does not show).
+    fn socket(&self) -> Result<RawFd>;
+
+    /// A descriptor that polls readable while a receive would find something: made on the first request.
+    fn fd(&self) -> Result<RawFd>;
+
+    /// The address of the peer.
+    fn peer(&self) -> &str;
+
+    /// Whether functions may be sent and received: both ends asked for it.
+    fn functions(&self) -> bool;
+
+    /// What has gone over it.
+    fn stats(&self) -> Stats;
+}
+
+/// Where the data of a received tensor or storage is to go.
+#[derive(Clone, Copy, Debug)]
+pub enum Target<'a> {
+    /// A tensor of any strides.
+    Tensor(&'a Tensor),
+    /// A storage.
+    Storage(&'a Storage),
+}
+
+/// What one direction has carried.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Traffic {
+    /// Bytes, headers included.
+    pub bytes: u64,
+    /// Stretches of memory that were sent or received.
+    pub regions: u64,
+    /// Messages.
+    pub calls: u64,
+    /// Calls to the operating system that move bytes.
+    pub system_calls: u64,
+    /// Time inside sends or receives.
+    pub total_seconds: f64,
+    /// That part of it that passed in the operating system, waiting included.
+    pub system_seconds: f64,
+}
+
+impl Traffic {
+    /// Adds what another connection has carried.
+    pub fn add(&mut self, other: &Traffic) {
+        self.bytes += other.bytes;
+        self.regions += other.regions;
+        self.calls += other.calls;
+        self.system_calls += other.system_calls;
+        self.total_seconds += other.total_seconds;
+        self.system_seconds += other.system_seconds;
+    }
+}
+
+/// What a connection has carried, and over what.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Stats {
+    /// Sent.
+    pub tx: Traffic,
+    /// Received.
+    pub rx: Traffic,
+    /// The kind of link: `tcp`, `unix`.
+    pub transport: &'static str,
+}

@@ -1,0 +1,600 @@
+//! The receiving half of a stream: the state machine of doc/stream.md. Imports its siblings `frame` and `secure`.
+
+use std::os::fd::RawFd;
+
+use super::Target;
+use super::frame::{Descriptor, HEADER, Header, Kind};
+use super::secure::{MAX_RECORD, Opener};
+use crate::err;
+use crate::error::{Error, Result};
+use crate::sys::socket::{self, Moved, Region};
+use crate::tensor::{Span, Storage, Tensor};
+use crate::wire::{Attachment, Message};
+
+/// What is read at once where the amount to come is not known.
+const AHEAD: usize = 32 << 10;
+/// The message's buffer starts at no more than this, whatever was announced, and doubles as data really comes.
+const FIRST_STEP: usize = 1 << 20;
+
+/// How far a look at the socket got.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Step {
+    /// A message is whole: [`Receiver::hand_out`] has it.
+    Whole,
+    /// The socket has nothing more now.
+    Blocked,
+}
+
+/// A failure, and whether the stream can go on after it.
+#[derive(Debug)]
+pub(super) enum Fault {
+    /// This message is lost; the next one is found.
+    Message(Error),
+    /// Nothing more can come.
+    Stream(Error),
+    /// The peer has closed; true in the middle of a message.
+    End(bool),
+}
+
+#[derive(Debug)]
+enum Phase {
+    Header,
+    Body,
+    Data,
+    Skip { left: u64, fault: Error },
+}
+
+/// Counts for the statistics.
+#[derive(Debug, Default)]
+pub(super) struct Counts {
+    pub bytes: u64,
+    pub regions: u64,
+    pub system_calls: u64,
+}
+
+/// Where the data of one attachment goes.
+#[derive(Debug)]
+struct Place {
+    /// What the message will hold.
+    attachment: Attachment,
+    /// Where its bytes are received.
+    span: Span,
+    /// The received tensor, where it is not the attachment itself.
+    through: Option<Tensor>,
+}
+
+/// The state of the receiving direction.
+#[derive(Debug)]
+pub(super) struct Receiver {
+    max_message: u64,
+    functions: bool,
+    phase: Phase,
+    header: Header,
+    bytes: Vec<u8>,
+    descriptors: Vec<u8>,
+    places: Vec<Place>,
+    /// The place being filled, and how far.
+    at: usize,
+    filled: usize,
+    /// What this message is being received into.
+    given: Option<Attachment>,
+    ahead: Ahead,
+    opener: Option<Opener>,
+    pub counts: Counts,
+}
+
+impl Receiver {
+    pub fn new(max_message: u64, functions: bool, opener: Option<Opener>) -> Receiver {
+        Receiver {
+            max_message,
+            functions,
+            phase: Phase::Header,
+            header: Header { functions: false, descriptors: 0, bytes: 0 },
+            bytes: Vec::new(),
+            descriptors: Vec::new(),
+            places: Vec::new(),
+            at: 0,
+            filled: 0,
+            given: None,
+            ahead: if opener.is_some() { Ahead::for_records() } else { Ahead::default() },
+            opener,
+            counts: Counts::default(),
+        }
+    }
+
+    /// Whether something was read ahead that may be a message.
+    pub fn has_read_ahead(&self) -> bool {
+        !self.ahead.is_empty() || self.has_record()
+    }
+
+    /// Whether encrypted bytes were read of which the socket will not tell again.
+    fn has_record(&self) -> bool {
+        self.opener.as_ref().is_some_and(Opener::has_record)
+    }
+
+    /// Goes on as far as the socket lets it. Between messages `into` says where the next one's data goes.
+    pub fn drive(&mut self, fd: RawFd, into: Option<Target<'_>>) -> std::result::Result<Step, Fault> {
+        loop {
+            match &mut self.phase {
+                Phase::Header => {
+                    if !self.fill_ahead(fd, HEADER)? {
+                        return Ok(Step::Blocked);
+                    }
+                    let mut raw = [0; HEADER];
+                    self.ahead.take(&mut raw);
+                    self.header = Header::decode(&raw, self.max_message).map_err(Fault::Stream)?;
+                    self.bytes.clear();
+                    self.descriptors.clear();
+                    self.phase = Phase::Body;
+                }
+                Phase::Body => {
+                    if !self.fill_vec(fd, |r| &mut r.bytes, self.header.bytes)?
+                        || !self.fill_vec(fd, |r| &mut r.descriptors, self.header.descriptors)?
+                    {
+                        return Ok(Step::Blocked);
+                    }
+                    self.place(into)?;
+                }
+                Phase::Data => {
+                    while let Some(place) = self.places.get(self.at) {
+                        let (start, len) = (place.span.as_ptr(), place.span.len());
+                        while self.filled < len {
+                            // SAFETY: `filled` < `len`: within the span, which the place keeps alive.
+                            let n = unsafe { self.read(fd, start.add(self.filled), len - self.filled)? };
+                            if n == 0 {
+                                return Ok(Step::Blocked);
+                            }
+                            self.filled += n;
+                        }
+                        self.counts.regions += 1;
+                        self.at += 1;
+                        self.filled = 0;
+                    }
+                    return Ok(Step::Whole);
+                }
+                Phase::Skip { left, fault } => {
+                    if *left == 0 {
+                        let fault = std::mem::replace(fault, err!(State, ""));
+                        self.reset();
+                        return Err(Fault::Message(fault));
+                    }
+                    let most = *left;
+                    if self.ahead.is_empty() && !self.fill_ahead(fd, 1)? {
+                        return Ok(Step::Blocked);
+                    }
+                    let n = self.ahead.skip(usize::try_from(most).unwrap_or(usize::MAX)) as u64;
+                    if let Phase::Skip { left, .. } = &mut self.phase {
+                        *left -= n;
+                    }
+                }
+            }
+        }
+    }
+
+    /// Moves the whole message to `out`, whose memory is kept for the next one. An error loses the message.
+    pub fn hand_out(&mut self, into: Option<Target<'_>>, out: &mut Message) -> Result<()> {
+        out.clear();
+        let done = self.finish(into);
+        if done.is_ok() {
+            std::mem::swap(&mut out.bytes, &mut self.bytes);
+            out.functions = self.header.functions;
+            out.attachments.extend(self.places.drain(..).map(|p| p.attachment));
+        }
+        self.reset();
+        done
+    }
+
+    fn finish(&mut self, into: Option<Target<'_>>) -> Result<()> {
+        for place in &self.places {
+            if let Some(through) = &place.through {
+                copy(&place.attachment, through)?;
+            }
+        }
+        let Some(target) = into else { return Ok(()) };
+        if self.given.as_ref().is_some_and(|given| same(given, target)) {
+            return Ok(());
+        }
+        // The message began under a call that gave no tensor, or another one.
+        let described = self.described().map_err(Error::from)?;
+        fits(&self.bytes, &described, target)?;
+        let target = attachment(target);
+        if let Some(place) = self.places.first_mut() {
+            copy(&target, &view(&place.attachment)?)?;
+            place.attachment = target;
+        }
+        Ok(())
+    }
+
+    fn reset(&mut self) {
+        self.phase = Phase::Header;
+        self.places.clear();
+        (self.at, self.filled) = (0, 0);
+        self.given = None;
+        // One large message should not hold its memory for ever.
+        if self.bytes.capacity() > FIRST_STEP {
+            self.bytes = Vec::new();
+        }
+    }
+
+    fn described(&self) -> std::result::Result<Vec<Descriptor>, Fault> {
+        let mut list = Vec::new();
+        let mut rest = &self.descriptors[..];
+        while !rest.is_empty() {
+            list.push(Descriptor::decode(&mut rest).map_err(Fault::Stream)?);
+        }
+        Ok(list)
+    }
+
+    /// All is known about the message but its data: finds places for that, or decides to skip it.
+    fn place(&mut self, into: Option<Target<'_>>) -> std::result::Result<(), Fault> {
+        self.counts.regions += 1;
+        let described = self.described()?;
+        let total = described.iter().try_fold(0u64, |sum, d| sum.checked_add(d.data() as u64));
+        let left = total.ok_or_else(|| Fault::Stream(err!(Protocol, "the sizes of a message's tensors overflow")))?;
+        let refused = if self.header.functions && !self.functions {
+            Some(err!(
+                Unsupported,
+                "the message holds a Lua function, which is accepted only where both ends ask for it (functions = true)"
+            ))
+        } else {
+            into.and_then(|target| fits(&self.bytes, &described, target).err())
+        };
+        if let Some(fault) = refused {
+            self.phase = Phase::Skip { left, fault };
+            return Ok(());
+        }
+        self.given = into.map(attachment);
+        for d in &described {
+            let place = match into {
+                Some(target) => Place::of(target),
+                None => Place::new(d),
+            };
+            self.places.push(place.map_err(Fault::Stream)?);
+        }
+        self.phase = Phase::Data;
+        Ok(())
+    }
+
+    /// Whether `buffer` has got `len` bytes.
+    fn fill_vec(
+        &mut self,
+        fd: RawFd,
+        buffer: impl Fn(&mut Receiver) -> &mut Vec<u8>,
+        len: usize,
+    ) -> std::result::Result<bool, Fault> {
+        loop {
+            let vec = buffer(self);
+            let have = vec.len();
+            if have == len {
+                return Ok(true);
+            }
+            if have == vec.capacity() {
+                let step = (len - have).min(have.max(FIRST_STEP));
+                let none = |_| Fault::Stream(err!(Limit, "there is no memory for a message of {len} bytes"));
+                vec.try_reserve_exact(step).map_err(none)?;
+            }
+            let room = (vec.capacity() - have).min(len - have);
+            // SAFETY: `have` is at most the capacity.
+            let start = unsafe { vec.as_mut_ptr().add(have) };
+            // SAFETY: `room` bytes from `start` on are the vector's spare capacity, which nothing else touches here.
+            let n = unsafe { self.read(fd, start, room)? };
+            if n == 0 {
+                return Ok(false);
+            }
+            // SAFETY: the `n` bytes after `have` were just written.
+            unsafe { buffer(self).set_len(have + n) };
+        }
+    }
+
+    /// Reads up to `len` bytes to `start`, from what was read ahead or from the socket; 0 when that has none now.
+    ///
+    /// # Safety
+    /// `start` is valid for writes of `len` > 0 bytes, and not part of the read-ahead.
+    unsafe fn read(&mut self, fd: RawFd, start: *mut u8, len: usize) -> std::result::Result<usize, Fault> {
+        if self.ahead.is_empty() {
+            if self.opener.is_some() {
+                if !self.fill_ahead(fd, 1)? {
+                    return Ok(0);
+                }
+            } else {
+                let (more, room) = self.ahead.space();
+                self.counts.system_calls += 1;
+                // SAFETY: the caller vouches for the first region, the second is the read-ahead's own memory.
+                let got = unsafe { socket::receive(fd, &[Region::new(start, len), Region::new(more, room)]) };
+                let n = self.received(got)?;
+                // SAFETY: what did not fit into the first region was written to the second.
+                unsafe { self.ahead.written(n.saturating_sub(len)) };
+                return Ok(n.min(len));
+            }
+        }
+        // SAFETY: the caller vouches for `len` bytes from `start` on.
+        Ok(unsafe { self.ahead.take_to(start, len) })
+    }
+
+    /// Whether the read-ahead holds at least `want` bytes (at most a record's), after reading what there is.
+    fn fill_ahead(&mut self, fd: RawFd, want: usize) -> std::result::Result<bool, Fault> {
+        while self.ahead.len() < want {
+            if self.opener.is_some() {
+                if !self.open_record(fd)? {
+                    return Ok(false);
+                }
+                continue;
+            }
+            let (start, room) = self.ahead.space();
+            self.counts.system_calls += 1;
+            // SAFETY: the read-ahead's own memory.
+            let got = unsafe { socket::receive(fd, &[Region::new(start, room)]) };
+            let n = self.received(got)?;
+            if n == 0 {
+                return Ok(false);
+            }
+            // SAFETY: `n` bytes were just written there.
+            unsafe { self.ahead.written(n) };
+        }
+        Ok(true)
+    }
+
+    fn open_record(&mut self, fd: RawFd) -> std::result::Result<bool, Fault> {
+        let Some(opener) = self.opener.as_mut() else { return Ok(false) };
+        loop {
+            let (start, room) = self.ahead.space();
+            // SAFETY: the read-ahead's own memory, zeroed when it was made, which nobody else looks at meanwhile.
+            let plain = unsafe { std::slice::from_raw_parts_mut(start, room) };
+            if let Some(n) = opener.open(plain).map_err(Fault::Stream)? {
+                // SAFETY: `n` bytes of plain text were just written there.
+                unsafe { self.ahead.written(n) };
+                return Ok(true);
+            }
+            let (start, room) = opener.space();
+            self.counts.system_calls += 1;
+            // SAFETY: the opener's own memory.
+            let got = unsafe { socket::receive(fd, &[Region::new(start, room)]) };
+            let n = match got {
+                Ok(Moved::Bytes(n)) => n,
+                Ok(Moved::Blocked) => return Ok(false),
+                other => {
+                    let middle = opener.is_partial();
+                    return match self.received(other) {
+                        Err(Fault::End(_)) if middle => Err(Fault::End(true)),
+                        Err(fault) => Err(fault),
+                        Ok(_) => Ok(false),
+                    };
+                }
+            };
+            self.counts.bytes += n as u64;
+            opener.written(n);
+        }
+    }
+
+    fn received(&mut self, got: std::io::Result<Moved>) -> std::result::Result<usize, Fault> {
+        match got {
+            Ok(Moved::Bytes(n)) => {
+                self.counts.bytes += n as u64;
+                Ok(n)
+            }
+            Ok(Moved::Blocked) => Ok(0),
+            Ok(Moved::End) => Err(Fault::End(self.is_partial())),
+            // Reset, timed out by keep-alive, unreachable: the peer is gone.
+            Err(e) => Err(Fault::Stream(err!(Closed, "{e}"))),
+        }
+    }
+
+    fn is_partial(&self) -> bool {
+        !matches!(self.phase, Phase::Header) || !self.ahead.is_empty()
+    }
+
+    /// Whether a whole message lies in the read-ahead, or something that a receive would raise at once.
+    pub fn is_ready(&self) -> bool {
+        if self.has_record() {
+            return true;
+        }
+        if !matches!(self.phase, Phase::Header) {
+            // Its rest may lie in the read-ahead, if it is small; looking is cheap.
+            return !self.ahead.is_empty();
+        }
+        let ahead = self.ahead.bytes();
+        let Some((raw, rest)) = ahead.split_first_chunk::<HEADER>() else { return false };
+        let Ok(header) = Header::decode(raw, self.max_message) else { return true };
+        let Some(mut descriptors) = rest.get(header.bytes..).and_then(|r| r.get(..header.descriptors)) else {
+            return false;
+        };
+        let mut need = header.bytes + header.descriptors;
+        while !descriptors.is_empty() {
+            match Descriptor::decode(&mut descriptors) {
+                Ok(d) => need = need.saturating_add(d.data()),
+                Err(_) => return true,
+            }
+        }
+        rest.len() >= need
+    }
+}
+
+impl From<Fault> for Error {
+    fn from(fault: Fault) -> Error {
+        match fault {
+            Fault::Message(e) | Fault::Stream(e) => e,
+            Fault::End(_) => err!(Closed, "the stream has ended"),
+        }
+    }
+}
+
+impl Place {
+    /// New memory for what `d` describes.
+    fn new(d: &Descriptor) -> Result<Place> {
+        match d.kind {
+            Kind::Tensor => {
+                let tensor = Tensor::with_sizes(d.dtype, &d.sizes)?;
+                let span = span_of(&tensor)?;
+                Ok(Place { attachment: Attachment::Tensor(tensor), span, through: None })
+            }
+            Kind::Storage => {
+                let storage = Storage::new(d.dtype, d.sizes[0])?;
+                let span = storage.span()?;
+                Ok(Place { attachment: Attachment::Storage(storage), span, through: None })
+            }
+        }
+    }
+
+    /// The memory of `target`, which fits; through a tensor of its own where the elements lie apart.
+    fn of(target: Target<'_>) -> Result<Place> {
+        match target {
+            Target::Tensor(t) if t.is_contiguous() => {
+                Ok(Place { attachment: Attachment::Tensor(t.clone()), span: span_of(t)?, through: None })
+            }
+            Target::Tensor(t) => {
+                let through = Tensor::with_sizes(t.dtype(), t.sizes())?;
+                let span = span_of(&through)?;
+                Ok(Place { attachment: Attachment::Tensor(t.clone()), span, through: Some(through) })
+            }
+            Target::Storage(s) => {
+                Ok(Place { attachment: Attachment::Storage(s.clone()), span: s.span()?, through: None })
+            }
+        }
+    }
+}
+
+fn span_of(tensor: &Tensor) -> Result<Span> {
+    tensor.bytes().ok_or_else(|| err!(State, "the tensor reaches past the end of its storage, which was made smaller"))
+}
+
+fn attachment(target: Target<'_>) -> Attachment {
+    match target {
+        Target::Tensor(t) => Attachment::Tensor(t.clone()),
+        Target::Storage(s) => Attachment::Storage(s.clone()),
+    }
+}
+
+fn same(given: &Attachment, target: Target<'_>) -> bool {
+    match (given, target) {
+        (Attachment::Tensor(a), Target::Tensor(b)) => a.same_view(b),
+        (Attachment::Storage(a), Target::Storage(b)) => a.same(b),
+        _ => false,
+    }
+}
+
+fn view(attachment: &Attachment) -> Result<Tensor> {
+    match attachment {
+        Attachment::Tensor(t) => Ok(t.clone()),
+        Attachment::Storage(s) => Tensor::of_storage(s),
+        _ => Err(err!(State, "not a tensor")),
+    }
+}
+
+fn copy(to: &Attachment, from: &Tensor) -> Result<()> {
+    view(to)?.copy_from(from)
+}
+
+/// Whether the message is one tensor (or storage) that fits `target`; the error names both.
+fn fits(bytes: &[u8], described: &[Descriptor], target: Target<'_>) -> Result<()> {
+    let (kind, dtype, len, sizes) = match target {
+        Target::Tensor(t) => (Kind::Tensor, t.dtype(), 0, t.sizes()),
+        Target::Storage(s) => (Kind::Storage, s.dtype(), s.len(), &[][..]),
+    };
+    let one = [len];
+    let sizes = if kind == Kind::Storage { &one[..] } else { sizes };
+    let wanted = Descriptor { kind, dtype, sizes: sizes.to_vec() };
+    match described {
+        [only] if is_lone(bytes) => {
+            if *only == wanted {
+                Ok(())
+            } else {
+                Err(err!(Mismatch, "a {} came, and what it should fill is a {}", only.name(), wanted.name()))
+            }
+        }
+        _ => {
+            let what = match described.len() {
+                0 => "a value without tensors".to_string(),
+                n => format!("a table or other value with {n} tensors in it"),
+            };
+            Err(err!(Mismatch, "{what} came, and what it should fill is a {}", wanted.name()))
+        }
+    }
+}
+
+/// Whether the bytes are a reference to an attachment and nothing else (doc/wire.md, "Values"): a message that is its tensor.
+fn is_lone(bytes: &[u8]) -> bool {
+    const ATTACHMENT: u8 = 2;
+    const SEVERAL: u8 = 1 << 2;
+    let Some((prelude, value)) = bytes.split_first() else { return false };
+    prelude & SEVERAL == 0 && matches!(value, [0xd6, ATTACHMENT, _, _, _, _] | [0xc7, 4, ATTACHMENT, _, _, _, _])
+}
+
+/// Bytes that were read and not used yet. Its memory is taken at the first read and not touched before it is filled.
+#[derive(Debug, Default)]
+struct Ahead {
+    buffer: Vec<u8>,
+    start: usize,
+    end: usize,
+}
+
+impl Ahead {
+    /// With room for a whole record after what is left of the one before.
+    fn for_records() -> Ahead {
+        Ahead { buffer: vec![0; MAX_RECORD + HEADER], start: 0, end: 0 }
+    }
+
+    fn len(&self) -> usize {
+        self.end - self.start
+    }
+
+    fn is_empty(&self) -> bool {
+        self.start == self.end
+    }
+
+    fn bytes(&self) -> &[u8] {
+        if self.is_empty() {
+            return &[];
+        }
+        // SAFETY: start..end lies in the buffer and was written (`written`).
+        unsafe { std::slice::from_raw_parts(self.buffer.as_ptr().add(self.start), self.len()) }
+    }
+
+    /// Room after what is there: at least a record's worth when it is empty.
+    fn space(&mut self) -> (*mut u8, usize) {
+        if self.buffer.capacity() == 0 {
+            self.buffer.reserve_exact(AHEAD);
+        }
+        if self.is_empty() {
+            (self.start, self.end) = (0, 0);
+        } else if self.start > 0 {
+            // Only less than a header is ever kept: a short move.
+            let (at, len) = (self.start, self.len());
+            let base = self.buffer.as_mut_ptr();
+            // SAFETY: both stretches lie in the buffer; `copy` allows them to overlap.
+            unsafe { std::ptr::copy(base.add(at), base, len) };
+            (self.start, self.end) = (0, len);
+        }
+        // SAFETY: `end` is at most the capacity.
+        (unsafe { self.buffer.as_mut_ptr().add(self.end) }, self.buffer.capacity() - self.end)
+    }
+
+    /// # Safety
+    /// `n` bytes were written to where `space` pointed.
+    unsafe fn written(&mut self, n: usize) {
+        self.end += n;
+    }
+
+    /// Fills `out`, which is no longer than what is there.
+    fn take(&mut self, out: &mut [u8]) {
+        out.copy_from_slice(&self.bytes()[..out.len()]);
+        self.start += out.len();
+    }
+
+    /// Moves up to `len` bytes to `to`.
+    ///
+    /// # Safety
+    /// `to` is valid for writes of `len` bytes and not in this buffer.
+    unsafe fn take_to(&mut self, to: *mut u8, len: usize) -> usize {
+        let n = len.min(self.len());
+        // SAFETY: `n` bytes are there, and the caller vouches for the place.
+        unsafe { std::ptr::copy_nonoverlapping(self.bytes().as_ptr(), to, n) };
+        self.start += n;
+        n
+    }
+
+    fn skip(&mut self, most: usize) -> usize {
+        let n = most.min(self.len());
+        self.start += n;
+        n
+    }
+}

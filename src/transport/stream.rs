@@ -1,0 +1,411 @@
+//! A connection over a stream socket, as doc/stream.md describes it. Imports its siblings `line`, `receive`, `secure`,
+//! `send` and `turn`.
+
+use std::os::fd::RawFd;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use super::line::Line;
+use super::receive::{Fault, Receiver, Step};
+use super::secure::Keys;
+use super::send::{Outgoing, Sender};
+use super::turn::{Held, Turn};
+use super::{Connection, Stats, Target, Traffic};
+use crate::err;
+use crate::error::{Code, Error, Result};
+use crate::sys::socket::{self, Address, Moved, Region};
+use crate::sys::{Event, Fd, WatchSet, monotonic_ns};
+use crate::wait::{Interest, Wait, poll_fd};
+use crate::wire::Message;
+
+/// What the two ends agreed on.
+#[derive(Clone, Copy, Debug)]
+pub struct Policy {
+    /// Message bytes that are taken at most.
+    pub max_message: u64,
+    /// Message bytes that the peer takes at most.
+    pub peer_max_message: u64,
+    /// Whether functions may travel.
+    pub functions: bool,
+}
+
+impl Default for Policy {
+    fn default() -> Self {
+        Policy { max_message: 1 << 30, peer_max_message: 1 << 30, functions: false }
+    }
+}
+
+/// A TCP or Unix socket as a connection.
+#[derive(Debug)]
+pub struct Stream {
+    line: Line,
+    policy: Policy,
+    transport: &'static str,
+    tx: Turn<Tx>,
+    rx: Turn<Rx>,
+    sent: Counters,
+    received: Counters,
+    ready: OnceLock<Ready>,
+}
+
+#[derive(Debug)]
+struct Tx {
+    sender: Sender,
+    ended: Option<Error>,
+}
+
+#[derive(Debug)]
+struct Rx {
+    receiver: Receiver,
+    ended: Option<Error>,
+}
+
+/// The descriptor for those who select: it watches the socket and an event that stands for what was read ahead.
+#[derive(Debug)]
+struct Ready {
+    set: WatchSet,
+    event: Event,
+}
+
+/// Statistics of one direction; written by whoever has its turn, read by anyone.
+#[derive(Debug, Default)]
+struct Counters {
+    bytes: AtomicU64,
+    regions: AtomicU64,
+    calls: AtomicU64,
+    system_calls: AtomicU64,
+    total_ns: AtomicU64,
+    system_ns: AtomicU64,
+}
+
+fn bump(counter: &AtomicU64, by: u64) {
+    // One writer at a time, so no read-modify-write is needed.
+    counter.store(counter.load(Ordering::Relaxed).wrapping_add(by), Ordering::Relaxed);
+}
+
+impl Counters {
+    fn read(&self) -> Traffic {
+        let seconds = |n: &AtomicU64| n.load(Ordering::Relaxed) as f64 / 1e9;
+        Traffic {
+            bytes: self.bytes.load(Ordering::Relaxed),
+            regions: self.regions.load(Ordering::Relaxed),
+            calls: self.calls.load(Ordering::Relaxed),
+            system_calls: self.system_calls.load(Ordering::Relaxed),
+            total_seconds: seconds(&self.total_ns),
+            system_seconds: seconds(&self.system_ns),
+        }
+    }
+}
+
+impl Stream {
+    /// A connection over a connected socket, after the hello; `peer` names the other end in errors. With keys everything is
+    /// encrypted.
+    pub fn new(fd: Fd, address: &Address, peer: String, policy: Policy, keys: Option<Keys>) -> Result<Stream> {
+        let transport = match address {
+            Address::Tcp(_) => "tcp",
+            Address::Unix(_) => "unix",
+        };
+        let (sealer, opener) = keys.map(Keys::split).unzip();
+        let mut sender = Sender::default();
+        sender.sealer = sealer;
+        Ok(Stream {
+            line: Line::new(fd, peer)?,
+            policy,
+            transport,
+            tx: Turn::new(Tx { sender, ended: None }),
+            rx: Turn::new(Rx { receiver: Receiver::new(policy.max_message, policy.functions, opener), ended: None }),
+            sent: Counters::default(),
+            received: Counters::default(),
+            ready: OnceLock::new(),
+        })
+    }
+
+    fn refuse(&self, message: &Message) -> Result<()> {
+        if message.functions && !self.policy.functions {
+            return Err(err!(
+                Unsupported,
+                "a Lua function goes to a peer only where both ends ask for it (functions = true), since bytecode is code"
+            ));
+        }
+        if message.bytes.len() as u64 > self.policy.peer_max_message {
+            return Err(err!(
+                Limit,
+                "a message of {} bytes is more than {} takes ({}; max_message =)",
+                message.bytes.len(),
+                self.line.peer(),
+                self.policy.peer_max_message
+            ));
+        }
+        Ok(())
+    }
+
+    /// Moves everything, waiting where the socket is full.
+    fn push(&self, tx: &mut Tx, out: &mut Outgoing<'_>, fd: RawFd, wait: &Wait) -> Result<()> {
+        if tx.sender.sealer.is_some() {
+            return self.push_sealed(tx, out, fd, wait);
+        }
+        loop {
+            match tx.sender.push(fd, out) {
+                Ok(true) => return Ok(()),
+                Ok(false) => self.wait_for_room(fd, wait)?,
+                Err(e) => return Err(self.send_failed(tx, e)),
+            }
+        }
+    }
+
+    fn push_sealed(&self, tx: &mut Tx, out: &mut Outgoing<'_>, fd: RawFd, wait: &Wait) -> Result<()> {
+        loop {
+            let Some(sealer) = tx.sender.sealer.as_mut() else { return Ok(()) };
+            if !out.gather(&mut sealer.plain) {
+                return Ok(());
+            }
+            sealer.seal()?;
+            let mut gone = 0;
+            while gone < sealer.record().len() {
+                out.system_calls += 1;
+                // SAFETY: the record is a slice that nobody changes during the call.
+                match unsafe { socket::send(fd, &[Region::of(&sealer.record()[gone..])]) } {
+                    Ok(Moved::Bytes(n)) => {
+                        out.moved = true;
+                        out.bytes += n as u64;
+                        gone += n;
+                    }
+                    Ok(_) => {
+                        if let Err(e) = self.wait_for_room(fd, wait) {
+                            if !out.moved {
+                                sealer.take_back();
+                            }
+                            return Err(e);
+                        }
+                    }
+                    Err(e) => return Err(self.send_failed(tx, e)),
+                }
+            }
+        }
+    }
+
+    fn wait_for_room(&self, fd: RawFd, wait: &Wait) -> Result<()> {
+        if poll_fd(fd, Interest::Write, wait)? {
+            return Ok(());
+        }
+        Err(err!(Timeout, "{} did not take the whole message in the given time", self.line.peer()))
+    }
+
+    /// The socket takes nothing any more. What the peer sent before can still be received.
+    fn send_failed(&self, tx: &mut Tx, cause: std::io::Error) -> Error {
+        let error = if self.line.is_open() { self.gone(&cause.to_string()) } else { self.line.why() };
+        tx.ended = Some(error.clone());
+        error
+    }
+
+    fn gone(&self, how: &str) -> Error {
+        err!(Closed, "{} is gone: {how}", self.line.peer())
+    }
+
+    /// Turns a fault of the receiver into the error to raise, and remembers it if it is the end.
+    fn fault(&self, rx: &mut Rx, fault: Fault) -> Error {
+        let error = match fault {
+            Fault::Message(e) => return e,
+            _ if !self.line.is_open() => self.line.why(),
+            Fault::End(middle) => {
+                let how =
+                    if middle { "closed the connection in the middle of a message" } else { "closed the connection" };
+                err!(Closed, "{} {how}", self.line.peer())
+            }
+            Fault::Stream(e) if e.code() == Code::Closed => self.gone(e.what()),
+            Fault::Stream(e) => {
+                let what = format!("{}; the connection to {} is closed", e.what(), self.line.peer());
+                Error::new(e.code(), "", what)
+            }
+        };
+        rx.ended = Some(error.clone());
+        // Sends then know, too. For them it is closed, whatever was wrong with what came.
+        self.line.end(Error::new(Code::Closed, "", error.what().to_string()));
+        error
+    }
+
+    /// One look at the socket, without waiting.
+    fn advance(&self, rx: &mut Rx, into: Option<Target<'_>>, fd: RawFd) -> Result<Step> {
+        match rx.receiver.drive(fd, into) {
+            Ok(step) => Ok(step),
+            Err(fault) => Err(self.fault(rx, fault)),
+        }
+    }
+
+    /// Why nothing can be received any more, if so; else the descriptor, kept open.
+    fn enter_rx(&self, rx: &Rx) -> Result<super::line::Inside<'_>> {
+        match &rx.ended {
+            Some(e) if self.line.is_ours() => Err(e.clone()),
+            _ => self.line.enter(),
+        }
+    }
+
+    fn receive(&self, rx: &mut Rx, into: Option<Target<'_>>, out: &mut Message, wait: Option<&Wait>) -> Result<bool> {
+        let inside = self.enter_rx(rx)?;
+        let fd = inside.fd();
+        loop {
+            if self.advance(rx, into, fd)? == Step::Whole {
+                rx.receiver.hand_out(into, out)?;
+                bump(&self.received.calls, 1);
+                return Ok(true);
+            }
+            match wait {
+                Some(wait) if poll_fd(fd, Interest::Read, wait)? => {}
+                _ => return Ok(false),
+            }
+        }
+    }
+
+    fn receive_counted(
+        &self,
+        mut rx: Held<'_, Rx>,
+        into: Option<Target<'_>>,
+        out: &mut Message,
+        wait: Option<&Wait>,
+        began: u64,
+    ) -> Result<bool> {
+        let taken = monotonic_ns();
+        let got = self.receive(&mut rx, into, out, wait);
+        let counts = std::mem::take(&mut rx.receiver.counts);
+        let now = monotonic_ns();
+        bump(&self.received.bytes, counts.bytes);
+        bump(&self.received.regions, counts.regions);
+        bump(&self.received.system_calls, counts.system_calls);
+        bump(&self.received.system_ns, now - taken);
+        bump(&self.received.total_ns, now - began);
+        if let Some(ready) = self.ready.get() {
+            ready.follow(&rx);
+        }
+        got
+    }
+}
+
+impl Ready {
+    fn follow(&self, rx: &Rx) {
+        if rx.ended.is_some() || rx.receiver.is_ready() { self.event.set() } else { self.event.clear() }
+    }
+}
+
+impl Connection for Stream {
+    fn send(&self, message: &Message, wait: &Wait) -> Result<()> {
+        let began = monotonic_ns();
+        let inside = self.line.enter()?;
+        self.refuse(message)?;
+        let Some(mut tx) = self.tx.take(wait)? else {
+            return Err(err!(Timeout, "another thread went on sending to {} for the given time", self.line.peer()));
+        };
+        if let Some(e) = &tx.ended {
+            return Err(e.clone());
+        }
+        let mut out = tx.sender.lay_out(message)?;
+        let laid_out = monotonic_ns();
+        let done = self.push(&mut tx, &mut out, inside.fd(), wait);
+        let now = monotonic_ns();
+        bump(&self.sent.calls, 1);
+        bump(&self.sent.bytes, out.bytes);
+        bump(&self.sent.regions, out.regions());
+        bump(&self.sent.system_calls, out.system_calls);
+        bump(&self.sent.system_ns, now - laid_out);
+        bump(&self.sent.total_ns, now - began);
+        let Err(e) = done else { return Ok(()) };
+        if out.moved && tx.ended.is_none() {
+            let what = format!(
+                "a send to {} was broken off in the middle of a message, which closed the connection",
+                self.line.peer()
+            );
+            tx.ended = Some(err!(Closed, "{what}"));
+            self.line.end(err!(Closed, "{what}"));
+            if e.code() == Code::Timeout {
+                return Err(Error::new(e.code(), "", format!("{}; {what}", e.what())));
+            }
+        }
+        Err(e)
+    }
+
+    fn recv_before(&self, into: Option<Target<'_>>, out: &mut Message, wait: &Wait) -> Result<bool> {
+        let began = monotonic_ns();
+        if !self.line.is_ours() {
+            self.line.enter()?;
+        }
+        let Some(rx) = self.rx.take(wait)? else { return Ok(false) };
+        self.receive_counted(rx, into, out, Some(wait), began)
+    }
+
+    fn try_recv(&self, out: &mut Message) -> Result<bool> {
+        let began = monotonic_ns();
+        if !self.line.is_ours() {
+            self.line.enter()?;
+        }
+        let Some(rx) = self.rx.try_take() else { return Ok(false) };
+        self.receive_counted(rx, None, out, None, began)
+    }
+
+    fn close(&self) {
+        self.line.close();
+    }
+
+    fn is_open(&self) -> bool {
+        self.line.is_open()
+    }
+
+    fn has_read_ahead(&self) -> bool {
+        // While another thread receives, that one will find it.
+        self.line.is_ours() && self.rx.try_take().is_some_and(|rx| rx.ended.is_none() && rx.receiver.has_read_ahead())
+    }
+
+    fn socket(&self) -> Result<RawFd> {
+        Ok(self.line.enter()?.fd())
+    }
+
+    fn fd(&self) -> Result<RawFd> {
+        if let Some(ready) = self.ready.get() {
+            return ready.set.fd();
+        }
+        let ready = Ready { set: WatchSet::new()?, event: Event::new()? };
+        ready.set.add(ready.event.fd()?, 0)?;
+        match self.line.enter() {
+            Ok(inside) => ready.set.add(inside.fd(), 1)?,
+            Err(_) => ready.event.set(),
+        }
+        let _ = self.ready.set(ready);
+        let Some(ready) = self.ready.get() else { return Err(err!(State, "no descriptor")) };
+        // Whoever receives meanwhile brings the event up to date when done.
+        if let Some(rx) = self.rx.try_take() {
+            ready.follow(&rx);
+        }
+        ready.set.fd()
+    }
+
+    fn peer(&self) -> &str {
+        self.line.peer()
+    }
+
+    fn functions(&self) -> bool {
+        self.policy.functions
+    }
+
+    fn stats(&self) -> Stats {
+        Stats { tx: self.sent.read(), rx: self.received.read(), transport: self.transport }
+    }
+}
+
+/// For the fuzzer: receives arbitrary bytes as frames, until they end.
+#[cfg(feature = "fuzzing")]
+pub fn fuzz_frames(bytes: &[u8]) {
+    // What a socket takes at once; more would block.
+    let bytes = &bytes[..bytes.len().min(16 << 10)];
+    let Ok((from, to)) = socket::pair() else { return };
+    let policy = Policy { max_message: 1 << 16, ..Policy::default() };
+    let Ok(stream) = Stream::new(to, &Address::Unix(Default::default()), "fuzz".into(), policy, None) else { return };
+    // SAFETY: a slice.
+    let _ = unsafe { socket::send(std::os::fd::AsRawFd::as_raw_fd(&from), &[Region::of(bytes)]) };
+    drop(from);
+    let mut out = Message::default();
+    loop {
+        match stream.recv(None, &mut out, &Wait::until(crate::wait::Deadline::NEVER)) {
+            Ok(()) => {}
+            Err(e) if e.code() == Code::Unsupported => {}
+            Err(_) => return,
+        }
+    }
+}

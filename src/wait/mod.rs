@@ -1,0 +1,91 @@
+//! Waiting: deadlines, parking, descriptors, interruption. Everything that blocks does it through this floor.
+//!
+//! A call that can block takes a [`Wait`]: when to give up, and who may break in. Nothing here sleeps without a time-out,
+//! and nothing holds a lock of its caller while it sleeps.
+
+mod cancel;
+mod deadline;
+mod owner;
+mod park;
+mod poll;
+mod process;
+mod signal;
+
+pub use cancel::Cancel;
+pub use deadline::Deadline;
+pub use owner::Owner;
+pub use park::{sleep, spare_core};
+pub use poll::{Interest, Watch, poll_fd, poll_many};
+pub use process::wait_pid;
+pub use signal::Signal;
+
+use std::time::Duration;
+
+use crate::error::Result;
+
+/// How a blocked call may be broken into.
+pub trait Interrupt {
+    /// A signal arrived (`EINTR`), or may have a moment before the sleep began: also called now and then while
+    /// waiting. An error ends the call with it; `Ok` goes on waiting for what is left of the time.
+    /// No lock of ours is held, so Lua may run.
+    fn on_signal(&self) -> Result<()>;
+
+    /// The token that cancels this thread's calls, if there is one.
+    fn cancel(&self) -> Option<&Cancel> {
+        None
+    }
+}
+
+/// Nothing breaks in: for tests and for threads of our own.
+#[derive(Clone, Copy, Debug)]
+pub struct Uninterrupted;
+
+impl Interrupt for Uninterrupted {
+    fn on_signal(&self) -> Result<()> {
+        Ok(())
+    }
+}
+
+/// What every blocking call takes.
+#[derive(Clone, Copy)]
+pub struct Wait<'a> {
+    /// When to give up.
+    pub deadline: Deadline,
+    /// Who may break in.
+    pub interrupt: &'a dyn Interrupt,
+}
+
+impl std::fmt::Debug for Wait<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Wait").field("deadline", &self.deadline).finish_non_exhaustive()
+    }
+}
+
+impl Wait<'static> {
+    /// Until `deadline`, with nothing that breaks in.
+    pub fn until(deadline: Deadline) -> Self {
+        Wait { deadline, interrupt: &Uninterrupted }
+    }
+}
+
+impl<'a> Wait<'a> {
+    /// The same interruption with the earlier of the two deadlines.
+    pub fn sooner(self, deadline: Deadline) -> Wait<'a> {
+        Wait { deadline: self.deadline.min(deadline), ..self }
+    }
+
+    /// How long to sleep at most before looking up: until the deadline, but not through a signal whose handler ran
+    /// between the last look and the sleep, which nothing would tell of.
+    fn nap(&self) -> Duration {
+        const LOOK: Duration = Duration::from_millis(500);
+        self.deadline.remaining().map_or(LOOK, |left| left.min(LOOK))
+    }
+
+    /// `[cancelled]` once the calls of this thread are cancelled. Blocking calls of this floor ask by themselves.
+    pub fn check(&self) -> Result<()> {
+        match self.interrupt.cancel() {
+            Some(cancel) => cancel.check(),
+            None => Ok(()),
+        }
+    }
+}

@@ -1,0 +1,42 @@
+//! Sleeping on a word: the one place that goes into the futex. Imports its siblings `cancel` and `deadline`.
+
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use super::Wait;
+use crate::error::Result;
+pub use crate::sys::spare_core;
+use crate::sys::{FutexWait, Scope, futex_wait};
+
+/// How a sleep ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Parked {
+    /// Woken, or for no reason at all: look again.
+    Awake,
+    /// The deadline is past.
+    OutOfTime,
+}
+
+/// Sleeps while `*word == key`: until woken, out of time, cancelled or interrupted. A cancellation adds 1 to the word.
+pub(super) fn park(word: &AtomicU32, key: u32, wait: &Wait) -> Result<Parked> {
+    let nap = wait.nap();
+    if nap.is_zero() {
+        return Ok(Parked::OutOfTime);
+    }
+    let why = {
+        let _ticket = wait.interrupt.cancel().map(|c| c.sleeping_on(word)).transpose()?;
+        futex_wait(word, key, Some(nap), Scope::Private)
+    };
+    if matches!(why, FutexWait::Interrupted | FutexWait::TimedOut) {
+        wait.interrupt.on_signal()?;
+    }
+    wait.check()?;
+    Ok(Parked::Awake)
+}
+
+/// Sleeps until the deadline; only a cancellation or an interruption ends it before.
+pub fn sleep(wait: &Wait) -> Result<()> {
+    wait.check()?;
+    let word = AtomicU32::new(0);
+    while park(&word, word.load(Ordering::Relaxed), wait)? == Parked::Awake {}
+    Ok(())
+}

@@ -1,0 +1,188 @@
+//! Waiting for descriptors. Imports its sibling `park`.
+
+use std::os::fd::RawFd;
+
+use super::{Wait, spare_core};
+use crate::err;
+use crate::error::Result;
+use crate::sys::{Polled, poll};
+
+/// What to wait for on a descriptor.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Interest {
+    /// Something to read, a connection to accept, or the end.
+    Read,
+    /// Room to write, or an error.
+    Write,
+    /// Either.
+    Both,
+}
+
+impl Interest {
+    fn events(self) -> i16 {
+        match self {
+            Interest::Read => libc::POLLIN,
+            Interest::Write => libc::POLLOUT,
+            Interest::Both => libc::POLLIN | libc::POLLOUT,
+        }
+    }
+}
+
+/// One descriptor of several that are waited for.
+#[derive(Clone, Copy, Debug)]
+pub struct Watch {
+    /// The descriptor; a negative one is passed over.
+    pub fd: RawFd,
+    /// What to wait for.
+    pub interest: Interest,
+    /// Set by [`poll_many`]: whether it is ready (or at its end, or in error: a call on it will not block).
+    pub ready: bool,
+}
+
+impl Watch {
+    /// `fd`, not yet known to be ready.
+    pub fn new(fd: RawFd, interest: Interest) -> Watch {
+        Watch { fd, interest, ready: false }
+    }
+}
+
+/// How often an answer that is on its way is looked for before the thread goes to sleep, where another core can be
+/// working on it.
+const TRIES: usize = 50;
+/// With more descriptors than these a look costs too much to be repeated.
+const FEW: usize = 8;
+
+/// Waits until `fd` is ready (true) or the deadline has passed (false). Ends of file and errors count as ready: the
+/// call that follows reports them.
+pub fn poll_fd(fd: RawFd, interest: Interest, wait: &Wait) -> Result<bool> {
+    let mut fds = [entry(fd, interest.events()), entry(-1, libc::POLLIN)];
+    Ok(wait_for(&mut fds, wait)? > 0)
+}
+
+/// Waits until at least one of `watches` is ready, and marks those that are; returns how many, 0 when the deadline has
+/// passed.
+pub fn poll_many(watches: &mut [Watch], wait: &Wait) -> Result<usize> {
+    let mut fds: Vec<_> = watches.iter().map(|w| entry(w.fd, w.interest.events())).collect();
+    fds.push(entry(-1, libc::POLLIN));
+    let ready = wait_for(&mut fds, wait)?;
+    for (watch, fd) in watches.iter_mut().zip(&fds) {
+        watch.ready = fd.revents != 0;
+    }
+    Ok(ready)
+}
+
+fn entry(fd: RawFd, events: i16) -> libc::pollfd {
+    libc::pollfd { fd, events, revents: 0 }
+}
+
+/// The last entry is the place for the cancel descriptor.
+fn wait_for(fds: &mut [libc::pollfd], wait: &Wait) -> Result<usize> {
+    wait.check()?;
+    let users = fds.len() - 1;
+    // The caller found nothing a moment ago, so one look is only worth it when nothing else will be done.
+    let tries = if spare_core() && users <= FEW { TRIES } else { 0 };
+    for _ in 0..tries {
+        if let Polled::Ready(n) = poll(&mut fds[..users], Some(std::time::Duration::ZERO))? {
+            return checked(fds, n);
+        }
+        if wait.deadline.expired() {
+            return Ok(0);
+        }
+        // The one who answers may have been put on this very core: let it run.
+        std::thread::yield_now();
+    }
+    if let Some(cancel) = wait.interrupt.cancel() {
+        fds[users].fd = cancel.fd()?;
+    }
+    loop {
+        match poll(fds, Some(wait.nap()))? {
+            Polled::TimedOut if wait.deadline.expired() => return Ok(0),
+            Polled::TimedOut | Polled::Interrupted => {
+                wait.interrupt.on_signal()?;
+                wait.check()?;
+            }
+            Polled::Ready(n) => {
+                wait.check()?;
+                let n = n - usize::from(fds[users].revents != 0);
+                if n > 0 {
+                    return checked(fds, n);
+                }
+            }
+        }
+    }
+}
+
+fn checked(fds: &[libc::pollfd], ready: usize) -> Result<usize> {
+    match fds.iter().find(|f| f.revents & libc::POLLNVAL != 0) {
+        Some(f) => Err(err!(State, "descriptor {} is closed", f.fd)),
+        None => Ok(ready),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::super::{Cancel, Deadline, Interrupt};
+    use super::*;
+    use crate::error::Code;
+    use crate::sys::Event;
+
+    struct Cancellable(Cancel);
+
+    impl Interrupt for Cancellable {
+        fn on_signal(&self) -> Result<()> {
+            Ok(())
+        }
+        fn cancel(&self) -> Option<&Cancel> {
+            Some(&self.0)
+        }
+    }
+
+    #[test]
+    fn a_descriptor_is_ready_or_time_runs_out() {
+        let event = Event::new().unwrap();
+        let fd = event.fd().unwrap();
+        assert!(!poll_fd(fd, Interest::Read, &Wait::until(Deadline::after(0.001))).unwrap());
+        assert!(poll_fd(fd, Interest::Write, &Wait::until(Deadline::NEVER)).unwrap());
+        event.set();
+        assert!(poll_fd(fd, Interest::Read, &Wait::until(Deadline::now())).unwrap());
+        event.clear();
+        assert!(!poll_fd(fd, Interest::Read, &Wait::until(Deadline::now())).unwrap());
+    }
+
+    #[test]
+    fn the_ready_ones_of_many_are_marked() {
+        let (a, b) = (Event::new().unwrap(), Event::new().unwrap());
+        b.set();
+        let mut both = [
+            Watch::new(a.fd().unwrap(), Interest::Read),
+            Watch::new(b.fd().unwrap(), Interest::Read),
+            Watch::new(-1, Interest::Read),
+        ];
+        assert_eq!(poll_many(&mut both, &Wait::until(Deadline::NEVER)).unwrap(), 1);
+        assert_eq!(both.map(|w| w.ready), [false, true, false]);
+    }
+
+    #[test]
+    fn a_cancel_ends_a_poll_and_every_later_one() {
+        let event = Event::new().unwrap();
+        let fd = event.fd().unwrap();
+        let who = Cancellable(Cancel::new());
+        std::thread::scope(|s| {
+            s.spawn(|| {
+                let wait = Wait { deadline: Deadline::NEVER, interrupt: &who };
+                assert_eq!(poll_fd(fd, Interest::Read, &wait).unwrap_err().code(), Code::Cancelled);
+            });
+            who.0.fire();
+        });
+        event.set();
+        let wait = Wait { deadline: Deadline::NEVER, interrupt: &who };
+        assert_eq!(poll_fd(fd, Interest::Read, &wait).unwrap_err().code(), Code::Cancelled);
+    }
+
+    #[test]
+    fn a_closed_descriptor_is_an_error() {
+        let e = poll_fd(1 << 20, Interest::Read, &Wait::until(Deadline::NEVER)).unwrap_err();
+        assert_eq!(e.code(), Code::State);
+    }
+}

@@ -1,0 +1,337 @@
+//! "Something changed, look again": an eventcount, with a descriptor for those who select.
+//!
+//! The condition itself lives elsewhere (a queue's index, a flag) and is read by the waiter's own closure. A waiter says
+//! that it waits, looks, and only then sleeps; a notifier changes the condition, then looks whether anyone waits. Each
+//! has a full fence between its two steps, so at least one sees the other: no wake-up is lost.
+//!
+//! Imports its sibling `park`.
+
+use std::os::fd::RawFd;
+use std::sync::atomic::{AtomicU32, Ordering, fence};
+use std::time::{Duration, Instant};
+
+use super::park::{Parked, park};
+use super::{Wait, spare_core};
+use crate::error::Result;
+use crate::sys::{Event, Lock, Scope, futex_wake};
+
+/// In `state`: somebody asked for the descriptor. The rest of it counts the waiters.
+const HAS_FD: u32 = 1 << 31;
+
+/// Pauses in all before the first yield, and between two looks at the condition: each look takes the line away from the
+/// one who is writing it, and looking seldom lets items arrive in runs.
+const PAUSES: usize = 256;
+const PAUSES_A_LOOK: usize = 32;
+/// Yields follow for so long: less than a sleep and a wake-up cost.
+const YIELDING: Duration = Duration::from_micros(50);
+
+/// A place to wait for a condition that other threads make true.
+#[derive(Debug, Default)]
+pub struct Signal {
+    /// Counts notifications that somebody may have waited for; what sleepers sleep on.
+    epoch: AtomicU32,
+    state: AtomicU32,
+    level: Lock<Level>,
+}
+
+/// The descriptor, and whether it is set.
+#[derive(Debug, Default)]
+struct Level {
+    event: Option<Event>,
+    set: bool,
+}
+
+impl Signal {
+    /// Nobody waits yet.
+    pub fn new() -> Signal {
+        Signal::default()
+    }
+
+    /// After a change that one waiter can use: wakes one. Nearly free when nobody waits.
+    #[inline]
+    pub fn notify_one(&self) {
+        self.notify(1);
+    }
+
+    /// After a change that everybody should see: wakes all.
+    #[inline]
+    pub fn notify_all(&self) {
+        self.notify(u32::MAX);
+    }
+
+    /// After a change that `count` waiters can use.
+    #[inline]
+    pub fn notify(&self, count: u32) {
+        fence(Ordering::SeqCst);
+        if self.state.load(Ordering::Relaxed) & !HAS_FD != 0 {
+            self.wake(count);
+        }
+    }
+
+    /// Whether anybody waits; right after a `notify` of another signal, whose fence serves for this look too.
+    #[inline]
+    pub fn is_awaited(&self) -> bool {
+        self.state.load(Ordering::Relaxed) & !HAS_FD != 0
+    }
+
+    #[cold]
+    fn wake(&self, count: u32) {
+        self.epoch.fetch_add(1, Ordering::SeqCst);
+        futex_wake(&self.epoch, count, Scope::Private);
+    }
+
+    /// Waits until `look` returns something, which is looked for at once, also when the deadline is past; `None` when
+    /// time runs out. Several threads may wait; `look` runs without any lock of this floor and must not block.
+    pub fn wait_until<T>(&self, wait: &Wait, mut look: impl FnMut() -> Option<T>) -> Result<Option<T>> {
+        wait.check()?;
+        if let Some(found) = look() {
+            return Ok(Some(found));
+        }
+        if wait.deadline.expired() {
+            return Ok(None);
+        }
+        if let Some(found) = spin(wait, &mut look) {
+            return Ok(Some(found));
+        }
+        let _waiting = Waiting::new(self);
+        loop {
+            let key = self.epoch.load(Ordering::SeqCst);
+            // The other half of the fence in `notify`.
+            fence(Ordering::SeqCst);
+            if let Some(found) = look() {
+                return Ok(Some(found));
+            }
+            match park(&self.epoch, key, wait) {
+                Ok(Parked::Awake) => {}
+                Ok(Parked::OutOfTime) => return Ok(None),
+                Err(e) => {
+                    // The wake-up that we leave with may have been meant for what another waiter can use.
+                    self.wake(1);
+                    return Err(e);
+                }
+            }
+        }
+    }
+
+    /// A descriptor that polls readable while the condition holds, made on the first request; `ready` says whether it
+    /// holds. From then on every change must be followed by [`Signal::refresh`]. It lives as long as the signal; after
+    /// a fork the child gets another one by asking again.
+    pub fn fd(&self, ready: impl FnOnce() -> bool) -> Result<RawFd> {
+        let mut spare = None;
+        let fd = loop {
+            {
+                let mut level = self.level.lock();
+                match (&level.event, spare.take()) {
+                    (Some(event), _) if event.is_ours() => break event.fd()?,
+                    (_, Some(event)) => {
+                        *level = Level { event: Some(event), set: false };
+                        self.state.fetch_or(HAS_FD, Ordering::SeqCst);
+                        continue;
+                    }
+                    _ => {}
+                }
+            }
+            spare = Some(Event::new()?);
+        };
+        fence(Ordering::SeqCst);
+        self.refresh(ready);
+        Ok(fd)
+    }
+
+    /// After a change: brings the descriptor up to date, if there is one. A change that makes the condition true is
+    /// notified first (that has the fence); one that makes it false may leave the descriptor readable by mistake for a
+    /// moment, so a look that finds nothing refreshes too.
+    ///
+    /// `ready` runs under a lock and must neither block nor lock.
+    #[inline]
+    pub fn refresh(&self, ready: impl FnOnce() -> bool) {
+        if self.state.load(Ordering::Relaxed) & HAS_FD != 0 {
+            self.set_level(ready);
+        }
+    }
+
+    #[cold]
+    fn set_level(&self, ready: impl FnOnce() -> bool) {
+        let mut level = self.level.lock();
+        // Read under the lock: whoever changed the condition last comes here after that, and sees all changes.
+        let ready = ready();
+        if ready != level.set {
+            if let Some(event) = &level.event {
+                if ready { event.set() } else { event.clear() }
+            }
+            level.set = ready;
+        }
+    }
+}
+
+/// The first stage: pauses while the other thread can run beside us, then yields.
+fn spin<T>(wait: &Wait, look: &mut impl FnMut() -> Option<T>) -> Option<T> {
+    if spare_core() {
+        for _ in 0..PAUSES / PAUSES_A_LOOK {
+            for _ in 0..PAUSES_A_LOOK {
+                std::hint::spin_loop();
+            }
+            if let found @ Some(_) = look() {
+                return found;
+            }
+        }
+    }
+    let start = Instant::now();
+    loop {
+        std::thread::yield_now();
+        if let found @ Some(_) = look() {
+            return found;
+        }
+        if start.elapsed() >= YIELDING || wait.deadline.expired() {
+            return None;
+        }
+    }
+}
+
+struct Waiting<'a>(&'a Signal);
+
+impl<'a> Waiting<'a> {
+    fn new(signal: &'a Signal) -> Self {
+        signal.state.fetch_add(1, Ordering::SeqCst);
+        Waiting(signal)
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.state.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::super::{Cancel, Deadline, Interest, Interrupt, poll_fd};
+    use super::*;
+    use crate::error::Code;
+    use std::sync::atomic::AtomicU64;
+
+    fn take(items: &AtomicU64) -> Option<()> {
+        items.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |n| n.checked_sub(1)).ok().map(|_| ())
+    }
+
+    #[test]
+    fn a_condition_that_holds_is_found_without_time() {
+        let wait = Wait::until(Deadline::now());
+        assert_eq!(Signal::new().wait_until(&wait, || Some(7)).unwrap(), Some(7));
+        assert_eq!(Signal::new().wait_until(&wait, || None::<()>).unwrap(), None);
+    }
+
+    #[test]
+    fn no_wake_up_is_lost_between_many_waiters_and_notifiers() {
+        const EACH: u64 = 20_000;
+        let (signal, items) = (Signal::new(), AtomicU64::new(0));
+        std::thread::scope(|s| {
+            for _ in 0..3 {
+                s.spawn(|| {
+                    for _ in 0..EACH {
+                        let wait = Wait::until(Deadline::NEVER);
+                        signal.wait_until(&wait, || take(&items)).unwrap().unwrap();
+                    }
+                });
+                s.spawn(|| {
+                    for i in 0..EACH {
+                        items.fetch_add(1, Ordering::Relaxed);
+                        signal.notify_one();
+                        if i % 512 == 0 {
+                            // Lets the waiters fall asleep.
+                            std::thread::sleep(Duration::from_micros(200));
+                        }
+                    }
+                });
+            }
+        });
+        assert_eq!(items.load(Ordering::SeqCst), 0);
+        assert_eq!(signal.state.load(Ordering::SeqCst), 0);
+    }
+
+    struct Cancellable(Cancel);
+
+    impl Interrupt for Cancellable {
+        fn on_signal(&self) -> Result<()> {
+            Ok(())
+        }
+        fn cancel(&self) -> Option<&Cancel> {
+            Some(&self.0)
+        }
+    }
+
+    #[test]
+    fn a_cancel_ends_a_sleep_and_every_later_call() {
+        for pause in [0, 300] {
+            let (signal, who) = (Signal::new(), Cancellable(Cancel::new()));
+            std::thread::scope(|s| {
+                s.spawn(|| {
+                    let wait = Wait { deadline: Deadline::NEVER, interrupt: &who };
+                    assert_eq!(signal.wait_until(&wait, || None::<()>).unwrap_err().code(), Code::Cancelled);
+                });
+                std::thread::sleep(Duration::from_micros(pause));
+                who.0.fire();
+                who.0.fire();
+            });
+            let wait = Wait { deadline: Deadline::NEVER, interrupt: &who };
+            assert_eq!(signal.wait_until(&wait, || Some(())).unwrap_err().code(), Code::Cancelled);
+            assert_eq!(super::super::sleep(&wait).unwrap_err().code(), Code::Cancelled);
+        }
+    }
+
+    #[test]
+    fn a_signal_of_the_system_reaches_the_interrupt() {
+        struct Fails;
+        impl Interrupt for Fails {
+            fn on_signal(&self) -> Result<()> {
+                Err(crate::err!(Raised, "interrupted"))
+            }
+        }
+        extern "C" fn nothing(_: i32) {}
+        // With SA_RESTART, as the interpreters install it.
+        // SAFETY: an empty handler, installed for a signal that nothing else here uses.
+        unsafe {
+            let mut action: libc::sigaction = std::mem::zeroed();
+            action.sa_sigaction = nothing as *const () as usize;
+            action.sa_flags = libc::SA_RESTART;
+            assert_eq!(libc::sigaction(libc::SIGUSR1, &action, std::ptr::null_mut()), 0);
+        }
+        let done = AtomicU32::new(0);
+        std::thread::scope(|s| {
+            let (tx, rx) = std::sync::mpsc::channel();
+            let done = &done;
+            s.spawn(move || {
+                // SAFETY: the handle of the calling thread.
+                tx.send(unsafe { libc::pthread_self() }).unwrap();
+                let wait = Wait { deadline: Deadline::NEVER, interrupt: &Fails };
+                let e = Signal::new().wait_until(&wait, || None::<()>).unwrap_err();
+                done.store(1, Ordering::SeqCst);
+                assert_eq!(e.code(), Code::Raised);
+            });
+            let thread = rx.recv().unwrap();
+            while done.load(Ordering::SeqCst) == 0 {
+                // SAFETY: the scope keeps the thread joinable, so the handle is valid.
+                unsafe { libc::pthread_kill(thread, libc::SIGUSR1) };
+                std::thread::sleep(Duration::from_millis(1));
+            }
+        });
+    }
+
+    #[test]
+    fn the_descriptor_follows_the_condition() {
+        let (signal, items) = (Signal::new(), AtomicU64::new(1));
+        let ready = || items.load(Ordering::SeqCst) > 0;
+        let fd = signal.fd(ready).unwrap();
+        let readable = || poll_fd(fd, Interest::Read, &Wait::until(Deadline::now())).unwrap();
+        assert!(readable());
+        items.store(0, Ordering::SeqCst);
+        signal.refresh(ready);
+        assert!(!readable());
+        items.store(1, Ordering::SeqCst);
+        signal.notify_one();
+        signal.refresh(ready);
+        assert!(readable());
+        assert_eq!(signal.fd(ready).unwrap(), fd);
+    }
+}

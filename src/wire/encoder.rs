@@ -1,0 +1,191 @@
+//! Writing a message's bytes: MessagePack straight into a buffer, table headers patched in afterwards.
+
+use rmp::encode as mp;
+
+use super::ext;
+
+/// Appends values to a buffer. Nothing here fails but for lengths past 32 bits and memory, which return `false`.
+///
+/// A table's header is written before its length is known: [`Encoder::open_table`] leaves room for 32 bits, and one of the
+/// `close_…` calls fills it in. So one walk over a table is enough.
+#[derive(Debug)]
+pub struct Encoder<'a> {
+    out: &'a mut Vec<u8>,
+    start: usize,
+}
+
+/// Where a table or an extension began.
+#[derive(Clone, Copy, Debug)]
+pub struct Mark(usize);
+
+const ARRAY32: u8 = 0xdd;
+const MAP32: u8 = 0xdf;
+const EXT32: u8 = 0xc9;
+/// `EXT32`, the length, the code.
+const EXT_HEADER: usize = 6;
+
+impl<'a> Encoder<'a> {
+    /// Starts a message at the end of `out`.
+    pub fn new(out: &'a mut Vec<u8>) -> Self {
+        let start = out.len();
+        out.push(ext::VERSION);
+        Encoder { out, start }
+    }
+
+    /// Sets flags in the prelude.
+    pub fn flag(&mut self, flags: u8) {
+        self.out[self.start] |= flags;
+    }
+
+    /// The flags set so far.
+    pub fn flags(&self) -> u8 {
+        self.out[self.start] & !ext::VERSION_MASK
+    }
+
+    /// nil
+    pub fn nil(&mut self) {
+        self.out.push(0xc0);
+    }
+
+    /// true or false
+    pub fn boolean(&mut self, b: bool) {
+        self.out.push(0xc2 | b as u8);
+    }
+
+    /// An integer, in the shortest form.
+    #[inline]
+    pub fn integer(&mut self, n: i64) {
+        if (0..128).contains(&n) {
+            self.out.push(n as u8);
+        } else {
+            // Writing to a Vec does not fail.
+            let _ = mp::write_sint(self.out, n);
+        }
+    }
+
+    /// A float, always in 64 bits.
+    #[inline]
+    pub fn float(&mut self, n: f64) {
+        let mut item = [0xcb; 9];
+        item[1..].copy_from_slice(&n.to_bits().to_be_bytes());
+        self.out.extend_from_slice(&item);
+    }
+
+    /// A number of a Lua that has floats only: an integer where it is one exactly, so that it arrives as one elsewhere.
+    #[inline]
+    pub fn number(&mut self, n: f64) {
+        let i = n as i64;
+        // -0.0 and the integers past 2^53, where neighbours fall together, stay floats.
+        if i as f64 == n && i.unsigned_abs() <= ext::MAX_EXACT as u64 && (i != 0 || n.is_sign_positive()) {
+            self.integer(i);
+        } else {
+            self.float(n);
+        }
+    }
+
+    /// A byte string; false when it is too long or there is no memory for it.
+    #[inline]
+    #[must_use]
+    pub fn string(&mut self, bytes: &[u8]) -> bool {
+        let Ok(n) = u32::try_from(bytes.len()) else { return false };
+        if self.out.try_reserve(bytes.len() + 5).is_err() {
+            return false;
+        }
+        if n < 32 {
+            self.out.push(0xa0 | n as u8);
+        } else {
+            let _ = mp::write_str_len(self.out, n);
+        }
+        self.out.extend_from_slice(bytes);
+        true
+    }
+
+    /// Binary data; false when it is too long or there is no memory for it.
+    #[must_use]
+    pub fn binary(&mut self, bytes: &[u8]) -> bool {
+        let Ok(n) = u32::try_from(bytes.len()) else { return false };
+        if self.out.try_reserve(bytes.len() + 5).is_err() {
+            return false;
+        }
+        let _ = mp::write_bin_len(self.out, n);
+        self.out.extend_from_slice(bytes);
+        true
+    }
+
+    /// An extension that holds one number: [`ext::REF`], [`ext::ATTACHMENT`], [`ext::CELL`].
+    pub fn numbered(&mut self, code: i8, n: u32) {
+        self.out.extend_from_slice(&[0xd6, code as u8]);
+        self.out.extend_from_slice(&n.to_be_bytes());
+    }
+
+    /// A boxed integer: [`ext::INT64`] or [`ext::UINT64`], as 64 bits.
+    pub fn boxed(&mut self, code: i8, bits: u64) {
+        self.out.extend_from_slice(&[0xd7, code as u8]);
+        self.out.extend_from_slice(&bits.to_be_bytes());
+    }
+
+    /// Begins a table, as an array.
+    #[inline]
+    pub fn open_table(&mut self) -> Mark {
+        let mark = Mark(self.out.len());
+        self.out.extend_from_slice(&[ARRAY32, 0, 0, 0, 0]);
+        mark
+    }
+
+    /// Ends a table that is an array of `items`.
+    #[inline]
+    pub fn close_array(&mut self, table: Mark, items: u32) {
+        self.patch(table.0 + 1, items);
+    }
+
+    /// The table turns out to have no array part: what follows are keys and values.
+    pub fn begin_map(&mut self, table: Mark) {
+        self.out[table.0] = MAP32;
+    }
+
+    /// Ends a table that is a map of `pairs`.
+    pub fn close_map(&mut self, table: Mark, pairs: u32) {
+        self.patch(table.0 + 1, pairs);
+    }
+
+    /// The table turns out to have other keys after its `items`: what follows are keys and values. Returns the marks of the whole and
+    /// of the map.
+    pub fn begin_mixed(&mut self, table: Mark, items: u32) -> (Mark, Mark) {
+        self.close_array(table, items);
+        // Room for the extension's header is made only now: most tables are of one kind.
+        self.out.splice(table.0..table.0, [EXT32, 0, 0, 0, 0, ext::MIXED as u8]);
+        let map = Mark(self.out.len());
+        self.out.extend_from_slice(&[MAP32, 0, 0, 0, 0]);
+        (table, map)
+    }
+
+    /// Ends a table of both kinds; false when it is too long.
+    #[must_use]
+    pub fn close_mixed(&mut self, (whole, map): (Mark, Mark), pairs: u32) -> bool {
+        self.close_map(map, pairs);
+        self.close_ext(whole)
+    }
+
+    /// Begins an extension with values inside.
+    pub fn open_ext(&mut self, code: i8) -> Mark {
+        let mark = Mark(self.out.len());
+        self.out.extend_from_slice(&[EXT32, 0, 0, 0, 0, code as u8]);
+        mark
+    }
+
+    /// Ends an extension; false when it is too long.
+    #[must_use]
+    pub fn close_ext(&mut self, mark: Mark) -> bool {
+        match u32::try_from(self.out.len() - mark.0 - EXT_HEADER) {
+            Ok(n) => {
+                self.patch(mark.0 + 1, n);
+                true
+            }
+            Err(_) => false,
+        }
+    }
+
+    fn patch(&mut self, at: usize, n: u32) {
+        self.out[at..at + 4].copy_from_slice(&n.to_be_bytes());
+    }
+}

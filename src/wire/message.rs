@@ -1,0 +1,91 @@
+//! A message: plain bytes, and beside them what is not plain data.
+
+use std::any::Any;
+use std::fmt;
+use std::sync::Arc;
+
+use crate::tensor::{Storage, Tensor};
+
+/// A value on its way: MessagePack bytes (doc/wire.md) and the attachments that they refer to by number.
+///
+/// One message serves every route. Thread routes move attachments as they are; peer routes hand tensors to a lane and
+/// refuse the rest. Dropping a message releases what is attached.
+#[derive(Debug, Default)]
+pub struct Message {
+    /// The plain data.
+    pub bytes: Vec<u8>,
+    /// What the bytes refer to, in order of first appearance.
+    pub attachments: Vec<Attachment>,
+    /// Whether the bytes hold bytecode of Lua functions, which peer routes refuse unless both ends asked for it.
+    pub functions: bool,
+}
+
+impl Message {
+    /// Empties the message and keeps its memory for the next one.
+    pub fn clear(&mut self) {
+        self.bytes.clear();
+        self.attachments.clear();
+        self.functions = false;
+    }
+}
+
+/// One thing that travels beside the bytes.
+#[derive(Debug)]
+pub enum Attachment {
+    /// A tensor: by reference on thread routes, by value on peer routes.
+    Tensor(Tensor),
+    /// A storage, likewise.
+    Storage(Storage),
+    /// One of our own objects (a queue, a mutex, …): thread routes only.
+    Object(Arc<dyn Object>),
+    /// A userdata of another library that lends itself by pointer: thread routes only.
+    Foreign(Foreign),
+}
+
+impl Attachment {
+    /// What it is, for errors: `a tensor`, `ipc.workqueue`.
+    pub fn kind(&self) -> String {
+        match self {
+            Attachment::Tensor(_) => "a tensor".into(),
+            Attachment::Storage(_) => "a storage".into(),
+            Attachment::Object(o) => o.class().into(),
+            Attachment::Foreign(f) => format!("userdata {}", f.class),
+        }
+    }
+}
+
+/// An object of ours that threads share: what crosses is the `Arc`.
+pub trait Object: Any + Send + Sync + fmt::Debug {
+    /// The class it has in Lua, `ipc.workqueue`: the receiver looks its methods up by this name.
+    fn class(&self) -> &'static str;
+}
+
+/// A retained pointer to another library's object, given back through `release` when it is not taken.
+pub struct Foreign {
+    /// The name under which both Lua states registered the metatable.
+    pub class: Arc<str>,
+    /// The pointer that the userdata holds.
+    pub pointer: usize,
+    /// Gives an unread pointer back to whoever can release it (a list of its class, emptied by the next state that has it).
+    pub release: fn(&Arc<str>, usize),
+}
+
+impl Foreign {
+    /// Takes the pointer out: the reference now belongs to the caller.
+    pub fn take(mut self) -> usize {
+        self.release = |_, _| ();
+        self.pointer
+    }
+}
+
+impl Drop for Foreign {
+    fn drop(&mut self) {
+        (self.release)(&self.class, self.pointer);
+    }
+}
+
+impl fmt::Debug for Foreign {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Foreign({}, {:#x})", self.class, self.pointer)
+    }
+}

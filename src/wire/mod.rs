@@ -1,0 +1,15 @@
+//! The form of a message: MessagePack bytes plus attachments, and the queue that holds messages.
+
+mod decoder;
+mod encoder;
+pub mod ext;
+#[cfg(test)]
+mod form_tests;
+mod message;
+mod queue;
+mod queue_chunk;
+
+pub use decoder::{Decoder, Token};
+pub use encoder::{Encoder, Mark};
+pub use message::{Attachment, Foreign, Message, Object};
+pub use queue::{Push, Queue};

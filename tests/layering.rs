@@ -1,0 +1,281 @@
+//! The floors hold: a file of `src` imports only from floors below its own, through that floor's `mod.rs`.
+//!
+//! It reads every `crate::` path in the sources, as text, against the table below (the picture is in `src/lib.rs` and
+//! `doc/architecture.md`).
+
+#![allow(clippy::unwrap_used)]
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// Each floor with all floors that its files may name. `sync` stands beside the four from `transport` up: neither wing
+/// knows the other.
+const FLOORS: &[(&str, &[&str])] = &[
+    ("error", &[]),
+    ("sys", &["error"]),
+    ("tensor", &["error", "sys"]),
+    ("wait", &["error", "sys", "tensor"]),
+    ("wire", &["error", "sys", "tensor", "wait"]),
+    ("sync", &["error", "sys", "tensor", "wait", "wire"]),
+    ("transport", &["error", "sys", "tensor", "wait", "wire"]),
+    ("lane", &["error", "sys", "tensor", "wait", "wire", "transport"]),
+    ("peer", &["error", "sys", "tensor", "wait", "wire", "transport", "lane"]),
+    ("collective", &["error", "sys", "tensor", "wait", "wire", "transport", "lane", "peer"]),
+    ("bind", &["error", "sys", "tensor", "wait", "wire", "sync", "transport", "lane", "peer", "collective"]),
+];
+
+/// A file that no one would read in one sitting.
+const LONGEST: usize = 900;
+
+struct Source {
+    path: PathBuf,
+    floor: String,
+    text: String,
+}
+
+fn sources() -> Vec<Source> {
+    fn walk(dir: &Path, found: &mut Vec<PathBuf>) {
+        for entry in fs::read_dir(dir).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                walk(&path, found);
+            } else if path.extension().is_some_and(|e| e == "rs") {
+                found.push(path);
+            }
+        }
+    }
+    let src = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let mut found = Vec::new();
+    walk(&src, &mut found);
+    found.sort();
+    let of = |path: PathBuf| {
+        let inside = path.strip_prefix(&src).unwrap();
+        let floor = inside.iter().next().unwrap().to_str().unwrap().trim_end_matches(".rs").to_owned();
+        Source { floor, text: fs::read_to_string(&path).unwrap(), path: inside.to_owned() }
+    };
+    found.into_iter().map(of).collect()
+}
+
+/// The source without comments and strings, which may name anything.
+fn code(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for line in text.lines() {
+        let mut quoted = false;
+        let mut before = ' ';
+        let mut chars = line.chars().peekable();
+        while let Some(c) = chars.next() {
+            match c {
+                '\\' if quoted => {
+                    chars.next();
+                }
+                '"' if before != '\'' => quoted = !quoted,
+                '/' if !quoted && chars.peek() == Some(&'/') => break,
+                c if !quoted => out.push(c),
+                _ => {}
+            }
+            before = c;
+        }
+        out.push('\n');
+    }
+    out
+}
+
+/// Every `crate::a::b` in the code as its segments; `crate::a::{b, c::d}` gives `[a, b]` and `[a, c, d]`.
+fn paths(code: &str) -> Vec<Vec<String>> {
+    fn tree(text: &str, prefix: &[String], found: &mut Vec<Vec<String>>) {
+        let text = text.trim_start();
+        if let Some(inside) = text.strip_prefix('{') {
+            let mut depth = 0;
+            let mut start = 0;
+            for (at, c) in inside.char_indices() {
+                match c {
+                    '{' => depth += 1,
+                    ',' if depth == 0 => {
+                        tree(&inside[start..at], prefix, found);
+                        start = at + 1;
+                    }
+                    '}' if depth == 0 => {
+                        tree(&inside[start..at], prefix, found);
+                        return;
+                    }
+                    '}' => depth -= 1,
+                    _ => {}
+                }
+            }
+            return;
+        }
+        let name: String = text.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect();
+        if name.is_empty() {
+            if !prefix.is_empty() {
+                found.push(prefix.to_vec());
+            }
+            return;
+        }
+        let mut path = prefix.to_vec();
+        path.push(name.clone());
+        match text[name.len()..].strip_prefix("::") {
+            Some(rest) => tree(rest, &path, found),
+            None => found.push(path),
+        }
+    }
+    let mut found = Vec::new();
+    for (at, _) in code.match_indices("crate::") {
+        let before = code[..at].chars().next_back();
+        // `$crate::` in a macro means the same; `othercrate::` does not.
+        if !before.is_some_and(|c| c.is_alphanumeric() || c == '_') {
+            tree(&code[at + "crate::".len()..], &[], &mut found);
+        }
+    }
+    found
+}
+
+/// The floor of a path's first segment; of a macro that `#[macro_export]` put at the root, the floor that defines it.
+fn floor_of<'a>(segment: &'a str, all: &'a [Source]) -> &'a str {
+    let defines =
+        |s: &&Source| s.text.contains("#[macro_export]") && s.text.contains(&format!("macro_rules! {segment} "));
+    all.iter().find(defines).map_or(segment, |s| &s.floor)
+}
+
+fn below(floor: &str) -> &'static [&'static str] {
+    let found = FLOORS.iter().find(|(name, _)| *name == floor);
+    found
+        .unwrap_or_else(|| panic!("src/{floor} is not a floor of the house: add it to the table in tests/layering.rs"))
+        .1
+}
+
+#[test]
+fn a_file_imports_only_from_floors_below_its_own() {
+    let all = sources();
+    let mut wrong = BTreeSet::new();
+    for source in all.iter().filter(|s| s.floor != "lib") {
+        let allowed = below(&source.floor);
+        for path in paths(&code(&source.text)) {
+            let floor = floor_of(&path[0], &all);
+            if floor != source.floor && !allowed.contains(&floor) {
+                wrong.insert(format!("{}: names crate::{}", source.path.display(), path.join("::")));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "these reach up or across:\n{}", Vec::from_iter(wrong).join("\n"));
+}
+
+#[test]
+fn a_floor_is_entered_through_its_front_door() {
+    let all = sources();
+    let mut wrong = BTreeSet::new();
+    for source in all.iter().filter(|s| s.floor != "lib") {
+        for path in paths(&code(&source.text)) {
+            let floor = floor_of(&path[0], &all);
+            if floor == source.floor || path.len() < 3 {
+                continue;
+            }
+            // `crate::wait::deadline::Deadline`: a way round mod.rs, if there is a file of that name. A public
+            // submodule is a door of its own.
+            let inner = Path::new(floor).join(&path[1]);
+            let is_file = all.iter().any(|s| s.path == inner.with_extension("rs") || s.path == inner.join("mod.rs"));
+            let door = all.iter().find(|s| s.path == Path::new(floor).join("mod.rs"));
+            let open = door.is_some_and(|d| d.text.contains(&format!("pub mod {};", path[1])));
+            if is_file && !open {
+                wrong.insert(format!("{}: names crate::{}", source.path.display(), path.join("::")));
+            }
+        }
+    }
+    assert!(
+        wrong.is_empty(),
+        "these climb in by the window (go through mod.rs):\n{}",
+        Vec::from_iter(wrong).join("\n")
+    );
+}
+
+/// A `mod.rs` is a contract (its children import it) or a composition (it puts its children together), never both: what
+/// children take from it must not be made of children. Mechanically: if any child names a thing of its `mod.rs`, then no
+/// body of code in that `mod.rs` may call into a child (`child::thing(`).
+#[test]
+fn a_mod_rs_is_a_contract_or_a_composition() {
+    let all = sources();
+    let mut wrong = Vec::new();
+    for parent in all.iter().filter(|s| s.path.ends_with("mod.rs")) {
+        let folder = parent.path.parent().unwrap();
+        let children: Vec<&Source> =
+            all.iter().filter(|s| s.path.parent() == Some(folder) && s.path != parent.path).collect();
+        let parent_code = code(&parent.text);
+        // What the mod.rs defines itself, re-exports left out.
+        let defined: Vec<String> = parent_code
+            .lines()
+            .filter_map(|line| {
+                let line = line.trim_start().strip_prefix("pub")?;
+                let line = line.trim_start_matches(['(', ')', ' ']);
+                let line = line.strip_prefix("crate) ").unwrap_or(line);
+                let mut words = line.split_whitespace().skip_while(|w| ["unsafe", "const", "async"].contains(w));
+                ["struct", "enum", "trait", "fn", "type", "static"].contains(&words.next()?).then_some(())?;
+                Some(words.next()?.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect())
+            })
+            .collect();
+        let module: Vec<&str> = folder.iter().map(|p| p.to_str().unwrap()).collect();
+        let taken_by = children.iter().find(|child| {
+            let child_code = code(&child.text);
+            let by_super = defined.iter().any(|name| {
+                child_code.contains(&format!("super::{name}"))
+                    || child_code.lines().any(|l| {
+                        l.trim_start().starts_with("use super::{")
+                            && l.split(|c: char| !c.is_alphanumeric() && c != '_').any(|w| w == name)
+                    })
+            });
+            let by_crate = paths(&child_code).iter().any(|path| {
+                path.len() > module.len()
+                    && path.iter().zip(&module).all(|(a, b)| a == b)
+                    && defined.contains(&path[module.len()])
+            });
+            by_super || by_crate
+        });
+        let calls = children.iter().find(|child| {
+            let name = child.path.file_stem().unwrap().to_str().unwrap();
+            parent_code
+                .lines()
+                .filter(|l| {
+                    !(l.trim_start().starts_with("use ") || l.trim_start().starts_with("pub") && l.contains(" use "))
+                })
+                .any(|l| l.contains(&format!(" {name}::")) || l.contains(&format!("({name}::")))
+        });
+        if let (Some(child), Some(called)) = (taken_by, calls) {
+            wrong.push(format!(
+                "{}: {} takes from it what it defines, and it calls into {}",
+                parent.path.display(),
+                child.path.display(),
+                called.path.display()
+            ));
+        }
+    }
+    assert!(wrong.is_empty(), "contract and composition at once:\n{}", wrong.join("\n"));
+}
+
+#[test]
+fn only_bind_knows_mlua() {
+    let known: Vec<String> = sources()
+        .iter()
+        .filter(|s| s.floor != "bind" && code(&s.text).contains("mlua"))
+        .map(|s| s.path.display().to_string())
+        .collect();
+    assert!(known.is_empty(), "mlua outside src/bind: {}", known.join(", "));
+}
+
+#[test]
+fn a_file_can_be_read_in_one_sitting() {
+    let long: Vec<String> = sources()
+        .iter()
+        .filter(|s| s.text.lines().count() > LONGEST)
+        .map(|s| format!("{} has {} lines", s.path.display(), s.text.lines().count()))
+        .collect();
+    assert!(long.is_empty(), "over {LONGEST} lines:\n{}", long.join("\n"));
+    let map = sources().into_iter().find(|s| s.floor == "lib").unwrap();
+    assert!(map.text.lines().count() < 80, "src/lib.rs is a map, not a room");
+}
+
+#[test]
+fn the_reader_of_paths_understands_nested_braces_and_skips_comments() {
+    let text =
+        "use crate::wait::{Deadline, park::{Pause, Futex}};\n// crate::bind\nlet s = \"crate::peer\"; $crate::err!()";
+    let found: Vec<String> = paths(&code(text)).iter().map(|p| p.join("::")).collect();
+    assert_eq!(found, ["wait::Deadline", "wait::park::Pause", "wait::park::Futex", "err"]);
+}
