@@ -304,7 +304,7 @@ describe('allReduce', function()
       refused('timeout', 1, add, nil, { timeout = 'long' })
       local ok, e = pcall(tree.allReduce, 'text', 'sum')
       assert(not ok and ipc.errcode(e) == 'unsupported', e)
-      return (tree.allReduce(1, add, { timeout = 30 }))
+      return (tree.allReduce(1, add, { timeout = 100 }))
     end)
     assert.same({ 2, 2 }, values)
   end)
@@ -352,11 +352,11 @@ describe('barrier', function()
         file = io.open(name)
         if #file:read '*a' < 4 * round then seen[#seen + 1] = round end
         file:close()
-        tree.barrier(30)
+        tree.barrier(100)
       end
       tree.close()
       return table.concat(seen, ' ')
-    end, path):join(60) }
+    end, path):join(200) }
     assert.same({ '', '', '', '' }, lengths)
   end)
 end)

@@ -69,11 +69,12 @@ function support.sleep(seconds) os.execute('sleep ' .. seconds) end
 -- Calls f until it returns something true; that, or an error after `seconds` (a watchdog, not a measure).
 function support.eventually(f, seconds)
   local socket = require 'socket'
-  local stop = socket.gettime() + (seconds or 30)
+  seconds = seconds or 120
+  local stop = socket.gettime() + seconds
   while true do
     local v = f()
     if v then return v end
-    if socket.gettime() > stop then error('did not happen in ' .. (seconds or 30) .. ' s', 2) end
+    if socket.gettime() > stop then error('did not happen in ' .. seconds .. ' s', 2) end
     socket.sleep(0.01)
   end
 end
@@ -96,7 +97,7 @@ local function command_of(code, opts)
 end
 
 -- Starts `code` (or opts.file) in a new interpreter. opts: args, env, stdin (text), lua, options (of the interpreter),
--- timeout (seconds, default 60: a watchdog), cwd.
+-- timeout (seconds, default 120: a watchdog), cwd.
 function support.start(code, opts)
   opts = opts or {}
   local base = support.tmpname()
@@ -108,7 +109,7 @@ function support.start(code, opts)
     .. 'child=$!\n'
     -- The watchdog: its sleep goes with it, so that nothing is left behind.
     .. ("(trap 'kill $!; exit' TERM; sleep %s & wait $!; : >%s.late; kill -KILL $child) >/dev/null 2>&1 &\n")
-      :format(opts.timeout or 60, base)
+      :format(opts.timeout or 120, base)
     .. 'dog=$!\n'
     .. 'wait $child 2>/dev/null\n'
     .. 'status=$?\n'
@@ -131,7 +132,7 @@ function Process:output() return support.read(self.base .. '.out'), support.read
 function Process:running() return not support.exists(self.base .. '.end') end
 
 function Process:wait(seconds)
-  support.eventually(function() return not self:running() end, seconds or 90)
+  support.eventually(function() return not self:running() end, seconds or 200)
   local status = tonumber(support.read(self.base .. '.end'))
   local r = { pid = self.pid, status = status, timed_out = support.exists(self.base .. '.late') }
   r.stdout, r.stderr = self:output()
@@ -140,7 +141,7 @@ function Process:wait(seconds)
 end
 
 -- Runs `code` in a new interpreter, to its end.
-function support.run(code, opts) return support.start(code, opts):wait((opts and opts.timeout or 60) + 30) end
+function support.run(code, opts) return support.start(code, opts):wait((opts and opts.timeout or 120) + 60) end
 
 -- run, for a chunk that should end well: its stdout, or an error with everything it said.
 function support.check(code, opts)
@@ -153,18 +154,46 @@ end
 
 -- ---- sockets --------------------------------------------------------------------------------------------------------
 
--- A port on which nobody listens now.
+local reserved = {}
+
+-- A port on which nobody listens, and which the system gives to nobody else while this spec runs: a socket holds it that
+-- does not listen. Servers of ours may take it all the same, since they set SO_REUSEADDR.
 function support.free_port()
-  local listener = assert(require('socket').bind('127.0.0.1', 0))
-  local _, port = listener:getsockname()
-  listener:close()
+  local holder = assert(require('socket').tcp4())
+  assert(holder:setoption('reuseaddr', true))
+  assert(holder:bind('127.0.0.1', 0))
+  reserved[#reserved + 1] = holder
+  local _, port = holder:getsockname()
   return tonumber(port)
+end
+
+-- Whether all that was sent to `port` has come to the other end; true where the system does not say.
+function support.delivered(port)
+  local file = io.open '/proc/net/tcp'
+  if not file then return true end
+  local text = file:read '*a'
+  file:close()
+  local queued = ('^%%s*%%d+: %%x+:%%x+ %%x+:%04X %%x+ (%%x+):'):format(port)
+  for line in text:gmatch '[^\n]+' do
+    local bytes = line:match(queued)
+    if bytes and tonumber(bytes, 16) > 0 then return false end
+  end
+  return true
+end
+
+-- Calls f(1), f(2), … up to f(tries), until one raises nothing; the last one's error is raised. For what depends on a time
+-- that the library itself measures: f waits longer each time, and a pause of the machine spoils one of them at most.
+function support.retry(tries, f)
+  for n = 1, tries - 1 do
+    if pcall(f, n) then return end
+  end
+  f(tries)
 end
 
 -- A bare TCP connection (a LuaSocket object: send, receive, settimeout, close), for peers that misbehave.
 function support.connect(port, host)
   local s = assert(require('socket').connect(host or '127.0.0.1', port))
-  s:settimeout(30)
+  s:settimeout(60)
   return s
 end
 

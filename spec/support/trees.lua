@@ -7,19 +7,20 @@ local trees = {}
 local made = 0
 
 -- Runs `body(tree, i)` on `n` nodes, each a thread with a LocalhostTree of its own; `options` are the tree's. Returns
--- for each node a table: ok, then what body returned or the error. Bodies are copied: no upvalues.
-function trees.threads(n, body, options)
+-- for each node a table: ok, then what body returned or the error. Bodies are copied: no upvalues; what they share, an
+-- atomic number say, comes as `shared`, their third argument.
+function trees.threads(n, body, options, shared)
   made = made + 1
   local all = {}
   for key, value in pairs(options or {}) do all[key] = value end
   all.key = all.key or 'spec' .. made
   return {
-    ipc.map(n, function(count, f, opts, id)
+    ipc.map(n, function(count, f, opts, given, id)
       local tree = require 'ipc.LocalhostTree'(id, count, opts)
-      local results = { pcall(f, tree, id) }
+      local results = { pcall(f, tree, id, given) }
       tree.close()
       return results
-    end, n, body, all):join(120),
+    end, n, body, all, shared):join(200),
   }
 end
 

@@ -22,6 +22,16 @@ function socket.connect(address, port)
 end
 socket.connect4 = socket.connect
 
+-- A socket that is yet to take its address. All of them may take an address again at once (reuseaddr).
+function socket.tcp4() return wrap(nil, 'master') end
+
+function Socket:bind(address, port)
+  local why
+  self.fd, why = host.bind(address, math.tointeger(port))
+  if not self.fd then return nil, why:lower() end
+  return 1
+end
+
 function Socket:__tostring() return ('tcp{%s}: %s'):format(self.kind, self.fd or 'closed') end
 
 function Socket:settimeout(seconds)
@@ -139,6 +149,6 @@ function Socket:close()
 end
 
 function Socket:getfd() return self.fd or -1 end
-function Socket:setoption() return self.fd and 1 end
+function Socket:setoption() return (self.fd or self.kind == 'master') and 1 end
 
 return socket

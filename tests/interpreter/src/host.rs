@@ -35,6 +35,7 @@ unsafe extern "C-unwind" fn open(l: State) -> c_int {
         (c"chdir", chdir),
         (c"mkdir", mkdir),
         (c"rmdir", rmdir),
+        (c"bind", bind),
         (c"listen", listen),
         (c"accept", accept),
         (c"connect", connect),
@@ -219,14 +220,32 @@ unsafe fn socket(l: State, fd: c_int, good: bool) -> c_int {
 
 const ADDRESS: libc::socklen_t = size_of::<libc::sockaddr_in>() as libc::socklen_t;
 
-/// listen(host, port) → descriptor
-unsafe extern "C-unwind" fn listen(l: State) -> c_int {
+/// A socket that has taken the address in slots 1 and 2, and whether it could.
+unsafe fn bound(l: State) -> (c_int, bool) {
     // SAFETY: plain system calls on our own descriptor.
     unsafe {
         let (fd, address) = inet(l, libc::SOCK_STREAM);
         let one: c_int = 1;
         libc::setsockopt(fd, libc::SOL_SOCKET, libc::SO_REUSEADDR, (&raw const one).cast(), size_of::<c_int>() as _);
-        let good = libc::bind(fd, (&raw const address).cast(), ADDRESS) == 0 && libc::listen(fd, 32) == 0;
+        (fd, libc::bind(fd, (&raw const address).cast(), ADDRESS) == 0)
+    }
+}
+
+/// bind(host, port) → descriptor that holds the port, and does not listen
+unsafe extern "C-unwind" fn bind(l: State) -> c_int {
+    // SAFETY: called with the arguments that `bound` and `socket` read.
+    unsafe {
+        let (fd, good) = bound(l);
+        socket(l, fd, good)
+    }
+}
+
+/// listen(host, port) → descriptor
+unsafe extern "C-unwind" fn listen(l: State) -> c_int {
+    // SAFETY: plain system calls on our own descriptor.
+    unsafe {
+        let (fd, good) = bound(l);
+        let good = good && libc::listen(fd, 32) == 0;
         socket(l, fd, good)
     }
 }
