@@ -616,6 +616,50 @@ describe('a client', function()
     m:join()
   end)
 
+  it('works on one core, where a receive blocks in the system', function()
+    local out = support.check([[
+      local ipc, torch = require 'libipc', require 'ipc.torch'
+      local server, port = ipc.server()
+      local echo = ipc.map(1, function(port)
+        local ipc = require 'libipc'
+        local client = ipc.client(port)
+        while true do
+          local v = client:recv()
+          if v == 'end' then break end
+          client:send(v)
+        end
+        return client:recv()
+      end, port)
+      local peer
+      server:clients(1, function(c) peer = c end)
+      for i = 1, 100 do
+        peer:send { i, 'text' }
+        assert(peer:recv()[1] == i)
+      end
+      -- More than a socket holds: both ends stop in the middle again and again.
+      local big = torch.range(1, 1e6)
+      local sender = ipc.map(1, function(peer, big) require 'ipc.torch' peer:send(big) end, peer, big)
+      assert(peer:recv():add(-1, big):abs():max() == 0)
+      sender:join()
+      -- Shorter and longer than the nap of a blocked call.
+      for _, seconds in ipairs { 0, 0.01, 0.7 } do
+        local start = ipc.clock()
+        local ok, e = pcall(peer.recv, peer, seconds)
+        assert(not ok and ipc.errcode(e) == 'timeout', e)
+        assert(ipc.clock() - start >= seconds)
+      end
+      peer:send 'end'
+      -- A close by another thread ends a blocked receive.
+      local closer = ipc.map(1, function(peer) require 'libipc'.sleep(0.05) peer:close() end, peer)
+      local ok, e = pcall(peer.recv, peer)
+      assert(not ok and ipc.errcode(e) == 'closed', e)
+      closer:join()
+      assert(not pcall(echo.join, echo))
+      io.write 'done'
+    ]], { lua = support.on_one_core() })
+    assert.equal('done', out)
+  end)
+
   it('refuses objects of ipc and functions, named with their path, and goes on', function()
     local _, clients, handles = connected(1)
     local c = clients[1]

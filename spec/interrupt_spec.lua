@@ -38,6 +38,8 @@ local blocked = {
     ready()
     threads:join()
   ]],
+  ['client:recv'] = 'local _, port = ipc.server() local client = ipc.client(port) ready() client:recv()',
+  ['server:recvAny'] = 'local server = ipc.server() ready() server:recvAny()',
   ['a tree that waits for its nodes'] = "ready() require 'ipc.LocalhostTree'(1, 2)",
   ['a tree that looks for its root'] = "ready() require 'ipc.LocalhostTree'(2, 2)",
   ['tree.allReduce'] = [[
@@ -58,8 +60,8 @@ local blocked = {
   ]],
 }
 
-local function start(body)
-  local p = support.start(head .. body .. " print 'went on'")
+local function start(body, lua)
+  local p = support.start(head .. body .. " print 'went on'", { lua = lua })
   support.eventually(function() return p:output():match 'ready' or not p:running() end)
   return p
 end
@@ -75,6 +77,17 @@ describe('Ctrl-C', function()
       assert.matches('interrupted!', r.stderr)
     end)
   end
+
+  it('ends a program that waits on its only core', function()
+    for _, what in ipairs { 'client:recv', 'workqueue:read' } do
+      local p = start(blocked[what], support.on_one_core())
+      p:kill 'INT'
+      local r = p:wait(60)
+      assert.equal('ready', r.stdout, what .. ': ' .. r.stderr)
+      assert.equal(1, r.status, r.stderr)
+      assert.matches('interrupted!', r.stderr)
+    end
+  end)
 
   it('can be caught, and the program goes on', function()
     local p = start [[

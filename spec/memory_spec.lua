@@ -76,7 +76,7 @@ local chunks = {
     value.cycle = value
     value[value.name] = 'a table as a key'
     arm(true)
-    for _, v in ipairs { 7, 'text', value, {}, { {}, {}, {} } } do
+    for _, v in ipairs { 7, 'text', ('long'):rep(300), value, {}, { {}, {}, {} } } do
       local m = ipc.marshal(v)
       local first, second = m:read(), m:read()
       assert(type(first) == type(v) and type(second) == type(v))

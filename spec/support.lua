@@ -152,6 +152,12 @@ function support.check(code, opts)
   return r.stdout
 end
 
+-- The command of an interpreter that has one core: nothing in it spins, and it blocks in other places.
+function support.on_one_core()
+  local allowed = support.read '/proc/self/status':match 'Cpus_allowed_list:%s*(%d+)'
+  return ('taskset -c %s %s'):format(allowed, support.lua)
+end
+
 -- ---- sockets --------------------------------------------------------------------------------------------------------
 
 local reserved = {}

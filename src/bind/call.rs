@@ -58,8 +58,10 @@ pub const fn c_function(f: unsafe extern "C-unwind" fn(*mut ffi::lua_State) -> C
 pub unsafe fn enter(l: *mut ffi::lua_State, place: &'static str, body: Body) -> c_int {
     // SAFETY: as this function's own promise. No value in this frame needs dropping when lua_error leaves it.
     unsafe {
-        let count = run(l, place, body);
+        let state = ffi::lua_touserdata(l, ffi::lua_upvalueindex(1)) as *const State;
+        let count = run(l, state, place, body);
         if count >= 0 {
+            (*state).last.push(l, |message| (*state).keep_message(message));
             return count;
         }
         ffi::lua_error(l)
@@ -71,12 +73,9 @@ pub unsafe fn enter(l: *mut ffi::lua_State, place: &'static str, body: Body) -> 
 /// # Safety
 /// As [`enter`].
 #[inline(always)]
-unsafe fn run(l: *mut ffi::lua_State, place: &'static str, body: Body) -> c_int {
-    // SAFETY: upvalue 1 is the State userdata, which the running function keeps alive.
-    let lua = unsafe {
-        let state = ffi::lua_touserdata(l, ffi::lua_upvalueindex(1)) as *const State;
-        Lua::new(l, &*state, place)
-    };
+unsafe fn run(l: *mut ffi::lua_State, state: *const State, place: &'static str, body: Body) -> c_int {
+    // SAFETY: the State userdata is an upvalue of the running function, which keeps it alive.
+    let lua = unsafe { Lua::new(l, &*state, place) };
     match catch_unwind(AssertUnwindSafe(|| body(lua))) {
         Ok(Ok(count)) => count,
         Ok(Err(e)) => fail(lua, e),

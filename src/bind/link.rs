@@ -64,14 +64,14 @@ pub(super) fn recv<T: Link>(lua: Lua<'_>) -> Result<c_int> {
     connection.recv(into, &mut message, &lua.wait(deadline))?;
     if into.is_some() {
         lua.push_value(2);
+        lua.state().keep_message(message);
     } else {
-        lua.decode(&mut message, Route::peer(connection.functions()))?;
+        lua.decode_last(message, Route::peer(connection.functions()))?;
     }
-    lua.state().keep_message(message);
     Ok(1)
 }
 
-/// Pushes the message and says so, if there is one.
+/// Makes the message the last result and says so, if there is one.
 fn take(lua: Lua<'_>, connection: &Arc<dyn Connection>, deadline: Option<Deadline>) -> Result<bool> {
     let mut message = lua.state().take_message();
     let found = match deadline {
@@ -82,9 +82,10 @@ fn take(lua: Lua<'_>, connection: &Arc<dyn Connection>, deadline: Option<Deadlin
         }
     };
     if found {
-        lua.decode(&mut message, Route::peer(connection.functions()))?;
+        lua.decode_last(message, Route::peer(connection.functions()))?;
+    } else {
+        lua.state().keep_message(message);
     }
-    lua.state().keep_message(message);
     Ok(found)
 }
 

@@ -86,7 +86,7 @@ fn marshal(lua: Lua<'_>) -> Result<c_int> {
 /// `m:read()` → the value, anew each time.
 fn read(lua: Lua<'_>) -> Result<c_int> {
     let m = lua.object::<Marshal>(1)?.open()?;
-    lua.decode_shared(&m.0, Route::THREAD_UPVALUES)?;
+    lua.decode_last_shared(&m.0, m.clone(), Route::THREAD_UPVALUES)?;
     Ok(1)
 }
 

@@ -11,6 +11,7 @@ use std::sync::Arc;
 
 use mlua::ffi;
 
+use crate::bind::last::Last;
 use crate::bind::object::ClassInfo;
 use crate::bind::tensor;
 use crate::wait::{Cancel, Owner};
@@ -44,6 +45,8 @@ pub struct State {
     pub(super) anchors: RefCell<HashMap<&'static str, c_int>>,
     /// A message whose memory is used again and again.
     message: Cell<Option<Box<Message>>>,
+    /// The string that a bound function ends with.
+    pub(super) last: Last,
     /// Cancels the calls of this state, if it belongs to a worker.
     cancel: RefCell<Option<Arc<Cancel>>>,
     /// What other rooms of the binding keep for this state.
@@ -73,6 +76,7 @@ impl State {
             tensor_limit: Cell::new(tensor::LEAST_LIMIT),
             anchors: RefCell::default(),
             message: Cell::new(None),
+            last: Last::default(),
             cancel: RefCell::default(),
             extras: RefCell::default(),
             farewells: RefCell::default(),
@@ -142,6 +146,7 @@ impl State {
             }
         }
         drop(self.message.take());
+        self.last.close();
         drop(self.farewells.take());
         drop(self.extras.take());
         // Lua frees the memory of the State without dropping it: nothing of ours may be left in it.

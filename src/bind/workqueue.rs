@@ -127,15 +127,16 @@ fn trywrite(lua: Lua<'_>) -> Result<c_int> {
     Ok(1)
 }
 
-/// Pushes the next item, if one comes before `deadline`, and says whether.
+/// Makes the next item the last result, if one comes before `deadline`, and says whether.
 fn get(lua: Lua<'_>, deadline: Deadline) -> Result<bool> {
     let handle = lua.object::<WorkQueueHandle>(1)?;
     let mut message = lua.state().take_message();
     let found = handle.queue()?.read(handle.by(), &mut message, &lua.wait(deadline))?;
     if found {
-        lua.decode(&mut message, Route::THREAD_UPVALUES)?;
+        lua.decode_last(message, Route::THREAD_UPVALUES)?;
+    } else {
+        lua.state().keep_message(message);
     }
-    lua.state().keep_message(message);
     Ok(found)
 }
 

@@ -13,7 +13,7 @@ use super::hello::{Agreed, Calling, HEAD, Packet};
 use super::options::{Options, Place};
 use crate::err;
 use crate::error::{Error, Result};
-use crate::sys::socket::{self, Address, Moved, Region};
+use crate::sys::socket::{self, Address, Empty, Moved, Region};
 use crate::sys::{Fd, spawn_quiet};
 use crate::transport::{Connection, Stream};
 use crate::wait::{Deadline, Interest, Signal, Wait, poll_fd, sleep};
@@ -151,7 +151,7 @@ impl Blocking<'_> {
         while !into.is_empty() {
             let region = Region::new(into.as_mut_ptr(), into.len());
             // SAFETY: the rest of a buffer that is borrowed mutably.
-            match unsafe { socket::receive(self.fd.as_raw_fd(), &[region]) }.map_err(Trouble::Line)? {
+            match unsafe { socket::receive(self.fd.as_raw_fd(), &[region], Empty::Return) }.map_err(Trouble::Line)? {
                 Moved::Bytes(n) => into = &mut into[n..],
                 Moved::Blocked => self.ready(Interest::Read)?,
                 Moved::End => return Err(Trouble::Line(ErrorKind::UnexpectedEof.into())),

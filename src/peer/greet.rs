@@ -18,7 +18,7 @@ use super::runtime;
 use crate::err;
 use crate::error::{Error, Result};
 use crate::sys::Fd;
-use crate::sys::socket::{self, Address, Moved, Region};
+use crate::sys::socket::{self, Address, Empty, Moved, Region};
 use crate::transport::{Connection, Stream};
 use crate::wait::{Signal, Wait};
 
@@ -256,7 +256,7 @@ impl Link {
             let mut ready = self.0.readable().await?;
             let region = Region::new(into.as_mut_ptr(), into.len());
             // SAFETY: a buffer that is borrowed mutably. This thread takes no signals, so Blocked means just that.
-            match unsafe { socket::receive(self.0.as_raw_fd(), &[region]) }? {
+            match unsafe { socket::receive(self.0.as_raw_fd(), &[region], Empty::Return) }? {
                 Moved::Bytes(n) => return Ok(n),
                 Moved::End => return Ok(0),
                 Moved::Blocked => ready.clear_ready(),

@@ -281,10 +281,11 @@ impl Region {
     }
 }
 
+/// A send never blocks, whether the socket would or not.
 #[cfg(target_os = "linux")]
-const SEND_FLAGS: i32 = libc::MSG_NOSIGNAL;
+const SEND_FLAGS: i32 = libc::MSG_NOSIGNAL | libc::MSG_DONTWAIT;
 #[cfg(not(target_os = "linux"))]
-const SEND_FLAGS: i32 = 0;
+const SEND_FLAGS: i32 = libc::MSG_DONTWAIT;
 
 /// A stream that a signal interrupted has moved nothing: the same as one that is blocked, since whoever waits then sees
 /// the signal's work done.
@@ -312,14 +313,27 @@ pub unsafe fn send(fd: RawFd, regions: &[Region]) -> io::Result<Moved> {
         // SAFETY: the caller vouches for the region.
         unsafe { libc::send(fd, one.0.iov_base, one.0.iov_len, SEND_FLAGS) }
     } else {
-        // SAFETY: zeroes are a valid msghdr: no name, no regions, no control data.
-        let mut header: libc::msghdr = unsafe { std::mem::zeroed() };
-        header.msg_iov = regions.as_ptr().cast::<libc::iovec>().cast_mut();
-        header.msg_iovlen = regions.len() as _;
         // SAFETY: `Region` is a transparent iovec; the caller vouches for each.
-        unsafe { libc::sendmsg(fd, &header, SEND_FLAGS) }
+        unsafe { libc::sendmsg(fd, &header(regions), SEND_FLAGS) }
     };
     moved(n)
+}
+
+fn header(regions: &[Region]) -> libc::msghdr {
+    // SAFETY: zeroes are a valid msghdr: no name, no regions, no control data.
+    let mut header: libc::msghdr = unsafe { std::mem::zeroed() };
+    header.msg_iov = regions.as_ptr().cast::<libc::iovec>().cast_mut();
+    header.msg_iovlen = regions.len() as _;
+    header
+}
+
+/// What a receive does when the socket has nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Empty {
+    /// It says so.
+    Return,
+    /// It waits, on a socket that [`let_block`] was called for: as long as was said there, or until a signal comes.
+    Block,
 }
 
 /// Receives into `regions`, in order, what the socket has.
@@ -327,15 +341,22 @@ pub unsafe fn send(fd: RawFd, regions: &[Region]) -> io::Result<Moved> {
 /// # Safety
 /// Every region is valid for writes through the call; one at least is not empty.
 #[inline]
-pub unsafe fn receive(fd: RawFd, regions: &[Region]) -> io::Result<Moved> {
+pub unsafe fn receive(fd: RawFd, regions: &[Region], empty: Empty) -> io::Result<Moved> {
+    let flags = if empty == Empty::Block { 0 } else { libc::MSG_DONTWAIT };
     let n = if let [one] = regions {
         // SAFETY: the caller vouches for the region.
-        unsafe { libc::recv(fd, one.0.iov_base, one.0.iov_len, 0) }
+        unsafe { libc::recv(fd, one.0.iov_base, one.0.iov_len, flags) }
     } else {
         // SAFETY: `Region` is a transparent iovec; the caller vouches for each.
-        unsafe { libc::readv(fd, regions.as_ptr().cast(), regions.len() as i32) }
+        unsafe { libc::recvmsg(fd, &mut header(regions), flags) }
     };
     moved(n)
+}
+
+/// Lets a receive that asks for it block for `longest`. With a time-out of its own, a signal ends it whatever the
+/// signal's handler was installed with.
+pub fn let_block(fd: &Fd, longest: std::time::Duration) -> io::Result<()> {
+    with(fd.as_raw_fd(), |s| s.set_read_timeout(Some(longest)).and_then(|()| s.set_nonblocking(false)))
 }
 
 /// Lets this process open as many descriptors as the system allows it (raises the soft limit to the hard one): a server
@@ -398,12 +419,12 @@ mod tests {
             wait_for(&server, libc::POLLIN);
             let mut buf = [0u8; 8];
             // SAFETY: a buffer of the stated length.
-            let got = unsafe { receive(server.as_raw_fd(), &[Region::new(buf.as_mut_ptr(), 8)]) };
+            let got = unsafe { receive(server.as_raw_fd(), &[Region::new(buf.as_mut_ptr(), 8)], Empty::Return) };
             assert_eq!((got.unwrap(), &buf[..4]), (Moved::Bytes(4), &b"abcd"[..]));
             drop(client);
             wait_for(&server, libc::POLLIN);
             // SAFETY: as above.
-            let end = unsafe { receive(server.as_raw_fd(), &[Region::new(buf.as_mut_ptr(), 8)]) };
+            let end = unsafe { receive(server.as_raw_fd(), &[Region::new(buf.as_mut_ptr(), 8)], Empty::Return) };
             assert_eq!(end.unwrap(), Moved::End);
         }
     }

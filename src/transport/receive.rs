@@ -7,7 +7,7 @@ use super::frame::{Descriptor, HEADER, Header, Kind};
 use super::secure::{MAX_RECORD, Opener};
 use crate::err;
 use crate::error::{Error, Result};
-use crate::sys::socket::{self, Moved, Region};
+use crate::sys::socket::{self, Empty, Moved, Region};
 use crate::tensor::{Span, Storage, Tensor};
 use crate::wire::{Attachment, Message};
 
@@ -80,6 +80,8 @@ pub(super) struct Receiver {
     given: Option<Attachment>,
     ahead: Ahead,
     opener: Option<Opener>,
+    /// Whether the system call that finds nothing may wait.
+    empty: Empty,
     pub counts: Counts,
 }
 
@@ -98,6 +100,7 @@ impl Receiver {
             given: None,
             ahead: if opener.is_some() { Ahead::for_records() } else { Ahead::default() },
             opener,
+            empty: Empty::Return,
             counts: Counts::default(),
         }
     }
@@ -112,8 +115,10 @@ impl Receiver {
         self.opener.as_ref().is_some_and(Opener::has_record)
     }
 
-    /// Goes on as far as the socket lets it. Between messages `into` says where the next one's data goes.
-    pub fn drive(&mut self, fd: RawFd, into: Option<Target<'_>>) -> std::result::Result<Step, Fault> {
+    /// Goes on as far as the socket lets it. Between messages `into` says where the next one's data goes; `empty`, whether
+    /// to wait a while for more.
+    pub fn drive(&mut self, fd: RawFd, into: Option<Target<'_>>, empty: Empty) -> std::result::Result<Step, Fault> {
+        self.empty = empty;
         loop {
             match &mut self.phase {
                 Phase::Header => {
@@ -300,7 +305,8 @@ impl Receiver {
                 let (more, room) = self.ahead.space();
                 self.counts.system_calls += 1;
                 // SAFETY: the caller vouches for the first region, the second is the read-ahead's own memory.
-                let got = unsafe { socket::receive(fd, &[Region::new(start, len), Region::new(more, room)]) };
+                let got =
+                    unsafe { socket::receive(fd, &[Region::new(start, len), Region::new(more, room)], self.empty) };
                 let n = self.received(got)?;
                 // SAFETY: what did not fit into the first region was written to the second.
                 unsafe { self.ahead.written(n.saturating_sub(len)) };
@@ -323,7 +329,7 @@ impl Receiver {
             let (start, room) = self.ahead.space();
             self.counts.system_calls += 1;
             // SAFETY: the read-ahead's own memory.
-            let got = unsafe { socket::receive(fd, &[Region::new(start, room)]) };
+            let got = unsafe { socket::receive(fd, &[Region::new(start, room)], self.empty) };
             let n = self.received(got)?;
             if n == 0 {
                 return Ok(false);
@@ -348,7 +354,7 @@ impl Receiver {
             let (start, room) = opener.space();
             self.counts.system_calls += 1;
             // SAFETY: the opener's own memory.
-            let got = unsafe { socket::receive(fd, &[Region::new(start, room)]) };
+            let got = unsafe { socket::receive(fd, &[Region::new(start, room)], self.empty) };
             let n = match got {
                 Ok(Moved::Bytes(n)) => n,
                 Ok(Moved::Blocked) => return Ok(false),

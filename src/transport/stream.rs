@@ -13,9 +13,9 @@ use super::turn::{Held, Turn};
 use super::{Connection, Stats, Target, Traffic};
 use crate::err;
 use crate::error::{Code, Error, Result};
-use crate::sys::socket::{self, Address, Moved, Region};
+use crate::sys::socket::{self, Address, Empty, Moved, Region};
 use crate::sys::{Event, Fd, WatchSet, monotonic_ns};
-use crate::wait::{Interest, Wait, poll_fd};
+use crate::wait::{Interest, LONGEST_NAP, Patience, Wait, poll_fd, sleep_on_fd, spare_core};
 use crate::wire::Message;
 
 /// What the two ends agreed on.
@@ -108,6 +108,7 @@ impl Stream {
         let (sealer, opener) = keys.map(Keys::split).unzip();
         let mut sender = Sender::default();
         sender.sealer = sealer;
+        socket::let_block(&fd, LONGEST_NAP).map_err(|e| Error::io("", "setsockopt", &e))?;
         Ok(Stream {
             line: Line::new(fd, peer)?,
             policy,
@@ -224,9 +225,9 @@ impl Stream {
         error
     }
 
-    /// One look at the socket, without waiting.
-    fn advance(&self, rx: &mut Rx, into: Option<Target<'_>>, fd: RawFd) -> Result<Step> {
-        match rx.receiver.drive(fd, into) {
+    /// One look at the socket.
+    fn advance(&self, rx: &mut Rx, into: Option<Target<'_>>, fd: RawFd, empty: Empty) -> Result<Step> {
+        match rx.receiver.drive(fd, into, empty) {
             Ok(step) => Ok(step),
             Err(fault) => Err(self.fault(rx, fault)),
         }
@@ -243,15 +244,25 @@ impl Stream {
     fn receive(&self, rx: &mut Rx, into: Option<Target<'_>>, out: &mut Message, wait: Option<&Wait>) -> Result<bool> {
         let inside = self.enter_rx(rx)?;
         let fd = inside.fd();
+        let mut patience = Patience::new();
         loop {
-            if self.advance(rx, into, fd)? == Step::Whole {
+            // With another core the answer may come any moment. With one it cannot before this thread sleeps, which it had
+            // better do in the system call that brings the answer.
+            let block = wait.is_some_and(|wait| !spare_core() && wait.may_block());
+            let empty = if block { Empty::Block } else { Empty::Return };
+            if self.advance(rx, into, fd, empty)? == Step::Whole {
                 rx.receiver.hand_out(into, out)?;
                 bump(&self.received.calls, 1);
                 return Ok(true);
             }
-            match wait {
-                Some(wait) if poll_fd(fd, Interest::Read, wait)? => {}
-                _ => return Ok(false),
+            let Some(wait) = wait else { return Ok(false) };
+            if block {
+                wait.interrupt.on_signal()?;
+            } else if !patience.look_again(wait) {
+                if !sleep_on_fd(fd, Interest::Read, wait)? {
+                    return Ok(false);
+                }
+                patience = Patience::new();
             }
         }
     }

@@ -15,7 +15,7 @@ use super::{Connection, Policy, Stream, Target};
 use crate::err;
 use crate::error::{Code, Result};
 use crate::sys::Fd;
-use crate::sys::socket::{self, Address, Moved, Region};
+use crate::sys::socket::{self, Address, Empty, Moved, Region};
 use crate::tensor::{DType, Storage, Tensor};
 use crate::wait::{Cancel, Deadline, Interest, Interrupt, Wait, poll_fd};
 use crate::wire::{Attachment, Message};
@@ -101,7 +101,8 @@ impl Raw {
         let mut buf = vec![0; most];
         loop {
             // SAFETY: a buffer of the stated length.
-            match unsafe { socket::receive(self.0.as_raw_fd(), &[Region::new(buf.as_mut_ptr(), most)]) } {
+            match unsafe { socket::receive(self.0.as_raw_fd(), &[Region::new(buf.as_mut_ptr(), most)], Empty::Return) }
+            {
                 Ok(Moved::Bytes(n)) => {
                     buf.truncate(n);
                     return Some(buf);

@@ -15,7 +15,7 @@ pub use cancel::Cancel;
 pub use deadline::Deadline;
 pub use owner::Owner;
 pub use park::{sleep, spare_core};
-pub use poll::{Interest, Watch, poll_fd, poll_many};
+pub use poll::{Interest, Patience, Watch, poll_fd, poll_many, sleep_on_fd};
 pub use process::wait_pid;
 pub use signal::Signal;
 
@@ -35,6 +35,9 @@ pub trait Interrupt {
         None
     }
 }
+
+/// How long a thread sleeps at most before it looks up.
+pub const LONGEST_NAP: Duration = Duration::from_millis(500);
 
 /// Nothing breaks in: for tests and for threads of our own.
 #[derive(Clone, Copy, Debug)]
@@ -77,8 +80,13 @@ impl<'a> Wait<'a> {
     /// How long to sleep at most before looking up: until the deadline, but not through a signal whose handler ran
     /// between the last look and the sleep, which nothing would tell of.
     fn nap(&self) -> Duration {
-        const LOOK: Duration = Duration::from_millis(500);
-        self.deadline.remaining().map_or(LOOK, |left| left.min(LOOK))
+        self.deadline.remaining().map_or(LONGEST_NAP, |left| left.min(LONGEST_NAP))
+    }
+
+    /// Whether one system call may block for [`LONGEST_NAP`] in place of a look and a poll: nothing but signals ends it before.
+    /// When it has, [`Interrupt::on_signal`] is to be called.
+    pub fn may_block(&self) -> bool {
+        self.interrupt.cancel().is_none() && self.deadline.remaining().is_none_or(|left| left >= LONGEST_NAP)
     }
 
     /// `[cancelled]` once the calls of this thread are cancelled. Blocking calls of this floor ask by themselves.

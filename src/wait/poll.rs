@@ -52,6 +52,39 @@ const TRIES: usize = 50;
 /// With more descriptors than these a look costs too much to be repeated.
 const FEW: usize = 8;
 
+/// How often to look again before going to sleep.
+#[derive(Debug)]
+pub struct Patience(usize);
+
+impl Patience {
+    /// As much as there is: none where no other core can be working on the answer.
+    pub fn new() -> Patience {
+        Patience(if spare_core() { TRIES } else { 0 })
+    }
+
+    /// Whether to look once more. The one who answers may have been put on this very core: it has been let run.
+    pub fn look_again(&mut self, wait: &Wait) -> bool {
+        if self.0 == 0 || wait.deadline.expired() {
+            return false;
+        }
+        self.0 -= 1;
+        std::thread::yield_now();
+        true
+    }
+}
+
+impl Default for Patience {
+    fn default() -> Self {
+        Patience::new()
+    }
+}
+
+/// As [`poll_fd`], for a caller that has looked often enough: goes to sleep at once.
+pub fn sleep_on_fd(fd: RawFd, interest: Interest, wait: &Wait) -> Result<bool> {
+    let mut fds = [entry(fd, interest.events()), entry(-1, libc::POLLIN)];
+    Ok(sleep_for(&mut fds, wait)? > 0)
+}
+
 /// Waits until `fd` is ready (true) or the deadline has passed (false). Ends of file and errors count as ready: the
 /// call that follows reports them.
 pub fn poll_fd(fd: RawFd, interest: Interest, wait: &Wait) -> Result<bool> {
@@ -79,18 +112,21 @@ fn entry(fd: RawFd, events: i16) -> libc::pollfd {
 fn wait_for(fds: &mut [libc::pollfd], wait: &Wait) -> Result<usize> {
     wait.check()?;
     let users = fds.len() - 1;
-    // The caller found nothing a moment ago, so one look is only worth it when nothing else will be done.
-    let tries = if spare_core() && users <= FEW { TRIES } else { 0 };
-    for _ in 0..tries {
-        if let Polled::Ready(n) = poll(&mut fds[..users], Some(std::time::Duration::ZERO))? {
-            return checked(fds, n);
+    if users <= FEW {
+        // The caller found nothing a moment ago.
+        let mut patience = Patience::new();
+        while patience.look_again(wait) {
+            if let Polled::Ready(n) = poll(&mut fds[..users], Some(std::time::Duration::ZERO))? {
+                return checked(fds, n);
+            }
         }
-        if wait.deadline.expired() {
-            return Ok(0);
-        }
-        // The one who answers may have been put on this very core: let it run.
-        std::thread::yield_now();
     }
+    sleep_for(fds, wait)
+}
+
+fn sleep_for(fds: &mut [libc::pollfd], wait: &Wait) -> Result<usize> {
+    wait.check()?;
+    let users = fds.len() - 1;
     if let Some(cancel) = wait.interrupt.cancel() {
         fds[users].fd = cancel.fd()?;
     }

@@ -87,14 +87,33 @@ impl<'a> Encoder<'a> {
     #[inline]
     #[must_use]
     pub fn string(&mut self, bytes: &[u8]) -> bool {
+        if bytes.len() >= 32 {
+            return self.long_string(bytes);
+        }
+        // Most strings are names of a few letters: one question for room for the whole.
+        if self.out.capacity() - self.out.len() < 32 && self.out.try_reserve(32).is_err() {
+            return false;
+        }
+        // SAFETY: there is room for 32 bytes past the end, of which 1 + `bytes.len()` are written.
+        unsafe {
+            let end = self.out.as_mut_ptr().add(self.out.len());
+            end.write(0xa0 | bytes.len() as u8);
+            end.add(1).copy_from_nonoverlapping(bytes.as_ptr(), bytes.len());
+            self.out.set_len(self.out.len() + 1 + bytes.len());
+        }
+        true
+    }
+
+    #[inline(never)]
+    fn long_string(&mut self, bytes: &[u8]) -> bool {
         let Ok(n) = u32::try_from(bytes.len()) else { return false };
         if self.out.try_reserve(bytes.len() + 5).is_err() {
             return false;
         }
-        if n < 32 {
-            self.out.push(0xa0 | n as u8);
-        } else {
-            let _ = mp::write_str_len(self.out, n);
+        match n.to_be_bytes() {
+            [0, 0, 0, a] => self.out.extend_from_slice(&[0xd9, a]),
+            [0, 0, a, b] => self.out.extend_from_slice(&[0xda, a, b]),
+            [a, b, c, d] => self.out.extend_from_slice(&[0xdb, a, b, c, d]),
         }
         self.out.extend_from_slice(bytes);
         true

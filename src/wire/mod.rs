@@ -9,7 +9,7 @@ mod message;
 mod queue;
 mod queue_chunk;
 
-pub use decoder::{Decoder, Token};
+pub use decoder::{Common, Decoder, Token};
 pub use encoder::{Encoder, Mark};
 pub use message::{Attachment, Foreign, Message, Object};
 pub use queue::{Push, Queue};

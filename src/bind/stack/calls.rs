@@ -1,8 +1,12 @@
 //! The codec as the binding calls it. Puts its siblings `encode` and `decode` together.
 
+use std::any::Any;
 use std::ffi::c_int;
+use std::sync::Arc;
 
+use super::decode::Plain;
 use super::{Route, decode, encode};
+use crate::bind::last::Holder;
 use crate::bind::lua::{Kind, Lua};
 use crate::err;
 use crate::error::Result;
@@ -20,7 +24,8 @@ impl<'a> Lua<'a> {
             Kind::Boolean => out.boolean(self.truth(i)),
             Kind::Number => encode::number(self.raw(), i, &mut out),
             Kind::String => {
-                let bytes = self.to_bytes(i).unwrap_or_default();
+                // SAFETY: the slot holds a string.
+                let bytes = unsafe { encode::known_string(self.raw(), i) };
                 if !out.string(bytes) {
                     return Err(err!(Limit, "value: a string of {} bytes is too long to travel", bytes.len()));
                 }
@@ -42,20 +47,46 @@ impl<'a> Lua<'a> {
     /// Pushes the value in `message`; its attachments are moved out.
     #[inline]
     pub fn decode(self, message: &mut Message, route: Route) -> Result<()> {
-        if let Some(done) = decode::plain(self, &message.bytes) {
-            return done;
+        match decode::plain(self, &message.bytes) {
+            Plain::Pushed => return Ok(()),
+            Plain::String(s) => return self.push_bytes(s),
+            Plain::Other => {}
         }
         let attachments = std::mem::take(&mut message.attachments);
         decode::walk(self, &message.bytes, decode::Attachments::Moved(attachments), route, false).map(|_| ())
     }
 
-    /// Pushes the value in `message`, which stays whole: it can be read again, by other threads too.
-    pub fn decode_shared(self, message: &Message, route: Route) -> Result<()> {
-        if let Some(done) = decode::plain(self, &message.bytes) {
-            return done;
+    /// Makes the value in `message` the last result of the running function, whose body must end with this; the message, which came
+    /// from the State, goes back to it. As [`Lua::decode`], but faster for strings.
+    #[inline]
+    pub fn decode_last(self, mut message: Box<Message>, route: Route) -> Result<()> {
+        match decode::plain(self, &message.bytes) {
+            Plain::Pushed => {}
+            Plain::String(s) if self.state().last.is_free() => {
+                let bytes = &raw const *s;
+                self.state().last.leave(bytes, Holder::Message(message));
+                return Ok(());
+            }
+            Plain::String(_) | Plain::Other => self.decode(&mut message, route)?,
         }
-        let attachments = decode::Attachments::Shared(&message.attachments);
-        decode::walk(self, &message.bytes, attachments, route, false).map(|_| ())
+        self.state().keep_message(message);
+        Ok(())
+    }
+
+    /// As [`Lua::decode_last`], of a message that stays whole, since others read it too; `holder` is what holds it.
+    #[inline]
+    pub fn decode_last_shared(self, message: &Message, holder: Arc<dyn Any + Send + Sync>, route: Route) -> Result<()> {
+        match decode::plain(self, &message.bytes) {
+            Plain::Pushed => Ok(()),
+            Plain::String(s) if self.state().last.is_free() => {
+                self.state().last.leave(s, Holder::Shared(holder));
+                Ok(())
+            }
+            Plain::String(_) | Plain::Other => {
+                let attachments = decode::Attachments::Shared(&message.attachments);
+                decode::walk(self, &message.bytes, attachments, route, false).map(|_| ())
+            }
+        }
     }
 
     /// Pushes all values of a message written by [`Lua::encode_values`] and says how many.

@@ -7,12 +7,13 @@ use std::ffi::{c_char, c_int};
 use mlua::ffi;
 
 use super::{Failure, Go, Route, Stop, VM, descend, function, vm_name};
+use crate::bind::last::push_string;
 use crate::bind::lua::{Lua, no_room, raised};
 use crate::bind::module::CLASSES;
 use crate::bind::{class, tensor};
 use crate::err;
 use crate::error::{Code, Error, Result};
-use crate::wire::{Attachment, Decoder, Token, ext};
+use crate::wire::{Attachment, Common, Decoder, Token, ext};
 
 /// Where attachments come from.
 #[derive(Debug)]
@@ -81,24 +82,35 @@ pub(super) fn walk(
     }
 }
 
-/// Pushes the value of a message that is nil, a boolean, a number that fits, or a string: no walk is needed, and for all but the
-/// string no `lua_pcall`. `None`, and nothing pushed, for everything else.
+/// What [`plain`] did with a message.
+pub(super) enum Plain<'m> {
+    /// Pushed its value.
+    Pushed,
+    /// Nothing: its value is this string.
+    String(&'m [u8]),
+    /// Nothing: its value takes a walk.
+    Other,
+}
+
+/// Pushes the value of a message that is nil, a boolean, or a number that fits: no walk is needed, and no `lua_pcall`.
 #[inline]
-pub(super) fn plain(lua: Lua<'_>, bytes: &[u8]) -> Option<Result<()>> {
-    let mut bytes = Decoder::new(bytes).ok()?;
+pub(super) fn plain<'m>(lua: Lua<'_>, bytes: &'m [u8]) -> Plain<'m> {
+    let Ok(mut bytes) = Decoder::new(bytes) else { return Plain::Other };
     if bytes.flags() != 0 {
-        return None;
+        return Plain::Other;
     }
-    match bytes.token().ok()? {
-        _ if bytes.remaining() != 0 => return None,
-        Token::Nil => lua.push_nil(),
-        Token::Boolean(b) => lua.push_boolean(b),
-        Token::Float(n) => lua.push_number(n),
-        Token::Integer(n) if fits(n) => lua.push_integer(n),
-        Token::String(s) => return Some(lua.push_bytes(s)),
-        _ => return None,
+    if let Some(s) = bytes.last_string() {
+        return Plain::String(s);
     }
-    Some(Ok(()))
+    match bytes.token() {
+        _ if bytes.remaining() != 0 => return Plain::Other,
+        Ok(Token::Nil) => lua.push_nil(),
+        Ok(Token::Boolean(b)) => lua.push_boolean(b),
+        Ok(Token::Float(n)) => lua.push_number(n),
+        Ok(Token::Integer(n)) if fits(n) => lua.push_integer(n),
+        _ => return Plain::Other,
+    }
+    Plain::Pushed
 }
 
 /// Whether this Lua has a number for `n`.
@@ -106,21 +118,15 @@ fn fits(n: i64) -> bool {
     cfg!(any(feature = "lua53", feature = "lua54", feature = "lua55")) || n.unsigned_abs() <= ext::MAX_EXACT as u64
 }
 
-impl Walk<'_> {
+impl<'w> Walk<'w> {
     #[cold]
     fn fail(&mut self, e: Error) -> Stop {
         self.failure = Some(if e.code() == Code::Raised { Failure::Raised } else { Failure::Ours(e) });
         Stop
     }
 
-    #[inline]
-    fn token(&mut self) -> std::result::Result<Token<'static>, Stop> {
-        match self.bytes.token() {
-            // SAFETY: the bytes outlive the walk (they are borrowed for all of it); only the name of the lifetime is dropped, so that a
-            // string may be pushed while the walk is borrowed.
-            Ok(token) => Ok(unsafe { std::mem::transmute::<Token<'_>, Token<'static>>(token) }),
-            Err(e) => Err(self.fail(e)),
-        }
+    fn token(&mut self) -> std::result::Result<Token<'w>, Stop> {
+        self.bytes.token().map_err(|e| self.fail(e))
     }
 
     unsafe fn values(&mut self, l: *mut ffi::lua_State, count: c_int) -> Go {
@@ -142,7 +148,23 @@ impl Walk<'_> {
     }
 
     /// Pushes the next value.
+    #[inline(always)]
     unsafe fn value(&mut self, l: *mut ffi::lua_State) -> Go {
+        // SAFETY: as the module says.
+        unsafe {
+            match self.bytes.common() {
+                Some(Common::Small(n)) => ffi::lua_pushinteger(l, n.into()),
+                Some(Common::Float(n)) => ffi::lua_pushnumber(l, n),
+                Some(Common::String(s)) => push_bytes(l, s),
+                None => return self.any(l),
+            }
+            Ok(())
+        }
+    }
+
+    /// Pushes the next value, whatever it is.
+    #[inline(never)]
+    unsafe fn any(&mut self, l: *mut ffi::lua_State) -> Go {
         // SAFETY: as the module says.
         unsafe {
             match self.token()? {
@@ -151,7 +173,7 @@ impl Walk<'_> {
                 Token::Integer(n) => return self.integer(l, n),
                 Token::Unsigned(n) => return self.unsigned(l, n),
                 Token::Float(n) => ffi::lua_pushnumber(l, n),
-                Token::String(s) | Token::Binary(s) => push_string(l, s),
+                Token::String(s) | Token::Binary(s) => push_bytes(l, s),
                 Token::Array(n) => {
                     self.begin(l, n, 0)?;
                     self.items(l, n)?;
@@ -254,10 +276,14 @@ impl Walk<'_> {
         // SAFETY: as the module says.
         unsafe {
             for _ in 0..n {
-                self.value(l)?;
-                let kind = ffi::lua_type(l, -1);
-                if kind == ffi::LUA_TNIL || kind == ffi::LUA_TNUMBER && ffi::lua_tonumber(l, -1).is_nan() {
-                    return Err(self.fail(err!(Protocol, "a table with nil or NaN as a key")));
+                if let Some(name) = self.bytes.short_string() {
+                    push_bytes(l, name);
+                } else {
+                    self.value(l)?;
+                    let kind = ffi::lua_type(l, -1);
+                    if kind == ffi::LUA_TNIL || kind == ffi::LUA_TNUMBER && ffi::lua_tonumber(l, -1).is_nan() {
+                        return Err(self.fail(err!(Protocol, "a table with nil or NaN as a key")));
+                    }
                 }
                 self.value(l)?;
                 ffi::lua_rawset(l, -3);
@@ -498,17 +524,11 @@ impl Walk<'_> {
     }
 }
 
-/// Pushes a string; without mlua's detour on 5.1 and LuaJIT, which asks for it back to return its address.
+/// Pushes a string.
 #[inline]
-unsafe fn push_string(l: *mut ffi::lua_State, s: &[u8]) {
-    #[cfg(not(any(feature = "luajit", feature = "lua51")))]
-    use ffi::lua_pushlstring as push;
-    #[cfg(any(feature = "luajit", feature = "lua51"))]
-    use ffi::lua_pushlstring_ as push;
+unsafe fn push_bytes(l: *mut ffi::lua_State, s: &[u8]) {
     // SAFETY: as the module says.
-    unsafe {
-        push(l, s.as_ptr() as *const c_char, s.len());
-    }
+    unsafe { push_string(l, s.as_ptr(), s.len()) }
 }
 
 /// Pushes an object of ours.

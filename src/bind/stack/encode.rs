@@ -31,6 +31,8 @@ pub(super) struct Walk<'w> {
     /// Upvalues, by their identity.
     pub(super) cells: Seen,
     depth: usize,
+    /// Whether nothing protects this walk: see [`bare_walk`].
+    bare: bool,
     failure: Option<Failure>,
     /// The way to the culprit, from the inside out.
     path: Vec<String>,
@@ -45,18 +47,10 @@ pub(super) fn walk(
     message: &mut Message,
     route: Route,
 ) -> Result<()> {
-    let mut walk = Walk {
-        lua,
-        out: Encoder::new(&mut message.bytes),
-        attachments: &mut message.attachments,
-        code: Vec::new(),
-        route,
-        objects: Seen::new(),
-        cells: Seen::new(),
-        depth: 0,
-        failure: None,
-        path: Vec::new(),
-    };
+    if count == 1 && !many && bare_walk(lua, first, message, route) {
+        return Ok(());
+    }
+    let mut walk = Walk::new(lua, message, route);
     if count > FREE_SLOTS {
         lua.reserve(count)?;
     }
@@ -82,6 +76,28 @@ pub(super) fn walk(
             Ok(())
         }
     }
+}
+
+/// A walk outside of `lua_pcall` opens at most so many tables, since what it did is lost when it meets something else.
+const BARE_TABLES: u32 = 16;
+/// It goes down no deeper than this: each level takes two slots or three of the 20 that a C function has.
+const BARE_DEPTH: usize = 4;
+
+/// Encodes the value in slot `i` without `lua_pcall`, whose price is a good part of a small message's, and says whether it could.
+///
+/// To look through plain tables that hold tables, strings, numbers and booleans takes no memory of Lua's and calls nothing of it, so
+/// nothing raises.
+fn bare_walk(lua: Lua<'_>, i: c_int, message: &mut Message, route: Route) -> bool {
+    let top = lua.top();
+    let mut walk = Walk::new(lua, message, route);
+    walk.bare = true;
+    // SAFETY: slot i is in use. `bare` keeps the walk from whatever may raise.
+    let done = unsafe { walk.value(lua.raw(), i) }.is_ok();
+    if !done {
+        lua.set_top(top);
+        message.clear();
+    }
+    done
 }
 
 /// The error with the path to its culprit in front: `value.layers[3].state: …`.
@@ -114,7 +130,23 @@ pub(super) fn number(l: *mut ffi::lua_State, i: c_int, out: &mut Encoder<'_>) {
     }
 }
 
-impl Walk<'_> {
+impl<'w> Walk<'w> {
+    fn new(lua: Lua<'w>, message: &'w mut Message, route: Route) -> Self {
+        Walk {
+            lua,
+            out: Encoder::new(&mut message.bytes),
+            attachments: &mut message.attachments,
+            code: Vec::new(),
+            route,
+            objects: Seen::new(),
+            cells: Seen::new(),
+            depth: 0,
+            bare: false,
+            failure: None,
+            path: Vec::new(),
+        }
+    }
+
     /// Ends the walk with an error of ours.
     #[cold]
     pub(super) fn fail(&mut self, e: Error) -> Stop {
@@ -134,8 +166,10 @@ impl Walk<'_> {
 
     /// Adds a part to the path of a failure that is on its way up.
     #[cold]
-    pub(super) fn under(&mut self, part: String) -> Stop {
-        self.path.push(part);
+    pub(super) fn under(&mut self, part: impl FnOnce() -> String) -> Stop {
+        if !self.bare {
+            self.path.push(part());
+        }
         Stop
     }
 
@@ -146,7 +180,7 @@ impl Walk<'_> {
             let list = many.then(|| self.out.open_table());
             for i in 1..=count {
                 if self.value(l, i).is_err() {
-                    return Err(self.under(if many { format!("value {i}") } else { "value".into() }));
+                    return Err(self.under(|| if many { format!("value {i}") } else { "value".into() }));
                 }
             }
             if let Some(list) = list {
@@ -158,6 +192,7 @@ impl Walk<'_> {
     }
 
     /// The value in slot `i`, counted from the bottom.
+    #[inline]
     pub(super) unsafe fn value(&mut self, l: *mut ffi::lua_State, i: c_int) -> Go {
         // SAFETY: as the module says.
         unsafe { self.value_as(l, i, ffi::lua_type(l, i)) }
@@ -169,8 +204,6 @@ impl Walk<'_> {
         // SAFETY: as the module says.
         unsafe {
             match kind {
-                ffi::LUA_TNIL => self.out.nil(),
-                ffi::LUA_TBOOLEAN => self.out.boolean(ffi::lua_toboolean(l, i) != 0),
                 ffi::LUA_TNUMBER => number(l, i, &mut self.out),
                 ffi::LUA_TSTRING => {
                     let bytes = known_string(l, i);
@@ -178,7 +211,22 @@ impl Walk<'_> {
                         return Err(self.fail(err!(Limit, "a string of {} bytes is too long to travel", bytes.len())));
                     }
                 }
+                _ => return self.any(l, i, kind),
+            }
+            Ok(())
+        }
+    }
+
+    /// The value in slot `i`, neither a number nor a string: those are written without a call.
+    #[inline(never)]
+    unsafe fn any(&mut self, l: *mut ffi::lua_State, i: c_int, kind: c_int) -> Go {
+        // SAFETY: as the module says.
+        unsafe {
+            match kind {
+                ffi::LUA_TNIL => self.out.nil(),
+                ffi::LUA_TBOOLEAN => self.out.boolean(ffi::lua_toboolean(l, i) != 0),
                 ffi::LUA_TTABLE => return self.table(l, i),
+                _ if self.bare => return Err(Stop),
                 ffi::LUA_TFUNCTION => return function::encode(self, l, i),
                 ffi::LUA_TUSERDATA => return self.userdata(l, i),
                 10 => return self.cdata(l, i),
@@ -206,6 +254,10 @@ impl Walk<'_> {
     /// Goes one level down: room on both stacks.
     pub(super) unsafe fn enter(&mut self, l: *mut ffi::lua_State) -> Go {
         self.depth += 1;
+        if self.bare {
+            let enough = self.depth <= BARE_DEPTH && self.objects.count() <= BARE_TABLES;
+            return if enough { Ok(()) } else { Err(Stop) };
+        }
         // SAFETY: as the module says.
         unsafe { descend(l, self.depth) }.map_err(|e| self.fail(e))
     }
@@ -223,6 +275,9 @@ impl Walk<'_> {
             }
             self.enter(l)?;
             if ffi::lua_getmetatable(l, t) != 0 {
+                if self.bare {
+                    return Err(Stop);
+                }
                 ffi::lua_settop(l, -2);
                 // Leaves the class's name on the stack.
                 if !class::push_name(l, t) {
@@ -264,7 +319,7 @@ impl Walk<'_> {
                 }
                 items += 1;
                 if self.value(l, value).is_err() {
-                    return Err(self.under(format!("[{items}]")));
+                    return Err(self.under(|| format!("[{items}]")));
                 }
                 ffi::lua_settop(l, key);
                 more = ffi::lua_next(l, t) != 0;
@@ -283,11 +338,10 @@ impl Walk<'_> {
             while more {
                 pairs += 1;
                 if self.value_as(l, key, kind).is_err() {
-                    return Err(self.under(format!("[key {}]", key_path(l, key))));
+                    return Err(self.under(|| format!("[key {}]", key_path(l, key))));
                 }
                 if self.value(l, value).is_err() {
-                    let part = key_path(l, key);
-                    return Err(self.under(part));
+                    return Err(self.under(|| key_path(l, key)));
                 }
                 ffi::lua_settop(l, key);
                 more = ffi::lua_next(l, t) != 0;
@@ -406,7 +460,7 @@ pub(in crate::bind) unsafe fn string_at<'s>(l: *mut ffi::lua_State, i: c_int) ->
 
 /// The bytes of slot `i`, which holds a string.
 #[inline]
-unsafe fn known_string<'s>(l: *mut ffi::lua_State, i: c_int) -> &'s [u8] {
+pub(super) unsafe fn known_string<'s>(l: *mut ffi::lua_State, i: c_int) -> &'s [u8] {
     // SAFETY: a string is not converted, so its bytes stay where they are.
     unsafe {
         let mut n = 0;

@@ -225,8 +225,7 @@ unsafe fn upvalues(walk: &mut Walk<'_>, l: *mut ffi::lua_State, i: c_int) -> Go 
                 match known_by_name(l, slot) {
                     Named::Not if walk.route.upvalues => {
                         if walk.value(l, slot).is_err() {
-                            let part = format!(": upvalue {}", CStr::from_ptr(name).to_string_lossy());
-                            return Err(walk.under(part));
+                            return Err(walk.under(|| format!(": upvalue {}", CStr::from_ptr(name).to_string_lossy())));
                         }
                     }
                     Named::Not => return Err(refuse(walk, l, i, name)),

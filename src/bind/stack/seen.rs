@@ -37,6 +37,11 @@ impl Seen {
         Seen { few: [0; FEW], count: 0, many: None }
     }
 
+    /// How many there are.
+    pub(super) fn count(&self) -> u32 {
+        self.count
+    }
+
     /// The number of `address` if it was seen before; otherwise it gets the next one.
     #[inline]
     pub(super) fn number(&mut self, address: usize) -> Option<u32> {
