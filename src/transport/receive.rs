@@ -9,7 +9,7 @@ use crate::err;
 use crate::error::{Error, Result};
 use crate::sys::socket::{self, Empty, Moved, Region};
 use crate::tensor::{Span, Storage, Tensor};
-use crate::wire::{Attachment, Message};
+use crate::wire::{Attachment, Message, ext};
 
 /// What is read at once where the amount to come is not known.
 const AHEAD: usize = 32 << 10;
@@ -225,6 +225,10 @@ impl Receiver {
         let mut list = Vec::new();
         let mut rest = &self.descriptors[..];
         while !rest.is_empty() {
+            // The message names each of its tensors: a stranger cannot make us keep more of them than it has sent bytes for.
+            if (list.len() + 1) * ext::NAMED_ATTACHMENT > self.bytes.len() {
+                return Err(Fault::Stream(err!(Protocol, "a message announces more tensors than it has room to name")));
+            }
             list.push(Descriptor::decode(&mut rest).map_err(Fault::Stream)?);
         }
         Ok(list)

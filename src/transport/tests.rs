@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 
-use super::frame::Header;
+use super::frame::{Descriptor, Header, Kind};
 use super::secure::{Handshake, Keys, Role, Secret};
 use super::{Connection, Policy, Stream, Target};
 use crate::err;
@@ -18,7 +18,7 @@ use crate::sys::Fd;
 use crate::sys::socket::{self, Address, Empty, Moved, Region};
 use crate::tensor::{DType, Storage, Tensor};
 use crate::wait::{Cancel, Deadline, Interest, Interrupt, Wait, poll_fd};
-use crate::wire::{Attachment, Message};
+use crate::wire::{Attachment, Message, ext};
 
 const LONE: &[u8] = &[0x10, 0xd6, 2, 0, 0, 0, 0];
 
@@ -162,7 +162,9 @@ fn messages() -> impl Strategy<Value = Vec<Message>> {
         .prop_map(|list| list.into_iter().map(|(n, fill, parts)| build(n, fill, &parts)).collect())
 }
 
+/// `n` bytes, or as many as it takes to name the parts.
 fn build(n: usize, fill: u8, parts: &[Part]) -> Message {
+    let n = n.max(parts.len() * ext::NAMED_ATTACHMENT);
     let bytes = (0..n).map(|i| fill.wrapping_add(i as u8)).collect();
     let mut message = Message { bytes, ..Message::default() };
     for part in parts {
@@ -242,7 +244,7 @@ proptest! {
     fn garbage_ends_the_connection_and_nothing_else(bytes in prop::collection::vec(any::<u8>(), 0..400), valid_start: bool) {
         let (raw, b) = raw_pair(Policy { max_message: 1000, ..Policy::default() });
         if valid_start {
-            raw.write(&Header { functions: false, descriptors: 40, bytes: 3 }.encode());
+            raw.write(&Header { functions: false, descriptors: 40, bytes: 12 }.encode());
         }
         raw.write(&bytes);
         drop(raw);
@@ -369,6 +371,19 @@ fn announced_sizes_past_the_limits_take_no_memory() {
     raw.write(&[1, 1, 1, 0]);
     raw.write(&(1u64 << 62).to_le_bytes());
     assert_eq!(receive(&b).unwrap_err().code(), Code::Limit);
+}
+
+#[test]
+fn no_more_tensors_are_announced_than_named() {
+    let mut descriptors = Vec::new();
+    (0..1000).for_each(|_| Descriptor::encode(Kind::Tensor, DType::Float, &[], 0, &mut descriptors).unwrap());
+    let (raw, b) = raw_pair(Policy::default());
+    raw.write(&Header { functions: false, descriptors: descriptors.len(), bytes: 100 }.encode());
+    raw.write(&[0x10; 100]);
+    raw.write(&descriptors);
+    let e = receive(&b).unwrap_err();
+    assert_eq!(e.code(), Code::Protocol);
+    assert!(e.what().contains("more tensors"), "{e}");
 }
 
 #[test]

@@ -15,6 +15,8 @@ pub const MANY: u8 = 0x04;
 pub const REF: i8 = 1;
 /// A tensor or another thing beside the bytes: its index, u32 big-endian.
 pub const ATTACHMENT: i8 = 2;
+/// The bytes that [`ATTACHMENT`] takes, with its number.
+pub const NAMED_ATTACHMENT: usize = 6;
 /// A table with both an array part and other keys: an array, then a map.
 pub const MIXED: i8 = 3;
 /// A table with a registered metatable: the name as a str, then the table.
