@@ -18,6 +18,14 @@ function utils.errcode(e)
    return type(e) == 'string' and e:match('libipc %[(%l+)%]') or nil
 end
 
+--- `f(...)`, of which an error of ours does no harm: true, or false and that error. Any other is raised on, so that a
+--- Ctrl-C is not lost: the interpreter raises it once.
+function utils.try(f, ...)
+   local ok, e = pcall(f, ...)
+   if not ok and not utils.errcode(e) then error(e, 0) end
+   return ok, e
+end
+
 --- What an error says, without `file:line:` and `libipc [code]` before it.
 function utils.cause(e)
    e = tostring(e)

@@ -32,12 +32,14 @@ pub fn dial(place: &Place, options: &Options, wait: &Wait) -> Result<Arc<dyn Con
         Place::Host(host, port) => resolve(host, *port, &wait)?.into_iter().map(Address::Tcp).collect(),
     };
     let mut pause = PAUSES.0;
+    let mut last = None;
     loop {
-        let mut last = None;
         for address in &addresses {
             let bounded = if addresses.len() > 1 { wait.sooner(Deadline::after(EACH)) } else { wait };
             match attempt(address, place, options, &bounded)? {
                 Ok(connection) => return Ok(connection),
+                // An attempt that only ran out of time says less than what an earlier one was told.
+                Err(e) if last.is_some() && e.kind() == ErrorKind::TimedOut && wait.deadline.expired() => {}
                 Err(e) => last = Some(e),
             }
         }

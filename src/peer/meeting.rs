@@ -23,6 +23,8 @@ use crate::wait::{Deadline, Interest, Wait, poll_fd, sleep};
 
 /// The longest text that a root can publish.
 const LONGEST: u64 = 4096;
+/// How long the readers of a dead root's file may hold up the next root, in seconds.
+const PATIENCE_WITH_READERS: f64 = 30.0;
 /// The longest key: file names end at 255 bytes.
 const LONGEST_KEY: usize = 60;
 
@@ -268,8 +270,9 @@ fn make_temporary(place: &Place) -> Result<(File, PathBuf)> {
 /// Gives the file at `temporary` the name of `place`, unless a live root's file has it.
 fn link(place: &Place, temporary: &Path) -> Result<()> {
     let path = place.path();
-    // A reader holds the lock of a dead root's file for a moment, so one refusal proves nothing.
-    for _ in 0..20 {
+    // Whoever finds a root dead holds the lock of its file for a moment, so one refusal proves nothing.
+    let (mut refusals, patience) = (0, Deadline::after(PATIENCE_WITH_READERS));
+    while refusals < 20 && !patience.expired() {
         match fs::hard_link(temporary, &path) {
             Ok(()) => return Ok(()),
             Err(e) if e.kind() == ErrorKind::AlreadyExists => {}
@@ -283,6 +286,10 @@ fn link(place: &Place, temporary: &Path) -> Result<()> {
                 };
             };
             if !try_flock(stale.as_raw_fd(), true) {
+                // Readers share the lock, and may keep it for as long as the system lets them stand still.
+                if !try_flock(stale.as_raw_fd(), false) {
+                    refusals += 1;
+                }
                 return Ok(false);
             }
             // Under its lock: whoever else finds it dead waits for us, then sees another file.
@@ -372,6 +379,23 @@ mod tests {
         assert_eq!(place.read().unwrap(), None);
         let _root = Meeting::claim(place.clone(), "alive").unwrap();
         assert_eq!(place.read().unwrap().as_deref(), Some("alive"));
+    }
+
+    #[test]
+    fn a_reader_that_stands_still_is_not_taken_for_a_root() {
+        let room = Room::new("reader");
+        let place = room.place(b"");
+        fs::write(place.path(), "left behind").unwrap();
+        fs::set_permissions(place.path(), fs::Permissions::from_mode(0o600)).unwrap();
+        let reader = File::open(place.path()).unwrap();
+        assert!(try_flock(reader.as_raw_fd(), false));
+        std::thread::scope(|s| {
+            let root = s.spawn(|| Meeting::claim(place.clone(), "alive").unwrap());
+            std::thread::sleep(Duration::from_millis(200));
+            drop(reader);
+            let _root = root.join().unwrap();
+            assert_eq!(place.read().unwrap().as_deref(), Some("alive"));
+        });
     }
 
     #[test]

@@ -130,12 +130,13 @@ end
 function build.search(spec, find, still)
    local deadline = ipc.clock() + spec.timeout
    local why, refused = 'no root was found', false
-   local pause = 0.01
+   -- What was found may be the address of a root that has just gone: little patience at first.
+   local pause, patience = 0.01, 0.5
    while true do
       local host, port, token = find(math.max(deadline - ipc.clock(), 0), refused)
       refused = false
       if host then
-         local options = { connect_timeout = 5 }
+         local options = { connect_timeout = patience }
          for key, value in pairs(spec.connect or {}) do options[key] = value end
          local ok, client = pcall(ipc.client, host, port, options)
          if ok then
@@ -148,6 +149,7 @@ function build.search(spec, find, still)
             local code = utils.errcode(client)
             if code ~= 'timeout' and code ~= 'refused' and code ~= 'closed' and code ~= 'io' then error(client, 0) end
             why = utils.what(client)
+            patience = math.min(patience * 2, 5)
          end
       end
       if ipc.clock() >= deadline then

@@ -70,6 +70,7 @@ function Group:lost(link)
       for _, other in ipairs(self.links) do
          local message = other:look()
          if message and message[1] == 'error' then told(message) end
+         if message and message[1] == 'close' and other == link then self:left(link) end
       end
       ipc.sleep(0.02)
    end
@@ -115,7 +116,7 @@ local function announce(self, awaited)
       local link = self.links[i]
       -- Not back to where the news came from.
       local others = link.news and count - 1 or count
-      if link ~= awaited and (first or others > 0) then pcall(link.send, link, { 'here' }, 1) end
+      if link ~= awaited and (first or others > 0) then utils.try(link.send, link, { 'here' }, 1) end
    end
    for i = 1, self.needed do self.links[i].news = false end
 end
