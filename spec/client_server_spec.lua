@@ -13,7 +13,7 @@ local function connected(n, options)
   local clients, handles = {}, {}
   for i = 1, n do
     clients[i] = ipc.client('127.0.0.1', port, options or {})
-    server:clients(i, function() end)
+    server:clients(i, function() end, 60)
   end
   server:clients(function(c) handles[#handles + 1] = c end)
   return server, clients, handles, port
@@ -46,7 +46,9 @@ describe('a server', function()
   end)
 
   it('takes its port again at once after it has gone', function()
-    local server, clients, _, port = connected(2)
+    local port = support.free_port()
+    local server = ipc.server('127.0.0.1', port)
+    local clients = { ipc.client(port), ipc.client(port) }
     clients[1]:send 'x'
     server:recvAny()
     server:close()
@@ -58,7 +60,7 @@ describe('a server', function()
       local ipc = require 'libipc'
       local server, port = ipc.server('127.0.0.1', tonumber(arg[1]))
       server:clients(1, function(c) c:send(port) end)
-      ipc.sleep(60)
+      ipc.sleep(200)
     ]], { args = { port } })
     local client = ipc.client(port)
     assert.equal(port, client:recv())
@@ -76,7 +78,7 @@ describe('a server', function()
       if ok then
         local client = port > 0 and ipc.client(host, port) or ipc.client(host)
         client:send(host)
-        assert.equal(host, (server:recvAny(5)))
+        assert.equal(host, (server:recvAny(60)))
         assert.equal(host:match '^unix' and 'unix' or 'tcp', client:netStats().transport)
         server:close()
       end
@@ -211,7 +213,7 @@ describe('a server', function()
     assert.equal(3, server:broadcast { 1, { torch.FloatTensor(2):fill(3) } })
     for _, c in ipairs(clients) do assert.equal(3, c:recv()[2][1][2]) end
     assert.equal(1, server:broadcast('b only', 'b'))
-    assert.equal('b only', clients[2]:recv(5))
+    assert.equal('b only', clients[2]:recv(60))
     assert.is_nil(clients[1]:recvAsync())
     assert.equal(0, server:broadcast('nobody', 'c'))
     server:close()
@@ -222,7 +224,7 @@ describe('a server', function()
     for round = 1, 20 do
       for _, c in ipairs(clients) do c:send(round) end
     end
-    ipc.sleep(0.05)
+    support.eventually(function() return support.delivered(port) end)
     local counts = {}
     for _ = 1, 60 do
       local _, c = server:recvAny()
@@ -253,10 +255,10 @@ describe('a server', function()
     clients[1]:send 'from a'
     assert.equal('timeout', code(server.recvAny, server, 'b', 0.05))
     clients[2]:send(nil)
-    local value, c = server:recvAny('b', 5)
+    local value, c = server:recvAny('b', 60)
     assert.is_nil(value)
     assert.equal(handles[2], c)
-    assert.equal('from a', (server:recvAny(5)))
+    assert.equal('from a', (server:recvAny(60)))
     assert.equal('timeout', code(server.recvAny, server, 0.01))
     assert.equal('timeout', code(server.recvAny, server, true))
     server:close()
@@ -266,28 +268,33 @@ describe('a server', function()
     local server, clients = connected(3)
     clients[2]:send 'last words'
     clients[2]:close()
-    assert.equal('last words', (server:recvAny(5)))
-    assert.equal('timeout', code(server.recvAny, server, 0.05))
-    assert.equal(2, server:clients(function() end))
+    assert.equal('last words', (server:recvAny(60)))
+    support.eventually(function()
+      assert.equal('timeout', code(server.recvAny, server, 0.05))
+      return server:clients(function() end) == 2
+    end)
     clients[3]:send 'here'
-    assert.equal('here', (server:recvAny(5)))
+    assert.equal('here', (server:recvAny(60)))
     server:close()
   end)
 
   it('raises closed once in a broadcast for a client that has gone, and reaches the others', function()
     local server, clients = connected(2)
     clients[1]:close()
-    local failed = 0
-    for _ = 1, 20 do
+    local sent, failed = 0, 0
+    local function broadcast()
       local ok, e = pcall(server.broadcast, server, 'x')
+      sent = sent + 1
       if not ok then
         failed = failed + 1
         assert.equal('closed', ipc.errcode(e))
       end
-      ipc.sleep(0.01)
+      return not ok
     end
+    support.eventually(broadcast)
+    for _ = 1, 10 do broadcast() end
     assert.equal(1, failed)
-    for _ = 1, 20 do assert.equal('x', clients[2]:recv(5)) end
+    for _ = 1, sent do assert.equal('x', clients[2]:recv(60)) end
     server:close()
   end)
 
@@ -312,8 +319,10 @@ describe('a server', function()
     assert.is_true(stats.rx.num_bytes > 400)
     assert.same({ tcp = 2 }, server:netStats().transports)
     clients[1]:close()
-    fails(server.recvAny, server, 0.05)
-    assert.same({ tcp = 1 }, server:netStats().transports)
+    support.eventually(function()
+      fails(server.recvAny, server, 0.05)
+      return server:netStats().transports.tcp == 1
+    end)
     assert.equal(1, server:netStats().rx.num_calls)
     server:close()
   end)
@@ -389,19 +398,19 @@ describe('a client', function()
       local from, to = pair[1], pair[2]
       for _, v in ipairs(values) do
         from:send(v)
-        assert.same(v, to:recv(5))
+        assert.same(v, to:recv(60))
       end
       from:send(nil)
-      assert.is_nil(to:recv(5))
+      assert.is_nil(to:recv(60))
       from:send(0 / 0)
-      local nan = to:recv(5)
+      local nan = to:recv(60)
       assert.is_true(nan ~= nan)
       from:send(cycle)
-      local got = to:recv(5)
+      local got = to:recv(60)
       assert.equal(got, got.self)
       assert.equal(got.a, got.b)
       from:send(print)
-      assert.equal(print, to:recv(5))
+      assert.equal(print, to:recv(60))
     end
   end)
 
@@ -410,7 +419,7 @@ describe('a client', function()
     local t = torch.DoubleTensor { { 1, 2 }, { 3, 4 } }
     clients[1]:send { deep = { list = { t, t:t() } }, storage = torch.IntStorage { 7, 8 } }
     t:fill(0)
-    local got = handles[1]:recv(5)
+    local got = handles[1]:recv(60)
     assert.same({ { 1, 2 }, { 3, 4 } }, got.deep.list[1]:totable())
     assert.same({ { 1, 3 }, { 2, 4 } }, got.deep.list[2]:totable())
     assert.same({ 7, 8 }, got.storage:totable())
@@ -423,13 +432,13 @@ describe('a client', function()
     local targets = { torch.FloatTensor(2, 3), torch.FloatTensor(3, 2):t(), wide:narrow(2, 2, 3) }
     for _, source in ipairs(sources) do
       clients[1]:send(source)
-      local new = handles[1]:recv(5)
+      local new = handles[1]:recv(60)
       assert.equal('torch.FloatTensor', ipc.type(new))
       assert.same({ { 1, 2, 3 }, { 4, 5, 6 } }, new:totable())
       for _, target in ipairs(targets) do
         target:zero()
         clients[1]:send(source)
-        assert.equal(target, handles[1]:recv(target, 5))
+        assert.equal(target, handles[1]:recv(target, 60))
         assert.same({ { 1, 2, 3 }, { 4, 5, 6 } }, target:totable())
       end
     end
@@ -461,12 +470,12 @@ describe('a client', function()
       { 'text', 'without tensors' }, { { torch.FloatTensor(6) }, 'table' }, { torch.FloatTensor(30000), 'of 30000' },
     } do
       c:send(case[1])
-      local e = fails(h.recv, h, target, 5)
+      local e = fails(h.recv, h, target, 60)
       assert.equal('mismatch', ipc.errcode(e))
       assert.is_string(e:find(case[2], 1, true) and e:match 'torch%.FloatTensor of 6', e)
     end
     c:send 'in step'
-    assert.equal('in step', h:recv(5))
+    assert.equal('in step', h:recv(60))
   end)
 
   it('receives without waiting for the rest of a message', function()
@@ -486,7 +495,7 @@ describe('a client', function()
     assert.equal('timeout', code(server.recvAny, server, 0.02))
     assert.is_false(h:tryrecv(0.01))
     raw:send(frame:sub(501))
-    assert.equal(('x'):rep(1000), (server:recvAny(5)))
+    assert.equal(('x'):rep(1000), (server:recvAny(60)))
     raw:close()
     server:close()
   end)
@@ -495,11 +504,11 @@ describe('a client', function()
     local _, clients, handles = connected(1)
     assert.is_false((clients[1]:tryrecv()))
     handles[1]:send(nil)
-    local has, value = clients[1]:tryrecv(5)
+    local has, value = clients[1]:tryrecv(60)
     assert.is_true(has)
     assert.is_nil(value)
     handles[1]:send 'x'
-    assert.same({ true, 'x' }, { clients[1]:tryrecv(5) })
+    assert.same({ true, 'x' }, { clients[1]:tryrecv(60) })
   end)
 
   it('takes the time-out as a number, a boolean or an option', function()
@@ -529,7 +538,7 @@ describe('a client', function()
     assert.equal('timeout', code(h.recv, h, t, 0.05))
     assert.equal('timeout', code(h.recv, h, 0.01))
     raw:send(frame:sub(-5))
-    assert.equal(t, h:recv(t, 5))
+    assert.equal(t, h:recv(t, 60))
     assert.same({ 1, 2, 3, 4 }, t:totable())
     raw:close()
     server:close()
@@ -557,7 +566,7 @@ describe('a client', function()
       assert.is_truthy(e:find(c:address(), 1, true))
     end
     assert.equal('closed', code(c.recvAsync, c))
-    assert.equal('closed', code(c.tryrecv, c, 1))
+    assert.equal('closed', code(c.tryrecv, c, 60))
     assert.equal('closed', code(c.send, c, 1))
     server:close()
     assert.equal('closed', code(clients[2].recv, clients[2]))
@@ -569,7 +578,7 @@ describe('a client', function()
       local ipc = require 'libipc'
       local c = ipc.client(tonumber(arg[1]))
       c:send 'ready'
-      ipc.sleep(60)
+      ipc.sleep(200)
     ]], { args = { port } })
     local h
     server:clients(1, function(c) h = c end)
@@ -586,11 +595,14 @@ describe('a client', function()
 
   it('is shared between threads, and close wakes whoever is blocked on it', function()
     local server, clients, handles = connected(1)
-    local m = ipc.map(1, function(c)
+    local q = ipc.workqueue()
+    local m = ipc.map(1, function(c, q)
       local first = c:recv()
+      q:write 'received'
       return first, select(2, pcall(c.recv, c))
-    end, clients[1])
+    end, clients[1], q)
     handles[1]:send 'to the thread'
+    q:read()
     ipc.sleep(0.05)
     clients[1]:close()
     local first, e = m:join()
@@ -608,7 +620,7 @@ describe('a client', function()
     end, clients[1])
     local last = { 0, 0, 0 }
     for _ = 1, 300 do
-      local v = handles[1]:recv(30)
+      local v = handles[1]:recv(60)
       assert.equal(last[v[1]] + 1, v[2])
       assert.equal(v[2] * 50, #v[3])
       last[v[1]] = v[2]
@@ -709,15 +721,15 @@ describe('a client', function()
       local ipc = require 'libipc'
       local c = ipc.client(tonumber(arg[1]))
       local pid = ipc.fork()
-      if pid == 0 then ipc.sleep(30) os.exit(0) end
+      if pid == 0 then ipc.sleep(200) os.exit(0) end
       c:send(pid)
-      ipc.sleep(60)
+      ipc.sleep(200)
     ]], { args = { port } })
     local h
     server:clients(1, function(c) h = c end)
-    local child = h:recv(10)
+    local child = h:recv(60)
     p:kill 'KILL'
-    assert.equal('closed', code(h.recv, h, 20))
+    assert.equal('closed', code(h.recv, h, 60))
     os.execute('kill -KILL ' .. child)
     p:wait()
     server:close()

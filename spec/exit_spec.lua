@@ -34,7 +34,7 @@ describe('a program that ends', function()
     local name, code, status = way[1], way[2], way[3]
     for what, threads in pairs { ['are blocked'] = blocked, ['run'] = busy } do
       it(('and %s while threads %s does so with its own code'):format(name, what), function()
-        local r = support.run(threads .. code, { timeout = 20 })
+        local r = support.run(threads .. code)
         assert.is_false(r.timed_out)
         assert.is_nil(r.signal)
         assert.equal(status, r.status)
@@ -45,32 +45,36 @@ describe('a program that ends', function()
 
   it('does so within a second', function()
     for _, threads in ipairs { blocked, busy } do
-      -- The shortest of three: what else runs on the machine is not what is measured.
-      local best = math.huge
-      for _ = 1, 3 do
+      -- One of many is enough: what else runs on the machine is not what is measured.
+      support.retry(20, function()
         local p = support.start(threads .. "io.stdout:write('now') io.stdout:flush()")
         support.eventually(function() return p:output() == 'now' end)
         local start = socket.gettime()
         assert.equal(0, p:wait().status)
-        best = math.min(best, socket.gettime() - start)
-      end
-      assert.is_true(best < 1, 'took ' .. best .. ' s')
+        local took = socket.gettime() - start
+        assert.is_true(took < 1, 'took ' .. took .. ' s')
+      end)
     end
   end)
 
   it('ends in good order where a thread lets it: its finalizers run', function()
-    local path = support.tmpname()
-    support.check(([[
-      local ipc = require 'libipc'
-      local m = ipc.map(1, function(path)
-        file = io.open(path, 'w')
-        file:setvbuf('full')
-        file:write('written')
-        require 'ipc'.sleep(1000)
-      end, %q)
-      ipc.sleep(0.05)
-    ]]):format(path))
-    assert.equal('written', support.read(path))
+    -- A thread has a fifth of a second for it, which a busy machine may use up otherwise.
+    support.retry(20, function()
+      local path = support.tmpname()
+      support.check(([[
+        local ipc = require 'libipc'
+        local q = ipc.workqueue()
+        local m = ipc.map(1, function(q, path)
+          file = io.open(path, 'w')
+          file:setvbuf('full')
+          file:write('written')
+          q:write 'ready'
+          require 'ipc'.sleep(1000)
+        end, q, %q)
+        q:read()
+      ]]):format(path))
+      assert.equal('written', support.read(path))
+    end)
   end)
 
   it('ends with the code that a thread gave os.exit', function()
@@ -109,7 +113,7 @@ describe('Ctrl-C', function()
     ['in a join of running code'] = busy .. 'io.write "ready" io.flush() m:join()',
   } do
     it(what .. ' ends the program as it would a plain one', function()
-      local p = support.start(code, { timeout = 20 })
+      local p = support.start(code)
       support.eventually(function() return p:output() == 'ready' end)
       -- The signal may come just before the wait; it is not lost there either.
       p:kill 'INT'

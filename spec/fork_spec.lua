@@ -5,11 +5,11 @@ local ipc = require 'libipc'
 
 local function code(f, ...) return ipc.errcode(support.fails(f, ...)) end
 
--- The number of a process that runs for a minute, and is a child of this one.
+-- The number of a process that runs for minutes, and is a child of this one.
 local function sleeper()
   local pid = ipc.fork()
   if pid == 0 then
-    ipc.sleep(60)
+    ipc.sleep(200)
     os.exit(0)
   end
   return pid
@@ -108,10 +108,10 @@ describe('fork', function()
   it('lets the child end in order while the threads of its parent run', function()
     local out = support.check [[
       local ipc = require 'libipc'
-      local m = ipc.map(2, function() require 'libipc'.sleep(60) end)
+      local m = ipc.map(2, function() require 'libipc'.sleep(200) end)
       local pid = ipc.fork()
       if pid == 0 then return end
-      print(ipc.waitpid(pid, 30))
+      print(ipc.waitpid(pid, 100))
       os.exit(0)
     ]]
     assert.equal('0\n', out)

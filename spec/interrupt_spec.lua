@@ -71,7 +71,7 @@ describe('Ctrl-C', function()
     it('ends a program that waits in ' .. name, function()
       local p = start(body)
       p:kill 'INT'
-      local r = p:wait(60)
+      local r = p:wait()
       assert.equal('ready', r.stdout, r.stderr)
       assert.equal(1, r.status, r.stderr)
       assert.matches('interrupted!', r.stderr)
@@ -82,7 +82,7 @@ describe('Ctrl-C', function()
     for _, what in ipairs { 'client:recv', 'workqueue:read' } do
       local p = start(blocked[what], support.on_one_core())
       p:kill 'INT'
-      local r = p:wait(60)
+      local r = p:wait()
       assert.equal('ready', r.stdout, what .. ': ' .. r.stderr)
       assert.equal(1, r.status, r.stderr)
       assert.matches('interrupted!', r.stderr)
@@ -99,7 +99,7 @@ describe('Ctrl-C', function()
       os.exit(0)
     ]]
     p:kill 'INT'
-    local r = p:wait(60)
+    local r = p:wait()
     assert.equal('readyfalse interrupted! 1', r.stdout, r.stderr)
     assert.equal(0, r.status)
   end)
@@ -120,7 +120,7 @@ describe('Ctrl-C', function()
       p:kill 'CONT'
       support.sleep(0.02)
     end
-    local r = p:wait(60)
+    local r = p:wait()
     assert.equal('readywaited\n', r.stdout, r.stderr)
   end)
 end)

@@ -301,7 +301,7 @@ describe('out of memory', function()
         local progress = support.tmpname '.n'
         local r = support.run(driver, {
           args = { library, source[chunk], ('%.0f'):format(mode[2]), every and '1000000' or '80', progress },
-          timeout = every and 1800 or 120,
+          timeout = every and 1800 or 500,
         })
         if r.status ~= 0 then
           error(('at allocation %s: ended with %s\n%s%s'):format(
