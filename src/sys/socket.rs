@@ -1,6 +1,7 @@
 //! Stream sockets: addresses, listening, connecting, and the four system calls that move bytes.
 //!
-//! Every socket made here is close-on-exec and in the table of descriptors; no call on it blocks, unless a receive is let to. Imports its sibling `fd`.
+//! Every socket made here is close-on-exec and in the table of descriptors. No call on it blocks, but for a receive that is
+//! allowed to. Imports its sibling `fd`.
 
 use std::fmt;
 use std::io::{self, ErrorKind};

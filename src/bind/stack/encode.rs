@@ -6,7 +6,7 @@ use std::ffi::{CStr, c_int, c_void};
 
 use mlua::ffi;
 
-use super::seen::Seen;
+use super::seen::{self, Seen};
 use super::{Failure, Go, Route, Stop, descend, function};
 use crate::bind::class;
 use crate::bind::lua::{Lua, raised};
@@ -79,7 +79,7 @@ pub(super) fn walk(
 }
 
 /// A walk outside of `lua_pcall` opens at most so many tables, since what it did is lost when it meets something else.
-const BARE_TABLES: u32 = 16;
+const BARE_TABLES: u32 = seen::FEW as u32 - 1;
 /// It goes down no deeper than this: each level takes two slots or three of the 20 that a C function has.
 const BARE_DEPTH: usize = 4;
 

@@ -22,7 +22,8 @@ impl Hasher for AddressHasher {
     }
 }
 
-const FEW: usize = 16;
+/// So many need no memory.
+pub(super) const FEW: usize = 16;
 
 /// Addresses in order of first appearance. A few are searched in place, so that a small message allocates nothing.
 #[derive(Debug)]
