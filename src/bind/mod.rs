@@ -25,6 +25,7 @@ pub mod meeting;
 pub mod module;
 pub mod mutex;
 pub mod object;
+mod protect;
 pub mod server;
 pub mod stack;
 pub mod state;

@@ -15,8 +15,10 @@ use crate::tensor::{Storage, Tensor};
 use crate::wait::Wait;
 use crate::wire::Message;
 
+mod ahead;
 mod frame;
 mod line;
+mod place;
 mod receive;
 mod secure;
 mod send;

@@ -1,18 +1,18 @@
-//! The receiving half of a stream: the state machine of doc/stream.md. Imports its siblings `frame` and `secure`.
+//! The receiving half of a stream: the state machine of doc/stream.md. Imports its siblings `ahead`, `frame`, `place` and
+//! `secure`.
 
 use std::os::fd::RawFd;
 
 use super::Target;
-use super::frame::{Descriptor, HEADER, Header, Kind};
-use super::secure::{MAX_RECORD, Opener};
+use super::ahead::Ahead;
+use super::frame::{Descriptor, HEADER, Header};
+use super::place::{Place, attachment, copy, fits, same, view};
+use super::secure::Opener;
 use crate::err;
 use crate::error::{Error, Result};
 use crate::sys::socket::{self, Empty, Moved, Region};
-use crate::tensor::{Span, Storage, Tensor};
 use crate::wire::{Attachment, Message, ext};
 
-/// What is read at once where the amount to come is not known.
-const AHEAD: usize = 32 << 10;
 /// The message's buffer starts at no more than this, whatever was announced, and doubles as data really comes.
 const FIRST_STEP: usize = 1 << 20;
 
@@ -50,17 +50,6 @@ pub(super) struct Counts {
     pub bytes: u64,
     pub regions: u64,
     pub system_calls: u64,
-}
-
-/// Where the data of one attachment goes.
-#[derive(Debug)]
-struct Place {
-    /// What the message will hold.
-    attachment: Attachment,
-    /// Where its bytes are received.
-    span: Span,
-    /// The received tensor, where it is not the attachment itself.
-    through: Option<Tensor>,
 }
 
 /// The state of the receiving direction.
@@ -425,186 +414,5 @@ impl From<Fault> for Error {
             Fault::Message(e) | Fault::Stream(e) => e,
             Fault::End(_) => err!(Closed, "the stream has ended"),
         }
-    }
-}
-
-impl Place {
-    /// New memory for what `d` describes.
-    fn new(d: &Descriptor) -> Result<Place> {
-        match d.kind {
-            Kind::Tensor => {
-                let tensor = Tensor::with_sizes(d.dtype, &d.sizes)?;
-                let span = span_of(&tensor)?;
-                Ok(Place { attachment: Attachment::Tensor(tensor), span, through: None })
-            }
-            Kind::Storage => {
-                let storage = Storage::new(d.dtype, d.sizes[0])?;
-                let span = storage.span()?;
-                Ok(Place { attachment: Attachment::Storage(storage), span, through: None })
-            }
-        }
-    }
-
-    /// The memory of `target`, which fits; through a tensor of its own where the elements lie apart.
-    fn of(target: Target<'_>) -> Result<Place> {
-        match target {
-            Target::Tensor(t) if t.is_contiguous() => {
-                Ok(Place { attachment: Attachment::Tensor(t.clone()), span: span_of(t)?, through: None })
-            }
-            Target::Tensor(t) => {
-                let through = Tensor::with_sizes(t.dtype(), t.sizes())?;
-                let span = span_of(&through)?;
-                Ok(Place { attachment: Attachment::Tensor(t.clone()), span, through: Some(through) })
-            }
-            Target::Storage(s) => {
-                Ok(Place { attachment: Attachment::Storage(s.clone()), span: s.span()?, through: None })
-            }
-        }
-    }
-}
-
-fn span_of(tensor: &Tensor) -> Result<Span> {
-    tensor.bytes().ok_or_else(|| err!(State, "the tensor reaches past the end of its storage, which was made smaller"))
-}
-
-fn attachment(target: Target<'_>) -> Attachment {
-    match target {
-        Target::Tensor(t) => Attachment::Tensor(t.clone()),
-        Target::Storage(s) => Attachment::Storage(s.clone()),
-    }
-}
-
-fn same(given: &Attachment, target: Target<'_>) -> bool {
-    match (given, target) {
-        (Attachment::Tensor(a), Target::Tensor(b)) => a.same_view(b),
-        (Attachment::Storage(a), Target::Storage(b)) => a.same(b),
-        _ => false,
-    }
-}
-
-fn view(attachment: &Attachment) -> Result<Tensor> {
-    match attachment {
-        Attachment::Tensor(t) => Ok(t.clone()),
-        Attachment::Storage(s) => Tensor::of_storage(s),
-        _ => Err(err!(State, "not a tensor")),
-    }
-}
-
-fn copy(to: &Attachment, from: &Tensor) -> Result<()> {
-    view(to)?.copy_from(from)
-}
-
-/// Whether the message is one tensor (or storage) that fits `target`; the error names both.
-fn fits(bytes: &[u8], described: &[Descriptor], target: Target<'_>) -> Result<()> {
-    let (kind, dtype, len, sizes) = match target {
-        Target::Tensor(t) => (Kind::Tensor, t.dtype(), 0, t.sizes()),
-        Target::Storage(s) => (Kind::Storage, s.dtype(), s.len(), &[][..]),
-    };
-    let one = [len];
-    let sizes = if kind == Kind::Storage { &one[..] } else { sizes };
-    let wanted = Descriptor { kind, dtype, sizes: sizes.to_vec() };
-    match described {
-        [only] if is_lone(bytes) => {
-            if *only == wanted {
-                Ok(())
-            } else {
-                Err(err!(Mismatch, "a {} came, and what it should fill is a {}", only.name(), wanted.name()))
-            }
-        }
-        _ => {
-            let what = match described.len() {
-                0 => "a value without tensors".to_string(),
-                n => format!("a table or other value with {n} tensors in it"),
-            };
-            Err(err!(Mismatch, "{what} came, and what it should fill is a {}", wanted.name()))
-        }
-    }
-}
-
-/// Whether the bytes are a reference to an attachment and nothing else (doc/wire.md, "Values"): a message that is its tensor.
-fn is_lone(bytes: &[u8]) -> bool {
-    const ATTACHMENT: u8 = 2;
-    const SEVERAL: u8 = 1 << 2;
-    let Some((prelude, value)) = bytes.split_first() else { return false };
-    prelude & SEVERAL == 0 && matches!(value, [0xd6, ATTACHMENT, _, _, _, _] | [0xc7, 4, ATTACHMENT, _, _, _, _])
-}
-
-/// Bytes that were read and not used yet. Its memory is taken at the first read and not touched before it is filled.
-#[derive(Debug, Default)]
-struct Ahead {
-    buffer: Vec<u8>,
-    start: usize,
-    end: usize,
-}
-
-impl Ahead {
-    /// With room for a whole record after what is left of the one before.
-    fn for_records() -> Ahead {
-        Ahead { buffer: vec![0; MAX_RECORD + HEADER], start: 0, end: 0 }
-    }
-
-    fn len(&self) -> usize {
-        self.end - self.start
-    }
-
-    fn is_empty(&self) -> bool {
-        self.start == self.end
-    }
-
-    fn bytes(&self) -> &[u8] {
-        if self.is_empty() {
-            return &[];
-        }
-        // SAFETY: start..end lies in the buffer and was written (`written`).
-        unsafe { std::slice::from_raw_parts(self.buffer.as_ptr().add(self.start), self.len()) }
-    }
-
-    /// Room after what is there: at least a record's worth when it is empty.
-    fn space(&mut self) -> (*mut u8, usize) {
-        if self.buffer.capacity() == 0 {
-            self.buffer.reserve_exact(AHEAD);
-        }
-        if self.is_empty() {
-            (self.start, self.end) = (0, 0);
-        } else if self.start > 0 {
-            // Only less than a header is ever kept: a short move.
-            let (at, len) = (self.start, self.len());
-            let base = self.buffer.as_mut_ptr();
-            // SAFETY: both stretches lie in the buffer; `copy` allows them to overlap.
-            unsafe { std::ptr::copy(base.add(at), base, len) };
-            (self.start, self.end) = (0, len);
-        }
-        // SAFETY: `end` is at most the capacity.
-        (unsafe { self.buffer.as_mut_ptr().add(self.end) }, self.buffer.capacity() - self.end)
-    }
-
-    /// # Safety
-    /// `n` bytes were written to where `space` pointed.
-    unsafe fn written(&mut self, n: usize) {
-        self.end += n;
-    }
-
-    /// Fills `out`, which is no longer than what is there.
-    fn take(&mut self, out: &mut [u8]) {
-        out.copy_from_slice(&self.bytes()[..out.len()]);
-        self.start += out.len();
-    }
-
-    /// Moves up to `len` bytes to `to`.
-    ///
-    /// # Safety
-    /// `to` is valid for writes of `len` bytes and not in this buffer.
-    unsafe fn take_to(&mut self, to: *mut u8, len: usize) -> usize {
-        let n = len.min(self.len());
-        // SAFETY: `n` bytes are there, and the caller vouches for the place.
-        unsafe { std::ptr::copy_nonoverlapping(self.bytes().as_ptr(), to, n) };
-        self.start += n;
-        n
-    }
-
-    fn skip(&mut self, most: usize) -> usize {
-        let n = most.min(self.len());
-        self.start += n;
-        n
     }
 }

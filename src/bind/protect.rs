@@ -1,0 +1,290 @@
+//! What Lua may refuse, since it allocates or runs Lua code: all of it under `lua_pcall`. Imports its sibling `lua`, whose handle this
+//! goes on with.
+
+use std::ffi::{c_char, c_int, c_void};
+
+use mlua::ffi;
+
+use crate::bind::lua::{Kind, Lua, no_room, raised};
+use crate::error::{Code, Error, Result};
+
+impl<'a> Lua<'a> {
+    /// Runs `job` as a C function under `lua_pcall`: it finds the topmost `args` values of the stack as its slots 1…,
+    /// and the `results` topmost of its own come back.
+    ///
+    /// `job` may call anything of the C API. It must hold nothing that needs dropping across a call that may raise, and not panic.
+    #[inline]
+    pub fn protect<F>(self, args: c_int, results: c_int, job: F) -> Result<()>
+    where
+        F: FnMut(*mut ffi::lua_State) -> c_int,
+    {
+        unsafe fn call<F: FnMut(*mut ffi::lua_State) -> c_int>(job: *mut c_void, l: *mut ffi::lua_State) -> c_int {
+            // SAFETY: `job` points at the F in protect's frame, which waits for us.
+            unsafe { (*(job as *mut F))(l) }
+        }
+        let mut job = job;
+        self.state().job.set(Some((call::<F>, (&raw mut job).cast())));
+        // SAFETY: the function and its arguments are on the stack; pcall catches whatever is raised.
+        unsafe {
+            ffi::lua_rawgeti(self.raw(), ffi::LUA_REGISTRYINDEX, self.state().protected.get() as _);
+            if args > 0 {
+                ffi::lua_insert(self.raw(), -1 - args);
+            }
+            if ffi::lua_pcall(self.raw(), args, results, 0) == ffi::LUA_OK { Ok(()) } else { Err(raised()) }
+        }
+    }
+
+    /// Calls the function below the topmost `args` values; its results replace them.
+    pub fn call(self, args: c_int, results: c_int) -> Result<()> {
+        // SAFETY: the function and its arguments are on the stack; pcall catches whatever is raised.
+        unsafe { if ffi::lua_pcall(self.raw(), args, results, 0) == ffi::LUA_OK { Ok(()) } else { Err(raised()) } }
+    }
+
+    /// As [`Lua::call`], with the function in slot `handler` making the error value of what was raised.
+    pub fn call_traced(self, args: c_int, results: c_int, handler: c_int) -> Result<()> {
+        // SAFETY: as in `call`; slot `handler` holds a function.
+        unsafe {
+            if ffi::lua_pcall(self.raw(), args, results, handler) == ffi::LUA_OK { Ok(()) } else { Err(raised()) }
+        }
+    }
+
+    /// Runs `job` as [`Lua::protect`] does, with what slot `i` holds as its slot 1; pushes one result, or the error.
+    pub fn protect_with<F>(self, i: c_int, job: F) -> Result<()>
+    where
+        F: FnMut(*mut ffi::lua_State) -> c_int,
+    {
+        self.push_value(i);
+        self.protect(1, 1, job)
+    }
+
+    /// Makes room for `n` more slots. There need be none free: the results of a call may have filled the stack.
+    #[cfg(not(any(feature = "lua51", feature = "luajit")))]
+    pub fn reserve(self, n: c_int) -> Result<()> {
+        // SAFETY: raises nothing; out of memory it returns 0.
+        if unsafe { ffi::lua_checkstack(self.raw(), n + 10) } != 0 { Ok(()) } else { Err(no_room(n)) }
+    }
+
+    /// Makes room for `n` more slots. There need be none free but those that Lua keeps for itself.
+    #[cfg(any(feature = "lua51", feature = "luajit"))]
+    pub fn reserve(self, n: c_int) -> Result<()> {
+        // It may raise when it is out of memory.
+        let mut enough = 0;
+        // SAFETY: in protect everything may be called. The stack that grows is the one all C functions of the state share.
+        self.protect(0, 0, |l| unsafe {
+            enough = ffi::lua_checkstack(l, n + 10);
+            0
+        })?;
+        // SAFETY: as above; the room was made, so this raises nothing.
+        if enough != 0 && unsafe { ffi::lua_checkstack(self.raw(), n) } != 0 { Ok(()) } else { Err(no_room(n)) }
+    }
+
+    /// Pushes a string.
+    pub fn push_bytes(self, bytes: &[u8]) -> Result<()> {
+        // SAFETY: in protect everything may be called.
+        self.protect(0, 1, |l| unsafe {
+            ffi::lua_pushlstring(l, bytes.as_ptr() as *const c_char, bytes.len());
+            1
+        })
+    }
+
+    /// Pushes a string.
+    pub fn push_string(self, s: &str) -> Result<()> {
+        self.push_bytes(s.as_bytes())
+    }
+
+    /// Pushes a bound function (made by `lua_fn!`), with the State as its upvalue.
+    pub fn push_function(self, f: ffi::lua_CFunction) -> Result<()> {
+        // SAFETY: in protect everything may be called; its own first upvalue is the State.
+        self.protect(0, 1, |l| unsafe {
+            ffi::lua_pushvalue(l, ffi::lua_upvalueindex(1));
+            ffi::lua_pushcclosure(l, f, 1);
+            1
+        })
+    }
+
+    /// Pushes a new table with room for `array` items and `hash` fields.
+    pub fn new_table(self, array: c_int, hash: c_int) -> Result<()> {
+        // SAFETY: in protect everything may be called.
+        self.protect(0, 1, |l| unsafe {
+            ffi::lua_createtable(l, array, hash);
+            1
+        })
+    }
+
+    /// Pushes a new userdata of `size` bytes.
+    pub fn new_userdata(self, size: usize) -> Result<()> {
+        // SAFETY: in protect everything may be called.
+        self.protect(0, 1, |l| unsafe {
+            ffi::lua_newuserdata(l, size);
+            1
+        })
+    }
+
+    /// Pushes `t[name]` of the table in slot `i`, metamethods aside.
+    pub fn raw_get_field(self, i: c_int, name: &str) -> Result<Kind> {
+        self.push_value(i);
+        // SAFETY: in protect everything may be called; slot 1 is the table.
+        self.protect(1, 1, |l| unsafe {
+            ffi::lua_pushlstring(l, name.as_ptr() as *const c_char, name.len());
+            ffi::lua_rawget(l, 1);
+            1
+        })?;
+        Ok(self.kind(-1))
+    }
+
+    /// Pushes `v[name]` of the value in slot `i`, as Lua code would get it.
+    pub fn get_field(self, i: c_int, name: &str) -> Result<Kind> {
+        self.push_value(i);
+        // SAFETY: in protect everything may be called; slot 1 is the value.
+        self.protect(1, 1, |l| unsafe {
+            ffi::lua_pushlstring(l, name.as_ptr() as *const c_char, name.len());
+            ffi::lua_gettable(l, 1);
+            1
+        })?;
+        Ok(self.kind(-1))
+    }
+
+    /// `t[name] = ` the value on top, which is popped; metamethods aside.
+    pub fn raw_set_field(self, i: c_int, name: &str) -> Result<()> {
+        let table = self.abs(i);
+        self.push_value(table);
+        // SAFETY: in protect everything may be called; slot 1 is the value, 2 the table.
+        self.protect(2, 0, |l| unsafe {
+            ffi::lua_pushlstring(l, name.as_ptr() as *const c_char, name.len());
+            ffi::lua_pushvalue(l, 1);
+            ffi::lua_rawset(l, 2);
+            0
+        })
+    }
+
+    /// `t[n] = ` the value on top, which is popped; metamethods aside.
+    pub fn raw_set_index(self, i: c_int, n: i64) -> Result<()> {
+        let table = self.abs(i);
+        self.push_value(table);
+        // SAFETY: in protect everything may be called; slot 1 is the value, 2 the table.
+        self.protect(2, 0, |l| unsafe {
+            ffi::lua_pushvalue(l, 1);
+            ffi::lua_rawseti(l, 2, n as _);
+            0
+        })
+    }
+
+    /// `t[k] = v` of the table in slot `i`, with `v` on top and `k` below it, both popped; metamethods aside.
+    pub fn raw_set(self, i: c_int) -> Result<()> {
+        let table = self.abs(i);
+        self.push_value(table);
+        // SAFETY: in protect everything may be called; slots 1 and 2 are key and value, 3 the table.
+        self.protect(3, 0, |l| unsafe {
+            ffi::lua_insert(l, 1);
+            ffi::lua_rawset(l, 1);
+            0
+        })
+    }
+
+    /// Makes the table on top, which is popped, the metatable of the table in slot `i`; it has no `__gc`.
+    pub fn set_metatable(self, i: c_int) {
+        debug_assert_eq!((self.kind(i), self.kind(-1)), (Kind::Table, Kind::Table));
+        // SAFETY: without a finalizer to note down this allocates nothing.
+        unsafe {
+            ffi::lua_setmetatable(self.raw(), i);
+        }
+    }
+
+    /// Pushes global `name`.
+    pub fn get_global(self, name: &str) -> Result<Kind> {
+        // SAFETY: in protect everything may be called.
+        self.protect(0, 1, |l| unsafe {
+            ffi::lua_pushglobaltable(l);
+            ffi::lua_pushlstring(l, name.as_ptr() as *const c_char, name.len());
+            ffi::lua_gettable(l, -2);
+            1
+        })?;
+        Ok(self.kind(-1))
+    }
+
+    /// Sets global `name` to the value on top, which is popped.
+    pub fn set_global(self, name: &str) -> Result<()> {
+        // SAFETY: in protect everything may be called; slot 1 is the value.
+        self.protect(1, 0, |l| unsafe {
+            ffi::lua_pushglobaltable(l);
+            ffi::lua_pushlstring(l, name.as_ptr() as *const c_char, name.len());
+            ffi::lua_pushvalue(l, 1);
+            ffi::lua_settable(l, -3);
+            0
+        })
+    }
+
+    /// Pops the value on top and gives it a registry reference.
+    pub fn reference(self) -> Result<c_int> {
+        let mut reference = ffi::LUA_NOREF;
+        // SAFETY: in protect everything may be called; slot 1 is the value.
+        self.protect(1, 0, |l| unsafe {
+            reference = ffi::luaL_ref(l, ffi::LUA_REGISTRYINDEX);
+            0
+        })?;
+        Ok(reference)
+    }
+
+    /// Gives a registry reference back.
+    pub fn unreference(self, reference: c_int) {
+        // SAFETY: luaL_unref writes to slots that exist: it raises nothing.
+        unsafe { ffi::luaL_unref(self.raw(), ffi::LUA_REGISTRYINDEX, reference) }
+    }
+
+    /// Pushes the value anchored in the registry under `name`, made (pushed) by `make` at the first call in this state.
+    pub fn anchored(self, name: &'static str, make: impl FnOnce(Self) -> Result<()>) -> Result<()> {
+        let known = self.state().anchors.borrow().get(name).copied();
+        if let Some(reference) = known {
+            self.push_reference(reference);
+            return Ok(());
+        }
+        make(self)?;
+        self.push_value(-1);
+        let reference = self.reference()?;
+        self.state().anchors.borrow_mut().insert(name, reference);
+        Ok(())
+    }
+
+    /// Loads a chunk of Lua source, pushing its function.
+    pub fn load(self, name: &str, source: &str) -> Result<()> {
+        let mut status = ffi::LUA_OK;
+        let title = format!("={name}\0");
+        // SAFETY: in protect everything may be called; title ends in a NUL.
+        self.protect(0, 1, |l| unsafe {
+            let (s, n) = (source.as_ptr() as *const c_char, source.len());
+            status = ffi::luaL_loadbufferx(l, s, n, title.as_ptr() as *const c_char, c"t".as_ptr());
+            1
+        })?;
+        if status == ffi::LUA_OK { Ok(()) } else { Err(raised()) }
+    }
+
+    /// Pushes `require(name)`.
+    pub fn require(self, name: &str) -> Result<()> {
+        self.get_global("require")?;
+        self.push_string(name)?;
+        self.call(1, 1)
+    }
+
+    /// Pushes the text of an error, with `file:line:` before it where Lua knows one; out of memory, Lua's own words for that.
+    pub(super) fn push_error(self, e: Error) {
+        self.push_error_text(e.at(self.place()).to_string().as_bytes());
+    }
+
+    /// The error `libipc [code] PLACE: headTEXT`, whose text may be of any bytes.
+    pub(super) fn failure(self, code: Code, head: &str, text: &[u8]) -> Error {
+        let mut whole = Error::new(code, self.place(), head.to_string()).to_string().into_bytes();
+        whole.extend_from_slice(text);
+        self.push_error_text(&whole);
+        raised()
+    }
+
+    fn push_error_text(self, text: &[u8]) {
+        // SAFETY: in protect everything may be called. Level 0 is the protected function, 1 the bound one, 2 its caller.
+        let _ = self.protect(0, 1, |l| unsafe {
+            ffi::luaL_where(l, 2);
+            ffi::lua_pushlstring(l, text.as_ptr() as *const c_char, text.len());
+            ffi::lua_concat(l, 2);
+            1
+        });
+    }
+}

@@ -1,0 +1,147 @@
+#![allow(clippy::unwrap_used)]
+use super::*;
+use crate::error::Code;
+use crate::wait::{Interrupt, sleep};
+
+const STACK: usize = 256 << 10;
+
+fn forever() -> Wait<'static> {
+    Wait::until(Deadline::NEVER)
+}
+
+struct Cancellable<'a>(&'a Cancel);
+
+impl Interrupt for Cancellable<'_> {
+    fn on_signal(&self) -> Result<()> {
+        Ok(())
+    }
+    fn cancel(&self) -> Option<&Cancel> {
+        Some(self.0)
+    }
+}
+
+/// A job that sleeps until it is cancelled.
+fn asleep(seat: &Seat) -> std::result::Result<usize, Failure> {
+    let wait = Wait { deadline: Deadline::NEVER, interrupt: &Cancellable(&seat.cancel) };
+    sleep(&wait).map(|()| 0).map_err(|e| e.to_string().into_bytes())
+}
+
+#[test]
+fn results_come_in_the_order_of_the_ids_and_once() {
+    let crew = Crew::start("test", 5, STACK, |seat| Ok(seat.id * 10)).unwrap();
+    assert!(crew.wait(&forever()).unwrap());
+    assert_eq!(crew.running(), 0);
+    let results = crew.take_results();
+    assert_eq!(results, [(1, 10), (2, 20), (3, 30), (4, 40), (5, 50)]);
+    assert_eq!(crew.take_results(), []);
+    crew.put_back(results.into_iter().skip(3));
+    assert_eq!(crew.take_results(), [(4, 40), (5, 50)]);
+}
+
+#[test]
+fn a_crew_of_none_has_ended() {
+    let crew = Crew::start("test", 0, STACK, |_| Ok(())).unwrap();
+    assert!(crew.wait(&Wait::until(Deadline::now())).unwrap());
+    assert_eq!(crew.take_results(), []);
+    assert_eq!(crew.take_failure(), None);
+}
+
+#[test]
+fn failures_are_taken_one_by_one_and_results_stay() {
+    let job = |seat: &Seat| if seat.id.is_multiple_of(2) { Err(vec![b'0' + seat.id as u8]) } else { Ok(seat.id) };
+    let crew = Crew::start("test", 5, STACK, job).unwrap();
+    crew.wait(&forever()).unwrap();
+    assert_eq!(crew.failed(), 2);
+    assert_eq!(crew.take_failure(), Some((2, b"2".to_vec())));
+    assert_eq!(crew.take_failure(), Some((4, b"4".to_vec())));
+    assert_eq!(crew.take_failure(), None);
+    assert_eq!(crew.take_results(), [(1, 1), (3, 3), (5, 5)]);
+}
+
+#[test]
+fn a_panic_is_a_failure_of_its_thread() {
+    let crew = Crew::start("test", 2, STACK, |seat| if seat.id == 1 { panic!("no") } else { Ok(()) }).unwrap();
+    crew.wait(&forever()).unwrap();
+    let (id, text) = crew.take_failure().unwrap();
+    assert_eq!(id, 1);
+    assert!(String::from_utf8(text).unwrap().contains("internal error"));
+}
+
+#[test]
+fn time_runs_out_while_threads_run_and_a_cancel_ends_them() {
+    let crew = Crew::start("test", 3, STACK, asleep).unwrap();
+    assert!(!crew.wait(&Wait::until(Deadline::after(0.001))).unwrap());
+    assert_eq!(crew.running(), 3);
+    crew.cancel();
+    assert!(crew.wait(&forever()).unwrap());
+    for id in 1..=3 {
+        let (who, text) = crew.take_failure().unwrap();
+        assert_eq!(who, id);
+        assert!(String::from_utf8(text).unwrap().contains("[cancelled]"));
+    }
+}
+
+#[test]
+fn a_cancel_reaches_who_waits_and_the_stubborn_are_abandoned() {
+    let stop = Arc::new(AtomicU32::new(0));
+    let its = stop.clone();
+    let crew = Crew::start("test", 2, STACK, move |seat| {
+        while seat.id == 2 && its.load(Ordering::Relaxed) == 0 {
+            std::thread::yield_now();
+        }
+        Ok(())
+    })
+    .unwrap();
+    std::thread::scope(|s| {
+        s.spawn(|| assert!(crew.wait(&forever()).unwrap()));
+        std::thread::sleep(std::time::Duration::from_millis(5));
+        crew.cancel();
+    });
+    let (id, text) = crew.take_failure().unwrap();
+    assert_eq!(id, 2);
+    assert!(String::from_utf8(text).unwrap().contains("abandoned"));
+    assert_eq!(crew.take_results(), [(1, ())]);
+    assert_eq!(crew.running(), 0);
+    stop.store(1, Ordering::Relaxed);
+}
+
+#[test]
+fn a_dropped_crew_is_cancelled() {
+    let (tx, rx) = std::sync::mpsc::channel();
+    let crew = Crew::start("test", 1, STACK, move |seat| {
+        let result = asleep(seat);
+        tx.send(result.clone()).unwrap();
+        result
+    })
+    .unwrap();
+    drop(crew);
+    assert!(rx.recv().unwrap().is_err());
+}
+
+#[test]
+fn a_cancelled_thread_is_told_as_such_however_it_ended() {
+    let text = |failure: Option<&str>| String::from_utf8(cancelled(failure.map(|f| f.into()))).unwrap();
+    assert!(text(None).contains("[cancelled]"));
+    assert!(text(Some("boom")).contains("[cancelled]") && text(Some("boom")).contains("boom"));
+    assert_eq!(text(Some("x [cancelled] y")), "x [cancelled] y");
+}
+
+#[test]
+fn more_threads_than_there_is_room_for_are_refused_before_one_starts() {
+    let e = Crew::start("test", usize::MAX >> 8, STACK, |_| Ok(())).unwrap_err();
+    assert_eq!(e.code(), Code::Limit);
+}
+
+#[test]
+fn a_thread_that_cannot_start_ends_the_crew() {
+    // No address space has room for such stacks.
+    let e = Crew::start("test", 3, 1 << 46, |_| Ok(())).unwrap_err();
+    assert_eq!(e.code(), Code::Limit);
+}
+
+#[test]
+fn hundreds_of_threads_run() {
+    let crew = Crew::start("test", 300, STACK, |seat| Ok(seat.id)).unwrap();
+    crew.wait(&forever()).unwrap();
+    assert_eq!(crew.take_results().into_iter().map(|(_, n)| n).sum::<usize>(), 300 * 301 / 2);
+}

@@ -1,0 +1,89 @@
+#![allow(clippy::unwrap_used)]
+use super::*;
+
+fn wait_for(fd: &Fd, events: i16) {
+    let mut fds = [libc::pollfd { fd: fd.as_raw_fd(), events, revents: 0 }];
+    crate::sys::poll(&mut fds, Some(std::time::Duration::from_secs(10))).unwrap();
+}
+
+#[test]
+fn bytes_cross_a_tcp_connection_in_order() {
+    for ip in ["127.0.0.1", "::1"] {
+        let Ok(listener) = listen(&Address::Tcp(SocketAddr::new(ip.parse().unwrap(), 0))) else { continue };
+        let at = local_address(&listener).unwrap();
+        assert!(at.is_local() && at.port() > 0);
+        let client = connect(&at).unwrap();
+        wait_for(&listener, libc::POLLIN);
+        let (server, from) = accept(&listener).unwrap().unwrap();
+        wait_for(&client, libc::POLLOUT);
+        take_error(&client).unwrap();
+        assert_eq!(local_address(&client).unwrap(), from);
+        // SAFETY: both regions are slices of static bytes.
+        let sent = unsafe { send(client.as_raw_fd(), &[Region::of(b"ab"), Region::of(b"cd")]) };
+        assert_eq!(sent.unwrap(), Moved::Bytes(4));
+        wait_for(&server, libc::POLLIN);
+        let mut buf = [0u8; 8];
+        // SAFETY: a buffer of the stated length.
+        let got = unsafe { receive(server.as_raw_fd(), &[Region::new(buf.as_mut_ptr(), 8)], Empty::Return) };
+        assert_eq!((got.unwrap(), &buf[..4]), (Moved::Bytes(4), &b"abcd"[..]));
+        drop(client);
+        wait_for(&server, libc::POLLIN);
+        // SAFETY: as above.
+        let end = unsafe { receive(server.as_raw_fd(), &[Region::new(buf.as_mut_ptr(), 8)], Empty::Return) };
+        assert_eq!(end.unwrap(), Moved::End);
+    }
+}
+
+#[test]
+fn a_port_in_use_is_an_error_that_says_so_and_a_left_one_is_free_again() {
+    let first = listen(&Address::Tcp("127.0.0.1:0".parse().unwrap())).unwrap();
+    let at = local_address(&first).unwrap();
+    let e = listen(&at).unwrap_err().to_string();
+    assert!(e.contains("another program listens there"), "{e}");
+    let client = connect(&at).unwrap();
+    wait_for(&first, libc::POLLIN);
+    let (server, _) = accept(&first).unwrap().unwrap();
+    drop(server);
+    drop(first);
+    listen(&at).unwrap();
+    drop(client);
+}
+
+#[test]
+fn a_unix_socket_is_the_users_own() {
+    use std::os::unix::fs::PermissionsExt;
+    let path = std::env::temp_dir().join(format!("ipc-socket-{}", std::process::id()));
+    let _ = std::fs::remove_file(&path);
+    let at = Address::Unix(path.clone());
+    let listener = listen(&at).unwrap();
+    assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+    let client = connect(&at).unwrap();
+    let (server, _) = accept(&listener).unwrap().unwrap();
+    assert_eq!(peer_uid(&server).unwrap(), uid());
+    assert_eq!(peer_uid(&client).unwrap(), uid());
+    std::fs::remove_file(&path).unwrap();
+}
+
+#[test]
+fn a_dead_port_refuses() {
+    let listener = listen(&Address::Tcp("127.0.0.1:0".parse().unwrap())).unwrap();
+    let at = local_address(&listener).unwrap();
+    drop(listener);
+    let e = match connect(&at) {
+        Ok(fd) => {
+            wait_for(&fd, libc::POLLOUT);
+            take_error(&fd).unwrap_err()
+        }
+        Err(e) => e,
+    };
+    assert_eq!(e.kind(), ErrorKind::ConnectionRefused);
+}
+
+#[test]
+fn addresses_read_as_people_write_them() {
+    assert_eq!(literal("[::1]"), Some("::1".parse().unwrap()));
+    assert_eq!(literal("*"), Some("0.0.0.0".parse().unwrap()));
+    assert_eq!(literal("example"), None);
+    assert_eq!(Address::Unix("/a b".into()).to_string(), "unix:/a b");
+    assert!(!Address::Tcp("10.0.0.1:1".parse().unwrap()).is_local());
+}

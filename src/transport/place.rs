@@ -1,0 +1,121 @@
+//! Where the data of a message's tensors goes, and whether a message is what the caller wants to receive into. Imports its
+//! sibling `frame`.
+
+use super::Target;
+use super::frame::{Descriptor, Kind};
+use crate::err;
+use crate::error::Result;
+use crate::tensor::{Span, Storage, Tensor};
+use crate::wire::Attachment;
+
+/// Where the data of one attachment goes.
+#[derive(Debug)]
+pub(super) struct Place {
+    /// What the message will hold.
+    pub attachment: Attachment,
+    /// Where its bytes are received.
+    pub span: Span,
+    /// The received tensor, where it is not the attachment itself.
+    pub through: Option<Tensor>,
+}
+
+impl Place {
+    /// New memory for what `d` describes.
+    pub fn new(d: &Descriptor) -> Result<Place> {
+        match d.kind {
+            Kind::Tensor => {
+                let tensor = Tensor::with_sizes(d.dtype, &d.sizes)?;
+                let span = span_of(&tensor)?;
+                Ok(Place { attachment: Attachment::Tensor(tensor), span, through: None })
+            }
+            Kind::Storage => {
+                let storage = Storage::new(d.dtype, d.sizes[0])?;
+                let span = storage.span()?;
+                Ok(Place { attachment: Attachment::Storage(storage), span, through: None })
+            }
+        }
+    }
+
+    /// The memory of `target`, which fits; through a tensor of its own where the elements lie apart.
+    pub fn of(target: Target<'_>) -> Result<Place> {
+        match target {
+            Target::Tensor(t) if t.is_contiguous() => {
+                Ok(Place { attachment: Attachment::Tensor(t.clone()), span: span_of(t)?, through: None })
+            }
+            Target::Tensor(t) => {
+                let through = Tensor::with_sizes(t.dtype(), t.sizes())?;
+                let span = span_of(&through)?;
+                Ok(Place { attachment: Attachment::Tensor(t.clone()), span, through: Some(through) })
+            }
+            Target::Storage(s) => {
+                Ok(Place { attachment: Attachment::Storage(s.clone()), span: s.span()?, through: None })
+            }
+        }
+    }
+}
+
+fn span_of(tensor: &Tensor) -> Result<Span> {
+    tensor.bytes().ok_or_else(|| err!(State, "the tensor reaches past the end of its storage, which was made smaller"))
+}
+
+pub(super) fn attachment(target: Target<'_>) -> Attachment {
+    match target {
+        Target::Tensor(t) => Attachment::Tensor(t.clone()),
+        Target::Storage(s) => Attachment::Storage(s.clone()),
+    }
+}
+
+pub(super) fn same(given: &Attachment, target: Target<'_>) -> bool {
+    match (given, target) {
+        (Attachment::Tensor(a), Target::Tensor(b)) => a.same_view(b),
+        (Attachment::Storage(a), Target::Storage(b)) => a.same(b),
+        _ => false,
+    }
+}
+
+pub(super) fn view(attachment: &Attachment) -> Result<Tensor> {
+    match attachment {
+        Attachment::Tensor(t) => Ok(t.clone()),
+        Attachment::Storage(s) => Tensor::of_storage(s),
+        _ => Err(err!(State, "not a tensor")),
+    }
+}
+
+pub(super) fn copy(to: &Attachment, from: &Tensor) -> Result<()> {
+    view(to)?.copy_from(from)
+}
+
+/// Whether the message is one tensor (or storage) that fits `target`; the error names both.
+pub(super) fn fits(bytes: &[u8], described: &[Descriptor], target: Target<'_>) -> Result<()> {
+    let (kind, dtype, len, sizes) = match target {
+        Target::Tensor(t) => (Kind::Tensor, t.dtype(), 0, t.sizes()),
+        Target::Storage(s) => (Kind::Storage, s.dtype(), s.len(), &[][..]),
+    };
+    let one = [len];
+    let sizes = if kind == Kind::Storage { &one[..] } else { sizes };
+    let wanted = Descriptor { kind, dtype, sizes: sizes.to_vec() };
+    match described {
+        [only] if is_lone(bytes) => {
+            if *only == wanted {
+                Ok(())
+            } else {
+                Err(err!(Mismatch, "a {} came, and what it should fill is a {}", only.name(), wanted.name()))
+            }
+        }
+        _ => {
+            let what = match described.len() {
+                0 => "a value without tensors".to_string(),
+                n => format!("a table or other value with {n} tensors in it"),
+            };
+            Err(err!(Mismatch, "{what} came, and what it should fill is a {}", wanted.name()))
+        }
+    }
+}
+
+/// Whether the bytes are a reference to an attachment and nothing else (doc/wire.md, "Values"): a message that is its tensor.
+fn is_lone(bytes: &[u8]) -> bool {
+    const ATTACHMENT: u8 = 2;
+    const SEVERAL: u8 = 1 << 2;
+    let Some((prelude, value)) = bytes.split_first() else { return false };
+    prelude & SEVERAL == 0 && matches!(value, [0xd6, ATTACHMENT, _, _, _, _] | [0xc7, 4, ATTACHMENT, _, _, _, _])
+}
