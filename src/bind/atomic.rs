@@ -1,6 +1,5 @@
 //! `ipc.atomic`: a number that threads share and change one at a time.
 
-use std::any::Any;
 use std::ffi::c_int;
 use std::sync::Arc;
 
@@ -9,7 +8,7 @@ use crate::bind::object::{Class, ClassInfo, Method};
 use crate::error::Result;
 use crate::lua_fn;
 use crate::sync::{Atomic, Number};
-use crate::wire::{Attachment, Object};
+use crate::wire::{Attachment, Object, downcast};
 
 /// What the module offers of this.
 pub(super) const FUNCTIONS: &[Method] = &[("atomic", lua_fn!("ipc.atomic", atomic))];
@@ -42,8 +41,7 @@ impl Class for Cell {
     }
 
     fn adopt(_: Lua<'_>, object: Arc<dyn Object>) -> Option<Self> {
-        let object: Arc<dyn Any + Send + Sync> = object;
-        object.downcast().ok().map(Cell)
+        downcast(object).map(Cell)
     }
 }
 

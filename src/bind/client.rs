@@ -1,6 +1,5 @@
 //! `ipc.client`: a connection to a server.
 
-use std::any::Any;
 use std::ffi::c_int;
 use std::sync::Arc;
 
@@ -12,7 +11,7 @@ use crate::lua_fn;
 use crate::peer::dial;
 use crate::transport::Connection;
 use crate::wait::Deadline;
-use crate::wire::{Attachment, Object};
+use crate::wire::{Attachment, Object, downcast};
 
 /// What the module offers of this.
 pub(super) const FUNCTIONS: &[Method] = &[("client", lua_fn!("ipc.client", client))];
@@ -63,8 +62,7 @@ impl Class for Client {
     }
 
     fn adopt(_: Lua<'_>, object: Arc<dyn Object>) -> Option<Self> {
-        let object: Arc<dyn Any + Send + Sync> = object;
-        object.downcast().ok().map(Client)
+        downcast(object).map(Client)
     }
 }
 

@@ -1,6 +1,5 @@
 //! `ipc.marshal`: a value turned into a message once and read any number of times, by any thread; and the way to and from bytes.
 
-use std::any::Any;
 use std::ffi::c_int;
 use std::sync::Arc;
 
@@ -10,7 +9,7 @@ use crate::bind::stack::Route;
 use crate::err;
 use crate::error::Result;
 use crate::lua_fn;
-use crate::wire::{Attachment, Message, Object};
+use crate::wire::{Attachment, Message, Object, downcast};
 
 /// What the module offers of this.
 pub(super) const FUNCTIONS: &[Method] =
@@ -56,8 +55,7 @@ impl Class for Marshal {
     }
 
     fn adopt(_: Lua<'_>, object: Arc<dyn Object>) -> Option<Self> {
-        let object: Arc<dyn Any + Send + Sync> = object;
-        object.downcast().ok().map(|m| Marshal(Some(m)))
+        downcast(object).map(|m| Marshal(Some(m)))
     }
 }
 

@@ -1,6 +1,5 @@
 //! `ipc.mutex`: a recursive lock that threads share, and a barrier.
 
-use std::any::Any;
 use std::ffi::c_int;
 use std::sync::Arc;
 
@@ -11,7 +10,7 @@ use crate::error::Result;
 use crate::lua_fn;
 use crate::sync::{Mutex, MutexHandle};
 use crate::wait::{Deadline, Owner};
-use crate::wire::{Attachment, Object};
+use crate::wire::{Attachment, Object, downcast};
 
 /// What the module offers of this.
 pub(super) const FUNCTIONS: &[Method] = &[("mutex", lua_fn!("ipc.mutex", mutex))];
@@ -41,8 +40,7 @@ impl Class for MutexHandle {
     }
 
     fn adopt(lua: Lua<'_>, object: Arc<dyn Object>) -> Option<Self> {
-        let object: Arc<dyn Any + Send + Sync> = object;
-        object.downcast().ok().map(|mutex| MutexHandle::new(mutex, lua.state().owner()))
+        downcast(object).map(|mutex| MutexHandle::new(mutex, lua.state().owner()))
     }
 }
 

@@ -1,6 +1,5 @@
 //! `ipc.server`, and its handles of its clients.
 
-use std::any::Any;
 use std::ffi::c_int;
 use std::sync::Arc;
 
@@ -14,7 +13,7 @@ use crate::lua_fn;
 use crate::peer;
 use crate::transport::Connection;
 use crate::wait::Deadline;
-use crate::wire::{Attachment, Object};
+use crate::wire::{Attachment, Object, downcast};
 
 /// What the module offers of this.
 pub(super) const FUNCTIONS: &[Method] = &[("server", lua_fn!("ipc.server", server))];
@@ -85,8 +84,7 @@ impl Class for Server {
     }
 
     fn adopt(_: Lua<'_>, object: Arc<dyn Object>) -> Option<Self> {
-        let object: Arc<dyn Any + Send + Sync> = object;
-        object.downcast().ok().map(Server)
+        downcast(object).map(Server)
     }
 }
 
@@ -125,8 +123,7 @@ impl Class for Client {
     }
 
     fn adopt(_: Lua<'_>, object: Arc<dyn Object>) -> Option<Self> {
-        let object: Arc<dyn Any + Send + Sync> = object;
-        object.downcast().ok().map(Client)
+        downcast(object).map(Client)
     }
 }
 

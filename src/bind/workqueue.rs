@@ -1,6 +1,5 @@
 //! `ipc.workqueue`: questions from the thread that owns it, answers from the others.
 
-use std::any::Any;
 use std::ffi::c_int;
 use std::slice;
 use std::sync::Arc;
@@ -12,7 +11,7 @@ use crate::error::Result;
 use crate::lua_fn;
 use crate::sync::{Limits, WorkQueue, WorkQueueHandle};
 use crate::wait::Deadline;
-use crate::wire::{Attachment, Message, Object};
+use crate::wire::{Attachment, Message, Object, downcast};
 
 /// What the module offers of this.
 pub(super) const FUNCTIONS: &[Method] = &[("workqueue", lua_fn!("ipc.workqueue", workqueue))];
@@ -45,8 +44,7 @@ impl Class for WorkQueueHandle {
     }
 
     fn adopt(lua: Lua<'_>, object: Arc<dyn Object>) -> Option<Self> {
-        let object: Arc<dyn Any + Send + Sync> = object;
-        object.downcast().ok().map(|queue| WorkQueueHandle::new(queue, lua.state().owner()))
+        downcast(object).map(|queue| WorkQueueHandle::new(queue, lua.state().owner()))
     }
 }
 

@@ -60,6 +60,12 @@ pub trait Object: Any + Send + Sync + fmt::Debug {
     fn class(&self) -> &'static str;
 }
 
+/// The object as a `T`, if that is what it is.
+pub fn downcast<T: Object>(object: Arc<dyn Object>) -> Option<Arc<T>> {
+    let object: Arc<dyn Any + Send + Sync> = object;
+    object.downcast().ok()
+}
+
 /// A retained pointer to another library's object, given back through `release` when it is not taken.
 pub struct Foreign {
     /// The name under which both Lua states registered the metatable.

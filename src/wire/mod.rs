@@ -11,5 +11,5 @@ mod queue_chunk;
 
 pub use decoder::{Common, Decoder, Token};
 pub use encoder::{Encoder, Mark};
-pub use message::{Attachment, Foreign, Message, Object};
+pub use message::{Attachment, Foreign, Message, Object, downcast};
 pub use queue::{Push, Queue};
