@@ -3,7 +3,7 @@
 
 use std::os::fd::AsRawFd;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::Duration;
 
@@ -471,34 +471,25 @@ fn what_was_sent_before_a_close_is_still_received() {
 #[test]
 fn messages_of_many_threads_stay_whole() {
     let (a, b) = pair();
-    let done = AtomicBool::new(false);
+    let got = AtomicUsize::new(0);
     thread::scope(|s| {
         for i in 0..3u8 {
             let a = &a;
             s.spawn(move || (0..200).for_each(|n| a.send(&text(&vec![i; n * 37]), &never()).unwrap()));
         }
-        let count: usize = (0..2)
-            .map(|_| {
-                s.spawn(|| {
-                    let mut got = 0;
-                    let mut out = Message::default();
-                    while !done.load(Ordering::SeqCst) {
-                        if b.recv_before(None, &mut out, &Wait::until(Deadline::after(0.05))).unwrap() {
-                            assert!(out.bytes.iter().all(|x| *x == out.bytes[0]));
-                            got += 1;
-                        } else {
-                            done.store(true, Ordering::SeqCst);
-                        }
+        for _ in 0..2 {
+            s.spawn(|| {
+                let mut out = Message::default();
+                while got.load(Ordering::SeqCst) < 600 {
+                    if b.recv_before(None, &mut out, &Wait::until(Deadline::after(0.05))).unwrap() {
+                        assert!(out.bytes.iter().all(|x| *x == out.bytes[0]));
+                        got.fetch_add(1, Ordering::SeqCst);
                     }
-                    got
-                })
-            })
-            .collect::<Vec<_>>()
-            .into_iter()
-            .map(|t| t.join().unwrap())
-            .sum();
-        assert!(count > 0 && count <= 600);
+                }
+            });
+        }
     });
+    assert_eq!(got.into_inner(), 600);
 }
 
 struct Cancellable(Cancel);

@@ -94,7 +94,9 @@ fn a_cancel_reaches_who_waits_and_the_stubborn_are_abandoned() {
     .unwrap();
     std::thread::scope(|s| {
         s.spawn(|| assert!(crew.wait(&forever()).unwrap()));
-        std::thread::sleep(std::time::Duration::from_millis(5));
+        while crew.running() > 1 {
+            std::thread::yield_now();
+        }
         crew.cancel();
     });
     let (id, text) = crew.take_failure().unwrap();
