@@ -71,7 +71,7 @@ pub(super) fn hook() {
 fn prepare() {
     FORKING.fetch_add(1, Ordering::SeqCst);
     // What happens inside the gate does not block; the bound is for a thread that was stopped there.
-    let give_up = Instant::now() + Duration::from_millis(100);
+    let give_up = Instant::now() + Duration::from_secs(5);
     while INSIDE.load(Ordering::SeqCst) != 0 && Instant::now() < give_up {
         std::thread::yield_now();
     }

@@ -139,7 +139,7 @@ impl Register {
 fn prepare() {
     // A holder may itself want the register (a lock made or dropped while another is held), so nothing is kept while
     // waiting. The bound is for a holder that was stopped; its lock is then free in the child all the same.
-    let give_up = Instant::now() + Duration::from_millis(200);
+    let give_up = Instant::now() + Duration::from_secs(5);
     let held = loop {
         if REGISTER.try_hold_all() {
             break true;
