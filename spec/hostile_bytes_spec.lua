@@ -1,5 +1,5 @@
 -- §1, §8: bytes that nobody vouches for. Whole messages, changed at random, are read back: each is a value or an error.
--- HOSTILE_BYTES sets how many are tried.
+-- HOSTILE_BYTES sets how many are tried, HOSTILE_SEED which ones.
 local support = require 'spec.support'
 
 local tries = os.getenv 'HOSTILE_BYTES' or '20000'
@@ -91,7 +91,7 @@ print(values)
 describe('unmarshal of hostile bytes', function()
   it('gives a value or an error, and nothing else', function()
     local file = support.tmpname '.bytes'
-    local seed = os.getenv 'HOSTILE_SEED' or tostring(os.time())
+    local seed = os.getenv 'HOSTILE_SEED' or '1'
     local r = support.run(driver, { args = { seed, tries, file }, timeout = 3600 })
     if r.status ~= 0 then
       local last = support.exists(file) and support.read(file) or ''
