@@ -324,6 +324,29 @@ describe('a node that waits', function()
     assert.is_true(now >= 2.5)
   end)
 
+  it('hears of a failure also while it receives a tensor', function()
+    local torch = require 'ipc.torch'
+    local allReduce = require 'ipc.collective.allReduce'
+    local up = { 'up', 1, 'allReduce by sum', false, 1, true, {} }
+    local failure = { 'error', 'closed', 'node 9 is gone' }
+    local four, sent = neighbour(4, { { 0, up }, { 0, failure } }, true)
+    -- As a connection does where a message comes that is no tensor, which is lost.
+    function four.connection.recv() error('libipc [mismatch] client:recv: a value without tensors came', 0) end
+    local group = Group.new { index = 2, count = 9, children = { four }, timeout = 100 }
+    local e = support.fails(allReduce(group), torch.FloatTensor(100000), 'sum')
+    assert.matches('libipc [closed] tree.allReduce: node 9 is gone', e, 1, true)
+    assert.same({ 'go', 'error' }, sent)
+    -- So whoever has promised a tensor says it twice.
+    local parent, said = neighbour(1, {})
+    local other, told = neighbour(5, { { 0.5, failure } }, true)
+    group = Group.new { index = 2, count = 9, parent = parent, control = { other }, timeout = 100 }
+    e = support.fails(allReduce(group), torch.FloatTensor(100000), 'sum')
+    assert.matches('node 9 is gone', e, 1, true)
+    assert.same({ 'up', 'error', 'error' }, said)
+    assert.same({ 'error' }, told)
+    assert.is_true(now < 1)
+  end)
+
   it('raises what it is told by a neighbour that it does not wait for', function()
     local four, five = neighbour(4, {}, true), neighbour(5, { { 0.5, { 'error', 'closed', 'node 9 is gone' } } }, true)
     local group = Group.new { index = 2, count = 9, children = { four, five }, timeout = 100 }

@@ -78,15 +78,10 @@ local function plain(list, folded)
    return values
 end
 
-local function sendTensors(group, link, list, folded)
-   for i = 1, list.count do
-      if list.tensor[i] then group:send(link, folded[i]) end
-   end
-end
-
 local function sendUp(group, list, folded, present, contributors)
    local parent = group.parent
-   group:sendHeader(parent, 'up', list, { 0, 0, 0, 0, contributors, present, present and plain(list, folded) or nil })
+   group:sendHeader(parent, 'up', list, { 0, 0, 0, 0, contributors, present, present and plain(list, folded) or nil },
+      present)
    if not present then return end
    if list.elements >= large then
       local answer = group:await(parent, 'readiness')
@@ -95,7 +90,7 @@ local function sendUp(group, list, folded, present, contributors)
             tostring(answer[3]), group.index, group.call, group.sequence)
       end
    end
-   sendTensors(group, parent, list, folded)
+   group:sendTensors(parent, list, folded)
 end
 
 --- The result from the parent, into the leaves themselves.
@@ -132,8 +127,8 @@ local function round(group, list, folded, present, contributes, reduce, operatio
    end
    for _, child in ipairs(group.children) do
       group:sendHeader(child, 'down', list,
-         { 0, 0, 0, 0, contributors, present, present and plain(list, list.value) or nil })
-      if present then sendTensors(group, child, list, list.value) end
+         { 0, 0, 0, 0, contributors, present, present and plain(list, list.value) or nil }, present)
+      if present then group:sendTensors(child, list, list.value) end
    end
    group.last = list
    return contributors

@@ -121,6 +121,15 @@ local function announce(self, awaited)
    for i = 1, self.needed do self.links[i].news = false end
 end
 
+--- A message of `link` lies in the place of a tensor.
+function Group:instead(link, what)
+   local message = link.inbox
+   if message[1] == 'error' then told(message) end
+   if message[1] == 'close' then self:left(link) end
+   self:fail('protocol', "node %d sent '%s' where node %d expected its %s (%s)", link.index, tostring(message[1]),
+      self.index, what, name(self))
+end
+
 local function waitFor(self, link, attempt, what)
    local limit = patience(self, link)
    local pause = math.min(0.02, limit)
@@ -128,6 +137,7 @@ local function waitFor(self, link, attempt, what)
    while true do
       local result = attempt(pause)
       if result then return result end
+      if link.inbox then self:instead(link, what) end
       if link.gone then self:lost(link) end
       self:lookAround(link)
       announce(self, link)
@@ -199,8 +209,18 @@ function Group:send(link, message)
    link.heard = ipc.clock() -- from now on it owes an answer
 end
 
---- The header of this call for `link`; a signature that the other end has already seen is not sent again.
-function Group:sendHeader(link, direction, list, rest)
+--- Sends those of `values` that are tensors to `link`, which a header has told of them.
+function Group:sendTensors(link, list, values)
+   for i = 1, list.count do
+      if list.tensor[i] then self:send(link, values[i]) end
+   end
+   link.promised = false
+end
+
+--- The header of this call for `link`; a signature that the other end has already seen is not sent again. `promised`:
+--- tensors follow it.
+function Group:sendHeader(link, direction, list, rest, promised)
+   link.promised = promised
    rest[1], rest[2], rest[3] = direction, self.sequence, self.call
    if list then
       rest[4] = list.signature == link.signatureSent or list.signature
@@ -251,6 +271,7 @@ local function drain(link)
    local deadline = ipc.clock() + 5
    while link.owed > 0 and not link.gone and ipc.clock() < deadline do
       local ok, e = pcall(link.connection.recv, link.connection, slice)
+      if ok and type(e) == 'table' then return end -- its own failure: nothing follows
       if ok then
          link.owed = link.owed - 1
       elseif utils.errcode(e) ~= 'timeout' then
@@ -268,7 +289,8 @@ function Group:breakDown(place, e, called)
    end
    self.state, self.why = 'broken', failure.text
    for _, link in ipairs(self.links) do
-      pcall(link.send, link, { 'error', failure.code, failure.text }, 1)
+      -- Who waits for a tensor loses the first message that comes in its place.
+      for _ = 1, link.promised and 2 or 1 do pcall(link.send, link, { 'error', failure.code, failure.text }, 1) end
    end
    for _, link in ipairs(self.links) do drain(link) end
    if failure.raw ~= nil then error(failure.raw, 0) end

@@ -15,7 +15,8 @@ Link.__index = Link
 ---
 --- `gone` says how its end was noticed, `deaf` how a send failed (what it sent before can still be received); `heard`
 --- is when its silence began: when it last said that it waits, or was sent something; `news` that it has said so since
---- the flag was cleared; `owed` is how many tensors it is sending, `leaf` that it has no children.
+--- the flag was cleared; `owed` is how many tensors it is sending, `leaf` that it has no children; `promised` that
+--- it was told of tensors which it has not all been sent.
 function Link.new(index, connection, leaf)
    return setmetatable({ index = index, connection = connection, leaf = leaf, owed = 0, heard = 0, news = false }, Link)
 end
@@ -73,19 +74,29 @@ end
 local function receive(self, ...)
    if self.gone then return nil end
    local ok, result = pcall(self.connection.recv, self.connection, ...)
+   if ok and type(result) == 'table' then
+      self.inbox = result
+      return nil
+   end
    if ok then
       self.owed = self.owed - 1
       return result
    end
    local code = utils.errcode(result)
    if code == 'timeout' then return nil end
+   if code == 'mismatch' then
+      -- A message came that a tensor has no room for. What says that the tree is broken comes twice then.
+      self.inbox = self:poll(5)
+      if not self.inbox and not self.gone then error(result, 0) end
+      return nil
+   end
    if code ~= 'closed' and code ~= 'io' and code ~= 'protocol' then error(result, 0) end
    lost(self, result)
    return nil
 end
 
---- Receives into `tensor` for at most `seconds`: the tensor when it is filled; nil when not yet, or once the other
---- end is gone.
+--- Receives into `tensor` for at most `seconds`: the tensor when it is filled; nil when not yet, once the other end is
+--- gone, or when a message came in its place, which lies in `inbox` then.
 function Link:fill(tensor, seconds)
    return receive(self, tensor, seconds)
 end

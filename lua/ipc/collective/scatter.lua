@@ -66,10 +66,8 @@ local function spread(group, list)
       end
    end
    for _, child in ipairs(group.children) do
-      group:sendHeader(child, 'down', list, { 0, 0, 0, 0, plain(list), wanted and skeleton(list) or nil })
-      for i = 1, list.count do
-         if list.tensor[i] then group:send(child, list.value[i]) end
-      end
+      group:sendHeader(child, 'down', list, { 0, 0, 0, 0, plain(list), wanted and skeleton(list) or nil }, true)
+      group:sendTensors(child, list, list.value)
    end
    return list.whole
 end
