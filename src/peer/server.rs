@@ -1,12 +1,16 @@
 //! A server: its listener, and the clients that it has admitted. Imports its siblings `dial`, `greet` and `options`.
 
+mod client;
+mod flat;
+
 use std::collections::{BTreeMap, VecDeque};
 use std::io::ErrorKind;
 use std::os::fd::{AsRawFd, RawFd};
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use self::flat::Flat;
 use super::dial::resolve;
 use super::greet::Door;
 use super::options::{Options, Place};
@@ -16,7 +20,9 @@ use crate::sys::socket::{self, Address};
 use crate::sys::{WatchSet, fork_generation};
 use crate::transport::{Connection, Traffic};
 use crate::wait::{Interest, Wait, poll_fd};
-use crate::wire::{Attachment, Message};
+use crate::wire::Message;
+
+pub use self::client::{Client, Tag};
 
 /// The number of the door in the set that is watched; clients have theirs from 1.
 const DOOR: u64 = 0;
@@ -46,21 +52,6 @@ struct Admitted {
     gone: (Traffic, Traffic),
 }
 
-/// A server's handle of one client.
-#[derive(Debug)]
-pub struct Client {
-    connection: Arc<dyn Connection>,
-    number: u64,
-    serial: u32,
-    id: AtomicI64,
-    tag: Mutex<Option<Tag>>,
-    /// A broadcast has found it gone; what it sent before can still be received.
-    deaf: AtomicBool,
-}
-
-/// What clients can be told apart by; any bytes.
-pub type Tag = Arc<[u8]>;
-
 /// What a server's clients have carried together, those that are gone included.
 #[derive(Clone, Debug, Default)]
 pub struct ServerStats {
@@ -70,42 +61,6 @@ pub struct ServerStats {
     pub rx: Traffic,
     /// How many clients are connected over which kind of link.
     pub transports: Vec<(&'static str, usize)>,
-}
-
-impl Client {
-    /// The link to it.
-    pub fn connection(&self) -> &Arc<dyn Connection> {
-        &self.connection
-    }
-
-    /// A number that no other client of this process has.
-    pub fn serial(&self) -> i64 {
-        self.serial.into()
-    }
-
-    /// The number by which clients are visited; 0 unless set.
-    pub fn id(&self) -> i64 {
-        self.id.load(Ordering::Relaxed)
-    }
-
-    /// Sets the number by which clients are visited.
-    pub fn set_id(&self, id: i64) {
-        self.id.store(id, Ordering::Relaxed);
-    }
-
-    /// The tag, if it has one.
-    pub fn tag(&self) -> Option<Tag> {
-        lock(&self.tag).clone()
-    }
-
-    /// Sets the tag.
-    pub fn set_tag(&self, tag: Option<Tag>) {
-        *lock(&self.tag) = tag;
-    }
-
-    fn has(&self, tag: Option<&[u8]>) -> bool {
-        tag.is_none_or(|tag| lock(&self.tag).as_deref() == Some(tag))
-    }
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -214,17 +169,7 @@ impl Server {
         // One that has gone again meanwhile is not in.
         let Ok(fd) = connection.socket() else { return Ok(()) };
         self.watched.add(fd, number)?;
-        static SERIAL: AtomicU32 = AtomicU32::new(1);
-        let serial = SERIAL.fetch_add(1, Ordering::Relaxed) & 0x7fff_ffff;
-        let client = Client {
-            connection,
-            number,
-            serial,
-            id: AtomicI64::new(0),
-            tag: Mutex::default(),
-            deaf: AtomicBool::new(false),
-        };
-        admitted.clients.insert(number, Arc::new(client));
+        admitted.clients.insert(number, Arc::new(Client::new(connection, number)));
         Ok(())
     }
 
@@ -431,36 +376,4 @@ fn listen_unix(path: &PathBuf) -> Result<crate::sys::Fd> {
     }
     std::fs::remove_file(path).map_err(|e| err!(Io, "removing the old socket {}: {e}", path.display()))?;
     socket::listen(&at)
-}
-
-/// A message whose tensors lie contiguous, so that sending it to many copies nothing.
-enum Flat<'a> {
-    As(&'a Message),
-    Made(Message),
-}
-
-impl<'a> Flat<'a> {
-    fn of(message: &'a Message) -> Result<Flat<'a>> {
-        let apart = |a: &Attachment| matches!(a, Attachment::Tensor(t) if !t.is_contiguous());
-        let plain = |a: &Attachment| matches!(a, Attachment::Tensor(_) | Attachment::Storage(_));
-        if !message.attachments.iter().any(apart) || !message.attachments.iter().all(plain) {
-            return Ok(Flat::As(message));
-        }
-        let mut made = Message { bytes: message.bytes.clone(), functions: message.functions, ..Message::default() };
-        for attachment in &message.attachments {
-            made.attachments.push(match attachment {
-                Attachment::Tensor(t) => Attachment::Tensor(t.contiguous()?),
-                Attachment::Storage(s) => Attachment::Storage(s.clone()),
-                _ => continue,
-            });
-        }
-        Ok(Flat::Made(made))
-    }
-
-    fn get(&self) -> &Message {
-        match self {
-            Flat::As(message) => message,
-            Flat::Made(message) => message,
-        }
-    }
 }

@@ -1,0 +1,72 @@
+//! A server's handle of one client.
+
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, Ordering};
+use std::sync::{Arc, Mutex};
+
+use super::lock;
+use crate::transport::Connection;
+
+/// A server's handle of one client.
+#[derive(Debug)]
+pub struct Client {
+    pub(super) connection: Arc<dyn Connection>,
+    pub(super) number: u64,
+    serial: u32,
+    id: AtomicI64,
+    tag: Mutex<Option<Tag>>,
+    /// A broadcast has found it gone; what it sent before can still be received.
+    pub(super) deaf: AtomicBool,
+}
+
+/// What clients can be told apart by; any bytes.
+pub type Tag = Arc<[u8]>;
+
+impl Client {
+    /// The client behind `connection`, the `number`th that came to its server.
+    pub(super) fn new(connection: Arc<dyn Connection>, number: u64) -> Client {
+        static SERIAL: AtomicU32 = AtomicU32::new(1);
+        let serial = SERIAL.fetch_add(1, Ordering::Relaxed) & 0x7fff_ffff;
+        Client {
+            connection,
+            number,
+            serial,
+            id: AtomicI64::new(0),
+            tag: Mutex::default(),
+            deaf: AtomicBool::new(false),
+        }
+    }
+
+    /// The link to it.
+    pub fn connection(&self) -> &Arc<dyn Connection> {
+        &self.connection
+    }
+
+    /// A number that no other client of this process has.
+    pub fn serial(&self) -> i64 {
+        self.serial.into()
+    }
+
+    /// The number by which clients are visited; 0 unless set.
+    pub fn id(&self) -> i64 {
+        self.id.load(Ordering::Relaxed)
+    }
+
+    /// Sets the number by which clients are visited.
+    pub fn set_id(&self, id: i64) {
+        self.id.store(id, Ordering::Relaxed);
+    }
+
+    /// The tag, if it has one.
+    pub fn tag(&self) -> Option<Tag> {
+        lock(&self.tag).clone()
+    }
+
+    /// Sets the tag.
+    pub fn set_tag(&self, tag: Option<Tag>) {
+        *lock(&self.tag) = tag;
+    }
+
+    pub(super) fn has(&self, tag: Option<&[u8]>) -> bool {
+        tag.is_none_or(|tag| lock(&self.tag).as_deref() == Some(tag))
+    }
+}
