@@ -2,27 +2,30 @@
 //!
 //! Every function here that takes a raw state runs inside `Lua::protect`: Lua may raise, and the frame must then hold nothing to drop.
 
-use std::ffi::{CStr, c_int, c_void};
+mod attachment;
+mod path;
+
+use std::ffi::c_int;
 
 use mlua::ffi;
 
+use self::path::{key_path, placed};
 use super::seen::{self, Seen};
 use super::{Failure, Go, Route, Stop, descend, function};
 use crate::bind::class;
 use crate::bind::lua::{Lua, raised};
-use crate::bind::module::CLASSES;
-use crate::bind::object::{attachment_at, class_at};
 use crate::err;
 use crate::error::{Error, Result};
 use crate::wire::{Attachment, Encoder, Message, ext};
 
 /// So many values may be pushed above the arguments of a bound function, and what it pushed itself, without asking.
 const FREE_SLOTS: c_int = 4;
+
 /// A walk over values: what is written and what was seen.
 pub(super) struct Walk<'w> {
-    pub(super) lua: Lua<'w>,
+    lua: Lua<'w>,
     pub(super) out: Encoder<'w>,
-    pub(super) attachments: &'w mut Vec<Attachment>,
+    attachments: &'w mut Vec<Attachment>,
     /// Bytecode on its way; here, so that Lua may raise while it is written.
     pub(super) code: Vec<u8>,
     pub(super) route: Route,
@@ -98,20 +101,6 @@ fn bare_walk(lua: Lua<'_>, i: c_int, message: &mut Message, route: Route) -> boo
         message.clear();
     }
     done
-}
-
-/// The error with the path to its culprit in front: `value.layers[3].state: …`.
-fn placed(e: Error, path: &[String]) -> Error {
-    const SHOWN: usize = 8;
-    let mut text = String::new();
-    for (i, part) in path.iter().rev().enumerate() {
-        match i {
-            _ if i < SHOWN || i + 2 > path.len() => text.push_str(part),
-            SHOWN => text.push('…'),
-            _ => {}
-        }
-    }
-    Error::new(e.code(), "", format!("{text}: {}", e.what()))
 }
 
 /// Writes the number in slot `i`.
@@ -360,76 +349,6 @@ impl<'w> Walk<'w> {
             Ok(())
         }
     }
-
-    unsafe fn userdata(&mut self, l: *mut ffi::lua_State, i: c_int) -> Go {
-        // SAFETY: as the module says; the Lua handle serves the protected frame as well, since it names the same state.
-        unsafe {
-            if self.seen(l, i) {
-                return Ok(());
-            }
-            let lua = self.lua;
-            let attachment = match class_at(lua, i, CLASSES) {
-                Some(info) => match attachment_at(lua, i, info) {
-                    Some(Attachment::Object(_)) if self.route.peer => {
-                        return Err(self.fail(err!(Unsupported, "{} cannot leave its process", info.name)));
-                    }
-                    Some(attachment) => attachment,
-                    None => return Err(self.fail(err!(Unsupported, "{} cannot travel", lua.describe(i)))),
-                },
-                None => return self.foreign(l, i),
-            };
-            self.attach(attachment);
-            Ok(())
-        }
-    }
-
-    fn attach(&mut self, attachment: Attachment) {
-        self.out.numbered(ext::ATTACHMENT, self.attachments.len() as u32);
-        self.attachments.push(attachment);
-    }
-
-    /// A userdata of another library: by pointer, if it lends itself.
-    unsafe fn foreign(&mut self, l: *mut ffi::lua_State, i: c_int) -> Go {
-        // SAFETY: as the module says.
-        unsafe {
-            let top = ffi::lua_gettop(l);
-            if !class::push_lender(l, i) {
-                let name = class::userdata_name(l, i);
-                return Err(self.fail(err!(Unsupported, "{name} cannot travel")));
-            }
-            if self.route.peer {
-                let name = String::from_utf8_lossy(string_at(l, -1)).into_owned();
-                return Err(self.fail(err!(Unsupported, "userdata {name} cannot leave its process")));
-            }
-            // Stack: the method retain, the class's name. Nothing of Rust's is held while Lua code runs.
-            ffi::lua_pushvalue(l, -2);
-            ffi::lua_pushvalue(l, i);
-            ffi::lua_call(l, 1, 0);
-            class::reclaim(l, ffi::lua_gettop(l));
-            let pointer = *(ffi::lua_touserdata(l, i) as *const usize);
-            let lent = class::lend(string_at(l, -1), pointer);
-            ffi::lua_settop(l, top);
-            self.attach(Attachment::Foreign(lent));
-            Ok(())
-        }
-    }
-
-    #[cfg(feature = "luajit")]
-    unsafe fn cdata(&mut self, l: *mut ffi::lua_State, i: c_int) -> Go {
-        debug_assert!(std::ptr::eq(l, self.lua.raw()));
-        match crate::bind::cdata::read(self.lua, i) {
-            Ok(Some((true, bits))) => self.out.boxed(ext::INT64, bits),
-            Ok(Some((false, bits))) => self.out.boxed(ext::UINT64, bits),
-            Ok(None) => return Err(self.fail(err!(Unsupported, "cdata other than int64_t and uint64_t cannot travel"))),
-            Err(e) => return Err(self.fail_with(e)),
-        }
-        Ok(())
-    }
-
-    #[cfg(not(feature = "luajit"))]
-    unsafe fn cdata(&mut self, _: *mut ffi::lua_State, _: c_int) -> Go {
-        Err(self.fail_with(err!(Unsupported, "a value of an unknown type cannot travel")))
-    }
 }
 
 /// The error for more bytes than a header can say.
@@ -466,46 +385,5 @@ pub(super) unsafe fn known_string<'s>(l: *mut ffi::lua_State, i: c_int) -> &'s [
         let mut n = 0;
         let p = ffi::lua_tolstring(l, i, &mut n);
         std::slice::from_raw_parts(p as *const u8, n)
-    }
-}
-
-/// The key in slot `i` as a part of a path: `.name`, `[3]`, `[true]`, `[a table]`.
-unsafe fn key_path(l: *mut ffi::lua_State, i: c_int) -> String {
-    // SAFETY: reads a slot; numbers are not converted in place.
-    unsafe {
-        match ffi::lua_type(l, i) {
-            ffi::LUA_TSTRING => {
-                let name = String::from_utf8_lossy(string_at(l, i)).into_owned();
-                let plain = !name.is_empty()
-                    && !name.starts_with(|c: char| c.is_ascii_digit())
-                    && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
-                if plain { format!(".{name}") } else { format!("[{name:?}]") }
-            }
-            ffi::LUA_TNUMBER => format!("[{}]", ffi::lua_tonumber(l, i)),
-            ffi::LUA_TBOOLEAN => format!("[{}]", ffi::lua_toboolean(l, i) != 0),
-            t => format!("[a {}]", CStr::from_ptr(ffi::lua_typename(l, t)).to_string_lossy()),
-        }
-    }
-}
-
-/// A writer for `lua_dump`: appends to a `Vec<u8>`.
-pub(super) unsafe extern "C-unwind" fn dump_writer(
-    _: *mut ffi::lua_State,
-    p: *const c_void,
-    n: usize,
-    out: *mut c_void,
-) -> c_int {
-    // Lua 5.5 ends with a call that hands over nothing: no bytes at a null pointer.
-    if n == 0 {
-        return 0;
-    }
-    // SAFETY: lua_dump hands over n bytes at p; `out` is the Vec in the walk's frame.
-    unsafe {
-        let out = &mut *(out as *mut Vec<u8>);
-        if out.try_reserve(n).is_err() {
-            return ffi::LUA_ERRMEM;
-        }
-        out.extend_from_slice(std::slice::from_raw_parts(p as *const u8, n));
-        0
     }
 }

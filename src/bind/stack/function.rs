@@ -6,11 +6,11 @@
 //!
 //! Everything that takes a raw state runs inside `Lua::protect`, as in `encode`.
 
-use std::ffi::{CStr, c_char, c_int};
+use std::ffi::{CStr, c_char, c_int, c_void};
 
 use mlua::ffi;
 
-use super::encode::{Walk, dump_writer, string_at};
+use super::encode::{Walk, string_at};
 use super::{Go, VM};
 use crate::err;
 use crate::wire::ext;
@@ -335,5 +335,22 @@ unsafe fn builtin_name(l: *mut ffi::lua_State, i: c_int) -> String {
         }
         ffi::lua_settop(l, top);
         "a C function".into()
+    }
+}
+
+/// A writer for `lua_dump`: appends to a `Vec<u8>`.
+unsafe extern "C-unwind" fn dump_writer(_: *mut ffi::lua_State, p: *const c_void, n: usize, out: *mut c_void) -> c_int {
+    // Lua 5.5 ends with a call that hands over nothing: no bytes at a null pointer.
+    if n == 0 {
+        return 0;
+    }
+    // SAFETY: lua_dump hands over n bytes at p; `out` is the Vec in the walk's frame.
+    unsafe {
+        let out = &mut *(out as *mut Vec<u8>);
+        if out.try_reserve(n).is_err() {
+            return ffi::LUA_ERRMEM;
+        }
+        out.extend_from_slice(std::slice::from_raw_parts(p as *const u8, n));
+        0
     }
 }

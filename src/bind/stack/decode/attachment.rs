@@ -1,0 +1,75 @@
+//! Attachments that arrive: tensors, storages, objects of ours and userdata of other libraries.
+//!
+//! Every function here that takes a raw state runs inside `Lua::protect`: Lua may raise, and the frame must then hold nothing to drop.
+
+use std::ffi::c_char;
+use std::sync::Arc;
+
+use mlua::ffi;
+
+use super::{Attachments, Walk};
+use crate::bind::lua::Lua;
+use crate::bind::module::CLASSES;
+use crate::bind::stack::Go;
+use crate::bind::{class, tensor};
+use crate::err;
+use crate::error::Result;
+use crate::wire::{Attachment, Object};
+
+impl Walk<'_> {
+    /// Pushes attachment `number`.
+    pub(super) unsafe fn attachment(&mut self, l: *mut ffi::lua_State, number: u32) -> Go {
+        let lua = self.lua;
+        let i = number as usize;
+        let pushed = match &mut self.attachments {
+            Attachments::Moved(list) => match list.get_mut(i) {
+                None => None,
+                Some(Attachment::Tensor(t)) => Some(tensor::push(lua, t.clone())),
+                Some(Attachment::Storage(s)) => Some(tensor::push_storage(lua, s.clone())),
+                Some(Attachment::Object(o)) => Some(adopt(lua, o.clone())),
+                Some(Attachment::Foreign(f)) => {
+                    // The reference passes over to the new userdata: whoever drops the message must not give it back.
+                    // SAFETY: as the module says.
+                    let owned = unsafe { class::push_foreign(l, f.class.as_bytes(), f.pointer) };
+                    if owned {
+                        f.release = |_, _| ();
+                        // SAFETY: as the module says.
+                        unsafe {
+                            ffi::lua_pushlstring(l, f.class.as_ptr() as *const c_char, f.class.len());
+                            class::reclaim(l, ffi::lua_gettop(l));
+                            ffi::lua_settop(l, -2);
+                        }
+                    }
+                    Some(if owned { Ok(()) } else { Err(class::unknown(f.class.as_bytes())) })
+                }
+            },
+            Attachments::Shared(list) => match list.get(i) {
+                None => None,
+                Some(Attachment::Tensor(t)) => Some(tensor::push(lua, t.clone())),
+                Some(Attachment::Storage(s)) => Some(tensor::push_storage(lua, s.clone())),
+                Some(Attachment::Object(o)) => Some(adopt(lua, o.clone())),
+                // SAFETY: as the module says.
+                Some(Attachment::Foreign(f)) => Some(match unsafe { class::push_retained(l, f) } {
+                    true => Ok(()),
+                    false => Err(class::unknown(f.class.as_bytes())),
+                }),
+            },
+        };
+        match pushed {
+            Some(Ok(())) => Ok(()),
+            Some(Err(e)) => Err(self.fail(e)),
+            None => Err(self.fail(err!(Protocol, "attachment {number} is missing"))),
+        }
+    }
+}
+
+/// Pushes an object of ours.
+fn adopt(lua: Lua<'_>, object: Arc<dyn Object>) -> Result<()> {
+    let class = object.class();
+    for info in CLASSES {
+        if info.name == class && (info.adopt)(lua, object.clone())? {
+            return Ok(());
+        }
+    }
+    Err(err!(Unsupported, "{class} cannot arrive here"))
+}

@@ -1,0 +1,138 @@
+//! Functions that arrive: as bytecode with upvalues, or by name; and modules, by name. The other way is `function` beside `decode`,
+//! whose list of names this shares.
+//!
+//! Every function here that takes a raw state runs inside `Lua::protect`: Lua may raise, and the frame must then hold nothing to drop.
+
+use std::ffi::{c_char, c_int};
+
+use mlua::ffi;
+
+use super::Walk;
+use crate::bind::lua::raised;
+#[cfg(not(feature = "lua51"))]
+use crate::bind::stack::upvalue_join;
+use crate::bind::stack::{Go, VM, function, vm_name};
+use crate::err;
+use crate::wire::{Token, ext};
+
+impl Walk<'_> {
+    /// Pushes a function: bytecode and upvalues.
+    pub(super) unsafe fn function(&mut self, l: *mut ffi::lua_State) -> Go {
+        // SAFETY: as the module says.
+        unsafe {
+            if !self.route.functions {
+                return Err(self.fail(err!(
+                    Unsupported,
+                    "a Lua function arrived, which was not asked for (functions = true): bytecode is code"
+                )));
+            }
+            let Token::Integer(vm) = self.token()? else { return Err(self.malformed("function")) };
+            if vm != VM {
+                let (theirs, ours) = (vm_name(vm), vm_name(VM));
+                return Err(self.fail(err!(Unsupported, "a function compiled by {theirs} arrived, but this is {ours}")));
+            }
+            let Token::Binary(code) = self.token()? else { return Err(self.malformed("function")) };
+            let p = code.as_ptr() as *const c_char;
+            if ffi::luaL_loadbufferx(l, p, code.len(), c"=bytecode".as_ptr(), c"b".as_ptr()) != ffi::LUA_OK {
+                return Err(self.fail(raised()));
+            }
+            let slot = ffi::lua_gettop(l);
+            let number = self.count;
+            self.remember(l);
+            let Token::Array(upvalues) = self.token()? else { return Err(self.malformed("function")) };
+            for n in 1..=upvalues as c_int {
+                self.upvalue(l, slot, number, n)?;
+            }
+            Ok(())
+        }
+    }
+
+    /// Sets upvalue `n` of function `number` in `slot`.
+    unsafe fn upvalue(&mut self, l: *mut ffi::lua_State, slot: c_int, number: u32, n: c_int) -> Go {
+        // SAFETY: as the module says.
+        unsafe {
+            let here = self.bytes.clone();
+            if let Token::Extension(ext::CELL, length) = self.token()? {
+                let cell = self.numbered(length)? as usize;
+                let Some(&(other, m)) = self.cells.get(cell) else { return Err(self.malformed("shared upvalue")) };
+                return self.join(l, slot, n, other, m);
+            }
+            self.bytes = here;
+            self.cells.push((number, n));
+            self.value(l)?;
+            // Replaced even if it is `_ENV`, which loading has set: the sender's order counts.
+            if ffi::lua_setupvalue(l, slot, n).is_null() {
+                return Err(self.malformed("function"));
+            }
+            Ok(())
+        }
+    }
+
+    /// Makes upvalue `n` of the function in `slot` the same variable as upvalue `m` of function `other`.
+    #[cfg_attr(feature = "lua51", allow(unused_variables))]
+    unsafe fn join(&mut self, l: *mut ffi::lua_State, slot: c_int, n: c_int, other: u32, m: c_int) -> Go {
+        #[cfg(not(feature = "lua51"))]
+        // SAFETY: both functions are Lua functions made here, and their upvalues are checked to exist.
+        unsafe {
+            ffi::lua_rawgeti(l, self.objects, (other + 1) as _);
+            let there = ffi::lua_gettop(l);
+            for (function, index) in [(slot, n), (there, m)] {
+                if ffi::lua_getupvalue(l, function, index).is_null() {
+                    return Err(self.malformed("shared upvalue"));
+                }
+            }
+            upvalue_join(l, slot, n, there, m);
+            ffi::lua_settop(l, there - 1);
+            Ok(())
+        }
+        #[cfg(feature = "lua51")]
+        Err(self.fail(err!(Unsupported, "closures that share an upvalue arrived, which Lua 5.1 cannot make")))
+    }
+
+    /// Pushes a module or a function of it.
+    pub(super) unsafe fn name(&mut self, l: *mut ffi::lua_State) -> Go {
+        // SAFETY: as the module says.
+        unsafe {
+            let Token::String(module) = self.token()? else { return Err(self.malformed("name")) };
+            let field = match self.token()? {
+                Token::String(field) => Some(field),
+                Token::Nil => None,
+                _ => return Err(self.malformed("name")),
+            };
+            let standard = function::STANDARD.iter().any(|s| s.to_bytes() == module);
+            if !(self.route.functions || standard && field.is_some()) {
+                let module = String::from_utf8_lossy(module).into_owned();
+                return Err(self.fail(err!(
+                    Unsupported,
+                    "module '{module}' arrived by name, which was not asked for (functions = true)"
+                )));
+            }
+            // What is loaded is taken as it is, `_G` among it; anything else is required.
+            function::push_loaded(l);
+            ffi::lua_pushlstring(l, module.as_ptr() as *const c_char, module.len());
+            ffi::lua_pushvalue(l, -1);
+            ffi::lua_rawget(l, -3);
+            if ffi::lua_type(l, -1) == ffi::LUA_TNIL {
+                ffi::lua_getglobal(l, c"require".as_ptr());
+                ffi::lua_pushvalue(l, -3);
+                ffi::lua_call(l, 1, 1);
+                ffi::lua_replace(l, -2);
+            }
+            ffi::lua_replace(l, -3);
+            ffi::lua_settop(l, -2);
+            let Some(field) = field else { return Ok(()) };
+            if ffi::lua_type(l, -1) == ffi::LUA_TTABLE {
+                ffi::lua_pushlstring(l, field.as_ptr() as *const c_char, field.len());
+                ffi::lua_rawget(l, -2);
+                ffi::lua_replace(l, -2);
+            }
+            if ffi::lua_type(l, -1) != ffi::LUA_TFUNCTION {
+                let name = [module, field].map(String::from_utf8_lossy).join(".");
+                return Err(
+                    self.fail(err!(Unsupported, "function {name} arrived by name, but this Lua has none of that name"))
+                );
+            }
+            Ok(())
+        }
+    }
+}
