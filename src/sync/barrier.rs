@@ -135,7 +135,7 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
     use crate::error::Code;
-    use crate::wait::{Cancel, Deadline, Interrupt};
+    use crate::wait::{Cancel, Deadline};
     use std::sync::atomic::AtomicUsize;
     use std::thread::scope;
 
@@ -214,22 +214,13 @@ mod tests {
 
     #[test]
     fn a_cancelled_caller_does_not_count() {
-        struct Cancellable(Cancel);
-        impl Interrupt for Cancellable {
-            fn on_signal(&self) -> Result<()> {
-                Ok(())
-            }
-            fn cancel(&self) -> Option<&Cancel> {
-                Some(&self.0)
-            }
-        }
-        let (barrier, who) = (Barrier::default(), Cancellable(Cancel::new()));
+        let (barrier, who) = (Barrier::default(), Cancel::new());
         scope(|s| {
             s.spawn(|| {
                 let wait = Wait { deadline: Deadline::NEVER, interrupt: &who };
                 assert_eq!(barrier.wait(Owner::new(), 2, &wait).unwrap_err().code(), Code::Cancelled);
             });
-            who.0.fire();
+            who.fire();
         });
         assert_eq!(barrier.wait(Owner::new(), 2, &Wait::until(Deadline::now())).unwrap_err().code(), Code::Timeout);
     }

@@ -103,6 +103,17 @@ impl Cancel {
     }
 }
 
+/// For tests: a caller that nothing but this cancels.
+#[cfg(test)]
+impl super::Interrupt for Cancel {
+    fn on_signal(&self) -> Result<()> {
+        Ok(())
+    }
+    fn cancel(&self) -> Option<&Cancel> {
+        Some(self)
+    }
+}
+
 /// A thread under `cancel` sleeps on `word`.
 pub(super) struct Ticket<'a> {
     cancel: &'a Cancel,

@@ -158,21 +158,10 @@ fn checked(fds: &[libc::pollfd], ready: usize) -> Result<usize> {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
-    use super::super::{Cancel, Deadline, Interrupt};
+    use super::super::{Cancel, Deadline};
     use super::*;
     use crate::error::Code;
     use crate::sys::Event;
-
-    struct Cancellable(Cancel);
-
-    impl Interrupt for Cancellable {
-        fn on_signal(&self) -> Result<()> {
-            Ok(())
-        }
-        fn cancel(&self) -> Option<&Cancel> {
-            Some(&self.0)
-        }
-    }
 
     #[test]
     fn a_descriptor_is_ready_or_time_runs_out() {
@@ -203,13 +192,13 @@ mod tests {
     fn a_cancel_ends_a_poll_and_every_later_one() {
         let event = Event::new().unwrap();
         let fd = event.fd().unwrap();
-        let who = Cancellable(Cancel::new());
+        let who = Cancel::new();
         std::thread::scope(|s| {
             s.spawn(|| {
                 let wait = Wait { deadline: Deadline::NEVER, interrupt: &who };
                 assert_eq!(poll_fd(fd, Interest::Read, &wait).unwrap_err().code(), Code::Cancelled);
             });
-            who.0.fire();
+            who.fire();
         });
         event.set();
         let wait = Wait { deadline: Deadline::NEVER, interrupt: &who };

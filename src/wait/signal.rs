@@ -250,29 +250,18 @@ mod tests {
         assert_eq!(signal.state.load(Ordering::SeqCst), 0);
     }
 
-    struct Cancellable(Cancel);
-
-    impl Interrupt for Cancellable {
-        fn on_signal(&self) -> Result<()> {
-            Ok(())
-        }
-        fn cancel(&self) -> Option<&Cancel> {
-            Some(&self.0)
-        }
-    }
-
     #[test]
     fn a_cancel_ends_a_sleep_and_every_later_call() {
         for pause in [0, 300] {
-            let (signal, who) = (Signal::new(), Cancellable(Cancel::new()));
+            let (signal, who) = (Signal::new(), Cancel::new());
             std::thread::scope(|s| {
                 s.spawn(|| {
                     let wait = Wait { deadline: Deadline::NEVER, interrupt: &who };
                     assert_eq!(signal.wait_until(&wait, || None::<()>).unwrap_err().code(), Code::Cancelled);
                 });
                 std::thread::sleep(Duration::from_micros(pause));
-                who.0.fire();
-                who.0.fire();
+                who.fire();
+                who.fire();
             });
             let wait = Wait { deadline: Deadline::NEVER, interrupt: &who };
             assert_eq!(signal.wait_until(&wait, || Some(())).unwrap_err().code(), Code::Cancelled);

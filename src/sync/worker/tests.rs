@@ -1,7 +1,7 @@
 #![allow(clippy::unwrap_used)]
 use super::*;
 use crate::error::Code;
-use crate::wait::{Interrupt, sleep};
+use crate::wait::sleep;
 
 const STACK: usize = 256 << 10;
 
@@ -9,20 +9,9 @@ fn forever() -> Wait<'static> {
     Wait::until(Deadline::NEVER)
 }
 
-struct Cancellable<'a>(&'a Cancel);
-
-impl Interrupt for Cancellable<'_> {
-    fn on_signal(&self) -> Result<()> {
-        Ok(())
-    }
-    fn cancel(&self) -> Option<&Cancel> {
-        Some(self.0)
-    }
-}
-
 /// A job that sleeps until it is cancelled.
 fn asleep(seat: &Seat) -> std::result::Result<usize, Failure> {
-    let wait = Wait { deadline: Deadline::NEVER, interrupt: &Cancellable(&seat.cancel) };
+    let wait = Wait { deadline: Deadline::NEVER, interrupt: &*seat.cancel };
     sleep(&wait).map(|()| 0).map_err(|e| e.to_string().into_bytes())
 }
 
