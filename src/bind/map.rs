@@ -68,16 +68,7 @@ fn map(lua: Lua<'_>) -> Result<c_int> {
     // No init: nil in its place.
     lua.push_nil();
     lua.insert(2);
-    let start = Start {
-        count,
-        route: Route::THREAD,
-        name: NAMELESS.into(),
-        cancel_code: cancel::FREE,
-        first: 2,
-        arguments: "argument #",
-        shift: 0,
-    };
-    start.start(lua)
+    Start::listed(count, 0).start(lua)
 }
 
 /// `ipc.map_extended(n, init, fn, ...)`.
@@ -87,16 +78,7 @@ fn map_extended(lua: Lua<'_>) -> Result<c_int> {
         return Err(lua.expected(2, "a function, a string of Lua or nil"));
     }
     lua.check(3, Kind::Function)?;
-    let start = Start {
-        count,
-        route: Route::THREAD,
-        name: NAMELESS.into(),
-        cancel_code: cancel::FREE,
-        first: 2,
-        arguments: "argument #",
-        shift: 1,
-    };
-    start.start(lua)
+    Start::listed(count, 1).start(lua)
 }
 
 /// The number of threads in slot 1.
@@ -163,10 +145,24 @@ struct Start {
     first: c_int,
     /// How the arguments are called in errors.
     arguments: &'static str,
+    /// How far their numbers are ahead of the codec's.
     shift: usize,
 }
 
 impl Start {
+    /// For the forms that list everything in the call, from slot 2 on.
+    fn listed(count: usize, shift: usize) -> Start {
+        Start {
+            count,
+            route: Route::THREAD,
+            name: NAMELESS.into(),
+            cancel_code: cancel::FREE,
+            first: 2,
+            arguments: "argument #",
+            shift,
+        }
+    }
+
     fn start(self, lua: Lua<'_>) -> Result<c_int> {
         let values = lua.top() - self.first + 1;
         let plan = Plan::new(lua, self.first, values, self.route, self.cancel_code).map_err(|e| self.renamed(e))?;
