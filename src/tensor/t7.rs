@@ -131,6 +131,13 @@ impl<R: BufRead> Reader<R> {
         Ok(())
     }
 
+    /// The next `N` bytes.
+    fn array<const N: usize>(&mut self) -> Result<[u8; N]> {
+        let mut out = [0; N];
+        self.exact(&mut out)?;
+        Ok(out)
+    }
+
     /// `n` bytes; memory grows as they come.
     fn bytes(&mut self, n: usize) -> Result<Vec<u8>> {
         if n as u64 > self.left {
@@ -190,33 +197,21 @@ impl<R: BufRead> Reader<R> {
     fn int(&mut self) -> Result<i32> {
         match self.form {
             Form::Ascii => self.parsed(),
-            Form::Binary => {
-                let mut b = [0; 4];
-                self.exact(&mut b)?;
-                Ok(i32::from_le_bytes(b))
-            }
+            Form::Binary => self.array().map(i32::from_le_bytes),
         }
     }
 
     fn long(&mut self) -> Result<i64> {
         match self.form {
             Form::Ascii => self.parsed(),
-            Form::Binary => {
-                let mut b = [0; 8];
-                self.exact(&mut b)?;
-                Ok(i64::from_le_bytes(b))
-            }
+            Form::Binary => self.array().map(i64::from_le_bytes),
         }
     }
 
     fn double(&mut self) -> Result<f64> {
         match self.form {
             Form::Ascii => self.parsed_float(),
-            Form::Binary => {
-                let mut b = [0; 8];
-                self.exact(&mut b)?;
-                Ok(f64::from_le_bytes(b))
-            }
+            Form::Binary => self.array().map(f64::from_le_bytes),
         }
     }
 
