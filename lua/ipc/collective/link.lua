@@ -21,8 +21,12 @@ function Link.new(index, connection, leaf)
    return setmetatable({ index = index, connection = connection, leaf = leaf, owed = 0, heard = 0, news = false }, Link)
 end
 
-local function lost(self, cause)
-   self.gone = utils.cause(cause)
+--- What a receive that failed with `e` means: nothing yet, or that the other end is gone; anything else is raised.
+local function lost(self, e)
+   local code = utils.errcode(e)
+   if code == 'timeout' then return end
+   if code ~= 'closed' and code ~= 'io' and code ~= 'protocol' then error(e, 0) end
+   self.gone = utils.cause(e)
 end
 
 --- Takes the next message if one comes within `seconds`; nil if none does, or once the other end is gone (`gone` says
@@ -36,9 +40,6 @@ function Link:poll(seconds)
    if self.gone then return nil end
    local ok, has, message = pcall(self.connection.tryrecv, self.connection, seconds)
    if not ok then
-      local code = utils.errcode(has)
-      if code == 'timeout' then return nil end
-      if code ~= 'closed' and code ~= 'io' and code ~= 'protocol' then error(has, 0) end
       lost(self, has)
       return nil
    end
@@ -82,15 +83,12 @@ local function receive(self, ...)
       self.owed = self.owed - 1
       return result
    end
-   local code = utils.errcode(result)
-   if code == 'timeout' then return nil end
-   if code == 'mismatch' then
+   if utils.errcode(result) == 'mismatch' then
       -- A message came that a tensor has no room for. What says that the tree is broken comes twice then.
       self.inbox = self:poll(5)
       if not self.inbox and not self.gone then error(result, 0) end
       return nil
    end
-   if code ~= 'closed' and code ~= 'io' and code ~= 'protocol' then error(result, 0) end
    lost(self, result)
    return nil
 end
