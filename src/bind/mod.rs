@@ -16,6 +16,7 @@ pub mod cdata;
 pub mod class;
 pub mod client;
 pub mod host;
+mod items;
 mod last;
 pub mod link;
 pub mod lua;

@@ -1,9 +1,9 @@
 //! `ipc.workqueue`: questions from the thread that owns it, answers from the others.
 
 use std::ffi::c_int;
-use std::slice;
 use std::sync::Arc;
 
+use crate::bind::items;
 use crate::bind::lua::{Kind, Lua};
 use crate::bind::object::{Class, ClassInfo, Method};
 use crate::bind::stack::Route;
@@ -11,7 +11,7 @@ use crate::error::Result;
 use crate::lua_fn;
 use crate::sync::{Limits, WorkQueue, WorkQueueHandle};
 use crate::wait::Deadline;
-use crate::wire::{Attachment, Message, Object, downcast};
+use crate::wire::{Attachment, Object, downcast};
 
 /// What the module offers of this.
 pub(super) const FUNCTIONS: &[Method] = &[("workqueue", lua_fn!("ipc.workqueue", workqueue))];
@@ -56,8 +56,7 @@ fn workqueue(lua: Lua<'_>) -> Result<c_int> {
         Kind::Table => {
             let options = lua.options(1, &["name", "capacity", "timeout"])?;
             name = options.string("name")?;
-            limits.capacity = options.integer("capacity", 1)?.map(i64::cast_unsigned);
-            limits.timeout = options.timeout("timeout")?;
+            limits = items::limits(options)?;
         }
         Kind::None | Kind::Nil => {}
         Kind::String => name = Some(lua.str(1)?.to_owned()),
@@ -76,51 +75,29 @@ fn workqueue(lua: Lua<'_>) -> Result<c_int> {
     Ok(2)
 }
 
-/// Writes the arguments, each as an item of its own; whether there was room, asked at once or waited for.
-fn put(lua: Lua<'_>, route: Route, at_once: bool) -> Result<bool> {
+/// Writes the arguments, each as an item of its own.
+fn put(lua: Lua<'_>, route: Route) -> Result<c_int> {
     let handle = lua.object::<WorkQueueHandle>(1)?;
-    let (queue, by) = (handle.queue()?, handle.by());
-    let send = |items: &mut [Message]| {
-        if at_once {
-            return queue.write_now(by, items);
-        }
-        queue.write(by, items, &lua.wait(queue.write_deadline())).map(|()| true)
-    };
-    if lua.top() == 2 {
-        // A message that did not go as it should is not kept: it may be long, or hold things.
-        let mut message = lua.state().take_message();
-        lua.encode(2, &mut message, route)?;
-        let written = send(slice::from_mut(&mut *message))?;
-        lua.state().keep_message(message);
-        return Ok(written);
-    }
-    let mut items = Vec::new();
-    for slot in 2..=lua.top() {
-        let mut message = Message::default();
-        lua.encode(slot, &mut message, route)?;
-        items.push(message);
-    }
-    if items.is_empty() {
-        return Err(lua.expected(2, "value"));
-    }
-    send(&mut items)
+    let queue = handle.queue()?;
+    items::send(lua, route, |items| queue.write(handle.by(), items, &lua.wait(queue.write_deadline())))?;
+    Ok(0)
 }
 
 /// `q:write(...)`
 fn write(lua: Lua<'_>) -> Result<c_int> {
-    put(lua, Route::THREAD, false)?;
-    Ok(0)
+    put(lua, Route::THREAD)
 }
 
 /// `q:writeup(...)`: functions take their upvalues along.
 fn writeup(lua: Lua<'_>) -> Result<c_int> {
-    put(lua, Route::THREAD_UPVALUES, false)?;
-    Ok(0)
+    put(lua, Route::THREAD_UPVALUES)
 }
 
 /// `q:trywrite(...)` → false where there is no room.
 fn trywrite(lua: Lua<'_>) -> Result<c_int> {
-    let written = put(lua, Route::THREAD, true)?;
+    let handle = lua.object::<WorkQueueHandle>(1)?;
+    let queue = handle.queue()?;
+    let written = items::send(lua, Route::THREAD, |items| queue.write_now(handle.by(), items))?;
     lua.push_boolean(written);
     Ok(1)
 }

@@ -6,6 +6,7 @@
 
 mod atomic;
 mod barrier;
+mod fifo;
 mod mutex;
 mod names;
 mod worker;
@@ -13,7 +14,8 @@ mod workqueue;
 
 pub use atomic::{Atomic, Number};
 pub use barrier::Barrier;
+pub use fifo::Limits;
 pub use mutex::{Mutex, MutexHandle};
 pub use names::Names;
 pub use worker::{Crew, Failure, Seat};
-pub use workqueue::{Limits, WorkQueue, WorkQueueHandle};
+pub use workqueue::{WorkQueue, WorkQueueHandle};

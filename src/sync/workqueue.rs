@@ -1,7 +1,7 @@
 //! Two FIFOs between an owner, who writes questions and reads answers, and everyone else.
 //!
 //! A queue is open while its owner, the Lua state that made it, has a handle of it. Others find it by name or are handed
-//! it. Imports its sibling `names`.
+//! it. Imports its siblings `fifo` and `names`.
 
 use std::fmt;
 use std::os::fd::RawFd;
@@ -9,57 +9,23 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use super::Names;
+use super::fifo::{Fifo, Limits, Pop};
 use crate::err;
 use crate::error::Result;
 use crate::wait::{Deadline, Owner, Signal, Wait};
-use crate::wire::{Message, Object, Push, Queue};
-
-/// What a work queue is made with.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Limits {
-    /// How many questions, and how many answers, it holds at most; any number where absent.
-    pub capacity: Option<u64>,
-    /// Seconds that a write into a full queue waits, for ever where absent.
-    pub timeout: Option<f64>,
-}
+use crate::wire::{Message, Object, Push};
 
 /// The queue itself, shared by its handles.
 pub struct WorkQueue {
     name: Option<Box<str>>,
     owner: Owner,
-    questions: Direction,
-    answers: Direction,
+    questions: Fifo,
+    answers: Fifo,
     /// Notified when every question has its answer, or never can have.
     drained: Signal,
     /// How many handles the owner has; 0: closed.
     owners: AtomicU32,
     limits: Limits,
-}
-
-struct Direction {
-    queue: Queue,
-    items: Signal,
-    room: Signal,
-}
-
-impl Direction {
-    fn new(limits: Limits) -> Direction {
-        Direction { queue: Queue::new(limits.capacity), items: Signal::new(), room: Signal::new() }
-    }
-
-    /// After items were taken, or looked for in vain.
-    fn taken(&self, open: bool) {
-        self.items.refresh(|| !self.queue.is_empty() || !open);
-        if self.queue.capacity().is_some() {
-            // All: one who needs room for many may have to go on waiting while another does not.
-            self.room.notify_all();
-            self.room.refresh(|| !self.queue.is_full(1));
-        }
-    }
-
-    fn pop(&self, out: &mut Message) -> bool {
-        !self.queue.is_empty() && self.queue.pop(out)
-    }
 }
 
 static NAMES: Names<WorkQueue> = Names::new();
@@ -93,8 +59,8 @@ impl WorkQueue {
         WorkQueue {
             name: name.map(Into::into),
             owner,
-            questions: Direction::new(limits),
-            answers: Direction::new(limits),
+            questions: Fifo::new(limits.capacity),
+            answers: Fifo::new(limits.capacity),
             drained: Signal::new(),
             owners: AtomicU32::new(1),
             limits,
@@ -108,7 +74,7 @@ impl WorkQueue {
 
     /// How many questions and answers wait to be read.
     pub fn pending(&self) -> (u64, u64) {
-        (self.questions.queue.len(), self.answers.queue.len())
+        (self.questions.queue().len(), self.answers.queue().len())
     }
 
     /// When a write that begins now gives up.
@@ -116,7 +82,7 @@ impl WorkQueue {
         self.limits.timeout.map_or(Deadline::NEVER, Deadline::after)
     }
 
-    fn ways(&self, by: Owner) -> (&Direction, &Direction) {
+    fn ways(&self, by: Owner) -> (&Fifo, &Fifo) {
         if by == self.owner { (&self.questions, &self.answers) } else { (&self.answers, &self.questions) }
     }
 
@@ -128,82 +94,36 @@ impl WorkQueue {
     /// Writes all of `items` or none. Waits for room in a full queue; `[timeout]` leaves queue and items as they were.
     /// What another than the owner writes into a closed queue is dropped.
     pub fn write(&self, by: Owner, items: &mut [Message], wait: &Wait) -> Result<()> {
-        wait.check()?;
-        if self.write_now(by, items)? {
-            return Ok(());
-        }
-        let count = items.len() as u64;
-        let (to, _) = self.ways(by);
-        let mut result = Ok(true);
-        let done = to.room.wait_until(wait, || {
-            if to.queue.is_full(count) && !self.closed_to(by) {
-                return None;
-            }
-            result = self.write_now(by, items);
-            (!matches!(result, Ok(false))).then_some(())
-        })?;
-        match done {
-            Some(()) => result.map(drop),
-            None => Err(err!(
-                Timeout,
-                "the queue is full ({} of {} items) and nobody read any in time",
-                to.queue.len(),
-                to.queue.capacity().unwrap_or_default()
-            )),
-        }
+        let push = self.ways(by).0.write(items, wait, || self.closed_to(by))?;
+        self.written(by, items, push);
+        Ok(())
     }
 
     /// As [`WorkQueue::write`], false at once where there is no room.
     pub fn write_now(&self, by: Owner, items: &mut [Message]) -> Result<bool> {
-        let count = items.len();
-        let (to, _) = self.ways(by);
-        if self.closed_to(by) {
-            items.iter_mut().for_each(Message::clear);
-            return Ok(true);
-        }
-        match to.queue.push_all(items) {
-            Push::Done => self.written(by, u32::try_from(count).unwrap_or(u32::MAX)),
-            Push::Full | Push::Closed => {
-                let capacity = to.queue.capacity().unwrap_or_default();
-                if count as u64 > capacity {
-                    return Err(err!(
-                        Limit,
-                        "{count} items at once never fit into a queue of capacity {capacity}; write them in parts"
-                    ));
-                }
-                return Ok(false);
-            }
-        }
-        Ok(true)
+        let push = self.ways(by).0.write_now(items, || self.closed_to(by))?;
+        self.written(by, items, push);
+        Ok(push != Push::Full)
     }
 
-    fn written(&self, by: Owner, count: u32) {
-        let (to, _) = self.ways(by);
-        to.items.notify(count);
-        to.items.refresh(|| !to.queue.is_empty() || self.is_closed());
-        to.room.refresh(|| !to.queue.is_full(1));
-        if by != self.owner && self.drained.is_awaited() && self.settled().is_some() {
-            self.drained.notify_all();
+    fn written(&self, by: Owner, items: &mut [Message], push: Push) {
+        match push {
+            // The write of the items had the fence for this look.
+            Push::Done if by != self.owner && self.drained.is_awaited() && self.settled().is_some() => {
+                self.drained.notify_all();
+            }
+            Push::Closed => items.iter_mut().for_each(Message::clear),
+            Push::Done | Push::Full => {}
         }
     }
 
     /// Takes the next item for `by` into `out`, which is left empty when there is none: false when time runs out,
     /// `[closed]` when the owner has closed and nothing is left.
     pub fn read(&self, by: Owner, out: &mut Message, wait: &Wait) -> Result<bool> {
-        out.clear();
-        let (_, from) = self.ways(by);
-        let found = from.items.wait_until(wait, || {
-            if from.pop(out) {
-                return Some(true);
-            }
-            // Once more: what the owner wrote before it closed is to be read.
-            self.closed_to(by).then(|| from.pop(out))
-        })?;
-        from.taken(!self.closed_to(by));
-        match found {
-            Some(false) => Err(err!(Closed, "the owner of the queue has closed it, and nothing is left to read")),
-            Some(true) => Ok(true),
-            None => Ok(false),
+        match self.ways(by).1.read(out, wait, || self.closed_to(by))? {
+            Pop::Item => Ok(true),
+            Pop::Nothing => Ok(false),
+            Pop::Closed => Err(err!(Closed, "the owner of the queue has closed it, and nothing is left to read")),
         }
     }
 
@@ -215,7 +135,7 @@ impl WorkQueue {
         match self.drained.wait_until(wait, || self.settled())? {
             Some(result) => result,
             None => {
-                let (questions, answers) = (self.questions.queue.written(), self.answers.queue.written());
+                let (questions, answers) = (self.questions.queue().written(), self.answers.queue().written());
                 Err(err!(Timeout, "{} of {questions} questions have no answer yet", questions.saturating_sub(answers)))
             }
         }
@@ -223,16 +143,16 @@ impl WorkQueue {
 
     /// Whether a drain is over.
     fn settled(&self) -> Option<Result<()>> {
-        let (questions, answers) = (self.questions.queue.written(), self.answers.queue.written());
+        let (questions, answers) = (self.questions.queue().written(), self.answers.queue().written());
         if answers >= questions {
             return Some(Ok(()));
         }
         // The owner, who alone could make room, is the one who waits.
-        self.answers.queue.is_full(1).then(|| {
+        self.answers.queue().is_full(1).then(|| {
             Err(err!(
                 State,
                 "the answers fill the queue (capacity {}) and {} more are to come; read them instead",
-                self.answers.queue.len(),
+                self.answers.queue().len(),
                 questions - answers
             ))
         })
@@ -240,14 +160,22 @@ impl WorkQueue {
 
     /// A descriptor that polls readable while `by` can read without waiting.
     pub fn read_fd(&self, by: Owner) -> Result<RawFd> {
-        let (_, from) = self.ways(by);
-        from.items.fd(|| !from.queue.is_empty() || self.closed_to(by))
+        self.ways(by).1.read_fd(|| self.closed_to(by))
+    }
+
+    /// Whether `by` can read without waiting.
+    pub fn readable(&self, by: Owner) -> bool {
+        self.ways(by).1.is_readable(|| self.closed_to(by))
     }
 
     /// A descriptor that polls readable while `by` can write an item without waiting.
     pub fn write_fd(&self, by: Owner) -> Result<RawFd> {
-        let (to, _) = self.ways(by);
-        to.room.fd(|| !to.queue.is_full(1) || self.closed_to(by))
+        self.ways(by).0.write_fd(|| self.closed_to(by))
+    }
+
+    /// Whether `by` can write an item without waiting.
+    pub fn writable(&self, by: Owner) -> bool {
+        self.ways(by).0.has_room(|| self.closed_to(by))
     }
 
     fn enter(&self, by: Owner) {
@@ -258,10 +186,8 @@ impl WorkQueue {
 
     fn leave(&self, by: Owner) {
         if by == self.owner && self.owners.fetch_sub(1, Ordering::SeqCst) == 1 {
-            for signal in [&self.questions.items, &self.answers.room] {
-                signal.notify_all();
-                signal.refresh(|| true);
-            }
+            self.questions.closed_to_readers();
+            self.answers.closed_to_writers();
         }
     }
 }

@@ -1,0 +1,40 @@
+//! What is written into a queue or a channel: each argument of a method is an item of its own.
+
+use std::slice;
+
+use crate::bind::args::Options;
+use crate::bind::lua::Lua;
+use crate::bind::stack::Route;
+use crate::error::Result;
+use crate::sync::Limits;
+use crate::wire::Message;
+
+/// The options that a queue and a channel share.
+pub(super) fn limits(options: Options<'_>) -> Result<Limits> {
+    Ok(Limits {
+        capacity: options.integer("capacity", 1)?.map(i64::cast_unsigned),
+        timeout: options.timeout("timeout")?,
+    })
+}
+
+/// Makes an item of each argument after `self` and hands all of them to `send` at once.
+pub(super) fn send<T>(lua: Lua<'_>, route: Route, send: impl FnOnce(&mut [Message]) -> Result<T>) -> Result<T> {
+    if lua.top() == 2 {
+        // A message that did not go as it should is not kept: it may be long, or hold things.
+        let mut message = lua.state().take_message();
+        lua.encode(2, &mut message, route)?;
+        let sent = send(slice::from_mut(&mut *message))?;
+        lua.state().keep_message(message);
+        return Ok(sent);
+    }
+    let mut items = Vec::new();
+    for slot in 2..=lua.top() {
+        let mut message = Message::default();
+        lua.encode(slot, &mut message, route)?;
+        items.push(message);
+    }
+    if items.is_empty() {
+        return Err(lua.expected(2, "value"));
+    }
+    send(&mut items)
+}

@@ -1,0 +1,155 @@
+//! A queue that waits: messages in order, with a place to sleep at either end. Work queues have two, a channel one.
+//!
+//! Whether it is closed is its user's affair, since a work queue is closed for some and open for others: every call is
+//! told by a closure, which must neither block nor lock.
+
+use std::os::fd::RawFd;
+
+use crate::err;
+use crate::error::Result;
+use crate::wait::{Signal, Wait};
+use crate::wire::{Message, Push, Queue};
+
+/// What a queue or a channel is made with.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Limits {
+    /// How many items it holds at most (a work queue: questions, and answers); any number where absent.
+    pub capacity: Option<u64>,
+    /// Seconds that a write into a full one waits, for ever where absent.
+    pub timeout: Option<f64>,
+}
+
+/// What came of a read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Pop {
+    /// The message is an item.
+    Item,
+    /// Closed, and nothing is left.
+    Closed,
+    /// Time ran out.
+    Nothing,
+}
+
+/// The messages, and who waits for them or for room.
+pub(super) struct Fifo {
+    queue: Queue,
+    /// Notified when there is something to read.
+    pub items: Signal,
+    /// Notified when there is room.
+    pub room: Signal,
+}
+
+impl Fifo {
+    pub fn new(capacity: Option<u64>) -> Fifo {
+        Fifo { queue: Queue::new(capacity), items: Signal::new(), room: Signal::new() }
+    }
+
+    pub fn queue(&self) -> &Queue {
+        &self.queue
+    }
+
+    /// Writes all of `items` or none, at once; `[limit]` where they never fit.
+    pub fn write_now(&self, items: &mut [Message], closed: impl Fn() -> bool) -> Result<Push> {
+        let count = items.len();
+        if closed() {
+            return Ok(Push::Closed);
+        }
+        match self.queue.push_all(items) {
+            Push::Done => {
+                self.items.notify(u32::try_from(count).unwrap_or(u32::MAX));
+                self.items.refresh(|| !self.queue.is_empty() || closed());
+                self.room.refresh(|| self.has_room(&closed));
+                Ok(Push::Done)
+            }
+            Push::Full if count as u64 > self.capacity() => Err(err!(
+                Limit,
+                "{count} items at once never fit into a capacity of {}; write them in parts",
+                self.capacity()
+            )),
+            refused => Ok(refused),
+        }
+    }
+
+    /// As [`Fifo::write_now`], but waits for room: never [`Push::Full`]. `[timeout]` leaves `items` as they were.
+    pub fn write(&self, items: &mut [Message], wait: &Wait, closed: impl Fn() -> bool) -> Result<Push> {
+        wait.check()?;
+        match self.write_now(items, &closed)? {
+            Push::Full => {}
+            done => return Ok(done),
+        }
+        let count = items.len() as u64;
+        let done = self.room.wait_until(wait, || {
+            if self.queue.is_full(count) && !closed() {
+                return None;
+            }
+            match self.write_now(items, &closed) {
+                Ok(Push::Full) => None,
+                done => Some(done),
+            }
+        })?;
+        done.unwrap_or_else(|| {
+            Err(err!(
+                Timeout,
+                "it is full ({} of {} items) and nobody read any in time",
+                self.queue.len(),
+                self.capacity()
+            ))
+        })
+    }
+
+    /// Takes the next item into `out`, which is left empty when there is none.
+    pub fn read(&self, out: &mut Message, wait: &Wait, closed: impl Fn() -> bool) -> Result<Pop> {
+        out.clear();
+        let pop = |out: &mut Message| !self.queue.is_empty() && self.queue.pop(out);
+        let found = self.items.wait_until(wait, || {
+            if pop(out) {
+                return Some(Pop::Item);
+            }
+            // Once more: what was written before it was closed is to be read.
+            closed().then(|| if pop(out) { Pop::Item } else { Pop::Closed })
+        })?;
+        self.items.refresh(|| !self.queue.is_empty() || closed());
+        if self.queue.capacity().is_some() {
+            // All: one who needs room for many may have to go on waiting while another does not.
+            self.room.notify_all();
+            self.room.refresh(|| self.has_room(&closed));
+        }
+        Ok(found.unwrap_or(Pop::Nothing))
+    }
+
+    /// After it was closed to its readers: none goes on waiting.
+    pub fn closed_to_readers(&self) {
+        self.items.notify_all();
+        self.items.refresh(|| true);
+    }
+
+    /// After it was closed to its writers: none goes on waiting.
+    pub fn closed_to_writers(&self) {
+        self.room.notify_all();
+        self.room.refresh(|| true);
+    }
+
+    /// A descriptor that polls readable while a read would not wait.
+    pub fn read_fd(&self, closed: impl Fn() -> bool) -> Result<RawFd> {
+        self.items.fd(|| self.is_readable(closed))
+    }
+
+    /// Whether a read would not wait.
+    pub fn is_readable(&self, closed: impl Fn() -> bool) -> bool {
+        !self.queue.is_empty() || closed()
+    }
+
+    /// A descriptor that polls readable while a write of one item would not wait.
+    pub fn write_fd(&self, closed: impl Fn() -> bool) -> Result<RawFd> {
+        self.room.fd(|| self.has_room(closed))
+    }
+
+    /// Whether a write of one item would not wait.
+    pub fn has_room(&self, closed: impl Fn() -> bool) -> bool {
+        !self.queue.is_full(1) || closed()
+    }
+
+    fn capacity(&self) -> u64 {
+        self.queue.capacity().unwrap_or(u64::MAX)
+    }
+}
