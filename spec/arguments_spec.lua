@@ -70,6 +70,7 @@ local held = setmetatable({}, { __mode = 'k' })
 local objects = {
   map = function() return ipc.map(0, print) end,
   workqueue = function() return (ipc.workqueue()) end,
+  channel = function() return ipc.channel() end,
   mutex = function() return ipc.mutex() end,
   atomic = function() return ipc.atomic() end,
   marshal = function() return ipc.marshal(1) end,

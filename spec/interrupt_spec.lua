@@ -24,6 +24,9 @@ local blocked = {
   ['workqueue:read with a timeout'] = 'local q = ipc.workqueue() ready() q:read(1000)',
   ['workqueue:drain'] = 'local q = ipc.workqueue() q:write(1) ready() q:drain()',
   ['workqueue:write'] = 'local q = ipc.workqueue { capacity = 1 } q:write(1) ready() q:write(2)',
+  ['channel:read'] = 'local c = ipc.channel() ready() c:read()',
+  ['channel:write'] = 'local c = ipc.channel { capacity = 1 } c:write(1) ready() c:write(2)',
+  ['channel:items'] = 'local c = ipc.channel() ready() for _ in c:items() do end',
   ['mutex:barrier'] = 'local m = ipc.mutex() ready() m:barrier(2)',
   ['mutex:lock'] = [[
     local m, q = ipc.mutex(), ipc.workqueue()

@@ -199,6 +199,24 @@ local chunks = {
     arm(false)
   ]] },
 
+  { 'channels', [[
+    local arm = ...
+    local ipc = require 'libipc'
+    local c = ipc.channel()
+    local item = { 1, 2, { three = ('x'):rep(100) } }
+    arm(true)
+    local ok, e = pcall(c.write, c, item, 'text', ipc.channel { capacity = 1 }, item)
+    arm(false)
+    assert(#c == (ok and 4 or 0), 'a write that fails leaves the channel as it was')
+    if not ok then error(e, 0) end
+    arm(true)
+    assert(select(2, c:read())[3].three and select(2, c:tryread()) == 'text' and tostring(c))
+    for v in c:items(0) do assert(v) end
+    assert(c:trywrite(item) and c:writeup(function() return item end) == ipc.channel.OPEN)
+    c:close()
+    arm(false)
+  ]] },
+
   { 'a map', [[
     local arm = ...
     local ipc = require 'libipc'

@@ -10,6 +10,7 @@
 --- Parallel computing for Lua: threads, processes, message passing and collectives over tensors.
 ---@class ipc
 ---@field _VERSION string the version, as `libipc 0.1.0`
+---@field channel ipc.channel.statuses makes a channel when it is called, and holds the statuses
 local ipc = {}
 
 -- ## Conventions
@@ -325,6 +326,78 @@ function workqueue:pending() end
 
 --- Lets go of this handle. When the owner's last one is closed or collected, so is the queue.
 function workqueue:close() end
+
+-- ## channel
+
+--- A FIFO from any number of writers to any number of readers, which travels to other threads as a value. `capacity` is
+--- how many items it holds; `write` waits while it is full, for up to `timeout` seconds if that is given.
+---@param options? {capacity?: integer, timeout?: number}
+---@return ipc.channel
+function ipc.channel(options) end
+
+--- How far a channel has come, as its methods tell it: fields of `ipc.channel`.
+---@class ipc.channel.statuses
+---@field OPEN integer it takes items
+---@field CLOSED integer it takes no more, and some are left to read
+---@field DRAINED integer it takes no more, and all were read
+---@overload fun(options?: {capacity?: integer, timeout?: number}): ipc.channel
+local statuses = {}
+
+---@class ipc.channel
+local channel = {}
+
+--- Writes each argument as an item of its own, all or none, with no other writer's in between. OPEN: they were
+--- written. CLOSED or DRAINED: the channel was closed, and none was. In a full channel it waits for room, until that
+--- comes or the channel is closed; `[timeout]` leaves the channel as it was.
+---@param ... any
+---@return integer status
+function channel:write(...) end
+
+--- As `write`, and functions take their upvalues along.
+---@param ... any
+---@return integer status
+function channel:writeup(...) end
+
+--- As `write`, without waiting.
+---@param ... any
+---@return boolean written
+---@return integer? status where they were not written: OPEN if there was no room
+function channel:trywrite(...) end
+
+--- The next item, after the status: OPEN, or CLOSED for what is left after the close. Without an item the status comes
+--- alone: DRAINED if none will come any more, OPEN if none came in time.
+---@param timeout? number|boolean seconds; true is 0
+---@return integer status
+---@return any item
+function channel:read(timeout) end
+
+--- True and the next item, or false and the status.
+---@param timeout? number|boolean seconds; nothing is 0
+---@return boolean found
+---@return any item or the status
+function channel:tryread(timeout) end
+
+--- `for item in c:items() do`: each item until the channel is drained, or, with a time-out, until none came for so
+--- long. A nil item is `[state]`: a loop cannot tell it from its end.
+---@param timeout? number|boolean seconds; true is 0
+---@return fun(): any
+function channel:items(timeout) end
+
+--- How many items wait to be read; `#c` is the same.
+---@return integer
+function channel:num_items() end
+
+--- Closes the channel, for all who hold it: writes are refused from now on, blocked ones included, and readers get what
+--- is left, then DRAINED. Twice is fine.
+function channel:close() end
+
+--- Whether the channel was closed.
+---@return boolean
+function channel:closed() end
+
+--- Whether the channel was closed and every item was read.
+---@return boolean
+function channel:drained() end
 
 -- ## mutex
 

@@ -13,6 +13,7 @@ pub mod call;
 pub mod cancel;
 #[cfg(feature = "luajit")]
 pub mod cdata;
+pub mod channel;
 pub mod class;
 pub mod client;
 pub mod host;

@@ -6,6 +6,7 @@ use mlua::ffi;
 
 use crate::bind::atomic;
 use crate::bind::call::{Count, c_function, count};
+use crate::bind::channel;
 use crate::bind::class;
 use crate::bind::client;
 use crate::bind::host;
@@ -44,6 +45,7 @@ pub(super) const CLASSES: &[&ClassInfo] = &[
     &atomic::INFO,
     &mutex::INFO,
     &workqueue::INFO,
+    &channel::INFO,
     &map::INFO,
     &meeting::INFO,
     &client::INFO,
@@ -154,6 +156,7 @@ fn open(lua: Lua<'_>) -> Result<c_int> {
     }
     lua.push_string(concat!("libipc ", env!("CARGO_PKG_VERSION")))?;
     lua.raw_set_field(-2, "_VERSION")?;
+    channel::install(lua)?;
     tensor::install(lua)?;
     Ok(1)
 }

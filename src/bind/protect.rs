@@ -102,6 +102,17 @@ impl<'a> Lua<'a> {
         })
     }
 
+    /// As [`Lua::push_function`], with the topmost `count` values as its upvalues from 2 on, in place of them.
+    pub fn push_closure(self, f: ffi::lua_CFunction, count: c_int) -> Result<()> {
+        // SAFETY: in protect everything may be called; its own first upvalue is the State.
+        self.protect(count, 1, |l| unsafe {
+            ffi::lua_pushvalue(l, ffi::lua_upvalueindex(1));
+            ffi::lua_insert(l, 1);
+            ffi::lua_pushcclosure(l, f, count + 1);
+            1
+        })
+    }
+
     /// Pushes a new table with room for `array` items and `hash` fields.
     pub fn new_table(self, array: c_int, hash: c_int) -> Result<()> {
         // SAFETY: in protect everything may be called.

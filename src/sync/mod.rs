@@ -1,4 +1,4 @@
-//! What threads of one process share: work queues, locks, barriers, atomic numbers, and the names they are found by;
+//! What threads of one process share: work queues, channels, locks, barriers, atomic numbers, and the names they are found by;
 //! and the threads themselves.
 //!
 //! Every one but a crew of threads is an [`Object`](crate::wire::Object): thread routes pass it by reference. Who calls is told by the
@@ -6,6 +6,7 @@
 
 mod atomic;
 mod barrier;
+mod channel;
 mod fifo;
 mod mutex;
 mod names;
@@ -14,6 +15,7 @@ mod workqueue;
 
 pub use atomic::{Atomic, Number};
 pub use barrier::Barrier;
+pub use channel::{Channel, Status};
 pub use fifo::Limits;
 pub use mutex::{Mutex, MutexHandle};
 pub use names::Names;

@@ -1,0 +1,210 @@
+//! `ipc.channel`: items from any number of writers to any number of readers, until it is closed.
+
+use std::ffi::c_int;
+use std::sync::Arc;
+
+use mlua::ffi;
+
+use crate::bind::items;
+use crate::bind::lua::{Kind, Lua};
+use crate::bind::object::{Class, ClassInfo, Method};
+use crate::bind::stack::Route;
+use crate::err;
+use crate::error::Result;
+use crate::lua_fn;
+use crate::sync::{Channel, Limits, Status};
+use crate::wait::Deadline;
+use crate::wire::{Attachment, Object, downcast};
+
+/// The class `ipc.channel`.
+pub(super) static INFO: ClassInfo = ClassInfo::of::<Handle>("ipc.channel", METHODS, METAMETHODS);
+
+const METHODS: &[Method] = &[
+    ("write", lua_fn!("channel:write", write)),
+    ("writeup", lua_fn!("channel:writeup", writeup)),
+    ("trywrite", lua_fn!("channel:trywrite", trywrite)),
+    ("read", lua_fn!("channel:read", read)),
+    ("tryread", lua_fn!("channel:tryread", tryread)),
+    ("items", lua_fn!("channel:items", items)),
+    ("num_items", lua_fn!("channel:num_items", num_items)),
+    ("close", lua_fn!("channel:close", close)),
+    ("closed", lua_fn!("channel:closed", closed)),
+    ("drained", lua_fn!("channel:drained", drained)),
+];
+
+const METAMETHODS: &[Method] = &[("__len", lua_fn!("channel:__len", num_items))];
+
+/// One Lua state's hold on a channel.
+#[derive(Debug)]
+pub struct Handle(Arc<Channel>);
+
+impl Class for Handle {
+    fn info() -> &'static ClassInfo {
+        &INFO
+    }
+
+    fn describe(&self) -> String {
+        self.0.to_string()
+    }
+
+    fn attach(&self) -> Option<Attachment> {
+        Some(Attachment::Object(self.0.clone()))
+    }
+
+    fn adopt(_: Lua<'_>, object: Arc<dyn Object>) -> Option<Self> {
+        downcast(object).map(Handle)
+    }
+}
+
+/// A status as Lua sees it: `ipc.channel.OPEN` and its kin.
+fn number(status: Status) -> i64 {
+    status as i64
+}
+
+/// Puts `ipc.channel` into the module's table on top: a table of the statuses that is called to make a channel.
+pub(super) fn install(lua: Lua<'_>) -> Result<()> {
+    lua.new_table(0, 3)?;
+    for (name, status) in [("OPEN", Status::Open), ("CLOSED", Status::Closed), ("DRAINED", Status::Drained)] {
+        lua.push_integer(number(status));
+        lua.raw_set_field(-2, name)?;
+    }
+    lua.new_table(0, 1)?;
+    lua.push_function(lua_fn!("ipc.channel", channel))?;
+    lua.raw_set_field(-2, "__call")?;
+    lua.set_metatable(-2);
+    lua.raw_set_field(-2, "channel")
+}
+
+/// `ipc.channel([{capacity=, timeout=}])`
+fn channel(lua: Lua<'_>) -> Result<c_int> {
+    // What is called is no argument.
+    lua.set_top(2);
+    lua.remove(1);
+    let mut limits = Limits::default();
+    if !lua.is_nil(1) {
+        lua.check(1, Kind::Table)?;
+        limits = items::limits(lua.options(1, &["capacity", "timeout"])?)?;
+    }
+    lua.push_object(Handle(Arc::new(Channel::new(limits))))?;
+    Ok(1)
+}
+
+fn put(lua: Lua<'_>, route: Route) -> Result<c_int> {
+    let channel = &lua.object::<Handle>(1)?.0;
+    let status = items::send(lua, route, |items| channel.write(items, &lua.wait(channel.write_deadline())))?;
+    lua.push_integer(number(status));
+    Ok(1)
+}
+
+/// `c:write(...)` → the status: OPEN if the items were written.
+fn write(lua: Lua<'_>) -> Result<c_int> {
+    put(lua, Route::THREAD)
+}
+
+/// `c:writeup(...)`: functions take their upvalues along.
+fn writeup(lua: Lua<'_>) -> Result<c_int> {
+    put(lua, Route::THREAD_UPVALUES)
+}
+
+/// `c:trywrite(...)` → true, or false and the status: OPEN where there is no room.
+fn trywrite(lua: Lua<'_>) -> Result<c_int> {
+    let channel = &lua.object::<Handle>(1)?.0;
+    let (written, status) = items::send(lua, Route::THREAD, |items| channel.write_now(items))?;
+    lua.push_boolean(written);
+    if written {
+        return Ok(1);
+    }
+    lua.push_integer(number(status));
+    Ok(2)
+}
+
+/// Makes the next item the last result, if one comes before `deadline`, after what `first` pushes; says whether, and the
+/// status.
+fn get(lua: Lua<'_>, channel: &Channel, deadline: Deadline, first: impl FnOnce(Status)) -> Result<(bool, Status)> {
+    let mut message = lua.state().take_message();
+    let (found, status) = channel.read(&mut message, &lua.wait(deadline))?;
+    if found {
+        first(status);
+        lua.decode_last(message, Route::THREAD_UPVALUES)?;
+    } else {
+        lua.state().keep_message(message);
+    }
+    Ok((found, status))
+}
+
+/// `c:read([timeout])` → the status and the item; the status alone where none came.
+fn read(lua: Lua<'_>) -> Result<c_int> {
+    let deadline = lua.timeout(2)?;
+    let channel = &lua.object::<Handle>(1)?.0;
+    let (found, status) = get(lua, channel, deadline, |status| lua.push_integer(number(status)))?;
+    if found {
+        return Ok(2);
+    }
+    lua.push_integer(number(status));
+    Ok(1)
+}
+
+/// `c:tryread([timeout])` → true and the item, or false and the status.
+fn tryread(lua: Lua<'_>) -> Result<c_int> {
+    let deadline = lua.timeout_or_none(2)?.unwrap_or_else(Deadline::now);
+    let channel = &lua.object::<Handle>(1)?.0;
+    let (found, status) = get(lua, channel, deadline, |_| lua.push_boolean(true))?;
+    if !found {
+        lua.push_boolean(false);
+        lua.push_integer(number(status));
+    }
+    Ok(2)
+}
+
+/// Where the iterator of [`items`] keeps the channel and the time-out.
+const CHANNEL: c_int = ffi::lua_upvalueindex(2);
+const TIMEOUT: c_int = ffi::lua_upvalueindex(3);
+
+/// `for item in c:items([timeout]) do`: every item until the channel is drained, or none comes in time.
+fn items(lua: Lua<'_>) -> Result<c_int> {
+    lua.object::<Handle>(1)?;
+    lua.timeout(2)?;
+    lua.set_top(2);
+    lua.push_closure(lua_fn!("channel:items", next), 2)?;
+    Ok(1)
+}
+
+fn next(lua: Lua<'_>) -> Result<c_int> {
+    let deadline = lua.timeout(TIMEOUT)?;
+    let channel = &lua.object::<Handle>(CHANNEL)?.0;
+    lua.set_top(0);
+    let (found, _) = get(lua, channel, deadline, |_| ())?;
+    if !found {
+        lua.push_nil();
+    } else if lua.top() > 0 && lua.is_nil(1) {
+        return Err(err!(
+            State,
+            "an item is nil, which a for loop takes for its end; read such items with channel:read or tryread"
+        ));
+    }
+    Ok(1)
+}
+
+/// `c:num_items()`, `#c`: how many items wait to be read.
+fn num_items(lua: Lua<'_>) -> Result<c_int> {
+    lua.push_integer(lua.object::<Handle>(1)?.0.len().cast_signed());
+    Ok(1)
+}
+
+/// `c:close()`: it takes no more items.
+fn close(lua: Lua<'_>) -> Result<c_int> {
+    lua.object::<Handle>(1)?.0.close();
+    Ok(0)
+}
+
+/// `c:closed()` → whether it takes no more items.
+fn closed(lua: Lua<'_>) -> Result<c_int> {
+    lua.push_boolean(lua.object::<Handle>(1)?.0.status() != Status::Open);
+    Ok(1)
+}
+
+/// `c:drained()` → whether it takes no more items and all were read.
+fn drained(lua: Lua<'_>) -> Result<c_int> {
+    lua.push_boolean(lua.object::<Handle>(1)?.0.status() == Status::Drained);
+    Ok(1)
+}
