@@ -11,6 +11,7 @@ local make = {
   ['ipc.channel'] = function() return ipc.channel() end,
   ['ipc.channel.statuses'] = function() return ipc.channel end,
   ['ipc.mutex'] = function() return ipc.mutex() end,
+  ['ipc.flock'] = function() return ipc.flock(support.tmpname()) end,
   ['ipc.atomic'] = function() return ipc.atomic() end,
   ['ipc.Tree'] = function() return require 'ipc.NullTree'() end,
   ['ipc.marshal'] = function() return ipc.marshal(1) end,

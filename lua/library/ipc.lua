@@ -558,4 +558,27 @@ function ipc.clock() end
 ---@return integer
 function ipc.cpus() end
 
+--- Locks the file at `path`: one holder at a time has it, of all threads and processes. The file is made if it is
+--- missing (for its owner only); with `true` for the time-out, which does not wait, it never is. nil where the lock was
+--- not to be had.
+---@param path string
+---@param timeout? number|boolean seconds
+---@return ipc.flock? lock
+function ipc.flock(path, timeout) end
+
+--- The lock of a file. It is free once it is closed or collected, or its process has died.
+---@class ipc.flock
+local flock = {}
+
+--- All that is in the file.
+---@return string
+function flock:read() end
+
+--- Puts `s` in place of what is in the file.
+---@param s string
+function flock:write(s) end
+
+--- Frees the lock.
+function flock:close() end
+
 return ipc

@@ -16,6 +16,7 @@ pub mod cdata;
 pub mod channel;
 pub mod class;
 pub mod client;
+pub mod flock;
 pub mod host;
 mod items;
 mod last;

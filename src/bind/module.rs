@@ -9,6 +9,7 @@ use crate::bind::call::{Count, c_function, count};
 use crate::bind::channel;
 use crate::bind::class;
 use crate::bind::client;
+use crate::bind::flock;
 use crate::bind::host;
 use crate::bind::lua::Lua;
 use crate::bind::map;
@@ -32,6 +33,7 @@ const FUNCTIONS: &[&[Method]] = &[
     mutex::FUNCTIONS,
     atomic::FUNCTIONS,
     system::FUNCTIONS,
+    flock::FUNCTIONS,
     workqueue::FUNCTIONS,
     map::FUNCTIONS,
     meeting::FUNCTIONS,
@@ -43,6 +45,7 @@ const FUNCTIONS: &[&[Method]] = &[
 pub(super) const CLASSES: &[&ClassInfo] = &[
     &marshal::INFO,
     &atomic::INFO,
+    &flock::INFO,
     &mutex::INFO,
     &workqueue::INFO,
     &channel::INFO,

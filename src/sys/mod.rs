@@ -5,6 +5,7 @@
 mod clock;
 mod event;
 mod fd;
+mod flock;
 mod folder;
 mod fork;
 mod futex;
@@ -18,6 +19,7 @@ mod watch;
 pub use clock::{cpus, gettid, monotonic_ns, spare_core};
 pub use event::Event;
 pub use fd::{Fd, forget_fd, opening, track_fd};
+pub use flock::{FileLock, LockFile};
 pub use folder::{FolderWatch, try_flock, user};
 #[cfg(test)]
 pub use fork::tests::in_child as fork_for_tests;

@@ -5,6 +5,7 @@
 
 mod cancel;
 mod deadline;
+mod flock;
 mod owner;
 mod park;
 mod poll;
@@ -13,6 +14,7 @@ mod signal;
 
 pub use cancel::Cancel;
 pub use deadline::Deadline;
+pub use flock::flock;
 pub use owner::Owner;
 pub use park::{sleep, spare_core};
 pub use poll::{Interest, Patience, Watch, poll_fd, poll_many, sleep_on_fd};

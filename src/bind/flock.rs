@@ -1,0 +1,95 @@
+//! `ipc.flock`: a file that one holder at a time has, over threads and processes.
+
+use std::ffi::{OsStr, c_int};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+use std::sync::Arc;
+
+use crate::bind::lua::{Kind, Lua};
+use crate::bind::object::{Class, ClassInfo, Method};
+use crate::error::Result;
+use crate::lua_fn;
+use crate::sys::FileLock;
+use crate::wait;
+use crate::wire::{Attachment, Object, downcast};
+
+/// What the module offers of this.
+pub(super) const FUNCTIONS: &[Method] = &[("flock", lua_fn!("ipc.flock", flock))];
+
+/// The class `ipc.flock`.
+pub(super) static INFO: ClassInfo = ClassInfo::of::<Held>("ipc.flock", METHODS, &[]);
+
+const METHODS: &[Method] = &[
+    ("read", lua_fn!("flock:read", read)),
+    ("write", lua_fn!("flock:write", write)),
+    ("close", lua_fn!("flock:close", close)),
+];
+
+/// What threads share of a lock.
+#[derive(Debug)]
+struct Shared(FileLock);
+
+impl Object for Shared {
+    fn class(&self) -> &'static str {
+        INFO.name
+    }
+}
+
+/// A handle of it.
+struct Held(Arc<Shared>);
+
+impl Class for Held {
+    fn info() -> &'static ClassInfo {
+        &INFO
+    }
+
+    fn describe(&self) -> String {
+        let lock = &self.0.0;
+        format!("ipc.flock: {}", lock.state())
+    }
+
+    fn attach(&self) -> Option<Attachment> {
+        Some(Attachment::Object(self.0.clone()))
+    }
+
+    fn adopt(_: Lua<'_>, object: Arc<dyn Object>) -> Option<Self> {
+        downcast(object).map(Held)
+    }
+}
+
+/// `ipc.flock(path, [nonblock|timeout])` → the lock, nil where it was not to be had. With `true` no file is made.
+fn flock(lua: Lua<'_>) -> Result<c_int> {
+    let path = Path::new(OsStr::from_bytes(lua.bytes(1)?));
+    let deadline = lua.timeout(2)?;
+    let create = lua.kind(2) != Kind::Boolean || !lua.truth(2);
+    match wait::flock(path, create, &lua.wait(deadline))? {
+        Some(lock) => lua.push_object(Held(Arc::new(Shared(lock))))?,
+        None => lua.push_nil(),
+    }
+    Ok(1)
+}
+
+/// The lock in slot 1, held beyond any finalizer that Lua runs meanwhile.
+fn this(lua: Lua<'_>) -> Result<Arc<Shared>> {
+    Ok(lua.object::<Held>(1)?.0.clone())
+}
+
+/// `lock:read()` → all that is in the file.
+fn read(lua: Lua<'_>) -> Result<c_int> {
+    let bytes = this(lua)?.0.read()?;
+    lua.push_bytes(&bytes)?;
+    Ok(1)
+}
+
+/// `lock:write(s)`: replaces what is in the file.
+fn write(lua: Lua<'_>) -> Result<c_int> {
+    let lock = this(lua)?;
+    lock.0.write(lua.bytes(2)?)?;
+    Ok(0)
+}
+
+/// `lock:close()`: frees it.
+fn close(lua: Lua<'_>) -> Result<c_int> {
+    this(lua)?.0.close();
+    Ok(0)
+}
