@@ -128,9 +128,12 @@ function server:address() end
 ---@return table
 function server:netStats() end
 
---- A descriptor that polls readable while somebody connects or a client has sent something. Do not read from it.
----@return integer
-function server:fd() end
+--- A descriptor that polls readable while somebody connects or a client has sent something, and what to poll it for:
+--- for the loops of luv, cqueues and their like. Do not read from it.
+---@param way? 'read'
+---@return integer fd
+---@return 'read' poll
+function server:fd(way) end
 
 --- Ends the server and the connections of its clients.
 function server:close() end
@@ -183,9 +186,12 @@ function handle:address() end
 ---@return table
 function handle:netStats() end
 
---- A descriptor that polls readable while there is something to receive. Do not read from it.
----@return integer
-function handle:fd() end
+--- A descriptor for the loops of luv, cqueues and their like, and what to poll it for: ready while there is something
+--- to receive (with `'write'`: while there is room to write). Do not read from it.
+---@param way? 'read'|'write'
+---@return integer fd
+---@return 'read'|'write' poll
+function handle:fd(way) end
 
 --- Ends the connection: calls blocked on it, in any thread, and all later ones raise `[closed]`, at both ends.
 function handle:close() end
@@ -223,9 +229,12 @@ function client:address() end
 ---@return table
 function client:netStats() end
 
---- A descriptor that polls readable while there is something to receive. Do not read from it.
----@return integer
-function client:fd() end
+--- A descriptor for the loops of luv, cqueues and their like, and what to poll it for: ready while there is something
+--- to receive (with `'write'`: while there is room to write). Do not read from it.
+---@param way? 'read'|'write'
+---@return integer fd
+---@return 'read'|'write' poll
+function client:fd(way) end
 
 --- Ends the connection, as `close` of a server's client.
 function client:close() end
@@ -272,6 +281,13 @@ function map:poll() end
 --- Ends the threads: their blocked and their further ipc calls raise `[cancelled]`. Returns at once; `join` then
 --- raises an error that contains `[cancelled]`.
 function map:cancel() end
+
+--- A descriptor that polls readable while all threads have ended, so that `join` would not wait, and what to poll it
+--- for: for the loops of luv, cqueues and their like. Do not read from it.
+---@param way? 'read'
+---@return integer fd
+---@return 'read' poll
+function map:fd(way) end
 
 -- ## workqueue
 
@@ -323,6 +339,13 @@ function workqueue:drain(timeout) end
 ---@return integer questions
 ---@return integer answers
 function workqueue:pending() end
+
+--- A descriptor for the loops of luv, cqueues and their like, and what to poll it for: ready while there is something
+--- to read, or the queue is closed (with `'write'`: while there is room to write). Do not read from it.
+---@param way? 'read'|'write'
+---@return integer fd
+---@return 'read'|'write' poll
+function workqueue:fd(way) end
 
 --- Lets go of this handle. When the owner's last one is closed or collected, so is the queue.
 function workqueue:close() end
@@ -386,6 +409,13 @@ function channel:items(timeout) end
 --- How many items wait to be read; `#c` is the same.
 ---@return integer
 function channel:num_items() end
+
+--- A descriptor for the loops of luv, cqueues and their like, and what to poll it for: ready while there is something
+--- to read, or the channel is closed (with `'write'`: while there is room to write). Do not read from it.
+---@param way? 'read'|'write'
+---@return integer fd
+---@return 'read'|'write' poll
+function channel:fd(way) end
 
 --- Closes the channel, for all who hold it: writes are refused from now on, blocked ones included, and readers get what
 --- is left, then DRAINED. Twice is fine.
@@ -462,6 +492,17 @@ function atomic:add(n) end
 ---@return boolean done
 ---@return number? held what it holds instead, where not done
 function atomic:cas(old, new) end
+
+-- ## Waiting on many
+
+--- Waits until one of the objects is ready: a call on it then goes on without waiting, or reports at once that it is
+--- closed. Of several that are ready the one comes first that `select` has not returned for the longest time. Another
+--- thread may have been faster by the time of the call that follows: `tryread` and `tryrecv` do not wait.
+---@param list table the objects; `{object, 'write'}` for one that is to have room to write
+---@param timeout? number|boolean seconds; `true`: only look
+---@return any object nil when none was ready in time
+---@return integer? index its place in the list
+function ipc.select(list, timeout) end
 
 -- ## Trees
 

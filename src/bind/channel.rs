@@ -8,12 +8,13 @@ use mlua::ffi;
 use crate::bind::items;
 use crate::bind::lua::{Kind, Lua};
 use crate::bind::object::{Class, ClassInfo, Method};
+use crate::bind::select;
 use crate::bind::stack::Route;
 use crate::err;
 use crate::error::Result;
 use crate::lua_fn;
 use crate::sync::{Channel, Limits, Status};
-use crate::wait::Deadline;
+use crate::wait::{Deadline, Source, Way, source};
 use crate::wire::{Attachment, Object, downcast};
 
 /// The class `ipc.channel`.
@@ -27,6 +28,7 @@ const METHODS: &[Method] = &[
     ("tryread", lua_fn!("channel:tryread", tryread)),
     ("items", lua_fn!("channel:items", items)),
     ("num_items", lua_fn!("channel:num_items", num_items)),
+    select::FD,
     ("close", lua_fn!("channel:close", close)),
     ("closed", lua_fn!("channel:closed", closed)),
     ("drained", lua_fn!("channel:drained", drained)),
@@ -49,6 +51,14 @@ impl Class for Handle {
 
     fn attach(&self) -> Option<Attachment> {
         Some(Attachment::Object(self.0.clone()))
+    }
+
+    fn source(&self, way: Way) -> Result<Option<Box<dyn Source>>> {
+        let channel = self.0.clone();
+        Ok(Some(match way {
+            Way::Read => source(channel, |c| Some(c.readable()), |c| c.read_fd()),
+            Way::Write => source(channel, |c| Some(c.writable()), |c| c.write_fd()),
+        }))
     }
 
     fn adopt(_: Lua<'_>, object: Arc<dyn Object>) -> Option<Self> {

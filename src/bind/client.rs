@@ -6,11 +6,12 @@ use std::sync::Arc;
 use crate::bind::link::{self, Given, Link};
 use crate::bind::lua::Lua;
 use crate::bind::object::{Class, ClassInfo, Method};
+use crate::bind::select;
 use crate::error::Result;
 use crate::lua_fn;
 use crate::peer::dial;
 use crate::transport::Connection;
-use crate::wait::Deadline;
+use crate::wait::{Deadline, Source, Way};
 use crate::wire::{Attachment, Object, downcast};
 
 /// What the module offers of this.
@@ -26,7 +27,7 @@ const METHODS: &[Method] = &[
     ("tryrecv", lua_fn!("client:tryrecv", link::tryrecv::<Client>)),
     ("address", lua_fn!("client:address", link::address::<Client>)),
     ("netStats", lua_fn!("client:netStats", link::net_stats::<Client>)),
-    ("fd", lua_fn!("client:fd", link::fd::<Client>)),
+    select::FD,
     ("close", lua_fn!("client:close", link::close::<Client>)),
 ];
 
@@ -59,6 +60,10 @@ impl Class for Client {
 
     fn attach(&self) -> Option<Attachment> {
         Some(Attachment::Object(self.0.clone()))
+    }
+
+    fn source(&self, way: Way) -> Result<Option<Box<dyn Source>>> {
+        Ok(Some(link::source(self, way)))
     }
 
     fn adopt(_: Lua<'_>, object: Arc<dyn Object>) -> Option<Self> {

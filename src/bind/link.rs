@@ -11,7 +11,7 @@ use crate::err;
 use crate::error::Result;
 use crate::peer::{Options, Place};
 use crate::transport::{Connection, Secret, Target, Traffic};
-use crate::wait::Deadline;
+use crate::wait::{self, Deadline, Interest, Source, Way};
 
 /// A class whose objects talk to one peer.
 pub(super) trait Link: Class {
@@ -126,10 +126,14 @@ pub(super) fn address<T: Link>(lua: Lua<'_>) -> Result<c_int> {
     Ok(1)
 }
 
-/// `c:fd()` → a descriptor that polls readable while there is something to receive.
-pub(super) fn fd<T: Link>(lua: Lua<'_>) -> Result<c_int> {
-    lua.push_integer(this::<T>(lua)?.0.fd()?.into());
-    Ok(1)
+/// How a link is waited for: until it has something to receive, or room for what is sent.
+pub(super) fn source<T: Link>(link: &T, way: Way) -> Box<dyn Source> {
+    let connection = link.link().0.clone();
+    match way {
+        // What the socket has, only the system knows.
+        Way::Read => wait::source(connection, |c| c.is_ready().then_some(true), |c| c.fd()),
+        Way::Write => wait::source_for(Interest::Write, connection, |c| (!c.is_open()).then_some(true), |c| c.socket()),
+    }
 }
 
 /// `c:netStats()`

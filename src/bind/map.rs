@@ -7,6 +7,7 @@ use crate::bind::args::Options;
 use crate::bind::cancel;
 use crate::bind::lua::{Kind, Lua};
 use crate::bind::object::{Class, ClassInfo, Method};
+use crate::bind::select;
 use crate::bind::stack::Route;
 use crate::bind::worker::{self, Plan};
 use crate::err;
@@ -14,6 +15,7 @@ use crate::error::{Code, Error, Result};
 use crate::lua_fn;
 use crate::sync::{Crew, Failure};
 use crate::sys::cpus;
+use crate::wait::{Source, Way, source};
 use crate::wire::Message;
 
 /// What the module has of this room.
@@ -28,6 +30,7 @@ const METHODS: &[Method] = &[
     ("checkErrors", lua_fn!("map:checkErrors", check_errors)),
     ("poll", lua_fn!("map:poll", poll)),
     ("cancel", lua_fn!("map:cancel", cancel)),
+    select::FD,
 ];
 
 /// A handle on running threads. Collected, it cancels them.
@@ -48,6 +51,11 @@ impl Class for Map {
             text += &format!(", {} failed", crew.failed());
         }
         text
+    }
+
+    fn source(&self, way: Way) -> Result<Option<Box<dyn Source>>> {
+        let crew = self.crew.clone();
+        Ok((way == Way::Read).then(|| source(crew, |crew| Some(crew.has_ended()), |crew| crew.fd())))
     }
 }
 

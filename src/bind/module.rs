@@ -17,6 +17,7 @@ use crate::bind::marshal;
 use crate::bind::meeting;
 use crate::bind::mutex;
 use crate::bind::object::{ClassInfo, Method, class_at};
+use crate::bind::select;
 use crate::bind::server;
 use crate::bind::state::State;
 use crate::bind::system;
@@ -39,6 +40,7 @@ const FUNCTIONS: &[&[Method]] = &[
     meeting::FUNCTIONS,
     client::FUNCTIONS,
     server::FUNCTIONS,
+    select::FUNCTIONS,
 ];
 
 /// Every class whose objects Lua can hold.

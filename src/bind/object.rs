@@ -10,7 +10,7 @@
 //! impl Class for Counter { fn info() -> &'static ClassInfo { &INFO } … }
 //! ```
 
-use std::cell::{Ref, RefCell, RefMut};
+use std::cell::{Cell, Ref, RefCell, RefMut};
 use std::ffi::{c_int, c_void};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -21,6 +21,7 @@ use crate::bind::call::{Count, c_function, count, enter};
 use crate::bind::lua::Lua;
 use crate::err;
 use crate::error::Result;
+use crate::wait::{Source, Way};
 use crate::wire::{Attachment, Object};
 
 /// A name and a function made by [`lua_fn!`](crate::lua_fn).
@@ -39,6 +40,13 @@ pub trait Class: Sized + 'static {
     /// What crosses to another thread; `None` when it cannot.
     fn attach(&self) -> Option<Attachment> {
         None
+    }
+
+    /// How its objects are waited for, for reading or for writing: what `ipc.select`, `obj:fd()` and schedulers use. `None`
+    /// where they cannot be; an error (`[closed]`, say) is what a call on it would raise, and counts as ready.
+    fn source(&self, way: Way) -> Result<Option<Box<dyn Source>>> {
+        let _ = way;
+        Ok(None)
     }
 
     /// The object on the other side of a crossing, in the state that received it.
@@ -60,6 +68,7 @@ pub struct ClassInfo {
     pub(super) gc: ffi::lua_CFunction,
     pub(super) tostring: ffi::lua_CFunction,
     pub(super) attach: unsafe fn(*const c_void) -> Option<Attachment>,
+    source: unsafe fn(*const c_void, Way) -> Result<Option<Box<dyn Source>>>,
     pub(super) adopt: fn(Lua<'_>, Arc<dyn Object>) -> Result<bool>,
 }
 
@@ -77,6 +86,7 @@ impl ClassInfo {
             gc: gc::<T>,
             tostring: c_function(tostring::<T>),
             attach: attach::<T>,
+            source: source_of::<T>,
             adopt: adopt::<T>,
         }
     }
@@ -86,6 +96,8 @@ impl ClassInfo {
 #[repr(C)]
 struct Block<T> {
     info: &'static ClassInfo,
+    /// When `ipc.select` returned it last, by way: what has waited longest goes first. 0: never.
+    served: [Cell<u32>; 2],
     /// `None` once finalized: Lua code can call `__gc` by hand and go on using the object.
     value: RefCell<Option<T>>,
 }
@@ -133,6 +145,25 @@ pub(super) fn attachment_at(lua: Lua<'_>, index: c_int, info: &'static ClassInfo
     unsafe { (info.attach)(ffi::lua_touserdata(lua.raw(), index)) }
 }
 
+/// How the object of class `info` in slot `index` is waited for.
+pub(super) fn source_at(
+    lua: Lua<'_>,
+    index: c_int,
+    info: &'static ClassInfo,
+    way: Way,
+) -> Result<Option<Box<dyn Source>>> {
+    // SAFETY: class_at found `info` in the block's first word, so `source` is the one of its type.
+    unsafe { (info.source)(ffi::lua_touserdata(lua.raw(), index), way) }
+}
+
+/// When the object of one of our classes in slot `index` was served last.
+pub(super) fn served_at<'a>(lua: Lua<'a>, index: c_int, way: Way) -> &'a Cell<u32> {
+    // SAFETY: class_at has found a class of ours in the block's first word; in every block the same fields come first, and the
+    // slot keeps the userdata alive while the call runs.
+    let block = unsafe { &*(ffi::lua_touserdata(lua.raw(), index) as *const Block<()>) };
+    &block.served[way as usize]
+}
+
 impl<'a> Lua<'a> {
     /// Pushes a new userdata that holds `value`.
     pub fn push_object<T: Class>(self, value: T) -> Result<()> {
@@ -153,7 +184,7 @@ impl<'a> Lua<'a> {
         unsafe {
             let l = self.raw();
             let at = ffi::lua_touserdata(l, -1) as *mut Block<T>;
-            at.write(Block { info, value: RefCell::new(Some(value)) });
+            at.write(Block { info, served: Default::default(), value: RefCell::new(Some(value)) });
             ffi::lua_insert(l, -2);
             ffi::lua_setmetatable(l, -2);
         }
@@ -255,6 +286,13 @@ unsafe fn attach<T: Class>(at: *const c_void) -> Option<Attachment> {
     // SAFETY: the caller found T's info in the block's first word.
     let block = unsafe { &*(at as *const Block<T>) };
     block.value.try_borrow().ok()?.as_ref()?.attach()
+}
+
+unsafe fn source_of<T: Class>(at: *const c_void, way: Way) -> Result<Option<Box<dyn Source>>> {
+    // SAFETY: the caller found T's info in the block's first word.
+    let block = unsafe { &*(at as *const Block<T>) };
+    let held = block.value.try_borrow().map_err(|_| err!(State, "{} is in use", T::info().name))?;
+    held.as_ref().ok_or_else(|| err!(State, "{} was finalized", T::info().name))?.source(way)
 }
 
 fn adopt<T: Class>(lua: Lua<'_>, object: Arc<dyn Object>) -> Result<bool> {

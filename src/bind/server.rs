@@ -6,13 +6,14 @@ use std::sync::Arc;
 use crate::bind::link::{self, Given, Link, deadline, push_traffic};
 use crate::bind::lua::{Kind, Lua};
 use crate::bind::object::{Class, ClassInfo, Method};
+use crate::bind::select;
 use crate::bind::stack::Route;
 use crate::err;
 use crate::error::Result;
 use crate::lua_fn;
 use crate::peer;
 use crate::transport::Connection;
-use crate::wait::Deadline;
+use crate::wait::{Deadline, Source, Way, source};
 use crate::wire::{Attachment, Object, downcast};
 
 /// What the module offers of this.
@@ -27,7 +28,7 @@ const METHODS: &[Method] = &[
     ("recvAny", lua_fn!("server:recvAny", recv_any)),
     ("address", lua_fn!("server:address", address)),
     ("netStats", lua_fn!("server:netStats", net_stats)),
-    ("fd", lua_fn!("server:fd", fd)),
+    select::FD,
     ("close", lua_fn!("server:close", close)),
 ];
 
@@ -43,7 +44,7 @@ const CLIENT_METHODS: &[Method] = &[
     ("tag", lua_fn!("client:tag", tag)),
     ("address", lua_fn!("client:address", link::address::<Client>)),
     ("netStats", lua_fn!("client:netStats", link::net_stats::<Client>)),
-    ("fd", lua_fn!("client:fd", link::fd::<Client>)),
+    select::FD,
     ("close", lua_fn!("client:close", link::close::<Client>)),
 ];
 
@@ -83,6 +84,12 @@ impl Class for Server {
         Some(Attachment::Object(self.0.clone()))
     }
 
+    fn source(&self, way: Way) -> Result<Option<Box<dyn Source>>> {
+        let shared = self.0.clone();
+        let source = || source(shared, |s| s.server.is_ready().then_some(true), |s| s.server.fd());
+        Ok((way == Way::Read).then(source))
+    }
+
     fn adopt(_: Lua<'_>, object: Arc<dyn Object>) -> Option<Self> {
         downcast(object).map(Server)
     }
@@ -120,6 +127,10 @@ impl Class for Client {
 
     fn attach(&self) -> Option<Attachment> {
         Some(Attachment::Object(self.0.clone()))
+    }
+
+    fn source(&self, way: Way) -> Result<Option<Box<dyn Source>>> {
+        Ok(Some(link::source(self, way)))
     }
 
     fn adopt(_: Lua<'_>, object: Arc<dyn Object>) -> Option<Self> {
@@ -266,12 +277,6 @@ fn net_stats(lua: Lua<'_>) -> Result<c_int> {
         lua.raw_set_field(-2, kind)?;
     }
     lua.raw_set_field(-2, "transports")?;
-    Ok(1)
-}
-
-/// `server:fd()` → a descriptor that polls readable while somebody connects or a client has sent something
-fn fd(lua: Lua<'_>) -> Result<c_int> {
-    lua.push_integer(this(lua)?.server.fd()?.into());
     Ok(1)
 }
 

@@ -6,11 +6,12 @@ use std::sync::Arc;
 use crate::bind::items;
 use crate::bind::lua::{Kind, Lua};
 use crate::bind::object::{Class, ClassInfo, Method};
+use crate::bind::select;
 use crate::bind::stack::Route;
 use crate::error::Result;
 use crate::lua_fn;
 use crate::sync::{Limits, WorkQueue, WorkQueueHandle};
-use crate::wait::Deadline;
+use crate::wait::{Deadline, Source, Way, source};
 use crate::wire::{Attachment, Object, downcast};
 
 /// What the module offers of this.
@@ -26,6 +27,7 @@ const METHODS: &[Method] = &[
     ("read", lua_fn!("workqueue:read", read)),
     ("tryread", lua_fn!("workqueue:tryread", tryread)),
     ("drain", lua_fn!("workqueue:drain", drain)),
+    select::FD,
     ("pending", lua_fn!("workqueue:pending", pending)),
     ("close", lua_fn!("workqueue:close", close)),
 ];
@@ -41,6 +43,14 @@ impl Class for WorkQueueHandle {
 
     fn attach(&self) -> Option<Attachment> {
         self.queue().ok().map(|queue| Attachment::Object(queue.clone()))
+    }
+
+    fn source(&self, way: Way) -> Result<Option<Box<dyn Source>>> {
+        let it = (self.queue()?.clone(), self.by());
+        Ok(Some(match way {
+            Way::Read => source(it, |(q, by)| Some(q.readable(*by)), |(q, by)| q.read_fd(*by)),
+            Way::Write => source(it, |(q, by)| Some(q.writable(*by)), |(q, by)| q.write_fd(*by)),
+        }))
     }
 
     fn adopt(lua: Lua<'_>, object: Arc<dyn Object>) -> Option<Self> {

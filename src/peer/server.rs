@@ -323,6 +323,16 @@ impl Server {
         Ok(all)
     }
 
+    /// Whether [`Server::recv_any`] may find something, as far as can be told without asking the system.
+    pub fn is_ready(&self) -> bool {
+        if self.check().is_err() || self.door.is_ready() {
+            return true;
+        }
+        let admitted = lock(&self.admitted);
+        let ahead = |number| admitted.clients.get(number).is_some_and(|c| c.connection.is_ready());
+        admitted.ready.iter().any(ahead)
+    }
+
     /// A descriptor that polls readable while somebody waits to be admitted or a client has sent something.
     pub fn fd(&self) -> Result<RawFd> {
         self.check()?;

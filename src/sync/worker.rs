@@ -12,6 +12,7 @@
 
 use std::cell::Cell;
 use std::fmt;
+use std::os::fd::RawFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
@@ -249,6 +250,19 @@ impl<T: Send + 'static> Crew<T> {
                 None => return Ok(false),
             }
         }
+    }
+
+    /// Whether [`Crew::wait`] would not wait.
+    pub fn has_ended(&self) -> bool {
+        let team = &self.shared.team;
+        let gave_up = || team.give_up.lock().is_some_and(Deadline::expired);
+        !team.is_ours() || self.running() == 0 || gave_up()
+    }
+
+    /// A descriptor that polls readable once all threads have ended; `[state]` in the child of a fork.
+    pub fn fd(&self) -> Result<RawFd> {
+        self.check()?;
+        self.shared.team.ended.fd(|| self.running() == 0)
     }
 
     /// Takes the failure of the first thread that has failed: its id and the text. That thread then counts no more.

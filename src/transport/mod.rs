@@ -62,6 +62,10 @@ pub trait Connection: Send + Sync + fmt::Debug {
     /// Whether a receive may find a message without its descriptor polling readable: something has been read ahead.
     fn has_read_ahead(&self) -> bool;
 
+    /// Whether a receive would not wait, as far as can be told without asking the socket: a whole message lies in the read-ahead, or
+    /// there will never be another.
+    fn is_ready(&self) -> bool;
+
     /// The socket itself, for a set that watches many ([`has_read_ahead`](Self::has_read_ahead) says what it does not show).
     fn socket(&self) -> Result<RawFd>;
 

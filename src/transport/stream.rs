@@ -199,6 +199,26 @@ impl Stream {
         error
     }
 
+    /// Ends it for the reason given, and wakes those who sleep on the descriptor: a closed socket leaves the set without a sign.
+    fn end_line(&self, reason: Error) {
+        self.line.end(reason);
+        if let Some(ready) = self.ready.get() {
+            ready.event.set();
+        }
+    }
+
+    /// Brings the descriptor up to date.
+    fn follow(&self, ready: &Ready, rx: &Rx) {
+        if rx.ended.is_some() || rx.receiver.is_ready() {
+            return ready.event.set();
+        }
+        ready.event.clear();
+        // Closed between the look and the clearing: whoever closes sets it after closing.
+        if !self.is_open() {
+            ready.event.set();
+        }
+    }
+
     fn gone(&self, how: &str) -> Error {
         err!(Closed, "{} is gone: {how}", self.line.peer())
     }
@@ -221,7 +241,7 @@ impl Stream {
         };
         rx.ended = Some(error.clone());
         // Sends then know, too. For them it is closed, whatever was wrong with what came.
-        self.line.end(Error::new(Code::Closed, "", error.what().to_string()));
+        self.end_line(Error::new(Code::Closed, "", error.what().to_string()));
         error
     }
 
@@ -285,15 +305,9 @@ impl Stream {
         bump(&self.received.system_ns, now - taken);
         bump(&self.received.total_ns, now - began);
         if let Some(ready) = self.ready.get() {
-            ready.follow(&rx);
+            self.follow(ready, &rx);
         }
         got
-    }
-}
-
-impl Ready {
-    fn follow(&self, rx: &Rx) {
-        if rx.ended.is_some() || rx.receiver.is_ready() { self.event.set() } else { self.event.clear() }
     }
 }
 
@@ -325,7 +339,7 @@ impl Connection for Stream {
                 self.line.peer()
             );
             tx.ended = Some(err!(Closed, "{what}"));
-            self.line.end(err!(Closed, "{what}"));
+            self.end_line(err!(Closed, "{what}"));
             if e.code() == Code::Timeout {
                 return Err(Error::new(e.code(), "", format!("{}; {what}", e.what())));
             }
@@ -352,7 +366,7 @@ impl Connection for Stream {
     }
 
     fn close(&self) {
-        self.line.close();
+        self.end_line(err!(Closed, "the connection to {} is closed", self.line.peer()));
     }
 
     fn is_open(&self) -> bool {
@@ -362,6 +376,11 @@ impl Connection for Stream {
     fn has_read_ahead(&self) -> bool {
         // While another thread receives, that one will find it.
         self.line.is_ours() && self.rx.try_take().is_some_and(|rx| rx.ended.is_none() && rx.receiver.has_read_ahead())
+    }
+
+    fn is_ready(&self) -> bool {
+        // While another thread receives, that one will find it.
+        !self.is_open() || self.rx.try_take().is_some_and(|rx| rx.ended.is_some() || rx.receiver.is_ready())
     }
 
     fn socket(&self) -> Result<RawFd> {
@@ -382,7 +401,7 @@ impl Connection for Stream {
         let Some(ready) = self.ready.get() else { return Err(err!(State, "no descriptor")) };
         // Whoever receives meanwhile brings the event up to date when done.
         if let Some(rx) = self.rx.try_take() {
-            ready.follow(&rx);
+            self.follow(ready, &rx);
         }
         ready.set.fd()
     }

@@ -10,6 +10,7 @@ mod owner;
 mod park;
 mod poll;
 mod process;
+mod select;
 mod signal;
 
 pub use cancel::Cancel;
@@ -19,6 +20,7 @@ pub use owner::Owner;
 pub use park::{sleep, spare_core};
 pub use poll::{Interest, Patience, Watch, poll_fd, poll_many, sleep_on_fd};
 pub use process::wait_pid;
+pub use select::{Candidate, Source, Way, select, source, source_for};
 pub use signal::Signal;
 
 use std::time::Duration;

@@ -19,7 +19,7 @@ pub enum Interest {
 }
 
 impl Interest {
-    fn events(self) -> i16 {
+    pub(super) fn events(self) -> i16 {
         match self {
             Interest::Read => libc::POLLIN,
             Interest::Write => libc::POLLOUT,
@@ -104,7 +104,7 @@ pub fn poll_many(watches: &mut [Watch], wait: &Wait) -> Result<usize> {
     Ok(ready)
 }
 
-fn entry(fd: RawFd, events: i16) -> libc::pollfd {
+pub(super) fn entry(fd: RawFd, events: i16) -> libc::pollfd {
     libc::pollfd { fd, events, revents: 0 }
 }
 
@@ -125,25 +125,46 @@ fn wait_for(fds: &mut [libc::pollfd], wait: &Wait) -> Result<usize> {
 }
 
 fn sleep_for(fds: &mut [libc::pollfd], wait: &Wait) -> Result<usize> {
-    wait.check()?;
-    let users = fds.len() - 1;
-    if let Some(cancel) = wait.interrupt.cancel() {
-        fds[users].fd = cancel.fd()?;
-    }
     loop {
-        match poll(fds, Some(wait.nap()))? {
-            Polled::TimedOut if wait.deadline.expired() => return Ok(0),
-            Polled::TimedOut | Polled::Interrupted => {
-                wait.interrupt.on_signal()?;
-                wait.check()?;
+        match nap_on(fds, wait)? {
+            Woken::OutOfTime => return Ok(0),
+            Woken::Nothing => {}
+            Woken::Ready => {
+                let users = &fds[..fds.len() - 1];
+                return checked(fds, users.iter().filter(|f| f.revents != 0).count());
             }
-            Polled::Ready(n) => {
-                wait.check()?;
-                let n = n - usize::from(fds[users].revents != 0);
-                if n > 0 {
-                    return checked(fds, n);
-                }
-            }
+        }
+    }
+}
+
+/// Why a nap ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Woken {
+    /// At least one descriptor is ready.
+    Ready,
+    /// The deadline is past, and none is.
+    OutOfTime,
+    /// Neither: it was long enough, or a signal came.
+    Nothing,
+}
+
+/// Sleeps until one of `fds` is ready, but no longer than a nap. The last entry is the place for the cancel descriptor.
+pub(super) fn nap_on(fds: &mut [libc::pollfd], wait: &Wait) -> Result<Woken> {
+    wait.check()?;
+    let cancel = fds.len() - 1;
+    if let Some(token) = wait.interrupt.cancel() {
+        fds[cancel].fd = token.fd()?;
+    }
+    match poll(fds, Some(wait.nap()))? {
+        Polled::TimedOut if wait.deadline.expired() => Ok(Woken::OutOfTime),
+        Polled::TimedOut | Polled::Interrupted => {
+            wait.interrupt.on_signal()?;
+            wait.check()?;
+            Ok(Woken::Nothing)
+        }
+        Polled::Ready(n) => {
+            wait.check()?;
+            Ok(if n > usize::from(fds[cancel].revents != 0) { Woken::Ready } else { Woken::Nothing })
         }
     }
 }

@@ -1,0 +1,140 @@
+//! Waiting on many: `ipc.select`, and `obj:fd()` of everything that can be waited for.
+//!
+//! A class takes part by [`Class::source`](crate::bind::object::Class::source) and by [`FD`] in its list of methods.
+
+use std::cell::Cell;
+use std::ffi::c_int;
+use std::rc::Rc;
+
+use crate::bind::lua::{Kind, Lua};
+use crate::bind::module::CLASSES;
+use crate::bind::object::{ClassInfo, Method, class_at, served_at, source_at};
+use crate::err;
+use crate::error::{Error, Result};
+use crate::lua_fn;
+use crate::wait::{Candidate, Deadline, Interest, Way, select};
+
+/// What the module offers of this.
+pub(super) const FUNCTIONS: &[Method] = &[("select", lua_fn!("ipc.select", select_first))];
+
+/// The method of every class that can be waited for.
+pub(super) const FD: Method = ("fd", lua_fn!("object:fd", fd));
+
+/// Every way as the user says it.
+const WAYS: &[(&str, Way)] = &[("read", Way::Read), ("write", Way::Write)];
+
+/// The way that slot `i` names: reading where it names none.
+fn way_at(lua: Lua<'_>, i: c_int) -> Result<Way> {
+    match lua.optional(i, Lua::str)? {
+        None => Ok(Way::Read),
+        Some(name) => WAYS
+            .iter()
+            .find(|(n, _)| *n == name)
+            .map(|(_, way)| *way)
+            .ok_or_else(|| lua.bad_value(i, format_args!("expected 'read' or 'write', got '{name}'"))),
+    }
+}
+
+/// `obj:fd(['read'|'write'])` → a descriptor, and what to poll it for.
+fn fd(lua: Lua<'_>) -> Result<c_int> {
+    let way = way_at(lua, 2)?;
+    let Some(info) = class_at(lua, 1, CLASSES) else {
+        return Err(err!(Argument, "expected {WAITABLE} as self, got {}", lua.describe(1)));
+    };
+    let Some(source) = source_at(lua, 1, info, way)? else { return Err(refusal(info, way)) };
+    let (fd, interest) = source.watch()?;
+    lua.push_integer(fd.into());
+    lua.push_string(if interest == Interest::Write { "write" } else { "read" })?;
+    Ok(2)
+}
+
+const WAITABLE: &str = "something that can be waited for";
+
+/// The error for an object that cannot be waited for like that.
+fn refusal(info: &ClassInfo, way: Way) -> Error {
+    let what = if way == Way::Write { "room to write" } else { "something to read" };
+    err!(Argument, "{} cannot be waited for until it has {what}", info.name)
+}
+
+/// Counts the results of `ipc.select` in one Lua state: what was returned longest ago goes first.
+#[derive(Clone)]
+struct Turns(Rc<Cell<u32>>);
+
+impl Turns {
+    fn of(lua: Lua<'_>) -> Turns {
+        lua.state().extra(|| Turns(Rc::new(Cell::new(1))))
+    }
+
+    /// Lower for what was served longer ago, 0 for what never was; also when the count has wrapped.
+    fn rank(&self, served: u32) -> u32 {
+        let age = self.0.get().wrapping_sub(served);
+        if served == 0 { 0 } else { u32::MAX - age }
+    }
+
+    fn serve(&self, served: &Cell<u32>) {
+        served.set(self.0.get());
+        self.0.set(self.0.get().wrapping_add(1).max(1));
+    }
+}
+
+/// Pushes the object of entry `index` of the list in slot 1, `obj` or `{obj, way}`, and says how it is waited for.
+fn push_entry(lua: Lua<'_>, index: i64) -> Result<Way> {
+    let mut way = Way::Read;
+    if lua.raw_get_index(1, index) == Kind::Table {
+        let entry = lua.top();
+        if lua.raw_get_index(entry, 2) != Kind::Nil {
+            let name = lua.to_str(-1);
+            way = match WAYS.iter().find(|(n, _)| Some(*n) == name) {
+                Some((_, way)) => *way,
+                None => return Err(wrong(lua, index, "'read' or 'write' in its second place")),
+            };
+        }
+        lua.raw_get_index(entry, 1);
+    }
+    Ok(way)
+}
+
+/// The error for entry `index`, of which the wrong part is on top.
+fn wrong(lua: Lua<'_>, index: i64, expected: &str) -> Error {
+    err!(Argument, "argument #1, entry {index}: expected {expected}, got {}", lua.describe(-1))
+}
+
+/// `ipc.select({a, b, {c, 'write'}}, [timeout])` → the first that is ready, its index; nil when none was in time.
+fn select_first(lua: Lua<'_>) -> Result<c_int> {
+    lua.check(1, Kind::Table)?;
+    let deadline = lua.timeout(2)?;
+    lua.set_top(2);
+    let count = lua.raw_len(1);
+    if count == 0 && deadline == Deadline::NEVER {
+        return Err(lua.bad_value(1, "an empty list is never ready; give a time-out, or something to wait for"));
+    }
+    let turns = Turns::of(lua);
+    let mut candidates = Vec::with_capacity(count);
+    for index in 1..=count as i64 {
+        let way = push_entry(lua, index)?;
+        let Some(info) = class_at(lua, -1, CLASSES) else { return Err(wrong(lua, index, WAITABLE)) };
+        let source = match source_at(lua, -1, info, way) {
+            Ok(Some(source)) => Some(source),
+            Ok(None) => {
+                let what = refusal(info, way);
+                return Err(err!(Argument, "argument #1, entry {index}: {}", what.what()));
+            }
+            // Closed: the call on it that follows says so.
+            Err(_) => None,
+        };
+        candidates.push(Candidate { source, rank: turns.rank(served_at(lua, -1, way).get()) });
+        lua.set_top(2);
+    }
+    let Some(found) = select(&candidates, &lua.wait(deadline))? else {
+        lua.push_nil();
+        return Ok(1);
+    };
+    // Signal handlers may have changed the list meanwhile.
+    let index = found as i64 + 1;
+    let way = push_entry(lua, index)?;
+    if class_at(lua, -1, CLASSES).is_some() {
+        turns.serve(served_at(lua, -1, way));
+    }
+    lua.push_integer(index);
+    Ok(2)
+}
