@@ -13,6 +13,7 @@ local make = {
   ['ipc.mutex'] = function() return ipc.mutex() end,
   ['ipc.flock'] = function() return ipc.flock(support.tmpname()) end,
   ['ipc.atomic'] = function() return ipc.atomic() end,
+  ['ipc.Report'] = function() return ipc.report() end,
   ['ipc.Tree'] = function() return require 'ipc.NullTree'() end,
   ['ipc.marshal'] = function() return ipc.marshal(1) end,
   ['ipc.server'] = function() return (ipc.server()) end,

@@ -79,6 +79,21 @@ function support.eventually(f, seconds)
   end
 end
 
+-- Fails unless every object of ipc is gone, and every thread but this one and those in the background, once all handles were
+-- closed or let go: a check for leaks at the end of a program.
+function support.nothing_left(ipc)
+  local report
+  local ok = pcall(support.eventually, function()
+    collectgarbage()
+    collectgarbage()
+    report = ipc.report()
+    local threads = 0
+    for _, t in ipairs(report.threads) do threads = threads + (t.background and 0 or 1) end
+    return #report.objects == 0 and threads == 1
+  end, 30)
+  if not ok then error('something is left: ' .. tostring(report), 2) end
+end
+
 -- ---- processes ------------------------------------------------------------------------------------------------------
 
 local Process = {}

@@ -27,6 +27,21 @@ function ipc.type(x) end
 ---@return string?
 function ipc.errcode(e) end
 
+--- What is alive, and what each thread waits for: the first thing to print when something seems stuck. `tostring` makes
+--- it readable. Any thread can have it at any time; nothing is stopped for it.
+---@return ipc.Report
+function ipc.report() end
+
+--- `objects` is a list of `{ id =, class =, state = }`, oldest first; `threads` one of `{ name =, id =, waiting =,
+--- object =, since =, background = }`: the call that it sleeps in, the `id` of the object that this is a method of, and
+--- since when, on the clock of `ipc.clock()`.
+---@class ipc.Report
+---@field process integer the number of the process
+---@field objects table[] every object that lives
+---@field threads table[] every thread
+---@field tensor_bytes integer the memory of all tensors
+local report = {}
+
 -- ## Values
 
 --- Gives a metatable a name, so that tables with it travel: they arrive with the metatable that the receiver

@@ -42,6 +42,12 @@ impl Object for Shared {
     fn class(&self) -> &'static str {
         INFO.name
     }
+
+    fn state(&self) -> String {
+        let connection = &self.connection;
+        let state = if connection.is_open() { "open" } else { "closed" };
+        format!("{state}, to {} over {}", connection.peer(), connection.stats().transport)
+    }
 }
 
 /// A handle of it.
@@ -53,9 +59,7 @@ impl Class for Client {
     }
 
     fn describe(&self) -> String {
-        let connection = &self.0.connection;
-        let state = if connection.is_open() { "open" } else { "closed" };
-        format!("ipc.client: {state}, to {} over {}", connection.peer(), connection.stats().transport)
+        format!("ipc.client: {}", self.0.state())
     }
 
     fn attach(&self) -> Option<Attachment> {

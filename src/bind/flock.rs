@@ -33,6 +33,10 @@ impl Object for Shared {
     fn class(&self) -> &'static str {
         INFO.name
     }
+
+    fn state(&self) -> String {
+        self.0.state()
+    }
 }
 
 /// A handle of it.

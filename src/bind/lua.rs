@@ -10,10 +10,12 @@ use std::marker::PhantomData;
 
 use mlua::ffi;
 
+use crate::bind::module::CLASSES;
+use crate::bind::object::identity_at;
 use crate::bind::state::State;
 use crate::err;
 use crate::error::{Code, Error, Result};
-use crate::wait::{Cancel, Deadline, Interrupt, Wait};
+use crate::wait::{Cancel, Deadline, Interrupt, Purpose, Wait};
 
 /// The Lua state that is calling, for the length of a call. Slots are numbered as in the C API.
 #[derive(Clone, Copy)]
@@ -333,5 +335,10 @@ impl Interrupt for Lua<'_> {
     fn cancel(&self) -> Option<&Cancel> {
         // SAFETY: the State holds the Arc until it closes, and it cannot close while one of its calls runs.
         self.state.cancel_ptr().map(|p| unsafe { &*p })
+    }
+
+    fn purpose(&self) -> Option<Purpose> {
+        let object = if self.place.contains(':') { identity_at(*self, 1, CLASSES) } else { 0 };
+        Some(Purpose { place: self.place, object })
     }
 }

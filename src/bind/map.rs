@@ -2,6 +2,7 @@
 
 use std::ffi::c_int;
 use std::rc::Rc;
+use std::sync::Arc;
 
 use crate::bind::args::Options;
 use crate::bind::cancel;
@@ -16,7 +17,7 @@ use crate::lua_fn;
 use crate::sync::{Crew, Failure};
 use crate::sys::cpus;
 use crate::wait::{Source, Way, source};
-use crate::wire::Message;
+use crate::wire::{Message, Object};
 
 /// What the module has of this room.
 pub(super) const FUNCTIONS: &[Method] =
@@ -56,6 +57,10 @@ impl Class for Map {
     fn source(&self, way: Way) -> Result<Option<Box<dyn Source>>> {
         let crew = self.crew.clone();
         Ok((way == Way::Read).then(|| source(crew, |crew| Some(crew.has_ended()), |crew| crew.fd())))
+    }
+
+    fn object(&self) -> Option<Arc<dyn Object>> {
+        Some(self.crew.object())
     }
 }
 

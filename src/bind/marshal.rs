@@ -32,6 +32,10 @@ impl Object for Marshalled {
     fn class(&self) -> &'static str {
         INFO.name
     }
+
+    fn state(&self) -> String {
+        format!("{} bytes", self.0.bytes.len())
+    }
 }
 
 /// A handle on a marshalled value; `None` once closed.
@@ -45,7 +49,7 @@ impl Class for Marshal {
 
     fn describe(&self) -> String {
         match &self.0 {
-            Some(m) => format!("ipc.marshal: {} bytes", m.0.bytes.len()),
+            Some(m) => format!("ipc.marshal: {}", m.state()),
             None => "ipc.marshal: closed".into(),
         }
     }

@@ -29,6 +29,7 @@ pub mod module;
 pub mod mutex;
 pub mod object;
 mod protect;
+pub mod report;
 pub mod select;
 pub mod server;
 pub mod stack;

@@ -17,6 +17,7 @@ use crate::bind::marshal;
 use crate::bind::meeting;
 use crate::bind::mutex;
 use crate::bind::object::{ClassInfo, Method, class_at};
+use crate::bind::report;
 use crate::bind::select;
 use crate::bind::server;
 use crate::bind::state::State;
@@ -25,6 +26,7 @@ use crate::bind::tensor;
 use crate::bind::workqueue;
 use crate::error::{Code, Result};
 use crate::lua_fn;
+use crate::wait::show_thread_of;
 
 /// The functions of the module.
 const FUNCTIONS: &[&[Method]] = &[
@@ -35,6 +37,7 @@ const FUNCTIONS: &[&[Method]] = &[
     atomic::FUNCTIONS,
     system::FUNCTIONS,
     flock::FUNCTIONS,
+    report::FUNCTIONS,
     workqueue::FUNCTIONS,
     map::FUNCTIONS,
     meeting::FUNCTIONS,
@@ -94,6 +97,7 @@ pub(super) unsafe fn push_state(l: *mut ffi::lua_State) {
         let state = ffi::lua_newuserdata(l, size_of::<State>()) as *mut State;
         const { assert!(align_of::<State>() <= 8, "Lua aligns userdata to 8 bytes") };
         state.write(State::new());
+        show_thread_of((*state).owner());
         if ffi::lua_pushthread(l) != 0 {
             (*state).main.set(l);
         }

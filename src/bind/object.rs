@@ -22,7 +22,7 @@ use crate::bind::lua::Lua;
 use crate::err;
 use crate::error::Result;
 use crate::wait::{Source, Way};
-use crate::wire::{Attachment, Object};
+use crate::wire::{Attachment, Object, identity, remember};
 
 /// A name and a function made by [`lua_fn!`](crate::lua_fn).
 pub type Method = (&'static str, ffi::lua_CFunction);
@@ -49,6 +49,14 @@ pub trait Class: Sized + 'static {
         Ok(None)
     }
 
+    /// The object that this is a handle of, for `ipc.report`. What crosses to other threads is known by that.
+    fn object(&self) -> Option<Arc<dyn Object>> {
+        match self.attach() {
+            Some(Attachment::Object(object)) => Some(object),
+            _ => None,
+        }
+    }
+
     /// The object on the other side of a crossing, in the state that received it.
     fn adopt(lua: Lua<'_>, object: Arc<dyn Object>) -> Option<Self> {
         let _ = (lua, object);
@@ -69,6 +77,7 @@ pub struct ClassInfo {
     pub(super) tostring: ffi::lua_CFunction,
     pub(super) attach: unsafe fn(*const c_void) -> Option<Attachment>,
     source: unsafe fn(*const c_void, Way) -> Result<Option<Box<dyn Source>>>,
+    pub(super) object: unsafe fn(*const c_void) -> Option<Arc<dyn Object>>,
     pub(super) adopt: fn(Lua<'_>, Arc<dyn Object>) -> Result<bool>,
 }
 
@@ -87,6 +96,7 @@ impl ClassInfo {
             tostring: c_function(tostring::<T>),
             attach: attach::<T>,
             source: source_of::<T>,
+            object: object::<T>,
             adopt: adopt::<T>,
         }
     }
@@ -164,9 +174,19 @@ pub(super) fn served_at<'a>(lua: Lua<'a>, index: c_int, way: Way) -> &'a Cell<u3
     &block.served[way as usize]
 }
 
+/// What tells the object behind the handle in slot `index` from others; 0 where there is none.
+pub(super) fn identity_at(lua: Lua<'_>, index: c_int, classes: &[&'static ClassInfo]) -> usize {
+    let Some(info) = class_at(lua, index, classes) else { return 0 };
+    // SAFETY: class_at found `info` in the block's first word, so `object` is the one of its type.
+    unsafe { (info.object)(ffi::lua_touserdata(lua.raw(), index)) }.as_ref().map_or(0, identity)
+}
+
 impl<'a> Lua<'a> {
     /// Pushes a new userdata that holds `value`.
     pub fn push_object<T: Class>(self, value: T) -> Result<()> {
+        if let Some(object) = value.object() {
+            remember(&object);
+        }
         self.push_object_as(value, T::info(), |lua| lua.push_metatable(T::info()))
     }
 
@@ -293,6 +313,12 @@ unsafe fn source_of<T: Class>(at: *const c_void, way: Way) -> Result<Option<Box<
     let block = unsafe { &*(at as *const Block<T>) };
     let held = block.value.try_borrow().map_err(|_| err!(State, "{} is in use", T::info().name))?;
     held.as_ref().ok_or_else(|| err!(State, "{} was finalized", T::info().name))?.source(way)
+}
+
+unsafe fn object<T: Class>(at: *const c_void) -> Option<Arc<dyn Object>> {
+    // SAFETY: the caller found T's info in the block's first word.
+    let block = unsafe { &*(at as *const Block<T>) };
+    block.value.try_borrow().ok()?.as_ref()?.object()
 }
 
 fn adopt<T: Class>(lua: Lua<'_>, object: Arc<dyn Object>) -> Result<bool> {

@@ -62,6 +62,15 @@ impl Object for Shared {
     fn class(&self) -> &'static str {
         INFO.name
     }
+
+    fn state(&self) -> String {
+        let server = &self.server;
+        if !server.is_open() {
+            return format!("closed, was at {}", server.address());
+        }
+        let (n, s) = (server.count(), if server.count() == 1 { "" } else { "s" });
+        format!("open at {}, {n} client{s}", server.address())
+    }
 }
 
 struct Server(Arc<Shared>);
@@ -72,12 +81,7 @@ impl Class for Server {
     }
 
     fn describe(&self) -> String {
-        let server = &self.0.server;
-        if !server.is_open() {
-            return format!("ipc.server: closed, was at {}", server.address());
-        }
-        let (n, s) = (server.count(), if server.count() == 1 { "" } else { "s" });
-        format!("ipc.server: open at {}, {n} client{s}", server.address())
+        format!("ipc.server: {}", self.0.state())
     }
 
     fn attach(&self) -> Option<Attachment> {
@@ -106,6 +110,16 @@ impl Object for SharedClient {
     fn class(&self) -> &'static str {
         CLIENT.name
     }
+
+    fn state(&self) -> String {
+        let client = &self.client;
+        let state = if client.connection().is_open() { "open" } else { "closed" };
+        let mut text = format!("{state}, {}, id {}", client.connection().peer(), client.id());
+        if let Some(tag) = client.tag() {
+            text.push_str(&format!(", tag '{}'", String::from_utf8_lossy(&tag)));
+        }
+        text
+    }
 }
 
 struct Client(Arc<SharedClient>);
@@ -116,13 +130,7 @@ impl Class for Client {
     }
 
     fn describe(&self) -> String {
-        let client = &self.0.client;
-        let state = if client.connection().is_open() { "open" } else { "closed" };
-        let mut text = format!("ipc.server.client: {state}, {}, id {}", client.connection().peer(), client.id());
-        if let Some(tag) = client.tag() {
-            text.push_str(&format!(", tag '{}'", String::from_utf8_lossy(&tag)));
-        }
-        text
+        format!("ipc.server.client: {}", self.0.state())
     }
 
     fn attach(&self) -> Option<Attachment> {

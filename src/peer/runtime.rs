@@ -8,6 +8,7 @@ use tokio::runtime::{Builder, Handle};
 
 use crate::error::{Error, Result};
 use crate::sys::{fork_generation, spawn_quiet};
+use crate::wait::show_background_thread;
 
 struct Running {
     generation: u32,
@@ -34,7 +35,10 @@ pub(super) fn handle() -> Result<Handle> {
         // leaked, as the one that runs is.
         match RUNNING.compare_exchange(there, new, Ordering::AcqRel, Ordering::Acquire) {
             Ok(_) => {
-                let started = spawn_quiet("ipc-background", move || runtime.block_on(std::future::pending()));
+                let started = spawn_quiet("ipc-background", move || {
+                    show_background_thread();
+                    runtime.block_on(std::future::pending())
+                });
                 if let Err(e) = started {
                     // Nobody drives it: the next call tries again.
                     let _ = RUNNING.compare_exchange(new, ptr::null_mut(), Ordering::AcqRel, Ordering::Acquire);

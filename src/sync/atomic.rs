@@ -95,6 +95,10 @@ impl Object for Atomic {
     fn class(&self) -> &'static str {
         "ipc.atomic"
     }
+
+    fn state(&self) -> String {
+        self.get().to_string()
+    }
 }
 
 #[cfg(test)]

@@ -121,13 +121,7 @@ impl Channel {
 impl fmt::Display for Channel {
     /// `ipc.channel: open, 3 items`
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let count = self.len();
-        let items = format_args!("{count} item{}", if count == 1 { "" } else { "s" }).to_string();
-        match self.status() {
-            Status::Open => write!(f, "ipc.channel: open, {items}"),
-            Status::Closed => write!(f, "ipc.channel: closed, {items} left"),
-            Status::Drained => write!(f, "ipc.channel: drained"),
-        }
+        write!(f, "ipc.channel: {}", self.state())
     }
 }
 
@@ -140,6 +134,16 @@ impl fmt::Debug for Channel {
 impl Object for Channel {
     fn class(&self) -> &'static str {
         "ipc.channel"
+    }
+
+    fn state(&self) -> String {
+        let count = self.len();
+        let items = format_args!("{count} item{}", if count == 1 { "" } else { "s" }).to_string();
+        match self.status() {
+            Status::Open => format!("open, {items}"),
+            Status::Closed => format!("closed, {items} left"),
+            Status::Drained => "drained".into(),
+        }
     }
 }
 

@@ -1,5 +1,7 @@
 //! What threads of one process share: work queues, channels, locks, barriers, atomic numbers, and the names they are found by;
 //! and the threads themselves.
+//! What threads of one process share: work queues, locks, barriers, atomic numbers, and the names they are found by;
+//! and the threads themselves, and a report of it all.
 //!
 //! Every one but a crew of threads is an [`Object`](crate::wire::Object): thread routes pass it by reference. Who calls is told by the
 //! [`Owner`](crate::wait::Owner) of the Lua state, never by the operating system's thread.
@@ -10,6 +12,7 @@ mod channel;
 mod fifo;
 mod mutex;
 mod names;
+mod report;
 mod worker;
 mod workqueue;
 
@@ -19,5 +22,6 @@ pub use channel::{Channel, Status};
 pub use fifo::Limits;
 pub use mutex::{Mutex, MutexHandle};
 pub use names::Names;
+pub use report::{ObjectState, Report};
 pub use worker::{Crew, Failure, Seat};
 pub use workqueue::{WorkQueue, WorkQueueHandle};

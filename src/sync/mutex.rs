@@ -11,7 +11,7 @@ use super::Barrier;
 use crate::err;
 use crate::error::Result;
 use crate::sys::{Lock, fork_generation};
-use crate::wait::{Owner, Signal, Wait};
+use crate::wait::{Owner, Signal, Wait, thread_of};
 use crate::wire::Object;
 
 /// The lock, shared by its handles.
@@ -136,6 +136,18 @@ impl fmt::Debug for Mutex {
 impl Object for Mutex {
     fn class(&self) -> &'static str {
         "ipc.mutex"
+    }
+
+    fn state(&self) -> String {
+        match self.holder.load(Ordering::Relaxed) {
+            0 => "unlocked".into(),
+            holder => match thread_of(holder & NUMBER) {
+                Some(name) => format!("locked by thread '{name}'"),
+                // Who took it before a fork is not in the child.
+                None if holder >> 48 != u64::from(fork_generation()) & 0xffff => "unlocked".into(),
+                None => "locked".into(),
+            },
+        }
     }
 }
 

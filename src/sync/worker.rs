@@ -21,6 +21,7 @@ use crate::err;
 use crate::error::Result;
 use crate::sys::{Lock, at_exit, demote_thread, exit, fork_generation, gettid, thread_name, thread_room};
 use crate::wait::{Cancel, Deadline, Signal, Wait};
+use crate::wire::Object;
 
 /// How a job failed: the text that its user will see, of any bytes.
 pub type Failure = Vec<u8>;
@@ -53,6 +54,7 @@ const DISMISSED: u32 = 2;
 /// The part of a crew that is the same whatever its jobs give.
 #[derive(Debug)]
 struct Team {
+    name: String,
     generation: u32,
     seats: Vec<Seat>,
     /// No job begins before the last thread was started.
@@ -133,10 +135,32 @@ impl<T: Send> Ending for Shared<T> {
     }
 }
 
+impl<T> fmt::Debug for Shared<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Shared").field("team", &self.team).finish_non_exhaustive()
+    }
+}
+
+impl<T: Send + 'static> Object for Shared<T> {
+    fn class(&self) -> &'static str {
+        "ipc.map"
+    }
+
+    fn state(&self) -> String {
+        let team = &self.team;
+        let running = match team.running.load(Ordering::Acquire) {
+            _ if !team.is_ours() => "of the parent process".into(),
+            n => format!("{n} running"),
+        };
+        // Threads that were given no name are called as their class is.
+        let name = if team.name == self.class() { String::new() } else { format!("'{}', ", team.name) };
+        format!("{name}{} threads, {running}", team.seats.len())
+    }
+}
+
 /// Threads that run one job, each with its own seat.
 pub struct Crew<T> {
     shared: Arc<Shared<T>>,
-    name: String,
 }
 
 impl<T: Send + 'static> Crew<T> {
@@ -158,6 +182,7 @@ impl<T: Send + 'static> Crew<T> {
         }
         let seats = (1..=count).map(|id| Seat { id, cancel: Arc::new(Cancel::new()) }).collect();
         let team = Team {
+            name: name.into(),
             generation: fork_generation(),
             seats,
             gate: AtomicU32::new(CLOSED),
@@ -195,7 +220,7 @@ impl<T: Send + 'static> Crew<T> {
             }
         }
         shared.team.open(OPEN);
-        Ok(Crew { shared, name: name.into() })
+        Ok(Crew { shared })
     }
 
     /// How many threads there were at the start.
@@ -205,7 +230,12 @@ impl<T: Send + 'static> Crew<T> {
 
     /// The name it was started under.
     pub fn name(&self) -> &str {
-        &self.name
+        &self.shared.team.name
+    }
+
+    /// The crew as it is in reports: there as long as its handle or one of its threads.
+    pub fn object(&self) -> Arc<dyn Object> {
+        self.shared.clone()
     }
 
     /// How many threads still run; those that were abandoned are not counted.
@@ -331,7 +361,7 @@ impl<T> Drop for Crew<T> {
 
 impl<T> fmt::Debug for Crew<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Crew").field("name", &self.name).field("team", &self.shared.team).finish_non_exhaustive()
+        f.debug_struct("Crew").field("team", &self.shared.team).finish_non_exhaustive()
     }
 }
 

@@ -178,6 +178,18 @@ impl WorkQueue {
         self.ways(by).0.has_room(|| self.closed_to(by))
     }
 
+    /// `open, 3 questions, 0 answers`
+    fn described(&self, closed: bool) -> String {
+        let (questions, answers) = self.pending();
+        let plural = |n| if n == 1 { "" } else { "s" };
+        format!(
+            "{}, {questions} question{}, {answers} answer{}",
+            if closed { "closed by its owner" } else { "open" },
+            plural(questions),
+            plural(answers)
+        )
+    }
+
     fn enter(&self, by: Owner) {
         if by == self.owner {
             self.owners.fetch_add(1, Ordering::SeqCst);
@@ -214,6 +226,11 @@ impl fmt::Debug for WorkQueue {
 impl Object for WorkQueue {
     fn class(&self) -> &'static str {
         "ipc.workqueue"
+    }
+
+    fn state(&self) -> String {
+        let state = self.described(self.is_closed());
+        self.name.as_ref().map_or(state.clone(), |name| format!("'{name}', {state}"))
     }
 }
 
@@ -263,15 +280,7 @@ impl fmt::Display for WorkQueueHandle {
         if let Some(name) = &queue.name {
             write!(f, " '{name}'")?;
         }
-        let (questions, answers) = queue.pending();
-        let plural = |n| if n == 1 { "" } else { "s" };
-        write!(
-            f,
-            ": {}, {questions} question{}, {answers} answer{}",
-            if queue.closed_to(self.by) { "closed by its owner" } else { "open" },
-            plural(questions),
-            plural(answers)
-        )
+        write!(f, ": {}", queue.described(queue.closed_to(self.by)))
     }
 }
 

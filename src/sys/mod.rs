@@ -28,5 +28,5 @@ pub use futex::{FutexWait, Scope, futex_wait, futex_wake};
 pub use lock::{Guard, Lock};
 pub use poll::{Polled, poll};
 pub use process::{Exit, fork, getpid, getppid, pidfd, reap, signal_name};
-pub use thread::{at_exit, demote_thread, exit, spawn_quiet, thread_name, thread_room};
+pub use thread::{at_exit, demote_thread, exit, spawn_quiet, this_thread_name, thread_name, thread_room};
 pub use watch::WatchSet;

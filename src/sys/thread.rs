@@ -62,6 +62,17 @@ pub fn thread_name(name: &str, number: usize) -> String {
     format!("{}{tail}", &name[..end])
 }
 
+/// The name of the calling thread: the one it was started under, else what the system calls it.
+pub fn this_thread_name() -> String {
+    if let Some(name) = std::thread::current().name() {
+        return name.into();
+    }
+    let mut name = [0u8; 64];
+    // SAFETY: the handle is the calling thread's, and there is room for a name and its NUL.
+    unsafe { libc::pthread_getname_np(libc::pthread_self(), name.as_mut_ptr().cast(), name.len()) };
+    String::from_utf8_lossy(name.split(|b| *b == 0).next().unwrap_or_default()).into_owned()
+}
+
 /// Lets thread `tid` (see [`gettid`](super::gettid)) run only when nothing else wants to.
 #[cfg(target_os = "linux")]
 pub fn demote_thread(tid: u64) {

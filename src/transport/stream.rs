@@ -15,7 +15,7 @@ use crate::err;
 use crate::error::{Code, Error, Result};
 use crate::sys::socket::{self, Address, Empty, Moved, Region};
 use crate::sys::{Event, Fd, WatchSet, monotonic_ns};
-use crate::wait::{Interest, LONGEST_NAP, Patience, Wait, poll_fd, sleep_on_fd, spare_core};
+use crate::wait::{Asleep, Interest, LONGEST_NAP, Patience, Wait, poll_fd, sleep_on_fd, spare_core};
 use crate::wire::Message;
 
 /// What the two ends agreed on.
@@ -265,6 +265,7 @@ impl Stream {
         let inside = self.enter_rx(rx)?;
         let fd = inside.fd();
         let mut patience = Patience::new();
+        let mut asleep = None;
         loop {
             // With another core the answer may come any moment. With one it cannot before this thread sleeps, which it had
             // better do in the system call that brings the answer.
@@ -277,6 +278,9 @@ impl Stream {
             }
             let Some(wait) = wait else { return Ok(false) };
             if block {
+                // Only now, to keep it off the way of answers that come soon.
+                asleep = asleep
+                    .or_else(|| Asleep::since(wait, monotonic_ns().saturating_sub(LONGEST_NAP.as_nanos() as u64)));
                 wait.interrupt.on_signal()?;
             } else if !patience.look_again(wait) {
                 if !sleep_on_fd(fd, Interest::Read, wait)? {
@@ -390,6 +394,10 @@ impl Connection for Stream {
     fn fd(&self) -> Result<RawFd> {
         if let Some(ready) = self.ready.get() {
             return ready.set.fd();
+        }
+        if !self.line.is_ours() {
+            // The error that says so.
+            return self.line.enter().map(|inside| inside.fd());
         }
         let ready = Ready { set: WatchSet::new()?, event: Event::new()? };
         ready.set.add(ready.event.fd()?, 0)?;

@@ -1,11 +1,11 @@
-//! Waiting for the lock of a file. Imports its siblings `deadline` and `park`.
+//! Waiting for the lock of a file. Imports its siblings `deadline`, `park` and `threads`.
 //!
 //! The kernel wakes only who blocks in `flock(2)` itself, which no deadline, cancel or Ctrl-C would end; so a waiter looks
 //! again and again, at first after a quarter of a millisecond, later each hundredth of a second.
 
 use std::path::Path;
 
-use super::{Deadline, Wait, sleep};
+use super::{Asleep, Deadline, Wait, sleep};
 use crate::error::Result;
 use crate::sys::{FileLock, LockFile};
 
@@ -15,6 +15,7 @@ const LONGEST_PAUSE: f64 = 0.01;
 /// Locks the file at `path`; `None` when time runs out, or when the file is missing and `create` is false.
 pub fn flock(path: &Path, create: bool, wait: &Wait) -> Result<Option<FileLock>> {
     let mut pause = FIRST_PAUSE;
+    let mut asleep = None;
     loop {
         wait.check()?;
         let Some(file) = LockFile::open(path, create)? else { return Ok(None) };
@@ -22,6 +23,7 @@ pub fn flock(path: &Path, create: bool, wait: &Wait) -> Result<Option<FileLock>>
             if wait.deadline.expired() {
                 return Ok(None);
             }
+            asleep = asleep.or_else(|| Asleep::new(wait));
             sleep(&wait.sooner(Deadline::after(pause)))?;
             pause = f64::min(pause * 1.5, LONGEST_PAUSE);
         }

@@ -12,6 +12,7 @@ mod poll;
 mod process;
 mod select;
 mod signal;
+mod threads;
 
 pub use cancel::Cancel;
 pub use deadline::Deadline;
@@ -22,6 +23,9 @@ pub use poll::{Interest, Patience, Watch, poll_fd, poll_many, sleep_on_fd};
 pub use process::wait_pid;
 pub use select::{Candidate, Source, Way, select, source, source_for};
 pub use signal::Signal;
+pub use threads::{
+    Asleep, Purpose, ThreadState, Waits, show_background_thread, show_thread, show_thread_of, thread_of, threads,
+};
 
 use std::time::Duration;
 
@@ -36,6 +40,11 @@ pub trait Interrupt {
 
     /// The token that cancels this thread's calls, if there is one.
     fn cancel(&self) -> Option<&Cancel> {
+        None
+    }
+
+    /// What the call is for, asked when it goes to sleep.
+    fn purpose(&self) -> Option<Purpose> {
         None
     }
 }

@@ -1,8 +1,8 @@
-//! Sleeping on a word: the one place that goes into the futex. Imports its siblings `cancel` and `deadline`.
+//! Sleeping on a word: the one place that goes into the futex. Imports its siblings `cancel`, `deadline` and `threads`.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use super::Wait;
+use super::{Asleep, Wait};
 use crate::error::Result;
 pub use crate::sys::spare_core;
 use crate::sys::{FutexWait, Scope, futex_wait};
@@ -36,6 +36,7 @@ pub(super) fn park(word: &AtomicU32, key: u32, wait: &Wait) -> Result<Parked> {
 /// Sleeps until the deadline; only a cancellation or an interruption ends it before.
 pub fn sleep(wait: &Wait) -> Result<()> {
     wait.check()?;
+    let _asleep = Asleep::new(wait);
     let word = AtomicU32::new(0);
     while park(&word, word.load(Ordering::Relaxed), wait)? == Parked::Awake {}
     Ok(())

@@ -1,8 +1,8 @@
-//! Waiting for descriptors. Imports its sibling `park`.
+//! Waiting for descriptors. Imports its siblings `park` and `threads`.
 
 use std::os::fd::RawFd;
 
-use super::{Wait, spare_core};
+use super::{Asleep, Wait, spare_core};
 use crate::err;
 use crate::error::Result;
 use crate::sys::{Polled, poll};
@@ -125,6 +125,7 @@ fn wait_for(fds: &mut [libc::pollfd], wait: &Wait) -> Result<usize> {
 }
 
 fn sleep_for(fds: &mut [libc::pollfd], wait: &Wait) -> Result<usize> {
+    let _asleep = Asleep::new(wait);
     loop {
         match nap_on(fds, wait)? {
             Woken::OutOfTime => return Ok(0),

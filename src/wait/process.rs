@@ -1,6 +1,6 @@
-//! Waiting for the end of a child. Imports its siblings `deadline`, `park` and `poll`.
+//! Waiting for the end of a child. Imports its siblings `deadline`, `park`, `poll` and `threads`.
 
-use super::{Deadline, Interest, Wait, poll_fd, sleep};
+use super::{Asleep, Deadline, Interest, Wait, sleep, sleep_on_fd};
 use crate::error::Result;
 use crate::sys::{Exit, pidfd, reap};
 
@@ -13,24 +13,22 @@ pub fn wait_pid(pid: i32, wait: &Wait) -> Result<Option<Exit>> {
     if wait.deadline.expired() {
         return Ok(None);
     }
-    match pidfd(pid) {
-        Some(fd) => loop {
-            let ended = poll_fd(fd.check()?, Interest::Read, wait)?;
-            let found = reap(pid)?;
-            if found.is_some() || !ended {
-                return Ok(found);
-            }
-        },
-        None => {
-            // Without such a descriptor (old kernels, other systems): look now and then, at first often.
-            let mut pause = 0.0005;
-            loop {
-                if let found @ Some(_) = reap(pid)? {
-                    return Ok(found);
-                }
-                if wait.deadline.expired() {
-                    return Ok(None);
-                }
+    let _asleep = Asleep::new(wait);
+    let end = pidfd(pid);
+    // Without such a descriptor (old kernels, other systems): look now and then, at first often.
+    let mut pause = 0.0005;
+    loop {
+        // Also after the descriptor was made: had the child ended before and another waiter taken its end, the number could
+        // be a stranger's by now.
+        if let found @ Some(_) = reap(pid)? {
+            return Ok(found);
+        }
+        if wait.deadline.expired() {
+            return Ok(None);
+        }
+        match &end {
+            Some(fd) => _ = sleep_on_fd(fd.check()?, Interest::Read, wait)?,
+            None => {
                 sleep(&wait.sooner(Deadline::after(pause)))?;
                 pause = f64::min(pause * 1.5, 0.05);
             }

@@ -13,8 +13,8 @@ use std::fmt;
 use std::os::fd::RawFd;
 use std::time::Duration;
 
-use super::Wait;
 use super::poll::{Interest, Patience, Woken, entry, nap_on};
+use super::{Asleep, Wait};
 use crate::err;
 use crate::error::Result;
 use crate::sys::{poll, socket::raise_descriptor_limit};
@@ -188,6 +188,7 @@ fn look(candidates: &[Candidate]) -> Result<Option<usize>> {
 
 /// `fds` are those of the candidates, and a place for the one of the cancel.
 fn sleep(candidates: &[Candidate], fds: &mut [libc::pollfd], wait: &Wait) -> Result<Option<usize>> {
+    let _asleep = Asleep::new(wait);
     loop {
         let woken = nap_on(fds, wait)?;
         // Whatever ended the nap, everyone is looked at: some are ready by the clock.

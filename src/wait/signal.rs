@@ -4,14 +4,14 @@
 //! that it waits, looks, and only then sleeps; a notifier changes the condition, then looks whether anyone waits. Each
 //! has a full fence between its two steps, so at least one sees the other: no wake-up is lost.
 //!
-//! Imports its sibling `park`.
+//! Imports its siblings `park` and `threads`.
 
 use std::os::fd::RawFd;
 use std::sync::atomic::{AtomicU32, Ordering, fence};
 use std::time::{Duration, Instant};
 
 use super::park::{Parked, park};
-use super::{Wait, spare_core};
+use super::{Asleep, Wait, spare_core};
 use crate::error::Result;
 use crate::sys::{Event, Lock, Scope, futex_wake};
 
@@ -93,6 +93,7 @@ impl Signal {
         if let Some(found) = spin(wait, &mut look) {
             return Ok(Some(found));
         }
+        let _asleep = Asleep::new(wait);
         let _waiting = Waiting::new(self);
         loop {
             let key = self.epoch.load(Ordering::SeqCst);

@@ -58,6 +58,12 @@ impl Attachment {
 pub trait Object: Any + Send + Sync + fmt::Debug {
     /// The class it has in Lua, `ipc.workqueue`: the receiver looks its methods up by this name.
     fn class(&self) -> &'static str;
+
+    /// Its state in words, for `ipc.report`: `open, 3 items`. Asked by any thread at any time, also in the child of a fork, so
+    /// it takes no lock that is held for longer than moments, nor one of the standard library.
+    fn state(&self) -> String {
+        String::new()
+    }
 }
 
 /// The object as a `T`, if that is what it is.

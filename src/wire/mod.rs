@@ -5,11 +5,13 @@ mod encoder;
 pub mod ext;
 #[cfg(test)]
 mod form_tests;
+mod live;
 mod message;
 mod queue;
 mod queue_chunk;
 
 pub use decoder::{Common, Decoder, Token};
 pub use encoder::{Encoder, Mark};
+pub use live::{each_live, identity, remember};
 pub use message::{Attachment, Foreign, Message, Object, downcast};
 pub use queue::{Push, Queue};

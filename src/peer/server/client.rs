@@ -1,9 +1,9 @@
 //! A server's handle of one client.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, Ordering};
-use std::sync::{Arc, Mutex};
 
-use super::lock;
+use crate::sys::Lock;
 use crate::transport::Connection;
 
 /// A server's handle of one client.
@@ -13,7 +13,7 @@ pub struct Client {
     pub(super) number: u64,
     serial: u32,
     id: AtomicI64,
-    tag: Mutex<Option<Tag>>,
+    tag: Lock<Option<Tag>>,
     /// A broadcast has found it gone; what it sent before can still be received.
     pub(super) deaf: AtomicBool,
 }
@@ -26,14 +26,7 @@ impl Client {
     pub(super) fn new(connection: Arc<dyn Connection>, number: u64) -> Client {
         static SERIAL: AtomicU32 = AtomicU32::new(1);
         let serial = SERIAL.fetch_add(1, Ordering::Relaxed) & 0x7fff_ffff;
-        Client {
-            connection,
-            number,
-            serial,
-            id: AtomicI64::new(0),
-            tag: Mutex::default(),
-            deaf: AtomicBool::new(false),
-        }
+        Client { connection, number, serial, id: AtomicI64::new(0), tag: Lock::default(), deaf: AtomicBool::new(false) }
     }
 
     /// The link to it.
@@ -58,15 +51,15 @@ impl Client {
 
     /// The tag, if it has one.
     pub fn tag(&self) -> Option<Tag> {
-        lock(&self.tag).clone()
+        self.tag.lock().clone()
     }
 
     /// Sets the tag.
     pub fn set_tag(&self, tag: Option<Tag>) {
-        *lock(&self.tag) = tag;
+        *self.tag.lock() = tag;
     }
 
     pub(super) fn has(&self, tag: Option<&[u8]>) -> bool {
-        tag.is_none_or(|tag| lock(&self.tag).as_deref() == Some(tag))
+        tag.is_none_or(|tag| self.tag.lock().as_deref() == Some(tag))
     }
 }
