@@ -105,6 +105,135 @@ describe('fork', function()
     ]]
   end)
 
+  it("leaves to the parent what is the parent's: connections, servers, threads, locks of files", function()
+    support.check([[
+      local ipc = require 'libipc'
+      local server, port = ipc.server()
+      local client, shared = ipc.client(port), ipc.client(port)
+      local handle
+      server:clients(2, function(c) handle = handle or c end)
+      local lock = ipc.flock(arg[1])
+      local q = ipc.workqueue()
+      -- Two threads are in the middle of calls on what the child has too.
+      local m = ipc.map { threads = 2, args = { q, shared, server }, fn = function(q, shared, server, id)
+        q:write(true)
+        if id == 1 then return shared:recv() end
+        return (server:recvAny())
+      end }
+      q:read() q:read()
+      local function belongs_to_parent(what, f, ...)
+        local ok, e = pcall(f, ...)
+        if ok or ipc.errcode(e) ~= 'state' then
+          io.stderr:write(what, ': ', tostring(e), '\n')
+          os.exit(1)
+        end
+      end
+      local pid = ipc.fork()
+      if pid == 0 then
+        for _ = 1, 2 do
+          for _, name in ipairs { 'send', 'recv', 'recvAsync', 'tryrecv', 'fd' } do
+            for what, c in pairs { client = client, shared = shared, handle = handle } do
+              belongs_to_parent(what .. ':' .. name, c[name], c, name == 'recv' and 1 or nil)
+            end
+          end
+          belongs_to_parent('server:recvAny', server.recvAny, server, 1)
+          belongs_to_parent('server:clients', server.clients, server, 3, print, 1)
+          belongs_to_parent('server:clients', server.clients, server, print)
+          belongs_to_parent('server:broadcast', server.broadcast, server, 1)
+          for _, name in ipairs { 'fd', 'netStats' } do belongs_to_parent('server:' .. name, server[name], server) end
+          for _, name in ipairs { 'join', 'poll', 'cancel', 'checkErrors' } do belongs_to_parent('map:' .. name, m[name], m) end
+          for _, name in ipairs { 'read', 'write' } do belongs_to_parent('lock:' .. name, lock[name], lock, 'x') end
+          for _, object in ipairs { server, client, shared, handle, m, lock } do tostring(object) end
+          tostring(ipc.report())
+        end
+        for _, object in ipairs { server, client, shared, handle, lock } do object:close() end
+        server, client, shared, handle, m, lock = nil
+        collectgarbage()
+        collectgarbage()
+        os.exit(0)
+      end
+      assert(ipc.waitpid(pid, 100) == 0)
+      -- And the parent goes on with all of it.
+      client:send 'up'
+      for _ = 1, 2 do server:clients(function(c) c:send 'down' end) end
+      local down, up = m:join()
+      assert(down == 'down' and up == 'up')
+      assert(client:recv(100) == 'down' and handle:tag() == nil)
+      lock:write 'mine'
+      assert(lock:read() == 'mine')
+    ]], { args = { support.tmpname() } })
+  end)
+
+  it('leaves the child sockets, trees and tensors of its own, also while those of the parent are busy', function()
+    support.check [[
+      local ipc = require 'libipc'
+      local torch = require 'ipc.torch'
+      local server, port = ipc.server()
+      local stop = ipc.atomic(0)
+      -- The parent connects, talks and computes all the time.
+      local busy = ipc.map(2, function(port, stop)
+        local ipc = require 'libipc'
+        local torch = require 'ipc.torch'
+        local t = torch.FloatTensor(1000)
+        while stop:get() == 0 do
+          local c = ipc.client(port)
+          c:send(t:fill(1))
+          assert(c:recv():sum() == 1000)
+          c:close()
+        end
+      end, port, stop)
+      local echo = ipc.map(1, function(server, stop)
+        while stop:get() == 0 do
+          local ok, t, c = pcall(server.recvAny, server, nil, 0.01)
+          if ok then c:send(t) end
+        end
+      end, server, stop)
+      for _ = 1, 4 do
+        local pid = ipc.fork()
+        if pid == 0 then
+          local server, port = ipc.server()
+          local m = ipc.map(1, function(port)
+            local c = require 'libipc'.client(port)
+            c:send(c:recv():add(1))
+          end, port)
+          server:clients(1, function(c)
+            c:send(torch.FloatTensor(1000):fill(2))
+            assert(c:recv(60):sum() == 3000)
+          end)
+          m:join()
+          server:close()
+          local sum = ipc.map(2, function(parent, id)
+            local tree = require 'ipc.LocalhostTree'(id, 2, parent)
+            return (tree.allReduce(id, function(a, b) return a + b end))
+          end, ipc.getpid()):join()
+          assert(sum == 3)
+          os.exit(0)
+        end
+        assert(ipc.waitpid(pid, 100) == 0)
+      end
+      stop:set(1)
+      echo:join()
+      server:close()
+      pcall(busy.join, busy)
+    ]]
+  end)
+
+  it('can be made by any thread, whose Lua goes on in the child', function()
+    local codes = { ipc.map(3, function(id)
+      local ipc = require 'libipc'
+      local q, n = ipc.workqueue(), ipc.atomic(id)
+      q:write(id)
+      local pid = ipc.fork()
+      if pid == 0 then
+        -- Its own thread answers: the queue is this Lua's, as before.
+        local got = ipc.map(1, function(q, n) return q:read(60) + n:get() end, q, n):join()
+        os.exit(got)
+      end
+      return ipc.waitpid(pid, 60)
+    end):join() }
+    assert.same({ 2, 4, 6 }, codes)
+  end)
+
   it('lets the child end in order while the threads of its parent run', function()
     local out = support.check [[
       local ipc = require 'libipc'
@@ -117,14 +246,56 @@ describe('fork', function()
     assert.equal('0\n', out)
   end)
 
-  it('goes on in the child of io.popen and os.execute too', function()
-    local m = ipc.map(2, function()
-      local p = io.popen 'echo from a thread'
-      local s = p:read '*a'
-      p:close()
-      return s
-    end)
-    assert.equal('from a thread\n', (m:join()))
+  it('is no harm in io.popen and os.execute, by many threads, in the middle of everything', function()
+    local server, port = ipc.server()
+    local m = ipc.map(4, function(port, id)
+      local ipc = require 'libipc'
+      local c, q = ipc.client(port), ipc.workqueue()
+      for i = 1, 5 do
+        c:send(('x'):rep(10000))
+        q:write(i)
+        local p = io.popen('echo ' .. id)
+        assert(p:read '*n' == id)
+        p:close()
+        local status = os.execute 'exit 3'
+        assert(status ~= 0 and status ~= true)
+        assert(#c:recv() == 10000 and q:pending() == i)
+      end
+      c:close()
+    end, port)
+    local seen = 0
+    while seen < 20 do
+      local s, c = server:recvAny(nil, 60)
+      c:send(s)
+      seen = seen + 1
+    end
+    m:join()
+    server:close()
+  end)
+
+  it('leaves no descriptor to programs that are started', function()
+    if not support.exists '/proc/self/fd/0' then return pending 'no /proc here' end
+    local server, port = ipc.server()
+    local client, lock, q = ipc.client(port), ipc.flock(support.tmpname '.lock'), ipc.workqueue()
+    server:clients(1, function(c) c:fd() end)
+    local pid = ipc.fork()
+    if pid == 0 then
+      ipc.sleep(200)
+      os.exit(0)
+    end
+    local function targets(of) return support.sh(('ls -l /proc/%s/fd'):format(of)) end
+    local forked, started = targets(pid), targets 'self'
+    kill(pid, 'KILL')
+    ipc.waitpid(pid)
+    -- The forked child has closed its copies; a program never gets any.
+    for _, kind in ipairs { 'socket:', '.lock' } do assert.is_nil(forked:find(kind, 1, true), forked) end
+    for _, kind in ipairs { 'socket:', '.lock', 'eventfd', 'eventpoll' } do
+      assert.is_nil(started:find(kind, 1, true), started)
+    end
+    client:close()
+    server:close()
+    lock:close()
+    q:close()
   end)
 end)
 
@@ -169,6 +340,39 @@ describe('waitpid', function()
     assert.equal(1, ipc.waitpid(short, 60))
     kill(long, 'KILL')
     assert.equal(137, (ipc.waitpid(long)))
+  end)
+
+  it('tells the end to one of several who wait, and to the others that it was told', function()
+    local pid = sleeper()
+    local m = ipc.map(4, function(pid, id)
+      local ipc = require 'libipc'
+      -- Two of them have a time-out.
+      local ok, code, signal = pcall(ipc.waitpid, pid, id > 2 and 60 or nil)
+      return ok and signal or ipc.errcode(code)
+    end, pid)
+    support.eventually(function() return select(2, tostring(ipc.report()):gsub('waits in ipc.waitpid', '')) == 4 end)
+    kill(pid, 'TERM')
+    local told = { m:join() }
+    table.sort(told)
+    assert.same({ 'SIGTERM', 'state', 'state', 'state' }, told)
+  end)
+
+  it('takes no stop for an end, and has a number for signals without a name', function()
+    local pid = sleeper()
+    kill(pid, 'STOP')
+    assert.equal('timeout', code(ipc.waitpid, pid, 0.03))
+    kill(pid, 'CONT')
+    kill(pid, '40')
+    assert.same({ 168, 'signal 40' }, { ipc.waitpid(pid, 60) })
+  end)
+
+  it('ends with the cancel of its thread, and the child can be waited for later', function()
+    local pid = sleeper()
+    local m = ipc.map(1, function(pid) require 'libipc'.waitpid(pid) end, pid)
+    m:cancel()
+    assert.matches('[cancelled]', support.fails(m.join, m), 1, true)
+    kill(pid, 'KILL')
+    assert.same({ 137, 'SIGKILL' }, { ipc.waitpid(pid, 60) })
   end)
 
   it('stalls no other thread', function()
