@@ -4,17 +4,19 @@ use std::ffi::c_int;
 use std::rc::Rc;
 use std::sync::Arc;
 
+use mlua::ffi;
+
 use crate::bind::args::Options;
 use crate::bind::cancel;
 use crate::bind::lua::{Kind, Lua};
 use crate::bind::object::{Class, ClassInfo, Method};
 use crate::bind::select;
 use crate::bind::stack::Route;
-use crate::bind::worker::{self, Plan};
+use crate::bind::worker::{self, Setup, call_init, said};
 use crate::err;
 use crate::error::{Code, Error, Result};
 use crate::lua_fn;
-use crate::sync::{Crew, Failure};
+use crate::sync::{Crew, Failure, Seat};
 use crate::sys::cpus;
 use crate::wait::{Source, Way, source};
 use crate::wire::{Message, Object};
@@ -105,23 +107,33 @@ fn map_table(lua: Lua<'_>) -> Result<c_int> {
     let count = options.integer("threads", 0)?.map_or_else(cpus, |n| n as usize);
     let upvalues = options.boolean("upvalues")?.unwrap_or(false);
     let name = options.string("name")?.unwrap_or_else(|| NAMELESS.into());
-    let cancel_code = match options.string("cancel")?.as_deref() {
-        None | Some("calls") => cancel::FREE,
-        Some("code") => true,
-        Some(other) => return Err(err!(Argument, "option 'cancel': expected 'calls' or 'code', got '{other}'")),
-    };
+    let cancel_code = cancel_code(options)?;
     let first = lua.top() + 1;
-    let init = options.push("init")?;
-    if !matches!(init, Kind::Nil | Kind::Function | Kind::String) {
-        let got = lua.describe(-1);
-        return Err(err!(Argument, "option 'init': expected a function or a string of Lua, got {got}"));
-    }
+    push_init(lua, options)?;
     if options.push("fn")? != Kind::Function {
         return Err(err!(Argument, "option 'fn': expected a function, got {}", lua.describe(-1)));
     }
     push_args(lua, options)?;
     let route = if upvalues { Route::THREAD_UPVALUES } else { Route::THREAD };
     Start { count, route, name, cancel_code, first, arguments: "args[", shift: 0 }.start(lua)
+}
+
+/// Option `cancel`: whether a cancel ends Lua code that calls nothing.
+pub(super) fn cancel_code(options: Options<'_>) -> Result<bool> {
+    match options.string("cancel")?.as_deref() {
+        None | Some("calls") => Ok(cancel::FREE),
+        Some("code") => Ok(true),
+        Some(other) => Err(err!(Argument, "option 'cancel': expected 'calls' or 'code', got '{other}'")),
+    }
+}
+
+/// Pushes option `init`.
+pub(super) fn push_init(lua: Lua<'_>, options: Options<'_>) -> Result<()> {
+    if matches!(options.push("init")?, Kind::Nil | Kind::Function | Kind::String) {
+        return Ok(());
+    }
+    let got = lua.describe(-1);
+    Err(err!(Argument, "option 'init': expected a function or a string of Lua, got {got}"))
 }
 
 /// Pushes what `args` lists: `args.n` values, or as many as `#args` says.
@@ -178,8 +190,10 @@ impl Start {
 
     fn start(self, lua: Lua<'_>) -> Result<c_int> {
         let values = lua.top() - self.first + 1;
-        let plan = Plan::new(lua, self.first, values, self.route, self.cancel_code).map_err(|e| self.renamed(e))?;
-        let crew = Crew::start(&self.name, self.count, worker::STACK, move |seat| worker::run(&plan, seat))?;
+        let mut message = Message::default();
+        lua.encode_values(self.first, values, &mut message, self.route).map_err(|e| self.renamed(e))?;
+        let plan = Plan { message, route: self.route, setup: Setup::new(lua, self.cancel_code)? };
+        let crew = Crew::start(&self.name, self.count, worker::STACK, move |seat| plan.run(seat))?;
         lua.push_object(Map { crew: Rc::new(crew), route: self.route })?;
         Ok(1)
     }
@@ -197,8 +211,41 @@ impl Start {
     }
 }
 
+/// What every thread of a map gets.
+#[derive(Debug)]
+struct Plan {
+    /// init (nil, a function or a string), the function, its arguments: one message, so that what they share stays shared.
+    message: Message,
+    route: Route,
+    setup: Setup,
+}
+
+impl Plan {
+    /// A thread's job.
+    fn run(&self, seat: &Seat) -> std::result::Result<Message, Failure> {
+        let mut results = Message::default();
+        worker::run(&self.setup, &seat.cancel, &mut |lua, handler| self.perform(lua, handler, seat.id, &mut results))?;
+        Ok(results)
+    }
+
+    /// Decodes, calls, encodes.
+    fn perform(&self, lua: Lua<'_>, handler: c_int, id: usize, results: &mut Message) -> Result<()> {
+        let init = handler + 1;
+        let values = lua
+            .decode_values_shared(&self.message, self.route)
+            .map_err(|e| said("cannot read its function and arguments:", e))?;
+        lua.reserve(8)?;
+        call_init(lua, init, handler)?;
+        lua.push_integer(id as i64);
+        // The function and all arguments but init, and the id.
+        lua.call_traced(values - 1, ffi::LUA_MULTRET, handler)?;
+        lua.encode_values(init + 1, lua.top() - init, results, self.route)
+            .map_err(|e| said("cannot return its results:", e))
+    }
+}
+
 /// The number that `text` begins with, and what follows it.
-fn split_number(text: &str) -> (usize, &str) {
+pub(super) fn split_number(text: &str) -> (usize, &str) {
     let end = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
     (text[..end].parse().unwrap_or(0), &text[end..])
 }

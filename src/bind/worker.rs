@@ -1,10 +1,11 @@
-//! The Lua states of threads: made, filled, run and closed by the thread itself.
+//! The Lua states of threads: made, filled, used and closed by the thread itself.
 //!
-//! A [`Plan`] is what every thread of a map gets: one message with the function and its arguments, and what of the parent's
-//! surroundings it shall find. [`run`] is a thread's whole job.
+//! A [`Setup`] is what of the parent's surroundings a thread shall find; [`run`] is a thread's whole job. What a map and a pool do
+//! in such a state stands with them.
 
 use std::cell::Cell;
 use std::ffi::{c_char, c_int};
+use std::sync::Arc;
 
 use mlua::ffi;
 
@@ -12,13 +13,12 @@ use crate::bind::call::{Count, c_function, count};
 use crate::bind::cancel;
 use crate::bind::lua::{Kind, Lua, raised};
 use crate::bind::module::{luaopen_libipc, push_bound};
-use crate::bind::stack::Route;
 use crate::bind::traceback;
 use crate::err;
 use crate::error::{Code, Error, Result};
 use crate::lua_fn;
-use crate::sync::{Failure, Seat};
-use crate::wire::Message;
+use crate::sync::Failure;
+use crate::wait::Cancel;
 
 /// The stack of a thread. Lua's own limit of 200 nested C calls, each with a buffer of 8 KB (`string.gsub` that calls back), wants 2 MB.
 pub(super) const STACK: usize = 4 << 20;
@@ -26,14 +26,11 @@ pub(super) const STACK: usize = 4 << 20;
 /// Tensors under either name: loaded in a thread if the parent had them.
 const TENSORS: [&str; 2] = ["torch", "ipc.torch"];
 
-/// What the threads of a map start with.
+/// What threads start with.
 #[derive(Debug)]
-pub(super) struct Plan {
-    /// init (nil, a function or a string), the function, its arguments: one message, so that what they share stays shared.
-    pub(super) message: Message,
-    pub(super) route: Route,
+pub(super) struct Setup {
     /// Whether a cancel ends code that runs, and not only calls of ours.
-    pub(super) cancel_code: bool,
+    cancel_code: bool,
     surroundings: Surroundings,
 }
 
@@ -45,12 +42,10 @@ struct Surroundings {
     modules: Vec<&'static str>,
 }
 
-impl Plan {
-    /// The `count` values from slot `first` on (init, function, arguments), with the surroundings of `lua`.
-    pub(super) fn new(lua: Lua<'_>, first: c_int, count: c_int, route: Route, cancel_code: bool) -> Result<Plan> {
-        let mut message = Message::default();
-        lua.encode_values(first, count, &mut message, route)?;
-        Ok(Plan { message, route, cancel_code, surroundings: Surroundings::of(lua)? })
+impl Setup {
+    /// The surroundings of `lua`.
+    pub(super) fn new(lua: Lua<'_>, cancel_code: bool) -> Result<Setup> {
+        Ok(Setup { cancel_code, surroundings: Surroundings::of(lua)? })
     }
 }
 
@@ -90,11 +85,15 @@ impl Surroundings {
 /// Where the registry keeps `package.loaded`.
 const LOADED: &std::ffi::CStr = c"_LOADED";
 
+/// What a thread does in its Lua state; given the slot of the handler for [`Lua::call_traced`].
+type Work<'a> = dyn FnMut(Lua<'_>, c_int) -> Result<()> + 'a;
+
 /// One thread's job, for the C functions that do it.
 struct Run<'a> {
-    plan: &'a Plan,
-    seat: &'a Seat,
-    outcome: Option<std::result::Result<Message, Failure>>,
+    setup: &'a Setup,
+    cancel: &'a Arc<Cancel>,
+    work: &'a mut Work<'a>,
+    outcome: Option<std::result::Result<(), Failure>>,
 }
 
 thread_local! {
@@ -102,9 +101,13 @@ thread_local! {
     static RUN: Cell<*mut Run<'static>> = const { Cell::new(std::ptr::null_mut()) };
 }
 
-/// Does a thread's job: makes a Lua state, calls the function in it, closes it, and gives what the function returned.
-pub(super) fn run(plan: &Plan, seat: &Seat) -> std::result::Result<Message, Failure> {
-    let mut run = Run { plan, seat, outcome: None };
+/// Does a thread's job: makes a Lua state, does `work` in it, and closes it. `cancel` ends its calls.
+pub(super) fn run<'a>(
+    setup: &'a Setup,
+    cancel: &'a Arc<Cancel>,
+    work: &'a mut Work<'a>,
+) -> std::result::Result<(), Failure> {
+    let mut run = Run { setup, cancel, work, outcome: None };
     // SAFETY: the state is made, used and closed by this thread alone. `run` outlives it, and is reached through RUN only by the
     // functions that run under `boot`.
     let status = unsafe {
@@ -165,7 +168,7 @@ unsafe extern "C-unwind" fn boot(l: *mut ffi::lua_State) -> Count {
     }
     // SAFETY: called under pcall, with nothing to drop in this frame; RUN is set, so the Run is there and nobody else uses it.
     unsafe {
-        let surroundings = &(*run).plan.surroundings;
+        let surroundings = &(*run).setup.surroundings;
         ffi::luaL_openlibs(l);
         ffi::lua_getfield(l, ffi::LUA_REGISTRYINDEX, LOADED.as_ptr());
         ffi::lua_getfield(l, -1, c"package".as_ptr());
@@ -198,53 +201,44 @@ fn work(lua: Lua<'_>) -> Result<c_int> {
     }
     // SAFETY: RUN was set, so `run` of this thread waits for us, and taking the pointer made us its only user.
     let run = unsafe { &mut *run };
-    lua.state().set_cancel(run.seat.cancel.clone());
-    let _armed = run.plan.cancel_code.then(|| cancel::Armed::new(lua, &run.seat.cancel));
-    run.outcome = Some(match perform(lua, run.plan, run.seat) {
-        Err(e) if e.code() == Code::Raised => {
-            let text = lua.to_bytes(-1).unwrap_or(b"an error without words");
-            // `boot` and `work`.
-            Err(traceback::without_ours(text, 2).to_vec())
-        }
-        Err(e) => Err(e.to_string().into_bytes()),
-        Ok(message) => Ok(message),
-    });
+    lua.state().set_cancel(run.cancel.clone());
+    let _armed = run.setup.cancel_code.then(|| cancel::Armed::new(lua, run.cancel));
+    run.outcome = Some(begin(lua, run).map_err(|e| failure(lua, e)));
     Ok(0)
 }
 
-/// Loads, decodes, calls, encodes.
-fn perform(lua: Lua<'_>, plan: &Plan, seat: &Seat) -> Result<Message> {
+/// Does the work, once what it wants is loaded.
+fn begin(lua: Lua<'_>, run: &mut Run<'_>) -> Result<()> {
     lua.push_function(c_function(traceback::handler))?;
     let handler = lua.top();
-    load_tensors(lua, &plan.surroundings.modules, handler)?;
-    let init = handler + 1;
-    let values = lua
-        .decode_values_shared(&plan.message, plan.route)
-        .map_err(|e| said("cannot read its function and arguments:", e))?;
-    lua.reserve(8)?;
+    load_tensors(lua, &run.setup.surroundings.modules, handler)?;
+    (run.work)(lua, handler)
+}
+
+/// What is told of an error: of one that Lua raised, its text lies on top of the stack.
+pub(super) fn failure(lua: Lua<'_>, e: Error) -> Failure {
+    match e.code() {
+        // The frames of `boot` and `work` lie below.
+        Code::Raised => traceback::without_ours(lua.to_bytes(-1).unwrap_or(b"an error without words"), 2).to_vec(),
+        _ => e.to_string().into_bytes(),
+    }
+}
+
+/// Calls the init in slot `init`: a function, a string of Lua, or nil.
+pub(super) fn call_init(lua: Lua<'_>, init: c_int, handler: c_int) -> Result<()> {
     match lua.kind(init) {
-        Kind::Nil => {}
+        Kind::Nil => return Ok(()),
         Kind::String => {
             let source = lua.to_bytes(init).unwrap_or_default();
             load(lua, source)?;
-            lua.call_traced(0, 0, handler)?;
         }
-        _ => {
-            lua.push_value(init);
-            lua.call_traced(0, 0, handler)?;
-        }
+        _ => lua.push_value(init),
     }
-    lua.push_integer(seat.id as i64);
-    // The function and all arguments but init, and the id.
-    lua.call_traced(values - 1, ffi::LUA_MULTRET, handler)?;
-    let mut results = Message::default();
-    lua.encode_values(init + 1, lua.top() - init, &mut results, plan.route)
-        .map_err(|e| said("cannot return its results:", e))?;
-    Ok(results)
+    lua.call_traced(0, 0, handler)
 }
 
 /// An error of the codec, told from the thread's side.
-fn said(what: &str, e: Error) -> Error {
+pub(super) fn said(what: &str, e: Error) -> Error {
     match e.code() {
         Code::Raised => raised(),
         code => Error::new(code, "", format!("{what} {}", e.what())),
