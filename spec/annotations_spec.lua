@@ -7,6 +7,11 @@ local ipc = require 'libipc'
 -- (`ipc.channel`).
 local make = {
   ['ipc.map'] = function() return ipc.map(0, print) end,
+  ['ipc.pool'] = function() return ipc.pool(1) end,
+  ['ipc.future'] = function() return ipc.pool(1):submit(type, 1) end,
+  ['ipc.batch'] = function() return ipc.pool(1):batch() end,
+  ['ipc.BackgroundTask'] = function() return require 'ipc.BackgroundTask'(type, 1) end,
+  ['ipc.BackgroundTaskPool'] = function() return require 'ipc.BackgroundTaskPool'(1) end,
   ['ipc.workqueue'] = function() return (ipc.workqueue()) end,
   ['ipc.channel'] = function() return ipc.channel() end,
   ['ipc.channel.statuses'] = function() return ipc.channel end,

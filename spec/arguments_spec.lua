@@ -69,6 +69,9 @@ local held = setmetatable({}, { __mode = 'k' })
 -- Objects to call methods on, by the name that the annotations give their class.
 local objects = {
   map = function() return ipc.map(0, print) end,
+  pool = function() return ipc.pool(1) end,
+  future = function() return ipc.pool(1):submit(type, 1) end,
+  batch = function() return ipc.pool(1):batch() end,
   workqueue = function() return (ipc.workqueue()) end,
   channel = function() return ipc.channel() end,
   mutex = function() return ipc.mutex() end,

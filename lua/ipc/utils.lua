@@ -86,15 +86,36 @@ function utils.timeout(place, position, options)
    return seconds
 end
 
+--- `f(...)`, whose errors are raised on as they are, without a position in this library's files.
+function utils.call(f, ...)
+   local function pass(ok, ...)
+      if not ok then error((...), 0) end
+      return ...
+   end
+   return pass(pcall(f, ...))
+end
+
+local unpack = table.unpack or unpack -- luacheck: ignore 143
+
+local function pack(...) return { n = select('#', ...), ... } end
+
 --- The call as its user sees it: errors of ours get the line of the caller, all others pass unchanged.
---- `results` is how many values come back (1 or 2).
+--- `results` is how many values come back: 1, 2, or '*' for all.
 function utils.api(inner, results)
+   local function raise(e)
+      local ours = type(e) == 'string' and e:find('^libipc %[')
+      error(e, ours and 3 or 0)
+   end
+   if results == '*' then
+      return function(...)
+         local all = pack(pcall(inner, ...))
+         if not all[1] then raise(all[2]) end
+         return unpack(all, 2, all.n)
+      end
+   end
    return function(...)
       local ok, a, b = pcall(inner, ...)
-      if not ok then
-         local ours = type(a) == 'string' and a:find('^libipc %[')
-         error(a, ours and 2 or 0)
-      end
+      if not ok then raise(a) end
       if results == 2 then return a, b end
       return a
    end

@@ -303,6 +303,157 @@ function map:cancel() end
 ---@return integer fd
 ---@return 'read' poll
 function map:fd(way) end
+-- ## pool
+
+--- Warm workers: `n` threads, each with a Lua state of its own, that do one task after the other. Options: `init`
+--- (a function or a string of Lua, run first in each worker), `upvalues` (true: functions take their upvalues
+--- along), `name` (of the threads), `cancel` (`'code'`: a cancel ends Lua code that calls nothing, too; see
+--- `ipc.map`). The options may stand in the first place.
+---@param n? integer|table how many; `ipc.cpus()`
+---@param options? { init?: function|string, upvalues?: boolean, name?: string, cancel?: string }
+---@return ipc.pool
+function ipc.pool(n, options) end
+
+--- Workers and the tasks that wait for them. Any thread that is handed it may submit. Collected, it is closed and
+--- not waited for: what was submitted is done.
+---@class ipc.pool
+local pool = {}
+
+--- Has `fn(...)` called by a worker as soon as one is free, in order of submission. Never waits. Values that cannot
+--- travel are refused here, with their path.
+---@param fn function
+---@param ... any
+---@return ipc.future
+function pool:submit(fn, ...) end
+
+--- Calls `fn(item)` in the workers for each item of the list (`list.n` counts it where it has nils), and returns
+--- the first result of each, in the order of the list. A bounded number are on their way at a time. The first error
+--- that is met is raised, and items that wait are not begun; likewise when time runs out.
+---@param fn function
+---@param list table
+---@param timeout? number|boolean seconds, for all
+---@return table results
+function pool:map(fn, list, timeout) end
+
+--- `for i, r in pool:each(fn, list) do`: as `map`, but gives the number of each item and all results of its call as
+--- soon as it is done, in whatever order that is.
+---@param fn function
+---@param list table
+---@param timeout? number|boolean seconds, for each step
+---@return function iterator
+---@return table state
+function pool:each(fn, list, timeout) end
+
+--- A batch, empty at first: tasks of this pool whose futures are taken in the order in which they end.
+---@return ipc.batch
+function pool:batch() end
+
+--- Takes no more tasks, drops those that wait, and ends those that run; their futures say so. Waits for nothing.
+function pool:cancel() end
+
+--- Takes no more tasks, and waits until all that were submitted have ended, and the workers with them. `[timeout]`
+--- leaves it closed and the rest at work; call it again to wait on.
+---@param timeout? number|boolean seconds
+function pool:close(timeout) end
+
+--- What a task will give. It may be handed to other threads, and asked again and again.
+---@class ipc.future
+local future = {}
+
+--- Waits for the task, and returns all that it returned. Raises `[worker]` with its error and the traceback in the
+--- worker, `[cancelled]` if it was cancelled, `[timeout]` if it is not done in time, which changes nothing.
+---@param timeout? number|boolean seconds
+---@return any ...
+function future:get(timeout) end
+
+--- Whether the task has ended, however it did.
+---@return boolean
+function future:done() end
+
+--- Cancels the task. One that waits never runs. One that runs is ended as `map:cancel` ends a thread, and another
+--- worker takes the place of its; the future is done once the task has ended, or was abandoned a second later.
+--- False if it had ended before. Returns at once.
+---@return boolean cancelled
+function future:cancel() end
+
+--- Tasks of a pool whose futures are taken in the order in which they end; any thread may submit and take. `#batch`
+--- is `batch:pending()`.
+---@class ipc.batch
+local batch = {}
+
+--- As `pool:submit`.
+---@param fn function
+---@param ... any
+---@return integer number of the task in this batch, from 1
+---@return ipc.future future
+function batch:submit(fn, ...) end
+
+--- Takes the next future of a task that has ended. Nil when all are taken, and when none ends in time.
+---@param timeout? number|boolean seconds
+---@return integer? number
+---@return ipc.future? future
+function batch:next(timeout) end
+
+--- How many were submitted and not taken yet.
+---@return integer
+function batch:pending() end
+
+--- A function that runs in a thread beside this one: `require 'ipc.BackgroundTask'(fn, ...)`. Its functions are
+--- called with a dot.
+---@class ipc.BackgroundTask
+local backgroundTask = {}
+
+--- Whether the task has ended, however it did.
+---@return boolean
+function backgroundTask.isDone() end
+
+--- Waits for the task, and returns all that it returned; raises its error with the traceback. May be called again.
+---@param timeout? number seconds
+---@return any ...
+function backgroundTask.getResult(timeout) end
+
+--- Ends the task, as `future:cancel` does; its result is then an error that says so.
+---@return boolean cancelled false if it had ended before
+function backgroundTask.cancel() end
+
+--- Tasks that a bounded number of threads do beside this one: `require 'ipc.BackgroundTaskPool'(size, [opts])`.
+--- Options: `closeOnLastTask` (true: close the pool when no task is left whose result was not taken), `upvalues`
+--- (true: functions take them along), `onProgress` (a function, called as `onProgress(done, total)` in this thread
+--- whenever a call of this object notices that a task has ended). Its functions are called with a dot.
+---@class ipc.BackgroundTaskPool
+local backgroundTaskPool = {}
+
+--- Has `fn(...)` called as soon as a thread is free.
+---@param fn function
+---@param ... any
+---@return integer id from 1 on
+function backgroundTaskPool.addTask(fn, ...) end
+
+--- Whether there is a task whose result was not taken yet.
+---@return boolean
+function backgroundTaskPool.hasTask() end
+
+--- Whether task `id` has ended, or without an id all have. With `block` it waits for that: for ever (true), or so
+--- many seconds.
+---@param id? integer
+---@param block? boolean|number
+---@return boolean
+function backgroundTaskPool.isDone(id, block) end
+
+--- Takes the result of task `id`, or without an id of the one that ended first of those that are left: waits for
+--- it, and returns all that the task returned or raises its error with the traceback. A result is taken once.
+---@param id? integer
+---@param timeout? number seconds
+---@return any ...
+function backgroundTaskPool.getResult(id, timeout) end
+
+--- Takes no more tasks, and waits until all have ended. Their results stay.
+---@param timeout? number seconds
+function backgroundTaskPool.close(timeout) end
+
+--- Takes no more tasks, drops those that wait and ends those that run; the result of each is then an error that
+--- says so.
+function backgroundTaskPool.cancel() end
 
 -- ## workqueue
 

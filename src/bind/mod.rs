@@ -9,6 +9,7 @@
 
 pub mod args;
 pub mod atomic;
+pub mod batch;
 pub mod call;
 pub mod cancel;
 #[cfg(feature = "luajit")]
@@ -17,6 +18,7 @@ pub mod channel;
 pub mod class;
 pub mod client;
 pub mod flock;
+pub mod future;
 pub mod host;
 mod items;
 mod last;
@@ -28,6 +30,7 @@ pub mod meeting;
 pub mod module;
 pub mod mutex;
 pub mod object;
+pub mod pool;
 mod protect;
 pub mod report;
 pub mod select;

@@ -5,11 +5,13 @@ use std::ffi::{c_char, c_int};
 use mlua::ffi;
 
 use crate::bind::atomic;
+use crate::bind::batch;
 use crate::bind::call::{Count, c_function, count};
 use crate::bind::channel;
 use crate::bind::class;
 use crate::bind::client;
 use crate::bind::flock;
+use crate::bind::future;
 use crate::bind::host;
 use crate::bind::lua::Lua;
 use crate::bind::map;
@@ -17,6 +19,7 @@ use crate::bind::marshal;
 use crate::bind::meeting;
 use crate::bind::mutex;
 use crate::bind::object::{ClassInfo, Method, class_at};
+use crate::bind::pool;
 use crate::bind::report;
 use crate::bind::select;
 use crate::bind::server;
@@ -40,6 +43,7 @@ const FUNCTIONS: &[&[Method]] = &[
     report::FUNCTIONS,
     workqueue::FUNCTIONS,
     map::FUNCTIONS,
+    pool::FUNCTIONS,
     meeting::FUNCTIONS,
     client::FUNCTIONS,
     server::FUNCTIONS,
@@ -55,6 +59,9 @@ pub(super) const CLASSES: &[&ClassInfo] = &[
     &workqueue::INFO,
     &channel::INFO,
     &map::INFO,
+    &pool::INFO,
+    &batch::INFO,
+    &future::INFO,
     &meeting::INFO,
     &client::INFO,
     &server::INFO,

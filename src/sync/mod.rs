@@ -8,20 +8,26 @@
 
 mod atomic;
 mod barrier;
+mod batch;
 mod channel;
 mod fifo;
+mod future;
 mod mutex;
 mod names;
+mod pool;
 mod report;
 mod worker;
 mod workqueue;
 
 pub use atomic::{Atomic, Number};
 pub use barrier::Barrier;
+pub use batch::{Batch, Next, Numbered};
 pub use channel::{Channel, Status};
 pub use fifo::Limits;
+pub use future::{Future, Outcome, Stage, Task};
 pub use mutex::{Mutex, MutexHandle};
 pub use names::Names;
+pub use pool::{Bench, Order, Pool, Terms};
 pub use report::{ObjectState, Report};
 pub use worker::{Crew, Failure, Seat};
 pub use workqueue::{WorkQueue, WorkQueueHandle};

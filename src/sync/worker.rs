@@ -171,6 +171,12 @@ impl<T: Send + 'static> Crew<T> {
     where
         J: Fn(&Seat) -> std::result::Result<T, Failure> + Send + Sync + 'static,
     {
+        Crew::<T>::check_room(count)?;
+        Crew::start_at(name, 1, count, stack, job)
+    }
+
+    /// `[limit]` where the system could not carry `count` threads more.
+    pub fn check_room(count: usize) -> Result<()> {
         if count > SURELY_FITS {
             let room = thread_room(FOOTPRINT);
             if count > room {
@@ -180,6 +186,14 @@ impl<T: Send + 'static> Crew<T> {
                 ));
             }
         }
+        Ok(())
+    }
+
+    /// As [`Crew::start`], with `first` as the first thread's number in its name.
+    pub(super) fn start_at<J>(name: &str, first: usize, count: usize, stack: usize, job: J) -> Result<Crew<T>>
+    where
+        J: Fn(&Seat) -> std::result::Result<T, Failure> + Send + Sync + 'static,
+    {
         let seats = (1..=count).map(|id| Seat { id, cancel: Arc::new(Cancel::new()) }).collect();
         let team = Team {
             name: name.into(),
@@ -202,7 +216,7 @@ impl<T: Send + 'static> Crew<T> {
             shared.team.running.fetch_add(1, Ordering::AcqRel);
             let (its, job) = (shared.clone(), job.clone());
             let started = std::thread::Builder::new()
-                .name(thread_name(name, index + 1))
+                .name(thread_name(name, index + first))
                 .stack_size(stack)
                 .spawn(move || thread(its, index, job));
             if let Err(e) = started {

@@ -1,0 +1,79 @@
+//! `ipc.batch`: tasks of a pool whose results are taken in the order in which they end.
+
+use std::ffi::c_int;
+use std::sync::Arc;
+
+use crate::bind::future;
+use crate::bind::lua::Lua;
+use crate::bind::object::{Class, ClassInfo, Method};
+use crate::bind::pool::task;
+use crate::error::Result;
+use crate::lua_fn;
+use crate::sync::{Batch, Next};
+use crate::wire::{Attachment, Object, downcast};
+
+/// The class `ipc.batch`.
+pub(super) static INFO: ClassInfo =
+    ClassInfo::of::<Handle>("ipc.batch", METHODS, &[("__len", lua_fn!("#batch", pending))]);
+
+const METHODS: &[Method] = &[
+    ("submit", lua_fn!("batch:submit", submit)),
+    ("next", lua_fn!("batch:next", next)),
+    ("pending", lua_fn!("batch:pending", pending)),
+];
+
+/// One Lua state's hold on a batch.
+#[derive(Debug)]
+pub struct Handle(pub(super) Arc<Batch>);
+
+impl Class for Handle {
+    fn info() -> &'static ClassInfo {
+        &INFO
+    }
+
+    fn describe(&self) -> String {
+        self.0.to_string()
+    }
+
+    fn attach(&self) -> Option<Attachment> {
+        Some(Attachment::Object(self.0.clone()))
+    }
+
+    fn adopt(_: Lua<'_>, object: Arc<dyn Object>) -> Option<Self> {
+        downcast(object).map(Handle)
+    }
+}
+
+/// `b:submit(fn, ...)` → its number in the batch, and its future.
+fn submit(lua: Lua<'_>) -> Result<c_int> {
+    let batch = lua.object::<Handle>(1)?.0.clone();
+    let task = task(lua, 2, batch.pool().terms().upvalues)?;
+    let (number, future) = batch.submit(task)?;
+    lua.push_integer(number.cast_signed());
+    lua.push_object(future::Handle(future))?;
+    Ok(2)
+}
+
+/// `b:next([timeout])` → the number and the future of a task that has ended; nil where none is left, or none ended in time.
+fn next(lua: Lua<'_>) -> Result<c_int> {
+    let batch = lua.object::<Handle>(1)?.0.clone();
+    let deadline = lua.timeout(2)?;
+    match batch.next(&lua.wait(deadline))? {
+        Next::Future((number, future)) => {
+            lua.push_integer(number.cast_signed());
+            lua.push_object(future::Handle(future))?;
+            Ok(2)
+        }
+        Next::OutOfTime | Next::Nothing => {
+            lua.push_nil();
+            Ok(1)
+        }
+    }
+}
+
+/// `b:pending()`, `#b` → how many were submitted and not taken yet.
+fn pending(lua: Lua<'_>) -> Result<c_int> {
+    let pending = lua.object::<Handle>(1)?.0.pending();
+    lua.push_integer(pending.cast_signed());
+    Ok(1)
+}

@@ -1,0 +1,88 @@
+//! `ipc.future`: what a task of a pool will give.
+
+use std::ffi::c_int;
+use std::sync::Arc;
+
+use crate::bind::lua::Lua;
+use crate::bind::object::{Class, ClassInfo, Method};
+use crate::bind::stack::Route;
+use crate::err;
+use crate::error::{Code, Error, Result};
+use crate::lua_fn;
+use crate::sync::{Future, Outcome, Stage};
+use crate::wire::{Attachment, Message, Object, downcast};
+
+/// The class `ipc.future`.
+pub(super) static INFO: ClassInfo = ClassInfo::of::<Handle>("ipc.future", METHODS, &[]);
+
+const METHODS: &[Method] = &[
+    ("get", lua_fn!("future:get", get)),
+    ("done", lua_fn!("future:done", done)),
+    ("cancel", lua_fn!("future:cancel", cancel)),
+];
+
+/// One Lua state's hold on a future.
+#[derive(Debug)]
+pub struct Handle(pub(super) Arc<Future>);
+
+impl Class for Handle {
+    fn info() -> &'static ClassInfo {
+        &INFO
+    }
+
+    fn describe(&self) -> String {
+        self.0.to_string()
+    }
+
+    fn attach(&self) -> Option<Attachment> {
+        Some(Attachment::Object(self.0.clone()))
+    }
+
+    fn adopt(_: Lua<'_>, object: Arc<dyn Object>) -> Option<Self> {
+        downcast(object).map(Handle)
+    }
+}
+
+/// `f:get([timeout])` → all results of the task, or its error.
+fn get(lua: Lua<'_>) -> Result<c_int> {
+    let future = lua.object::<Handle>(1)?.0.clone();
+    let deadline = lua.timeout(2)?;
+    match future.wait(&lua.wait(deadline))? {
+        Some(outcome) => push_outcome(lua, outcome, ""),
+        None if future.stage() == Stage::Queued => Err(err!(Timeout, "the task still waits for a worker that is free")),
+        None => Err(err!(Timeout, "the task still runs")),
+    }
+}
+
+/// Pushes what a task has returned and says how many values it is, or raises what it has raised; `which` is the task, where its
+/// caller has many: ` 3`.
+pub(super) fn push_outcome(lua: Lua<'_>, outcome: &Outcome, which: &str) -> Result<c_int> {
+    match outcome {
+        Outcome::Done(results) => push_results(lua, results).map_err(|e| match e.code() {
+            Code::Raised => e,
+            code => Error::new(code, "", format!("the results of the task{which} cannot be read here: {}", e.what())),
+        }),
+        Outcome::Failed(text) => Err(lua.failure(Code::Worker, &format!("the task{which} failed: "), text)),
+        Outcome::Cancelled(how) => {
+            Err(err!(Cancelled, "the task{which} was cancelled {}", String::from_utf8_lossy(how)))
+        }
+    }
+}
+
+fn push_results(lua: Lua<'_>, results: &Message) -> Result<c_int> {
+    lua.reserve(20)?;
+    lua.decode_values_shared(results, Route::THREAD_UPVALUES)
+}
+
+/// `f:done()` → whether the task has ended, however it did.
+fn done(lua: Lua<'_>) -> Result<c_int> {
+    lua.push_boolean(lua.object::<Handle>(1)?.0.is_done());
+    Ok(1)
+}
+
+/// `f:cancel()` → false if the task had ended before.
+fn cancel(lua: Lua<'_>) -> Result<c_int> {
+    let future = lua.object::<Handle>(1)?.0.clone();
+    lua.push_boolean(future.cancel()?);
+    Ok(1)
+}

@@ -1,0 +1,156 @@
+//! `ipc.pool`: warm workers, and the tasks that are submitted to them.
+
+mod list;
+mod work;
+
+use std::ffi::c_int;
+use std::sync::Arc;
+
+use self::work::Plan;
+use crate::bind::batch;
+use crate::bind::future;
+use crate::bind::lua::{Kind, Lua};
+use crate::bind::map::{cancel_code, push_init, split_number};
+use crate::bind::object::{Class, ClassInfo, Method};
+use crate::bind::stack::Route;
+use crate::bind::worker::{STACK, Setup};
+use crate::error::{Code, Error, Result};
+use crate::lua_fn;
+use crate::sync::{Batch, Pool, Task, Terms};
+use crate::sys::cpus;
+use crate::wire::{Attachment, Message, Object, downcast};
+
+/// What the module offers of this.
+pub(super) const FUNCTIONS: &[Method] = &[("pool", lua_fn!("ipc.pool", pool))];
+
+/// The class `ipc.pool`.
+pub(super) static INFO: ClassInfo = ClassInfo::of::<Handle>("ipc.pool", METHODS, &[]);
+
+const METHODS: &[Method] = &[
+    ("submit", lua_fn!("pool:submit", submit)),
+    ("map", lua_fn!("pool:map", list::map)),
+    ("each", lua_fn!("pool:each", list::each)),
+    ("batch", lua_fn!("pool:batch", batch)),
+    ("cancel", lua_fn!("pool:cancel", cancel)),
+    ("close", lua_fn!("pool:close", close)),
+];
+
+/// One Lua state's hold on a pool.
+#[derive(Debug)]
+struct Handle(Arc<Pool>);
+
+impl Class for Handle {
+    fn info() -> &'static ClassInfo {
+        &INFO
+    }
+
+    fn describe(&self) -> String {
+        self.0.to_string()
+    }
+
+    fn attach(&self) -> Option<Attachment> {
+        Some(Attachment::Object(self.0.clone()))
+    }
+
+    fn adopt(_: Lua<'_>, object: Arc<dyn Object>) -> Option<Self> {
+        downcast(object).map(Handle)
+    }
+}
+
+/// `ipc.pool([n], [{init=, upvalues=, name=, cancel=}])`
+fn pool(lua: Lua<'_>) -> Result<c_int> {
+    let (count, options) = match lua.kind(1) {
+        Kind::None | Kind::Nil => (cpus(), 2),
+        Kind::Table => (cpus(), 1),
+        _ => (lua.integer_in(1, 1..=i64::from(u32::MAX))? as usize, 2),
+    };
+    let options = lua.options(options, &["init", "upvalues", "name", "cancel"])?;
+    let upvalues = options.boolean("upvalues")?.unwrap_or(false);
+    let route = if upvalues { Route::THREAD_UPVALUES } else { Route::THREAD };
+    let name = options.string("name")?.unwrap_or_else(|| INFO.name.into());
+    let setup = Setup::new(lua, cancel_code(options)?)?;
+    push_init(lua, options)?;
+    let mut init = Message::default();
+    lua.encode_values(lua.top(), 1, &mut init, route).map_err(|e| renamed(e, |_| "option 'init'".into()))?;
+    let plan = Plan { init, route, setup };
+    let terms = Terms { name, count, stack: STACK, upvalues };
+    lua.push_object(Handle(Arc::new(Pool::start(terms, move |bench| plan.run(bench))?)))?;
+    Ok(1)
+}
+
+/// The pool in slot 1.
+fn this(lua: Lua<'_>) -> Result<Arc<Pool>> {
+    Ok(lua.object::<Handle>(1)?.0.clone())
+}
+
+/// The function in slot `first` and its arguments, which are all values above it, as a task.
+pub(super) fn task(lua: Lua<'_>, first: c_int, upvalues: bool) -> Result<Task> {
+    lua.check(first, Kind::Function)?;
+    // The function counts as the first argument.
+    let argument = |shift: usize| {
+        move |n: usize| if n + shift == 1 { "the function".into() } else { format!("argument #{}", n + shift) }
+    };
+    let count = lua.top() - first;
+    let mut task = Task::default();
+    match function(lua, first) {
+        Ok(Some(bytes)) => {
+            task.function = Some(bytes);
+            lua.encode_values(first + 1, count, &mut task.values, Route::THREAD)
+                .map_err(|e| renamed(e, argument(1)))?;
+        }
+        Err(e) if !upvalues => return Err(renamed(e, |_| "the function".into())),
+        Ok(None) | Err(_) => {
+            let route = if upvalues { Route::THREAD_UPVALUES } else { Route::THREAD };
+            lua.encode_values(first, count + 1, &mut task.values, route).map_err(|e| renamed(e, argument(0)))?;
+        }
+    }
+    Ok(task)
+}
+
+/// The bytes of the function in slot `i` if it has no state: neither upvalues nor attachments.
+fn function(lua: Lua<'_>, i: c_int) -> Result<Option<Box<[u8]>>> {
+    let mut message = lua.state().take_message();
+    lua.encode(i, &mut message, Route::THREAD)?;
+    let bytes = message.attachments.is_empty().then(|| message.bytes.as_slice().into());
+    lua.state().keep_message(message);
+    Ok(bytes)
+}
+
+/// The codec counts values from 1; `name` is what their user calls them.
+fn renamed(e: Error, name: impl Fn(usize) -> String) -> Error {
+    if e.code() == Code::Raised {
+        return e;
+    }
+    let Some(rest) = e.what().strip_prefix("value") else { return e };
+    let (number, rest) = rest.strip_prefix(' ').map_or((1, rest), split_number);
+    Error::new(e.code(), "", format!("{}{rest}", name(number)))
+}
+
+/// `p:submit(fn, ...)` → future
+fn submit(lua: Lua<'_>) -> Result<c_int> {
+    let pool = this(lua)?;
+    let task = task(lua, 2, pool.terms().upvalues)?;
+    lua.push_object(future::Handle(pool.submit(task)?))?;
+    Ok(1)
+}
+
+/// `p:batch()` → a batch
+fn batch(lua: Lua<'_>) -> Result<c_int> {
+    let pool = this(lua)?;
+    lua.push_object(batch::Handle(Arc::new(Batch::new(pool))))?;
+    Ok(1)
+}
+
+/// `p:cancel()`: drops what is queued, ends what runs, and takes no more.
+fn cancel(lua: Lua<'_>) -> Result<c_int> {
+    this(lua)?.cancel()?;
+    Ok(0)
+}
+
+/// `p:close([timeout])`: takes no more tasks, and waits until all have ended.
+fn close(lua: Lua<'_>) -> Result<c_int> {
+    let pool = this(lua)?;
+    let deadline = lua.timeout(2)?;
+    pool.close(&lua.wait(deadline))?;
+    Ok(0)
+}

@@ -1,0 +1,161 @@
+//! `pool:map` and `pool:each`: one function over the items of a list, a bounded number of them on their way at a time.
+
+use std::ffi::c_int;
+use std::sync::Arc;
+
+use super::{task, this};
+use crate::bind::batch;
+use crate::bind::future::push_outcome;
+use crate::bind::lua::{Kind, Lua};
+use crate::err;
+use crate::error::{Error, Result};
+use crate::lua_fn;
+use crate::sync::{Batch, Next};
+use crate::wait::Deadline;
+
+/// How many items are on their way for each worker: one in its hands, and enough to go on with while the caller is busy.
+const AHEAD: usize = 4;
+
+/// One iteration over a list.
+struct Walk {
+    batch: Arc<Batch>,
+    /// How many items the list has.
+    count: i64,
+}
+
+impl Walk {
+    /// Over the list in slot 3, with the function in slot 2.
+    fn begin(lua: Lua<'_>) -> Result<Walk> {
+        let pool = this(lua)?;
+        lua.check(2, Kind::Function)?;
+        lua.check(3, Kind::Table)?;
+        lua.timeout(4)?;
+        lua.set_top(4);
+        lua.raw_get_field(3, "n")?;
+        let count = lua.to_integer(-1).unwrap_or(lua.raw_len(3) as i64);
+        lua.pop(1);
+        Ok(Walk { batch: Arc::new(Batch::new(pool)), count })
+    }
+
+    /// Submits items while there are some and there is room; the function is in slot `f`, the list in the next.
+    fn feed(&self, lua: Lua<'_>, f: c_int) -> Result<()> {
+        let terms = self.batch.pool().terms();
+        let room = (terms.count * AHEAD) as u64;
+        while self.batch.pending() < room {
+            let item = self.batch.submitted().cast_signed() + 1;
+            if item > self.count {
+                break;
+            }
+            let top = lua.top();
+            lua.push_value(f);
+            lua.raw_get_index(f + 1, item);
+            let task = task(lua, top + 1, terms.upvalues).map_err(|e| about(e, item))?;
+            lua.set_top(top);
+            self.batch.submit(task)?;
+        }
+        Ok(())
+    }
+
+    /// Waits for the next item that is done and pushes what its task returned: its number, and how many values.
+    fn take(&self, lua: Lua<'_>, deadline: Deadline) -> Result<Option<(i64, c_int)>> {
+        match self.batch.next(&lua.wait(deadline))? {
+            Next::Nothing => Ok(None),
+            Next::OutOfTime => {
+                let done = self.batch.submitted() - self.batch.pending();
+                Err(err!(Timeout, "{done} of {} items are done", self.count))
+            }
+            Next::Future((number, future)) => {
+                let outcome = future.outcome().ok_or_else(|| err!(State, "a future without an outcome"))?;
+                let values = push_outcome(lua, outcome, &format!(" of item {number}"))?;
+                Ok(Some((number.cast_signed(), values)))
+            }
+        }
+    }
+
+    /// `result`, and where it is an error none of the items that wait is begun any more.
+    fn or_withdraw<T>(&self, result: Result<T>) -> Result<T> {
+        if result.is_err() {
+            self.batch.withdraw();
+        }
+        result
+    }
+}
+
+/// The codec's error about the argument of an item's task.
+fn about(e: Error, item: i64) -> Error {
+    match e.what().strip_prefix("argument #2") {
+        Some(rest) => Error::new(e.code(), "", format!("item {item}{rest}")),
+        None => e,
+    }
+}
+
+/// `p:map(fn, list, [timeout])` → the first result of each, in the order of the list.
+pub(super) fn map(lua: Lua<'_>) -> Result<c_int> {
+    let walk = Walk::begin(lua)?;
+    let deadline = lua.timeout(4)?;
+    lua.new_table(walk.count.clamp(0, 1 << 20) as c_int, 0)?;
+    walk.or_withdraw(collect(lua, &walk, deadline))?;
+    Ok(1)
+}
+
+/// Fills the table on top.
+fn collect(lua: Lua<'_>, walk: &Walk, deadline: Deadline) -> Result<()> {
+    let results = lua.top();
+    loop {
+        walk.feed(lua, 2)?;
+        let Some((item, values)) = walk.take(lua, deadline)? else { return Ok(()) };
+        if values > 0 {
+            lua.set_top(results + 1);
+            lua.raw_set_index(results, item)?;
+        }
+    }
+}
+
+/// Where the state of an iteration keeps its parts.
+const FUNCTION: i64 = 1;
+const LIST: i64 = 2;
+const BATCH: i64 = 3;
+const COUNT: i64 = 4;
+const TIMEOUT: i64 = 5;
+
+/// `p:each(fn, list, [timeout])` → what `for` wants: an iterator over numbers and all results, and its state.
+pub(super) fn each(lua: Lua<'_>) -> Result<c_int> {
+    let walk = Walk::begin(lua)?;
+    lua.push_function(lua_fn!("pool:each", advance))?;
+    lua.new_table(5, 0)?;
+    let state = lua.top();
+    lua.push_object(batch::Handle(walk.batch.clone()))?;
+    lua.raw_set_index(state, BATCH)?;
+    lua.push_integer(walk.count);
+    lua.raw_set_index(state, COUNT)?;
+    for (slot, part) in [(2, FUNCTION), (3, LIST), (4, TIMEOUT)] {
+        lua.push_value(slot);
+        lua.raw_set_index(state, part)?;
+    }
+    Ok(2)
+}
+
+/// The next step of a `for`; the state is in slot 1.
+fn advance(lua: Lua<'_>) -> Result<c_int> {
+    lua.check(1, Kind::Table)?;
+    lua.set_top(1);
+    for part in [FUNCTION, LIST, TIMEOUT, COUNT, BATCH] {
+        lua.raw_get_index(1, part);
+    }
+    let batch = lua.object::<batch::Handle>(6)?.0.clone();
+    let walk = Walk { batch, count: lua.integer(5)? };
+    lua.check(3, Kind::Table)?;
+    walk.or_withdraw(walk.feed(lua, 2))?;
+    let deadline = lua.timeout(4)?;
+    // In place of the batch, so that the results follow it.
+    lua.push_nil();
+    lua.replace(6);
+    match walk.or_withdraw(walk.take(lua, deadline))? {
+        None => Ok(1),
+        Some((item, values)) => {
+            lua.push_integer(item);
+            lua.replace(6);
+            Ok(values + 1)
+        }
+    }
+}

@@ -1,0 +1,144 @@
+//! A worker of a pool: one Lua state, one task after the other.
+
+use std::collections::HashMap;
+use std::ffi::c_int;
+
+use mlua::ffi;
+
+use crate::bind::lua::{Kind, Lua, raised};
+use crate::bind::stack::Route;
+use crate::bind::worker::{self, Setup, call_init, failure, said};
+use crate::error::Result;
+use crate::sync::{Bench, Failure, Order, Outcome, Task};
+use crate::wait::Deadline;
+use crate::wire::Message;
+
+/// How long a worker has nothing to do, in seconds, before it collects its garbage: what tasks were handed is then let go.
+const IDLE: f64 = 0.02;
+
+/// How many functions a worker keeps loaded.
+const KNOWN: usize = 64;
+
+/// What every worker of a pool starts with.
+#[derive(Debug)]
+pub(super) struct Plan {
+    /// nil, a function or a string.
+    pub(super) init: Message,
+    pub(super) route: Route,
+    pub(super) setup: Setup,
+}
+
+impl Plan {
+    /// A worker's whole life.
+    pub(super) fn run(&self, bench: &Bench) -> std::result::Result<(), Failure> {
+        worker::run(&self.setup, &bench.cancel, &mut |lua, handler| {
+            let desk = Desk { lua, handler, route: self.route, known: HashMap::new() };
+            lua.decode_values_shared(&self.init, self.route).map_err(|e| said("cannot read its init:", e))?;
+            call_init(lua, handler + 1, handler)?;
+            lua.set_top(handler);
+            bench.ready();
+            desk.serve(bench)
+        })
+    }
+}
+
+/// A worker's Lua state, between two tasks.
+struct Desk<'a> {
+    lua: Lua<'a>,
+    handler: c_int,
+    route: Route,
+    /// Functions that were here before, by their bytes. Loaded anew each time, LuaJIT would compile them anew each time, too.
+    known: HashMap<Box<[u8]>, c_int>,
+}
+
+impl Desk<'_> {
+    fn serve(mut self, bench: &Bench) -> Result<()> {
+        let lua = self.lua;
+        let mut clean = true;
+        loop {
+            let deadline = if clean { Deadline::NEVER } else { Deadline::after(IDLE) };
+            match bench.next(&lua.wait(deadline))? {
+                Order::Leave => return Ok(()),
+                Order::Idle => {
+                    // What a finalizer raises is nobody's error.
+                    if collect(lua).is_err() {
+                        lua.set_top(self.handler);
+                    }
+                    clean = true;
+                }
+                Order::Run(task) => {
+                    clean = false;
+                    let outcome = match self.perform(task) {
+                        Ok(results) => Outcome::Done(results),
+                        Err(e) => Outcome::Failed(failure(lua, e)),
+                    };
+                    lua.set_top(self.handler);
+                    if bench.check().is_err() {
+                        return end_child(lua, outcome);
+                    }
+                    if !bench.settle(outcome) {
+                        return Ok(());
+                    }
+                }
+            }
+        }
+    }
+
+    /// Decodes, calls, encodes.
+    fn perform(&mut self, mut task: Task) -> Result<Message> {
+        let (lua, base) = (self.lua, self.handler);
+        let unreadable = |e| said("cannot read its function and arguments:", e);
+        let mut values = lua.decode_values(&mut task.values, self.route).map_err(unreadable)?;
+        lua.reserve(8)?;
+        if let Some(bytes) = task.function {
+            self.push_function(bytes).map_err(unreadable)?;
+            lua.insert(base + 1);
+            values += 1;
+        }
+        drop(task.values);
+        lua.call_traced(values - 1, ffi::LUA_MULTRET, self.handler)?;
+        let mut results = Message::default();
+        lua.encode_values(base + 1, lua.top() - base, &mut results, self.route)
+            .map_err(|e| said("cannot return its results:", e))?;
+        Ok(results)
+    }
+
+    /// Pushes the function that `bytes` say.
+    fn push_function(&mut self, bytes: Box<[u8]>) -> Result<()> {
+        let lua = self.lua;
+        if let Some(reference) = self.known.get(&bytes) {
+            lua.push_reference(*reference);
+            return Ok(());
+        }
+        let mut message = Message { bytes: bytes.to_vec(), ..Message::default() };
+        lua.decode(&mut message, Route::THREAD)?;
+        debug_assert_eq!(lua.kind(-1), Kind::Function);
+        if self.known.len() == KNOWN {
+            self.known.drain().for_each(|(_, reference)| lua.unreference(reference));
+        }
+        lua.push_value(-1);
+        let reference = lua.reference()?;
+        self.known.insert(bytes, reference);
+        Ok(())
+    }
+}
+
+/// A full collection.
+fn collect(lua: Lua<'_>) -> Result<()> {
+    // SAFETY: in protect everything may be called.
+    lua.protect(0, 0, |l| unsafe {
+        ffi::lua_gc(l, ffi::LUA_GCCOLLECT, 0);
+        0
+    })
+}
+
+/// A task has forked, and this is the child: it ends as its task did.
+fn end_child(lua: Lua<'_>, outcome: Outcome) -> Result<()> {
+    match outcome {
+        Outcome::Done(_) => Ok(()),
+        Outcome::Failed(text) | Outcome::Cancelled(text) => {
+            lua.push_bytes(&text)?;
+            Err(raised())
+        }
+    }
+}

@@ -1,0 +1,171 @@
+//! Tasks of a pool whose futures are taken in the order in which they end.
+//!
+//! Imports its siblings `future` and `pool`.
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::os::fd::RawFd;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use super::{Future, Pool, Task};
+use crate::error::Result;
+use crate::sys::Lock;
+use crate::wait::{Signal, Wait};
+use crate::wire::Object;
+
+/// A future and its number in the batch.
+pub type Numbered = (u64, Arc<Future>);
+
+/// The next of a batch.
+#[derive(Debug)]
+pub enum Next {
+    /// One that has ended.
+    Future(Numbered),
+    /// None ended in time.
+    OutOfTime,
+    /// All that were submitted have been taken.
+    Nothing,
+}
+
+/// Where the futures of a batch go when they are settled.
+#[derive(Debug, Default)]
+pub(super) struct Finished {
+    futures: Lock<VecDeque<Numbered>>,
+    arrived: Signal,
+    /// How many were submitted, have ended, and were taken.
+    submitted: AtomicU64,
+    ended: AtomicU64,
+    taken: AtomicU64,
+}
+
+impl Finished {
+    /// One of its tasks has ended.
+    pub(super) fn push(&self, number: u64, future: Arc<Future>) {
+        self.futures.lock().push_back((number, future));
+        self.ended.fetch_add(1, Ordering::SeqCst);
+        self.arrived.notify_one();
+        self.refresh();
+    }
+
+    fn pending(&self) -> u64 {
+        self.submitted.load(Ordering::SeqCst).saturating_sub(self.taken.load(Ordering::SeqCst))
+    }
+
+    /// Whether there is nothing to wait for.
+    fn is_ready(&self) -> bool {
+        self.ended.load(Ordering::SeqCst) > self.taken.load(Ordering::SeqCst) || self.pending() == 0
+    }
+
+    fn refresh(&self) {
+        self.arrived.refresh(|| self.is_ready());
+    }
+
+    /// What the next call gets, if it gets it now.
+    fn take(&self) -> Option<Next> {
+        if !self.is_ready() {
+            return None;
+        }
+        let next = self.futures.lock().pop_front();
+        match next {
+            Some(next) => {
+                self.one_less();
+                Some(Next::Future(next))
+            }
+            None => (self.pending() == 0).then_some(Next::Nothing),
+        }
+    }
+
+    fn one_less(&self) {
+        self.taken.fetch_add(1, Ordering::SeqCst);
+        if self.pending() == 0 {
+            // Whoever else waits has nothing to wait for any more.
+            self.arrived.notify_all();
+        }
+        self.refresh();
+    }
+}
+
+/// A batch of one pool's tasks; any thread may submit to it and take from it.
+pub struct Batch {
+    pool: Arc<Pool>,
+    finished: Arc<Finished>,
+}
+
+impl Batch {
+    /// An empty one.
+    pub fn new(pool: Arc<Pool>) -> Batch {
+        Batch { pool, finished: Arc::default() }
+    }
+
+    /// The pool.
+    pub fn pool(&self) -> &Arc<Pool> {
+        &self.pool
+    }
+
+    /// Submits a task to the pool; its number in this batch, from 1, and its future.
+    pub fn submit(&self, task: Task) -> Result<Numbered> {
+        let number = self.finished.submitted.fetch_add(1, Ordering::SeqCst) + 1;
+        let future = self.pool.submit_to(task, Some((Arc::downgrade(&self.finished), number)));
+        if future.is_err() {
+            self.finished.ended.fetch_add(1, Ordering::SeqCst);
+            self.finished.one_less();
+        }
+        self.finished.refresh();
+        future.map(|future| (number, future))
+    }
+
+    /// How many were submitted.
+    pub fn submitted(&self) -> u64 {
+        self.finished.submitted.load(Ordering::SeqCst)
+    }
+
+    /// How many were submitted and not taken yet.
+    pub fn pending(&self) -> u64 {
+        self.finished.pending()
+    }
+
+    /// Takes the next future that has ended.
+    pub fn next(&self, wait: &Wait) -> Result<Next> {
+        if !self.is_ready() {
+            self.pool.check()?;
+        }
+        let next = self.finished.arrived.wait_until(wait, || self.finished.take())?;
+        Ok(next.unwrap_or(Next::OutOfTime))
+    }
+
+    /// Takes those of its tasks that have not begun out of the pool's queue.
+    pub fn withdraw(&self) {
+        self.pool.withdraw(|future| future.is_of(&self.finished));
+    }
+
+    /// Whether [`Batch::next`] would return at once.
+    pub fn is_ready(&self) -> bool {
+        self.finished.is_ready()
+    }
+
+    /// A descriptor that polls readable while [`Batch::next`] would return at once.
+    pub fn fd(&self) -> Result<RawFd> {
+        self.finished.arrived.fd(|| self.is_ready())
+    }
+}
+
+impl Object for Batch {
+    fn class(&self) -> &'static str {
+        "ipc.batch"
+    }
+}
+
+impl fmt::Debug for Batch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Batch").field("pending", &self.pending()).finish_non_exhaustive()
+    }
+}
+
+impl fmt::Display for Batch {
+    /// `ipc.batch: 3 tasks to take`
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let n = self.pending();
+        write!(f, "ipc.batch: {n} task{} to take", if n == 1 { "" } else { "s" })
+    }
+}

@@ -1,0 +1,163 @@
+//! What a task of a pool will give: set once, read and waited for by any thread.
+//!
+//! Imports its siblings `batch`, which hears when a future of it is settled, `pool`, whose lock and signal all its futures
+//! share, and `worker`.
+
+use std::fmt;
+use std::os::fd::RawFd;
+use std::sync::{Arc, OnceLock, Weak};
+
+use super::Failure;
+use super::batch::Finished;
+use super::pool::Hub;
+use crate::error::Result;
+use crate::wait::{Signal, Wait};
+use crate::wire::{Message, Object};
+
+/// What a worker is to do.
+#[derive(Debug, Default)]
+pub struct Task {
+    /// The function's bytes, where nothing of one call is left in it for the next; else it is the first of the values.
+    pub function: Option<Box<[u8]>>,
+    /// Its arguments.
+    pub values: Message,
+}
+
+/// How a task ended.
+#[derive(Debug)]
+pub enum Outcome {
+    /// What it returned.
+    Done(Message),
+    /// Its error, with the traceback.
+    Failed(Failure),
+    /// It was cancelled before it ran, or while it did: when, in words.
+    Cancelled(Failure),
+}
+
+/// Where a task is in its life.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stage {
+    /// Not begun.
+    Queued,
+    /// In a worker's hands.
+    Running,
+    /// It has returned.
+    Done,
+    /// It has raised an error.
+    Failed,
+    /// It was cancelled, and has ended if it ever began.
+    Cancelled,
+}
+
+/// The future of one task. It has no lock of its own: there may be a million of them.
+pub struct Future {
+    /// Counts the tasks of its pool: where it stands in the queue.
+    pub(super) number: u64,
+    hub: Arc<Hub>,
+    outcome: OnceLock<Outcome>,
+    /// Made when somebody asks for a descriptor.
+    level: OnceLock<Box<Signal>>,
+    /// The batch that it belongs to, and its number there.
+    batch: Option<(Weak<Finished>, u64)>,
+}
+
+impl Future {
+    pub(super) fn new(number: u64, hub: Arc<Hub>, batch: Option<(Weak<Finished>, u64)>) -> Future {
+        Future { number, hub, outcome: OnceLock::new(), level: OnceLock::new(), batch }
+    }
+
+    /// Whether the task has ended, however it did.
+    pub fn is_done(&self) -> bool {
+        self.outcome.get().is_some()
+    }
+
+    /// How the task ended, once it has.
+    pub fn outcome(&self) -> Option<&Outcome> {
+        self.outcome.get()
+    }
+
+    /// Where the task is.
+    pub fn stage(&self) -> Stage {
+        match self.outcome.get() {
+            Some(Outcome::Done(_)) => Stage::Done,
+            Some(Outcome::Failed(_)) => Stage::Failed,
+            Some(Outcome::Cancelled(_)) => Stage::Cancelled,
+            None if self.hub.is_queued(self.number) => Stage::Queued,
+            None => Stage::Running,
+        }
+    }
+
+    /// Waits for the end of the task; `None` when time runs out.
+    pub fn wait(&self, wait: &Wait) -> Result<Option<&Outcome>> {
+        if let Some(outcome) = self.outcome.get() {
+            return wait.check().map(|()| Some(outcome));
+        }
+        self.hub.check()?;
+        self.hub.finished.wait_until(wait, || self.outcome.get())
+    }
+
+    /// Takes the task out of the queue, or ends it while it runs: then another worker takes the place of its. False if it
+    /// had ended before.
+    pub fn cancel(&self) -> Result<bool> {
+        if self.is_done() {
+            return Ok(false);
+        }
+        self.hub.check()?;
+        self.hub.cancel(self)
+    }
+
+    /// A descriptor that polls readable once the task has ended.
+    pub fn fd(&self) -> Result<RawFd> {
+        if !self.is_done() {
+            self.hub.check()?;
+        }
+        self.level.get_or_init(Box::default).fd(|| self.is_done())
+    }
+
+    /// Sets the outcome, if there is none yet, and tells whoever waits.
+    pub(super) fn settle(self: &Arc<Self>, outcome: Outcome) {
+        if self.outcome.set(outcome).is_err() {
+            return;
+        }
+        self.hub.finished.notify_all();
+        if let Some(level) = self.level.get() {
+            level.refresh(|| true);
+        }
+        if let Some((batch, number)) = &self.batch
+            && let Some(batch) = batch.upgrade()
+        {
+            batch.push(*number, self.clone());
+        }
+    }
+
+    /// Whether it belongs to `batch`.
+    pub(super) fn is_of(&self, batch: &Arc<Finished>) -> bool {
+        self.batch.as_ref().is_some_and(|(own, _)| std::ptr::eq(own.as_ptr(), Arc::as_ptr(batch)))
+    }
+}
+
+impl Object for Future {
+    fn class(&self) -> &'static str {
+        "ipc.future"
+    }
+}
+
+impl fmt::Debug for Future {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Future").field("number", &self.number).field("stage", &self.stage()).finish_non_exhaustive()
+    }
+}
+
+impl fmt::Display for Future {
+    /// `ipc.future: running`
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let stage = match self.stage() {
+            Stage::Queued => "queued",
+            Stage::Running => "running",
+            Stage::Done => "done",
+            Stage::Failed => "failed",
+            Stage::Cancelled => "cancelled",
+        };
+        write!(f, "ipc.future: {stage}")
+    }
+}
