@@ -5,7 +5,8 @@
 //!
 //! A fork takes every lock of the process first (as `malloc` does with its own), so the child never finds one held by a
 //! thread that does not exist there, nor data half changed. Therefore a lock lives on the heap and is registered; make
-//! it once an object, not once a call. Imports its siblings `fork`, `fd`, `futex` and `clock`.
+//! it once an object, not once a call. Imports its siblings `fork`, `fd`, `futex` and `clock`; `rwlock` beside it has its
+//! locks in the same register.
 
 use std::cell::{Cell, UnsafeCell};
 use std::fmt;
@@ -23,9 +24,20 @@ const HELD: u32 = 1;
 /// Held, and somebody may sleep.
 const WANTED: u32 = 2;
 
+/// A lock that forks take and give back.
+pub(super) trait ForkLock {
+    /// Takes it if it is free at once.
+    fn try_hold(&self) -> bool;
+    /// Gives back what `try_hold` took.
+    fn give(&self);
+    /// Makes it free, in the child: whoever held it or waited for it is not there.
+    fn forget(&self);
+    /// Where it stands in the register; guarded by the register's lock.
+    fn slot(&self) -> &AtomicUsize;
+}
+
 struct Raw {
     word: AtomicU32,
-    /// Where it stands in the register; guarded by the register's lock.
     slot: AtomicUsize,
 }
 
@@ -73,16 +85,34 @@ impl Raw {
     }
 }
 
+impl ForkLock for Raw {
+    fn try_hold(&self) -> bool {
+        self.try_lock()
+    }
+
+    fn give(&self) {
+        self.unlock();
+    }
+
+    fn forget(&self) {
+        self.word.store(FREE, Ordering::Release);
+    }
+
+    fn slot(&self) -> &AtomicUsize {
+        &self.slot
+    }
+}
+
 /// All locks of the process.
-struct Register {
+pub(super) struct Register {
     raw: Raw,
-    locks: UnsafeCell<Vec<*const Raw>>,
+    locks: UnsafeCell<Vec<*const dyn ForkLock>>,
 }
 
 // SAFETY: the list is only touched under `raw`, and what it points to is all atomics.
 unsafe impl Sync for Register {}
 
-static REGISTER: Register = Register { raw: Raw::new(), locks: UnsafeCell::new(Vec::new()) };
+pub(super) static REGISTER: Register = Register { raw: Raw::new(), locks: UnsafeCell::new(Vec::new()) };
 static HOOK: ForkHook = ForkHook { prepare, parent, child };
 
 thread_local! {
@@ -91,27 +121,29 @@ thread_local! {
 }
 
 impl Register {
-    fn add(&self, raw: &Raw) {
+    /// From now on forks take `lock`, whose address must not change until it is removed.
+    pub fn add(&self, lock: &(dyn ForkLock + 'static)) {
         // Locks before descriptors: who holds a lock may drop a descriptor, but not the other way round.
         fd::hook();
         at_fork(&HOOK);
         self.raw.lock();
         // SAFETY: under `self.raw`.
         let locks = unsafe { &mut *self.locks.get() };
-        raw.slot.store(locks.len(), Ordering::Relaxed);
-        locks.push(raw);
+        lock.slot().store(locks.len(), Ordering::Relaxed);
+        locks.push(lock);
         self.raw.unlock();
     }
 
-    fn remove(&self, raw: &Raw) {
+    /// Forks leave `lock` alone from now on; for before its memory goes.
+    pub fn remove(&self, lock: &dyn ForkLock) {
         self.raw.lock();
         // SAFETY: under `self.raw`.
         let locks = unsafe { &mut *self.locks.get() };
-        let slot = raw.slot.load(Ordering::Relaxed);
+        let slot = lock.slot().load(Ordering::Relaxed);
         locks.swap_remove(slot);
         if let Some(&moved) = locks.get(slot) {
             // SAFETY: what stands in the list is alive: `remove` runs before a lock's memory goes.
-            unsafe { &*moved }.slot.store(slot, Ordering::Relaxed);
+            unsafe { &*moved }.slot().store(slot, Ordering::Relaxed);
         }
         self.raw.unlock();
     }
@@ -125,9 +157,9 @@ impl Register {
         let locks = unsafe { &*self.locks.get() };
         for (i, &lock) in locks.iter().enumerate() {
             // SAFETY: as above.
-            if !(0..64).any(|_| unsafe { &*lock }.try_lock()) {
+            if !(0..64).any(|_| unsafe { &*lock }.try_hold()) {
                 // SAFETY: as above.
-                locks[..i].iter().for_each(|&l| unsafe { &*l }.unlock());
+                locks[..i].iter().for_each(|&l| unsafe { &*l }.give());
                 self.raw.unlock();
                 return false;
             }
@@ -155,7 +187,7 @@ fn prepare() {
 fn parent() {
     if HOLDS_ALL.try_with(|h| h.replace(false)).unwrap_or(false) {
         // SAFETY: `prepare` of this thread took the register and all locks in it.
-        unsafe { &*REGISTER.locks.get() }.iter().for_each(|&l| unsafe { &*l }.unlock());
+        unsafe { &*REGISTER.locks.get() }.iter().for_each(|&l| unsafe { &*l }.give());
         REGISTER.raw.unlock();
     }
 }
@@ -165,7 +197,7 @@ fn child() {
     // SAFETY: the child has this thread alone, so nobody else touches the list.
     for &lock in unsafe { &*REGISTER.locks.get() } {
         // SAFETY: what stands in the list is alive.
-        unsafe { &*lock }.word.store(FREE, Ordering::Release);
+        unsafe { &*lock }.forget();
     }
     REGISTER.raw.word.store(FREE, Ordering::Release);
 }

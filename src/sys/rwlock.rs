@@ -1,0 +1,375 @@
+//! A lock for short critical sections that readers share, and that fork knows about.
+//!
+//! As [`Lock`](super::Lock) in all but that: held for a bounded time, waited for without a deadline, made once an object. A
+//! reader that finds no writer adds one number to a word and goes on, whatever other readers do. A writer that waits
+//! holds back new readers, so that a stream of them does not keep it out for ever.
+//!
+//! Imports its siblings `lock` (whose register forks go through), `futex` and `clock`.
+
+use std::cell::UnsafeCell;
+use std::fmt;
+use std::ops::{Deref, DerefMut};
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use super::clock::spare_core;
+use super::futex::{Scope, futex_wait, futex_wake};
+use super::lock::{ForkLock, REGISTER};
+
+/// A writer holds it.
+const WRITTEN: u32 = 1 << 31;
+/// A writer waits: no new readers.
+const WANTED: u32 = 1 << 30;
+/// The rest of the word counts readers, those among them who are about to step back.
+const READERS: u32 = WANTED - 1;
+
+struct Raw {
+    word: AtomicU32,
+    /// How many threads sleep, or are about to.
+    sleepers: AtomicU32,
+    /// Changes when those who sleep should look again.
+    moved: AtomicU32,
+    slot: AtomicUsize,
+}
+
+impl Raw {
+    fn new() -> Raw {
+        Raw {
+            word: AtomicU32::new(0),
+            sleepers: AtomicU32::new(0),
+            moved: AtomicU32::new(0),
+            slot: AtomicUsize::new(0),
+        }
+    }
+
+    #[inline]
+    fn read(&self) {
+        if !self.try_read() {
+            self.wait(|raw| raw.word.load(Ordering::SeqCst) & (WRITTEN | WANTED) == 0 && raw.try_read());
+        }
+    }
+
+    fn try_read(&self) -> bool {
+        if self.word.fetch_add(1, Ordering::SeqCst) & (WRITTEN | WANTED) == 0 {
+            return true;
+        }
+        // Stepping back may be what a writer waits for.
+        self.end_read();
+        false
+    }
+
+    #[inline]
+    fn end_read(&self) {
+        // SeqCst here and in `wait`: either the one who leaves sees the sleeper, or that one sees the word without him.
+        let left = self.word.fetch_sub(1, Ordering::SeqCst) - 1;
+        if left & READERS == 0 && self.sleepers.load(Ordering::SeqCst) != 0 {
+            self.wake();
+        }
+    }
+
+    #[inline]
+    fn write(&self) {
+        if self.word.compare_exchange(0, WRITTEN, Ordering::SeqCst, Ordering::Relaxed).is_err() {
+            self.wait(Raw::take);
+        }
+    }
+
+    /// Takes the lock if nobody has it, or says that it is wanted.
+    fn take(&self) -> bool {
+        let word = self.word.load(Ordering::SeqCst);
+        if word & (WRITTEN | READERS) == 0 {
+            // Other writers that wait ask for it again when they look next.
+            return self.word.compare_exchange(word, WRITTEN, Ordering::SeqCst, Ordering::Relaxed).is_ok();
+        }
+        if word & WANTED == 0 {
+            self.word.fetch_or(WANTED, Ordering::SeqCst);
+        }
+        false
+    }
+
+    #[inline]
+    fn end_write(&self) {
+        self.word.fetch_and(!WRITTEN, Ordering::SeqCst);
+        if self.sleepers.load(Ordering::SeqCst) != 0 {
+            self.wake();
+        }
+    }
+
+    #[cold]
+    fn wait(&self, take: fn(&Raw) -> bool) {
+        let spins = if spare_core() { 100 } else { 0 };
+        for _ in 0..spins {
+            std::hint::spin_loop();
+            if take(self) {
+                return;
+            }
+        }
+        for _ in 0..4 {
+            std::thread::yield_now();
+            if take(self) {
+                return;
+            }
+        }
+        self.sleepers.fetch_add(1, Ordering::SeqCst);
+        loop {
+            let moved = self.moved.load(Ordering::SeqCst);
+            if take(self) {
+                break;
+            }
+            futex_wait(&self.moved, moved, Some(Duration::from_secs(1)), Scope::Private);
+        }
+        self.sleepers.fetch_sub(1, Ordering::SeqCst);
+    }
+
+    #[cold]
+    fn wake(&self) {
+        self.moved.fetch_add(1, Ordering::SeqCst);
+        futex_wake(&self.moved, u32::MAX, Scope::Private);
+    }
+}
+
+impl ForkLock for Raw {
+    fn try_hold(&self) -> bool {
+        let word = self.word.load(Ordering::SeqCst);
+        word & (WRITTEN | READERS) == 0
+            && self.word.compare_exchange(word, WRITTEN, Ordering::SeqCst, Ordering::Relaxed).is_ok()
+    }
+
+    fn give(&self) {
+        self.end_write();
+    }
+
+    fn forget(&self) {
+        self.word.store(0, Ordering::SeqCst);
+        self.sleepers.store(0, Ordering::SeqCst);
+    }
+
+    fn slot(&self) -> &AtomicUsize {
+        &self.slot
+    }
+}
+
+/// A value behind a lock that readers share, on cache lines of its own.
+pub struct RwLock<T> {
+    inner: Box<Inner<T>>,
+}
+
+// 128 as in `Lock`.
+#[repr(align(128))]
+struct Inner<T> {
+    raw: Raw,
+    value: UnsafeCell<T>,
+}
+
+// SAFETY: the value is reached through guards only: by one thread at a time to change it, by several to read it.
+unsafe impl<T: Send + Sync> Sync for RwLock<T> {}
+// SAFETY: owning the lock is owning the value.
+unsafe impl<T: Send> Send for RwLock<T> {}
+
+impl<T> RwLock<T> {
+    /// `value`, unlocked.
+    pub fn new(value: T) -> RwLock<T> {
+        let inner = Box::new(Inner { raw: Raw::new(), value: UnsafeCell::new(value) });
+        REGISTER.add(&inner.raw);
+        RwLock { inner }
+    }
+
+    /// The right to read, beside other readers. Not to be asked for twice by one thread: a writer may want in between.
+    #[inline]
+    pub fn read(&self) -> ReadGuard<'_, T> {
+        self.inner.raw.read();
+        ReadGuard { inner: &self.inner }
+    }
+
+    /// The right to change the value.
+    #[inline]
+    pub fn write(&self) -> WriteGuard<'_, T> {
+        self.inner.raw.write();
+        WriteGuard { inner: &self.inner }
+    }
+
+    /// The value, where nobody else can have it.
+    pub fn get_mut(&mut self) -> &mut T {
+        self.inner.value.get_mut()
+    }
+}
+
+impl<T> Drop for RwLock<T> {
+    fn drop(&mut self) {
+        REGISTER.remove(&self.inner.raw);
+    }
+}
+
+impl<T: Default> Default for RwLock<T> {
+    fn default() -> Self {
+        RwLock::new(T::default())
+    }
+}
+
+impl<T> fmt::Debug for RwLock<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let word = self.inner.raw.word.load(Ordering::Relaxed);
+        f.debug_struct("RwLock")
+            .field("written", &(word & WRITTEN != 0))
+            .field("readers", &(word & READERS))
+            .finish_non_exhaustive()
+    }
+}
+
+/// The right to read the value of a [`RwLock`]; dropped, it is given back.
+pub struct ReadGuard<'a, T> {
+    inner: &'a Inner<T>,
+}
+
+impl<T> Deref for ReadGuard<'_, T> {
+    type Target = T;
+    #[inline]
+    fn deref(&self) -> &T {
+        // SAFETY: while the guard counts as a reader, nobody changes the value.
+        unsafe { &*self.inner.value.get() }
+    }
+}
+
+impl<T> Drop for ReadGuard<'_, T> {
+    #[inline]
+    fn drop(&mut self) {
+        self.inner.raw.end_read();
+    }
+}
+
+impl<T> fmt::Debug for ReadGuard<'_, T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("ReadGuard")
+    }
+}
+
+/// The right to change the value of a [`RwLock`]; dropped, it is given back.
+pub struct WriteGuard<'a, T> {
+    inner: &'a Inner<T>,
+}
+
+impl<T> Deref for WriteGuard<'_, T> {
+    type Target = T;
+    #[inline]
+    fn deref(&self) -> &T {
+        // SAFETY: the guard holds the lock alone.
+        unsafe { &*self.inner.value.get() }
+    }
+}
+
+impl<T> DerefMut for WriteGuard<'_, T> {
+    #[inline]
+    fn deref_mut(&mut self) -> &mut T {
+        // SAFETY: the guard holds the lock alone.
+        unsafe { &mut *self.inner.value.get() }
+    }
+}
+
+impl<T> Drop for WriteGuard<'_, T> {
+    #[inline]
+    fn drop(&mut self) {
+        self.inner.raw.end_write();
+    }
+}
+
+impl<T> fmt::Debug for WriteGuard<'_, T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("WriteGuard")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::fork::tests::in_child;
+    use super::*;
+    use std::sync::atomic::AtomicBool;
+    use std::thread::scope;
+
+    #[test]
+    fn writers_exclude_one_another_and_readers_see_whole_values() {
+        let lock = RwLock::new((0u64, 0u64));
+        scope(|s| {
+            for _ in 0..3 {
+                s.spawn(|| {
+                    for _ in 0..10_000 {
+                        let mut pair = lock.write();
+                        pair.0 += 1;
+                        std::hint::black_box(&mut *pair);
+                        pair.1 += 1;
+                    }
+                });
+                s.spawn(|| {
+                    for _ in 0..10_000 {
+                        let pair = lock.read();
+                        assert_eq!(pair.0, pair.1);
+                    }
+                });
+            }
+        });
+        assert_eq!(*lock.read(), (30_000, 30_000));
+        let raw = &lock.inner.raw;
+        assert_eq!((raw.word.load(Ordering::SeqCst), raw.sleepers.load(Ordering::SeqCst)), (0, 0));
+    }
+
+    #[test]
+    fn readers_do_not_wait_for_readers() {
+        let lock = RwLock::new(7);
+        let first = lock.read();
+        scope(|s| assert_eq!(s.spawn(|| *lock.read()).join().ok(), Some(7)));
+        drop(first);
+    }
+
+    #[test]
+    fn a_stream_of_readers_does_not_keep_a_writer_out() {
+        let (lock, stop) = (RwLock::new(0), AtomicBool::new(false));
+        scope(|s| {
+            for _ in 0..3 {
+                s.spawn(|| {
+                    while !stop.load(Ordering::Relaxed) {
+                        // Overlapping: there is a reader nearly always.
+                        let guard = lock.read();
+                        (0..200).for_each(|_| std::hint::spin_loop());
+                        drop(guard);
+                    }
+                });
+            }
+            (0..200).for_each(|_| *lock.write() += 1);
+            stop.store(true, Ordering::Relaxed);
+        });
+        assert_eq!(*lock.read(), 200);
+    }
+
+    #[test]
+    fn a_child_finds_it_free_and_no_value_half_changed() {
+        let (pair, stop) = (RwLock::new((0u64, 0u64)), AtomicBool::new(false));
+        scope(|s| {
+            s.spawn(|| {
+                while !stop.load(Ordering::Relaxed) {
+                    let mut p = pair.write();
+                    p.0 += 1;
+                    std::hint::black_box(&mut *p);
+                    p.1 += 1;
+                    drop(p);
+                    drop(RwLock::new(0u8));
+                }
+            });
+            s.spawn(|| {
+                while !stop.load(Ordering::Relaxed) {
+                    let p = pair.read();
+                    assert_eq!(p.0, p.1);
+                }
+            });
+            let codes: Vec<_> = (0..30)
+                .map(|_| {
+                    in_child(|| {
+                        let p = *pair.read();
+                        *pair.write() = (0, 0);
+                        p.0 == p.1
+                    })
+                })
+                .collect();
+            stop.store(true, Ordering::Relaxed);
+            assert_eq!(codes, vec![0; 30]);
+        });
+    }
+}
