@@ -8,6 +8,7 @@ local tries = os.getenv 'HOSTILE_BYTES' or '20000'
 local driver = [==[
 local seed, tries, file = ...
 local ipc = require 'libipc'
+local torch = require 'ipc.torch'
 math.randomseed(tonumber(seed))
 local random, char, concat = math.random, string.char, table.concat
 
@@ -29,6 +30,8 @@ local corpus = {
   bytes(cycle), bytes(deep), bytes(long), bytes { print, string.format, ipc.marshal },
   bytes { setmetatable({ x = 1 }, Point), setmetatable({ y = { 2 } }, Point) },
   bytes { [{ 'key' }] = { 'value' }, [false] = 0 },
+  bytes(torch.FloatTensor { 1, 2, 3 }), bytes { torch.LongStorage { 7 }, { t = torch.range(1, 6):resize(2, 3):t() }, 'end' },
+  bytes { torch.ByteTensor(), torch.ByteTensor(300):zero() },
 }
 if math.maxinteger then corpus[#corpus + 1] = bytes { math.maxinteger, math.mininteger } end
 if jit then corpus[#corpus + 1] = bytes { loadstring('return 1LL, 2ULL')() } end

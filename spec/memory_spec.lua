@@ -108,7 +108,10 @@ local chunks = {
     arm(true)
     local bytes = ipc.marshal({ 1, 'two', { three = 3 }, print }):bytes()
     local back = ipc.unmarshal(bytes)
+    local torch = require 'ipc.torch'
+    local tensors = ipc.unmarshal(ipc.marshal({ torch.FloatTensor { 1, 2 } }):bytes())
     arm(false)
+    assert(tensors[1][2] == 2)
     assert(back[3].three == 3 and back[4] == print)
   ]] },
 

@@ -450,6 +450,62 @@ describe('marshal', function()
     assert.matches('unknown option', fails(ipc.unmarshal, bytes, { function_ = true }))
     assert.equal(print, ipc.unmarshal(ipc.marshal(print):bytes()))
   end)
+
+  it('is read in any thread, any number of times, until all have let go', function()
+    local m = ipc.marshal { 1, { 2 } }
+    local threads = ipc.map(3, function(message)
+      local sum = 0
+      for _ = 1, 20 do
+        local v = message:read()
+        sum = sum + v[1] + v[2][1]
+      end
+      return sum
+    end, m)
+    m:close()
+    assert.same({ 60, 60, 60 }, { threads:join() })
+  end)
+
+  it('carries tensors in bytes, wherever they stand', function()
+    local torch = require 'ipc.torch'
+    local grid = torch.range(1, 6):resize(2, 3)
+    local v = {
+      grid = grid, turned = grid:t(), again = grid, n = 7,
+      list = { torch.LongStorage { 1, -2 }, torch.FloatTensor(), torch.ByteTensor { 255 } },
+      f = function(x) return x + 1 end,
+    }
+    local bytes = ipc.marshal(v):bytes()
+    grid:zero()
+    local back = ipc.unmarshal(bytes, { functions = true })
+    assert.same({ { 1, 2, 3 }, { 4, 5, 6 } }, back.grid:totable())
+    assert.same({ { 1, 4 }, { 2, 5 }, { 3, 6 } }, back.turned:totable())
+    assert.is_true(back.turned:isContiguous())
+    assert.is_true(rawequal(back.again, back.grid), 'the same tensor twice is one')
+    assert.same({ 1, -2 }, back.list[1]:totable())
+    assert.equal('torch.LongStorage', torch.type(back.list[1]))
+    assert.equal(0, back.list[2]:nElement())
+    assert.equal('torch.FloatTensor', torch.type(back.list[2]))
+    assert.equal(255, back.list[3][1])
+    assert.equal(7, back.n)
+    assert.equal(8, back.f(7))
+    assert.equal('unsupported', ipc.errcode(fails(ipc.unmarshal, bytes)))
+    -- One by itself.
+    local lone = ipc.unmarshal(ipc.marshal(torch.DoubleTensor { 1.5 }):bytes())
+    assert.equal(1.5, lone[1])
+    -- A file is as good as a string.
+    local path = support.write(support.tmpname '.bytes', ipc.marshal({ t = torch.IntTensor { 1, 2, 3 } }):bytes())
+    assert.same({ 1, 2, 3 }, ipc.unmarshal(support.read(path)).t:totable())
+  end)
+
+  it('names what has no form in bytes, with the way to it', function()
+    local torch = require 'ipc.torch'
+    local m = ipc.marshal { torch.FloatTensor(2), { layers = { {}, { lock = ipc.mutex() } } } }
+    local e = fails(m.bytes, m)
+    assert.equal('unsupported', ipc.errcode(e))
+    assert.matches('value%[2%]%.layers%[2%]%.lock: ipc%.mutex has no form in bytes', e)
+    m = ipc.marshal(ipc.atomic())
+    assert.matches('value: ipc%.atomic has no form', fails(m.bytes, m))
+    assert.equal('ipc.mutex', ipc.type(ipc.marshal({ ipc.mutex() }):read()[1]))
+  end)
 end)
 
 describe('hostile bytes', function()
@@ -464,7 +520,27 @@ describe('hostile bytes', function()
       assert.is_truthy(ipc.errcode(e), e)
     end
     assert.equal('protocol', ipc.errcode(fails(ipc.unmarshal, ('\16' .. ('\145'):rep(500)))))
+    -- Every beginning of a message with a tensor in it.
+    local whole = ipc.marshal({ require('ipc.torch').FloatTensor { 1, 2, 3 }, 'text' }):bytes()
+    for n = 0, #whole - 1 do assert.equal('protocol', ipc.errcode(fails(ipc.unmarshal, whole:sub(1, n)))) end
+    assert.equal('protocol', ipc.errcode(fails(ipc.unmarshal, whole .. 'x')))
     assert.equal('limit', ipc.errcode(fails(ipc.unmarshal, ('\16' .. ('\145'):rep(5000)))))
+  end)
+
+  it('that announce more tensors than they hold are an error', function()
+    local torch = require 'ipc.torch'
+    local whole = ipc.marshal({ torch.FloatTensor(7):fill(1) }):bytes()
+    -- The size, 7, stands in the descriptor before the data of 28 bytes.
+    local at = #whole - 28 - 8
+    assert.equal('\7\0\0\0\0\0\0\0', whole:sub(at + 1, at + 8))
+    for _, size in ipairs { '\8\0\0\0\0\0\0\0', '\0\0\0\0\0\0\4\0', ('\255'):rep(8), '\0\0\0\0\0\0\0\64' } do
+      local e = fails(ipc.unmarshal, whole:sub(1, at) .. size .. whole:sub(at + 9))
+      assert.equal('protocol', ipc.errcode(e), e)
+    end
+    -- A header that says the most that it can.
+    for _, header in ipairs { '\1\0\0\0' .. ('\255'):rep(12), '\1\0\0\0\0\0\0\0' .. ('\255'):rep(8), '\1\2\0\0' } do
+      assert.is_truthy(ipc.errcode(fails(ipc.unmarshal, header .. whole)))
+    end
   end)
 
   it('mutated at random do no harm', function()

@@ -60,7 +60,8 @@ function ipc.register(name, metatable) end
 ---@return ipc.marshal
 function ipc.marshal(value, upvalues, size, increment) end
 
---- The value in bytes that `marshal:bytes()` or another MessagePack writer made.
+--- The value in bytes that `marshal:bytes()` or another MessagePack writer made. They may come from anywhere: what is
+--- no value is an error.
 ---@param bytes string
 ---@param options? { functions: boolean? } functions are accepted only when asked for: bytecode is code
 ---@return any
@@ -74,7 +75,8 @@ local marshal = {}
 ---@return any
 function marshal:read() end
 
---- The wire form, for a file or another process. Tensors and objects have none.
+--- The wire form, for a file or another process. Tensors and storages are in it as they are now; objects of ipc have no
+--- such form, and are refused with the path to them.
 ---@return string
 function marshal:bytes() end
 

@@ -9,6 +9,7 @@ use crate::bind::stack::Route;
 use crate::err;
 use crate::error::Result;
 use crate::lua_fn;
+use crate::transport;
 use crate::wire::{Attachment, Message, Object, downcast};
 
 /// What the module offers of this.
@@ -92,13 +93,10 @@ fn read(lua: Lua<'_>) -> Result<c_int> {
     Ok(1)
 }
 
-/// `m:bytes()` → the wire form.
+/// `m:bytes()` → the wire form; tensors as they are now.
 fn bytes(lua: Lua<'_>) -> Result<c_int> {
     let m = lua.object::<Marshal>(1)?.open()?;
-    if let Some(attachment) = m.0.attachments.first() {
-        return Err(err!(Unsupported, "the value holds {}, which has no form in bytes", attachment.kind()));
-    }
-    lua.push_bytes(&m.0.bytes)?;
+    lua.push_bytes(&transport::freeze(&m.0)?)?;
     Ok(1)
 }
 
@@ -112,7 +110,7 @@ fn close(lua: Lua<'_>) -> Result<c_int> {
 fn unmarshal(lua: Lua<'_>) -> Result<c_int> {
     let bytes = lua.bytes(1)?;
     let functions = lua.options(2, &["functions"])?.boolean("functions")?.unwrap_or(false);
-    let mut message = Message { bytes: bytes.to_vec(), ..Message::default() };
+    let mut message = transport::thaw(bytes)?;
     lua.decode(&mut message, Route::peer(functions))?;
     Ok(1)
 }

@@ -3,6 +3,7 @@
 use crate::err;
 use crate::error::Result;
 use crate::tensor::DType;
+use crate::wire::ext;
 
 /// Bytes of a header.
 pub(super) const HEADER: usize = 16;
@@ -11,7 +12,8 @@ pub(super) const MAX_DESCRIPTORS: usize = 16 << 20;
 /// Dimensions that a tensor may have.
 pub(super) const MAX_DIMS: usize = 64;
 
-const KIND_MESSAGE: u8 = 1;
+/// The first byte of a frame.
+pub(super) const KIND_MESSAGE: u8 = 1;
 const FLAG_FUNCTIONS: u8 = 1;
 
 /// The first bytes of every frame.
@@ -108,6 +110,19 @@ impl Descriptor {
             ));
         }
         Ok(())
+    }
+
+    /// All the descriptors of a message whose own bytes are so many. The message names each of its tensors, so a stranger
+    /// cannot make us keep more of them than it has sent bytes for.
+    pub fn decode_all(mut from: &[u8], message: usize) -> Result<Vec<Descriptor>> {
+        let mut list = Vec::new();
+        while !from.is_empty() {
+            if (list.len() + 1) * ext::NAMED_ATTACHMENT > message {
+                return Err(err!(Protocol, "a message announces more tensors than it has room to name"));
+            }
+            list.push(Descriptor::decode(&mut from)?);
+        }
+        Ok(list)
     }
 
     /// Takes the next descriptor off the front of `from`.

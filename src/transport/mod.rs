@@ -26,11 +26,13 @@ mod stream;
 #[cfg(test)]
 mod tests;
 mod turn;
+mod whole;
 
 pub use secure::{Handshake, Keys, Role, Secret};
 #[cfg(feature = "fuzzing")]
 pub use stream::fuzz_frames;
 pub use stream::{Policy, Stream};
+pub use whole::{freeze, thaw};
 
 /// A link to one peer: whole messages, in order, both ways. Any number of threads may use it at a time.
 pub trait Connection: Send + Sync + fmt::Debug {

@@ -11,7 +11,7 @@ use super::secure::Opener;
 use crate::err;
 use crate::error::{Error, Result};
 use crate::sys::socket::{self, Empty, Moved, Region};
-use crate::wire::{Attachment, Message, ext};
+use crate::wire::{Attachment, Message};
 
 /// The message's buffer starts at no more than this, whatever was announced, and doubles as data really comes.
 const FIRST_STEP: usize = 1 << 20;
@@ -211,16 +211,7 @@ impl Receiver {
     }
 
     fn described(&self) -> std::result::Result<Vec<Descriptor>, Fault> {
-        let mut list = Vec::new();
-        let mut rest = &self.descriptors[..];
-        while !rest.is_empty() {
-            // The message names each of its tensors: a stranger cannot make us keep more of them than it has sent bytes for.
-            if (list.len() + 1) * ext::NAMED_ATTACHMENT > self.bytes.len() {
-                return Err(Fault::Stream(err!(Protocol, "a message announces more tensors than it has room to name")));
-            }
-            list.push(Descriptor::decode(&mut rest).map_err(Fault::Stream)?);
-        }
-        Ok(list)
+        Descriptor::decode_all(&self.descriptors, self.bytes.len()).map_err(Fault::Stream)
     }
 
     /// All is known about the message but its data: finds places for that, or decides to skip it.

@@ -137,7 +137,7 @@ impl Outgoing<'_> {
 
 /// Appends the descriptor of an attachment and returns its data, made contiguous if it is not. `from` is where the
 /// descriptors begin in `out`.
-fn describe(attachment: &Attachment, from: usize, out: &mut Vec<u8>) -> Result<Span> {
+pub(super) fn describe(attachment: &Attachment, from: usize, out: &mut Vec<u8>) -> Result<Span> {
     match attachment {
         Attachment::Tensor(t) => {
             Descriptor::encode(Kind::Tensor, t.dtype(), t.sizes(), from, out)?;

@@ -7,6 +7,7 @@ pub mod ext;
 mod form_tests;
 mod live;
 mod message;
+mod path;
 mod queue;
 mod queue_chunk;
 
@@ -14,4 +15,5 @@ pub use decoder::{Common, Decoder, Token};
 pub use encoder::{Encoder, Mark};
 pub use live::{each_live, identity, remember};
 pub use message::{Attachment, Foreign, Message, Object, downcast};
+pub use path::{field_path, path_to};
 pub use queue::{Push, Queue};

@@ -6,6 +6,7 @@ use mlua::ffi;
 
 use super::string_at;
 use crate::error::Error;
+use crate::wire::field_path;
 
 /// The error with the path to its culprit in front: `value.layers[3].state: …`.
 pub(super) fn placed(e: Error, path: &[String]) -> Error {
@@ -26,13 +27,7 @@ pub(super) unsafe fn key_path(l: *mut ffi::lua_State, i: c_int) -> String {
     // SAFETY: reads a slot; numbers are not converted in place.
     unsafe {
         match ffi::lua_type(l, i) {
-            ffi::LUA_TSTRING => {
-                let name = String::from_utf8_lossy(string_at(l, i)).into_owned();
-                let plain = !name.is_empty()
-                    && !name.starts_with(|c: char| c.is_ascii_digit())
-                    && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
-                if plain { format!(".{name}") } else { format!("[{name:?}]") }
-            }
+            ffi::LUA_TSTRING => field_path(string_at(l, i)),
             ffi::LUA_TNUMBER => format!("[{}]", ffi::lua_tonumber(l, i)),
             ffi::LUA_TBOOLEAN => format!("[{}]", ffi::lua_toboolean(l, i) != 0),
             t => format!("[a {}]", CStr::from_ptr(ffi::lua_typename(l, t)).to_string_lossy()),

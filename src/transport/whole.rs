@@ -1,0 +1,172 @@
+//! A whole message in one piece of memory, tensors and all, for files and for whatever else carries bytes: the bytes of the
+//! message alone, or, when tensors belong to it, a frame as connections send it (doc/wire.md). Imports its siblings `frame`,
+//! `place` and `send`.
+
+use std::borrow::Cow;
+
+use smallvec::SmallVec;
+
+use super::frame::{Descriptor, HEADER, Header, KIND_MESSAGE};
+use super::place::Place;
+use super::send::describe;
+use crate::err;
+use crate::error::Result;
+use crate::tensor::Span;
+use crate::wire::{Attachment, Message, path_to};
+
+/// Data of tensors lies in memory as the form wants it. Nothing we run on is otherwise.
+const LITTLE: bool = cfg!(target_endian = "little");
+
+/// The message in bytes. Tensors are copied as they are now; what has no form in bytes is `[unsupported]`, with its path.
+pub fn freeze(message: &Message) -> Result<Cow<'_, [u8]>> {
+    if message.attachments.is_empty() {
+        return Ok(Cow::Borrowed(&message.bytes));
+    }
+    let mut descriptors = Vec::new();
+    let mut spans: SmallVec<[Span; 2]> = SmallVec::new();
+    for (i, attachment) in message.attachments.iter().enumerate() {
+        let has_form = matches!(attachment, Attachment::Tensor(_) | Attachment::Storage(_)) && LITTLE;
+        if !has_form {
+            let path = path_to(&message.bytes, i as u32);
+            return Err(err!(Unsupported, "{path}: {} has no form in bytes", attachment.kind()));
+        }
+        spans.push(describe(attachment, 0, &mut descriptors)?);
+    }
+    let data = spans.iter().map(Span::len);
+    let total = data.fold(HEADER + message.bytes.len() + descriptors.len(), usize::saturating_add);
+    let mut out = Vec::new();
+    out.try_reserve_exact(total).map_err(|_| err!(Limit, "there is no memory for a message of {total} bytes"))?;
+    let header = Header { functions: message.functions, descriptors: descriptors.len(), bytes: message.bytes.len() };
+    out.extend_from_slice(&header.encode());
+    out.extend_from_slice(&message.bytes);
+    out.extend_from_slice(&descriptors);
+    for span in &spans {
+        let from = out.len();
+        out.resize(from + span.len(), 0);
+        span.read(0, &mut out[from..]);
+    }
+    Ok(Cow::Owned(out))
+}
+
+/// The message that [`freeze`] made bytes of. They may come from anywhere: whatever they are, the answer is a message or an error,
+/// and no more memory is taken than they hold themselves, a few words for each tensor aside.
+pub fn thaw(bytes: &[u8]) -> Result<Message> {
+    if bytes.first() != Some(&KIND_MESSAGE) {
+        return Ok(Message { bytes: copy(bytes)?, ..Message::default() });
+    }
+    let cut = || err!(Protocol, "the bytes end in the middle of a message");
+    let (header, rest) = bytes.split_first_chunk::<HEADER>().ok_or_else(cut)?;
+    let header = Header::decode(header, u64::MAX)?;
+    let (values, rest) = rest.split_at_checked(header.bytes).ok_or_else(cut)?;
+    let (descriptors, mut data) = rest.split_at_checked(header.descriptors).ok_or_else(cut)?;
+    let described = Descriptor::decode_all(descriptors, header.bytes)?;
+    let wanted = described.iter().fold(0usize, |sum, d| sum.saturating_add(d.data()));
+    if wanted != data.len() {
+        return Err(err!(Protocol, "{} bytes of data follow, where the tensors take {wanted}", data.len()));
+    }
+    let mut message = Message { bytes: copy(values)?, functions: header.functions, ..Message::default() };
+    for d in &described {
+        let place = Place::new(d)?;
+        let (mine, others) = data.split_at_checked(place.span.len()).ok_or_else(cut)?;
+        place.span.write(0, mine);
+        data = others;
+        message.attachments.push(place.attachment);
+    }
+    Ok(message)
+}
+
+fn copy(bytes: &[u8]) -> Result<Vec<u8>> {
+    let mut out = Vec::new();
+    let n = bytes.len();
+    out.try_reserve_exact(n).map_err(|_| err!(Limit, "there is no memory for a message of {n} bytes"))?;
+    out.extend_from_slice(bytes);
+    Ok(out)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::error::Code;
+    use crate::tensor::{DType, Storage, Tensor};
+    use crate::wire::{Encoder, Object, ext};
+    use proptest::prelude::*;
+    use std::sync::Arc;
+
+    /// A list of all `attachments`.
+    fn holding(attachments: Vec<Attachment>) -> Message {
+        let mut message = Message::default();
+        let mut out = Encoder::new(&mut message.bytes);
+        let list = out.open_table();
+        (0..attachments.len() as u32).for_each(|n| out.numbered(ext::ATTACHMENT, n));
+        out.close_array(list, attachments.len() as u32);
+        message.attachments = attachments;
+        message
+    }
+
+    fn some() -> Message {
+        let grid = Tensor::range(DType::Float, 1.0, 6.0, 1.0).unwrap().view(&[2, 3]).unwrap().transpose(0, 1).unwrap();
+        let storage = Storage::from_slice(&[1i64, -2]).unwrap();
+        let empty = Tensor::new(DType::Half);
+        holding(vec![Attachment::Tensor(grid), Attachment::Storage(storage), Attachment::Tensor(empty)])
+    }
+
+    #[test]
+    fn tensors_come_back_contiguous() {
+        let back = thaw(&freeze(&some()).unwrap()).unwrap();
+        assert_eq!(back.bytes, some().bytes);
+        let [Attachment::Tensor(grid), Attachment::Storage(storage), Attachment::Tensor(empty)] = &back.attachments[..]
+        else {
+            panic!("{back:?}")
+        };
+        assert_eq!((grid.sizes(), grid.is_contiguous()), (&[3, 2][..], true));
+        assert_eq!(grid.to_vec::<f32>().unwrap(), [1.0, 4.0, 2.0, 5.0, 3.0, 6.0]);
+        assert_eq!((storage.dtype(), storage.len(), empty.dtype(), empty.numel()), (DType::Long, 2, DType::Half, 0));
+    }
+
+    #[test]
+    fn a_message_without_tensors_is_its_bytes() {
+        let mut message = holding(Vec::new());
+        assert_eq!(&*freeze(&message).unwrap(), &message.bytes[..]);
+        assert_eq!(thaw(&message.bytes).unwrap().bytes, message.bytes);
+        #[derive(Debug)]
+        struct Thing;
+        impl Object for Thing {
+            fn class(&self) -> &'static str {
+                "ipc.thing"
+            }
+        }
+        message = holding(vec![Attachment::Object(Arc::new(Thing))]);
+        let e = freeze(&message).unwrap_err();
+        assert_eq!((e.code(), e.what()), (Code::Unsupported, "value[1]: ipc.thing has no form in bytes"));
+    }
+
+    #[test]
+    fn every_truncation_is_an_error() {
+        let message = some();
+        let whole = freeze(&message).unwrap();
+        for n in 1..whole.len() {
+            assert_eq!(thaw(&whole[..n]).unwrap_err().code(), Code::Protocol, "{n} of {}", whole.len());
+        }
+    }
+
+    #[test]
+    fn tensors_that_the_data_does_not_hold_are_refused_before_memory_is_taken() {
+        let mut bytes = freeze(&some()).unwrap().into_owned();
+        let at = HEADER + some().bytes.len() + 4;
+        bytes[at..at + 8].copy_from_slice(&(1u64 << 50).to_le_bytes());
+        assert_eq!(thaw(&bytes).unwrap_err().code(), Code::Protocol);
+    }
+
+    proptest! {
+        #[test]
+        fn changed_bytes_are_a_message_or_an_error(changes in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..6)) {
+            let mut bytes = freeze(&some()).unwrap().into_owned();
+            for (at, byte) in changes {
+                let at = at.index(bytes.len());
+                bytes[at] = byte;
+            }
+            let _ = thaw(&bytes);
+        }
+    }
+}

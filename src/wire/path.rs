@@ -1,0 +1,158 @@
+//! Paths to what is inside a value, in the words of Lua: `value.layers[3].state`.
+
+use super::{Decoder, Token, ext};
+
+/// A name as a part of a path: `.name`, `["a b"]`.
+pub fn field_path(name: &[u8]) -> String {
+    let name = String::from_utf8_lossy(name);
+    let plain = !name.is_empty()
+        && !name.starts_with(|c: char| c.is_ascii_digit())
+        && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
+    if plain { format!(".{name}") } else { format!("[{name:?}]") }
+}
+
+/// Where in the value that `bytes` hold attachment `number` stands first; `value` alone if nowhere.
+pub fn path_to(bytes: &[u8], number: u32) -> String {
+    let mut path = Vec::new();
+    if let Ok(mut bytes) = Decoder::new(bytes) {
+        Search { bytes: &mut bytes, number, path: &mut path, depth: 0 }.value();
+    }
+    path.push("value".into());
+    path.reverse();
+    path.concat()
+}
+
+struct Search<'s, 'b> {
+    bytes: &'s mut Decoder<'b>,
+    number: u32,
+    /// The way, from the inside out.
+    path: &'s mut Vec<String>,
+    depth: usize,
+}
+
+impl<'b> Search<'_, 'b> {
+    /// Reads the next value; whether the attachment is in it. `None`: the bytes make no sense.
+    fn value(&mut self) -> Option<bool> {
+        self.depth += 1;
+        if self.depth > ext::MAX_DEPTH + 1 {
+            return None;
+        }
+        let found = match self.bytes.token().ok()? {
+            Token::Array(n) => self.items(n),
+            Token::Map(n) => self.pairs(n),
+            Token::Extension(ext::ATTACHMENT, n) => self.bytes.numbered(n).ok().map(|n| n == self.number),
+            Token::Extension(ext::MIXED, _) => self.mixed(),
+            Token::Extension(ext::CLASS, _) => {
+                self.bytes.token().ok()?;
+                self.value()
+            }
+            Token::Extension(ext::FUNCTION, _) => self.function(),
+            Token::Extension(_, n) => self.bytes.payload(n).ok().map(|_| false),
+            _ => Some(false),
+        };
+        self.depth -= 1;
+        found
+    }
+
+    fn items(&mut self, n: u32) -> Option<bool> {
+        for i in 1..=n {
+            if self.value()? {
+                self.path.push(format!("[{i}]"));
+                return Some(true);
+            }
+        }
+        Some(false)
+    }
+
+    fn pairs(&mut self, n: u32) -> Option<bool> {
+        for _ in 0..n {
+            let name = key(self.bytes.clone());
+            if self.value()? {
+                self.path.push(format!("[key {name}]"));
+                return Some(true);
+            }
+            if self.value()? {
+                self.path.push(name);
+                return Some(true);
+            }
+        }
+        Some(false)
+    }
+
+    fn mixed(&mut self) -> Option<bool> {
+        let Ok(Token::Array(items)) = self.bytes.token() else { return None };
+        if self.items(items)? {
+            return Some(true);
+        }
+        let Ok(Token::Map(pairs)) = self.bytes.token() else { return None };
+        self.pairs(pairs)
+    }
+
+    fn function(&mut self) -> Option<bool> {
+        self.bytes.token().ok()?;
+        self.bytes.token().ok()?;
+        let Ok(Token::Array(upvalues)) = self.bytes.token() else { return None };
+        for i in 1..=upvalues {
+            if self.value()? {
+                self.path.push(format!(" upvalue {i}"));
+                return Some(true);
+            }
+        }
+        Some(false)
+    }
+}
+
+/// The key that comes next, as a part of a path.
+fn key(mut bytes: Decoder<'_>) -> String {
+    match bytes.token() {
+        Ok(Token::String(s)) => field_path(s),
+        Ok(Token::Integer(n)) => format!("[{n}]"),
+        Ok(Token::Float(n)) => format!("[{n}]"),
+        Ok(Token::Boolean(b)) => format!("[{b}]"),
+        Ok(Token::Extension(ext::ATTACHMENT, _)) => "[an object]".into(),
+        _ => "[a table]".into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Encoder;
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn an_attachment_is_found_wherever_it_stands() {
+        // { 'x', list = { true, ATTACHMENT 0 }, [2.5] = CLASS 'P' { ['a b'] = ATTACHMENT 1 }, [ATTACHMENT 2] = 0 }
+        let mut bytes = Vec::new();
+        let mut out = Encoder::new(&mut bytes);
+        let table = out.open_table();
+        assert!(out.string(b"x"));
+        let marks = out.begin_mixed(table, 1);
+        assert!(out.string(b"list"));
+        let list = out.open_table();
+        out.boolean(true);
+        out.numbered(ext::ATTACHMENT, 0);
+        out.close_array(list, 2);
+        out.float(2.5);
+        let class = out.open_ext(ext::CLASS);
+        assert!(out.string(b"P"));
+        let fields = out.open_table();
+        out.begin_map(fields);
+        assert!(out.string(b"a b"));
+        out.numbered(ext::ATTACHMENT, 1);
+        out.close_map(fields, 1);
+        assert!(out.close_ext(class));
+        out.numbered(ext::ATTACHMENT, 2);
+        out.integer(0);
+        assert!(out.close_mixed(marks, 3));
+        let paths: Vec<_> = (0..4).map(|n| path_to(&bytes, n)).collect();
+        assert_eq!(paths, ["value.list[2]", "value[2.5][\"a b\"]", "value[key [an object]]", "value"]);
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_have_a_path(bytes in prop::collection::vec(any::<u8>(), 0..200), number in 0u32..3) {
+            prop_assert!(path_to(&bytes, number).starts_with("value"));
+        }
+    }
+}
