@@ -600,7 +600,7 @@ function channel:drained() end
 -- ## mutex
 
 --- A recursive lock for threads, with a barrier beside it. It belongs to the Lua state that locks it: its coroutines
---- share it, and when the state ends it is free again.
+--- share it, and when the state ends it is free again; the next one to lock it is told.
 ---@return ipc.mutex
 function ipc.mutex() end
 
@@ -608,13 +608,16 @@ function ipc.mutex() end
 local mutex = {}
 
 --- Waits until the mutex is free and takes it; `[timeout]` when it is not free in time. Locked n times, it wants n
---- unlocks.
+--- unlocks. Returns nothing, unless the thread that held it before ended without unlocking it: then this caller has the
+--- lock, and is told, once, that what it guards may be half changed.
 ---@param timeout? number|boolean seconds
+---@return string? left who ended with the mutex locked
 function mutex:lock(timeout) end
 
 --- Takes the mutex if it is free, or becomes so in time.
 ---@param timeout? number|boolean seconds; nothing is 0
 ---@return boolean taken
+---@return string? left as `lock` returns it
 function mutex:trylock(timeout) end
 
 --- Undoes one `lock`; `[state]` if this thread does not hold the mutex.

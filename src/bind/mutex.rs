@@ -6,7 +6,7 @@ use std::sync::Arc;
 use crate::bind::lua::{Kind, Lua};
 use crate::bind::object::{Class, ClassInfo, Method};
 use crate::err;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::lua_fn;
 use crate::sync::{Mutex, MutexHandle};
 use crate::wait::{Deadline, Owner};
@@ -56,32 +56,56 @@ fn mutex(lua: Lua<'_>) -> Result<c_int> {
     Ok(1)
 }
 
-fn take(lua: Lua<'_>, mutex: &Mutex, by: Owner, deadline: Deadline) -> Result<()> {
-    if mutex.lock(by, &lua.wait(deadline))? {
-        return Ok(());
+/// Takes the mutex in slot 1; false when time runs out.
+#[inline]
+fn take(lua: Lua<'_>, deadline: Deadline) -> Result<bool> {
+    let wait = lua.wait(deadline);
+    {
+        // A free one without a count of its holders, which would cost as much as the lock.
+        let handle = lua.object::<MutexHandle>(1)?;
+        wait.check()?;
+        if handle.mutex().try_lock(handle.by())? {
+            return Ok(true);
+        }
     }
-    Err(err!(Timeout, "another thread holds the mutex and did not unlock it in time"))
+    let (mutex, by) = this(lua)?;
+    mutex.lock(by, &wait)
 }
 
-/// `m:lock([timeout])`
+#[cold]
+fn out_of_time() -> Error {
+    err!(Timeout, "another thread holds the mutex and did not unlock it in time")
+}
+
+/// Pushes how the holder before left the mutex, if it did not unlock it; says how many results that is.
+#[inline]
+fn push_legacy(lua: Lua<'_>) -> Result<c_int> {
+    let legacy = lua.object::<MutexHandle>(1)?.mutex().legacy();
+    match legacy {
+        None => Ok(0),
+        Some(how) => lua.push_string(&how).map(|()| 1),
+    }
+}
+
+/// `m:lock([timeout])` → nothing; or how the holder before left it, if it did not unlock it.
 fn lock(lua: Lua<'_>) -> Result<c_int> {
-    let (mutex, by) = this(lua)?;
-    take(lua, &mutex, by, lua.timeout(2)?)?;
-    Ok(0)
+    if !take(lua, lua.timeout(2)?)? {
+        return Err(out_of_time());
+    }
+    push_legacy(lua)
 }
 
-/// `m:trylock([timeout])` → whether it was taken.
+/// `m:trylock([timeout])` → whether it was taken; and if so, how it was left, as `lock`.
 fn trylock(lua: Lua<'_>) -> Result<c_int> {
-    let (mutex, by) = this(lua)?;
-    let deadline = lua.timeout_or_none(2)?.unwrap_or_else(Deadline::now);
-    lua.push_boolean(mutex.lock(by, &lua.wait(deadline))?);
-    Ok(1)
+    let taken = take(lua, lua.timeout_or_none(2)?.unwrap_or_else(Deadline::now))?;
+    lua.push_boolean(taken);
+    Ok(1 + if taken { push_legacy(lua)? } else { 0 })
 }
 
 /// `m:unlock()`
 fn unlock(lua: Lua<'_>) -> Result<c_int> {
-    let (mutex, by) = this(lua)?;
-    mutex.unlock(by)?;
+    let handle = lua.object::<MutexHandle>(1)?;
+    handle.mutex().unlock(handle.by())?;
     Ok(0)
 }
 
@@ -99,7 +123,9 @@ fn with(lua: Lua<'_>) -> Result<c_int> {
     if lua.kind(2) != Kind::Function {
         return Err(lua.expected(2, "a function"));
     }
-    take(lua, &mutex, by, Deadline::NEVER)?;
+    if !take(lua, Deadline::NEVER)? {
+        return Err(out_of_time());
+    }
     // The stack is: self, function, arguments.
     let result = lua.call(lua.top() - 2, mlua::ffi::LUA_MULTRET);
     let unlocked = mutex.unlock(by);

@@ -1,11 +1,12 @@
 //! A recursive lock that Lua states hold, with a barrier beside it.
 //!
 //! Held for as long as Lua code likes, so it is waited for with a deadline; its holder is a Lua state, and when that
-//! state dies the lock is free again. Imports its sibling `barrier`.
+//! state dies the lock is free again. What it guards may be half changed then, so the next holder can learn of it, as with
+//! the robust mutexes of POSIX (`EOWNERDEAD`). Imports its sibling `barrier`.
 
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
 use super::Barrier;
 use crate::err;
@@ -23,6 +24,10 @@ pub struct Mutex {
     depth: AtomicU32,
     free: Signal,
     barrier: Barrier,
+    /// Whether there is a `legacy`; only who holds the lock, or takes it from the dead, touches it.
+    left: AtomicBool,
+    /// How the last holder left the lock, if it did not unlock it.
+    legacy: Lock<Option<String>>,
     /// How many handles each state has.
     handles: Lock<Vec<(Owner, u32)>>,
 }
@@ -65,9 +70,30 @@ impl Mutex {
         let free = there == 0 || there >> 48 != word(by) >> 48;
         if free && self.holder.compare_exchange(there, word(by), Ordering::Acquire, Ordering::Relaxed).is_ok() {
             self.depth.store(1, Ordering::Relaxed);
+            if there != 0 {
+                self.bequeath("the thread that held the mutex is not in this child of a fork".into());
+            }
             return true;
         }
         false
+    }
+
+    /// Notes how the lock was left. The caller holds it.
+    #[cold]
+    fn bequeath(&self, how: String) {
+        let old = self.legacy.lock().replace(how);
+        self.left.store(true, Ordering::Relaxed);
+        drop(old);
+    }
+
+    /// For whoever has just taken the lock: how the holder before left it, if it did not unlock it. Told once.
+    #[inline]
+    pub fn legacy(&self) -> Option<String> {
+        if !self.left.load(Ordering::Relaxed) {
+            return None;
+        }
+        self.left.store(false, Ordering::Relaxed);
+        self.legacy.lock().take()
     }
 
     /// Whether `by` holds the lock, be it from before a fork that `by` came through.
@@ -121,6 +147,8 @@ impl Mutex {
             handles.swap_remove(at);
             drop(handles);
             if self.is_held_by(by) {
+                let who = thread_of(by.number()).map_or("a thread".into(), |name| format!("thread '{name}'"));
+                self.bequeath(format!("{who} ended, or let go of the mutex, without unlocking it"));
                 self.release();
             }
         }
@@ -261,14 +289,33 @@ mod tests {
     }
 
     #[test]
+    fn the_next_holder_learns_once_how_it_was_left() {
+        let mutex = Arc::new(Mutex::new());
+        let (dies, heir, other) = (Owner::new(), Owner::new(), Owner::new());
+        mutex.lock(dies, &forever()).unwrap();
+        assert_eq!(mutex.legacy(), None);
+        let handle = MutexHandle::new(mutex.clone(), dies);
+        drop(handle);
+        assert!(mutex.try_lock(heir).unwrap());
+        assert_eq!(mutex.legacy().unwrap(), "a thread ended, or let go of the mutex, without unlocking it");
+        assert_eq!(mutex.legacy(), None);
+        mutex.unlock(heir).unwrap();
+        assert!(mutex.try_lock(other).unwrap());
+        assert_eq!(mutex.legacy(), None);
+    }
+
+    #[test]
     fn a_forked_child_keeps_its_own_lock_and_takes_that_of_a_thread_that_is_not_there() {
         use crate::sys::fork_for_tests as in_child;
         let (mutex, me, other) = (Mutex::new(), Owner::new(), Owner::new());
         mutex.lock(other, &forever()).unwrap();
-        assert_eq!(in_child(|| mutex.lock(me, &forever()).unwrap() && !mutex.try_lock(other).unwrap()), 0);
+        let taken =
+            || mutex.lock(me, &forever()).unwrap() && mutex.legacy().is_some() && !mutex.try_lock(other).unwrap();
+        assert_eq!(in_child(taken), 0);
         assert!(!mutex.try_lock(me).unwrap(), "in the parent it is still held");
         mutex.unlock(other).unwrap();
         mutex.lock(me, &forever()).unwrap();
-        assert_eq!(in_child(|| mutex.try_lock(me).unwrap() && mutex.unlock(me).is_ok() && mutex.unlock(me).is_ok()), 0);
+        let mine = || mutex.try_lock(me).unwrap() && mutex.unlock(me).is_ok() && mutex.unlock(me).is_ok();
+        assert_eq!(in_child(|| mine() && mutex.legacy().is_none()), 0);
     }
 }
