@@ -183,6 +183,27 @@ local chunks = {
     arm(false)
   ]] },
 
+  { 'shared tables', [[
+    local arm = ...
+    local ipc = require 'libipc'
+    local shared = ipc.sharedtable
+    local plain = { 1, 2, x = { 3 }, long = ('x'):rep(100) }
+    local other = shared()
+    arm(true)
+    local t = shared(plain)
+    t.other, t.n, t[true], t.long = other, 1, 'short', ('y'):rep(50)
+    assert(t.other == other and t.x[1] == 3 and #t.long == 50 and t[true] == 'short')
+    assert(shared.incr(t, 'n') == 2 and shared.cas(t, 'n', 2, 'two') and t.n == 'two')
+    assert(shared.update(t, 'x', function(x) return { x[1] + 1 } end)[1] == 4)
+    local n = 0
+    for k, v in shared.pairs(t) do n = n + (k and 1) end
+    assert(n == #t and #shared.keys(t) == n and shared.size(t) > 0 and tostring(t))
+    local source = { 1, 2, 3, x = 'y' }
+    local moved = shared(source, true)
+    arm(false)
+    assert(next(source) == nil and #moved == 4)
+  ]] },
+
   { 'work queues', [[
     local arm = ...
     local ipc = require 'libipc'

@@ -11,6 +11,7 @@
 ---@class ipc
 ---@field _VERSION string the version, as `libipc 0.1.0`
 ---@field channel ipc.channel.statuses makes a channel when it is called, and holds the statuses
+---@field sharedtable ipc.sharedtable
 local ipc = {}
 
 -- ## Conventions
@@ -674,6 +675,64 @@ function atomic:cas(old, new) end
 ---@return any object nil when none was ready in time
 ---@return integer? index its place in the list
 function ipc.select(list, timeout) end
+-- ## sharedtable
+
+--- A table that all threads of the process share: `t = ipc.sharedtable([tbl], [move])` makes one, with copies of the
+--- fields of `tbl`; with `move` true each is taken out of `tbl` as it goes. `t[k]` and `t[k] = v` copy the value; what
+--- goes between threads by reference (tensors, objects of ipc, other shared tables) is held by reference. Keys are
+--- strings, numbers and booleans. `#t` counts all keys, `t == u` says whether both are the same table, and where Lua
+--- has `__pairs` (5.2 and later), `pairs(t)` walks it. Its own functions stand here, since `t.x` is data.
+---@class ipc.sharedtable
+---@overload fun(tbl?: table, move?: boolean): ipc.sharedtable
+local sharedtable = {}
+
+--- Puts `fn(t[k])` in the place of `t[k]`, in one step. No lock is held while `fn` runs: it runs again if another
+--- thread wrote the key meanwhile. `fn` may use the table, but not write this key. An error in it changes nothing.
+---@param t ipc.sharedtable
+---@param k string|number|boolean
+---@param fn fun(value: any): any
+---@return any value what `fn` returned
+function sharedtable.update(t, k, fn) end
+
+--- Adds `n` to the number `t[k]` (nil is 0), in one step.
+---@param t ipc.sharedtable
+---@param k string|number|boolean
+---@param n? number 1
+---@return number sum
+function sharedtable.incr(t, k, n) end
+
+--- Makes `t[k]` `new` if it is `old`, in one step. Equal are: nil, booleans, numbers and strings as in Lua; tensors and
+--- objects that are the same one. Other tables and functions are copies, so they are refused as `old`.
+---@param t ipc.sharedtable
+---@param k string|number|boolean
+---@param old any
+---@param new any
+---@return boolean done
+---@return any there what `t[k]` is, where not done
+function sharedtable.cas(t, k, old, new) end
+
+--- The keys, in no order.
+---@param t ipc.sharedtable
+---@return table list
+function sharedtable.keys(t) end
+
+--- `for k, v in ipc.sharedtable.pairs(t) do`, on every Lua: each key that is there all the while is met once; one that
+--- comes or goes meanwhile may be met or not.
+---@param t ipc.sharedtable
+---@return function next
+---@return userdata walk
+---@return nil
+function sharedtable.pairs(t) end
+
+--- How many KB it holds, without what it refers to. The same as `ipc.sharedtable_size(t)`.
+---@param t ipc.sharedtable
+---@return number
+function sharedtable.size(t) end
+
+--- How many KB a shared table holds, without what it refers to.
+---@param t ipc.sharedtable
+---@return number
+function ipc.sharedtable_size(t) end
 
 -- ## Trees
 

@@ -3,7 +3,9 @@
 use std::ffi::c_int;
 use std::sync::Arc;
 
-use crate::bind::lua::{Kind, Lua};
+#[cfg(any(feature = "lua53", feature = "lua54", feature = "lua55"))]
+use crate::bind::lua::Kind;
+use crate::bind::lua::Lua;
 use crate::bind::object::{Class, ClassInfo, Method};
 use crate::error::Result;
 use crate::lua_fn;
@@ -46,7 +48,7 @@ impl Class for Cell {
 }
 
 /// The number in slot `i`, of the kind that Lua holds it as.
-fn number(lua: Lua<'_>, i: c_int) -> Result<Number> {
+pub(super) fn number(lua: Lua<'_>, i: c_int) -> Result<Number> {
     #[cfg(any(feature = "lua53", feature = "lua54", feature = "lua55"))]
     // SAFETY: reads the kind of the value in a slot; any slot is allowed.
     if lua.kind(i) == Kind::Number && unsafe { mlua::ffi::lua_isinteger(lua.raw(), i) } != 0 {
@@ -55,24 +57,26 @@ fn number(lua: Lua<'_>, i: c_int) -> Result<Number> {
     lua.number(i).map(Number::Float)
 }
 
-fn push(lua: Lua<'_>, n: Number) {
+/// Pushes a number, of its kind where Lua has both.
+pub(super) fn push(lua: Lua<'_>, n: Number) {
     match n {
         Number::Integer(n) => lua.push_integer(n),
         Number::Float(x) => lua.push_number(x),
     }
 }
 
+/// A whole number, as this Lua writes it.
+pub(super) fn whole(n: i32) -> Number {
+    if cfg!(any(feature = "lua53", feature = "lua54", feature = "lua55")) {
+        Number::Integer(n.into())
+    } else {
+        Number::Float(n.into())
+    }
+}
+
 /// `ipc.atomic([n])`
 fn atomic(lua: Lua<'_>) -> Result<c_int> {
-    let zero = if cfg!(any(feature = "lua53", feature = "lua54", feature = "lua55")) {
-        Number::Integer(0)
-    } else {
-        Number::Float(0.0)
-    };
-    let start = match lua.kind(1) {
-        Kind::None | Kind::Nil => zero,
-        _ => number(lua, 1)?,
-    };
+    let start = lua.optional(1, number)?.unwrap_or(whole(0));
     lua.push_object(Cell(Arc::new(Atomic::new(start))))?;
     Ok(1)
 }

@@ -35,6 +35,7 @@ mod protect;
 pub mod report;
 pub mod select;
 pub mod server;
+pub mod sharedtable;
 pub mod stack;
 pub mod state;
 pub mod storage;

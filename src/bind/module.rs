@@ -23,6 +23,7 @@ use crate::bind::pool;
 use crate::bind::report;
 use crate::bind::select;
 use crate::bind::server;
+use crate::bind::sharedtable;
 use crate::bind::state::State;
 use crate::bind::system;
 use crate::bind::tensor;
@@ -38,6 +39,7 @@ const FUNCTIONS: &[&[Method]] = &[
     marshal::FUNCTIONS,
     mutex::FUNCTIONS,
     atomic::FUNCTIONS,
+    sharedtable::FUNCTIONS,
     system::FUNCTIONS,
     flock::FUNCTIONS,
     report::FUNCTIONS,
@@ -56,6 +58,7 @@ pub(super) const CLASSES: &[&ClassInfo] = &[
     &atomic::INFO,
     &flock::INFO,
     &mutex::INFO,
+    &sharedtable::INFO,
     &workqueue::INFO,
     &channel::INFO,
     &map::INFO,
@@ -173,6 +176,7 @@ fn open(lua: Lua<'_>) -> Result<c_int> {
     lua.push_string(concat!("libipc ", env!("CARGO_PKG_VERSION")))?;
     lua.raw_set_field(-2, "_VERSION")?;
     channel::install(lua)?;
+    sharedtable::install(lua)?;
     tensor::install(lua)?;
     Ok(1)
 }

@@ -14,6 +14,7 @@ use mlua::ffi;
 use crate::bind::last::Last;
 use crate::bind::object::ClassInfo;
 use crate::bind::tensor;
+use crate::sync::Key;
 use crate::wait::{Cancel, Owner};
 use crate::wire::Message;
 
@@ -47,6 +48,8 @@ pub struct State {
     message: Cell<Option<Box<Message>>>,
     /// The string that a bound function ends with.
     pub(super) last: Last,
+    /// The keys of shared tables whose updates run in this state, by the table's address.
+    pub(super) updating: RefCell<Vec<(usize, Key)>>,
     /// Cancels the calls of this state, if it belongs to a worker.
     cancel: RefCell<Option<Arc<Cancel>>>,
     /// What other rooms of the binding keep for this state.
@@ -77,6 +80,7 @@ impl State {
             anchors: RefCell::default(),
             message: Cell::new(None),
             last: Last::default(),
+            updating: RefCell::default(),
             cancel: RefCell::default(),
             extras: RefCell::default(),
             farewells: RefCell::default(),
@@ -151,6 +155,7 @@ impl State {
         drop(self.extras.take());
         // Lua frees the memory of the State without dropping it: nothing of ours may be left in it.
         drop(self.metatables.take());
+        drop(self.updating.take());
         drop(self.anchors.take());
         drop(self.cancel.take());
     }

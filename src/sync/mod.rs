@@ -2,6 +2,8 @@
 //! and the threads themselves.
 //! What threads of one process share: work queues, locks, barriers, atomic numbers, and the names they are found by;
 //! and the threads themselves, and a report of it all.
+//! What threads of one process share: work queues, channels, tables, locks, barriers, atomic numbers, and the names they
+//! are found by; and the threads themselves.
 //!
 //! Every one but a crew of threads is an [`Object`](crate::wire::Object): thread routes pass it by reference. Who calls is told by the
 //! [`Owner`](crate::wait::Owner) of the Lua state, never by the operating system's thread.
@@ -16,6 +18,7 @@ mod mutex;
 mod names;
 mod pool;
 mod report;
+mod table;
 mod worker;
 mod workqueue;
 
@@ -29,5 +32,6 @@ pub use mutex::{Mutex, MutexHandle};
 pub use names::Names;
 pub use pool::{Bench, Order, Pool, Terms};
 pub use report::{ObjectState, Report};
+pub use table::{Cursor, Key, KeyRef, Short, Table, Value};
 pub use worker::{Crew, Failure, Seat};
 pub use workqueue::{WorkQueue, WorkQueueHandle};

@@ -82,7 +82,16 @@ impl<'a> Lua<'a> {
                 self.state().last.leave(s, Holder::Shared(holder));
                 Ok(())
             }
-            Plain::String(_) | Plain::Other => {
+            Plain::String(_) | Plain::Other => self.decode_shared(message, route),
+        }
+    }
+
+    /// Pushes the value in `message`, which stays whole, since others read it too.
+    pub fn decode_shared(self, message: &Message, route: Route) -> Result<()> {
+        match decode::plain(self, &message.bytes) {
+            Plain::Pushed => Ok(()),
+            Plain::String(s) => self.push_bytes(s),
+            Plain::Other => {
                 let attachments = decode::Attachments::Shared(&message.attachments);
                 decode::walk(self, &message.bytes, attachments, route, false).map(|_| ())
             }

@@ -32,6 +32,7 @@ pub(super) const STANDARD: &[&CStr] = &[
     c"jit",
     c"ffi",
     c"libipc",
+    c"libipc.sharedtable",
 ];
 
 /// Pushes `package.loaded`.

@@ -1,0 +1,67 @@
+-- Shared tables, mutexes and atomic numbers: how many steps a second, alone and with two threads.
+local ipc = require 'libipc'
+
+local N = 200000
+
+-- Sets or gets of one thread or several at a time, each on keys of its own, in all of them together, a second.
+local function steps(threads, what)
+  local t, start = ipc.sharedtable(), ipc.mutex()
+  local times = { ipc.map(threads, function(table_, gate, count, n, doing, id)
+    local clock = require('libipc').clock
+    local base = id * 1000
+    for i = 1, 100 do table_[base + i] = i end
+    gate:barrier(n)
+    local began = clock()
+    if doing == 'set' then
+      for _ = 1, count / 100 do
+        for i = 1, 100 do table_[base + i] = i end
+      end
+    else
+      local sum = 0
+      for _ = 1, count / 100 do
+        for i = 1, 100 do sum = sum + table_[base + i] end
+      end
+      assert(sum == count / 100 * 5050)
+    end
+    return clock() - began
+  end, t, start, N, threads, what):join() }
+  local slowest = 0
+  for _, took in ipairs(times) do slowest = math.max(slowest, took) end
+  return threads * N / slowest
+end
+
+local function locks()
+  local m = ipc.mutex()
+  local start = ipc.clock()
+  for _ = 1, N do
+    m:lock()
+    m:unlock()
+  end
+  return N / (ipc.clock() - start)
+end
+
+return function(report)
+  for _, what in ipairs { 'set', 'get' } do
+    local rates = report.turns({
+      one = function() return steps(1, what) end,
+      two = function() return steps(2, what) end,
+    }, 7)
+    report.compare_rate('shared table, numbers ' .. what, rates.one, 8e6, 'limit', '>= 1')
+    report.compare_rate('shared table, numbers ' .. what .. ' by two threads', rates.two, rates.one, 'by one', '>= 1.6')
+  end
+  local t = ipc.sharedtable()
+  local function rate(f)
+    return 1000 / report.time(function()
+      for i = 1, 1000 do f(i) end
+    end)
+  end
+  local value = { x = 1, y = 2.5, name = 'hello' }
+  t.value, t.text = value, ('x'):rep(1024)
+  report.compare_rate('shared table, small tables set', rate(function() t.value = value end), 1.7e6, 'limit', '>= 1')
+  report.compare_rate('shared table, small tables got', rate(function() return t.value end), 1.7e6, 'limit')
+  report.compare_rate('shared table, 1 KB strings got', rate(function() return t.text end), 1.7e6, 'limit')
+  local incr = ipc.sharedtable.incr
+  report.compare_rate('shared table, incr', rate(function() incr(t, 'n') end), 8e6, 'limit', '>= 1')
+  local taken = report.turns({ ours = locks }, 7)
+  report.compare_rate('mutex, lock and unlock alone', taken.ours, 24e6, 'limit', '>= 1')
+end

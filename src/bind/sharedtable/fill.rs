@@ -1,0 +1,74 @@
+//! What a shared table starts with: the keys and values of a plain one. Imports its sibling `convert`.
+
+use mlua::ffi;
+
+use super::convert::{push, push_key, value, written_key};
+use crate::bind::lua::{Kind, Lua};
+use crate::err;
+use crate::error::{Code, Error, Result};
+use crate::sync::{Cursor, KeyRef, Table};
+
+/// Copies the fields of the table in slot 1 to `table`, metamethods aside; when `moved`, each is taken out as it goes. After an
+/// error all that were taken out are back, as copies.
+pub(super) fn fill(lua: Lua<'_>, table: &Table, moved: bool) -> Result<()> {
+    let done = copy(lua, table, moved);
+    if done.is_err() && moved {
+        let top = lua.top();
+        // The first error is the one to tell of; what can be put back is.
+        let _ = put_back(lua, table);
+        lua.set_top(top);
+    }
+    done
+}
+
+fn copy(lua: Lua<'_>, table: &Table, moved: bool) -> Result<()> {
+    lua.set_top(1);
+    lua.push_nil();
+    while next(lua)? {
+        // Slot 2 is the key, 3 the value.
+        let kind = lua.describe(2);
+        let key = written_key(lua, 2).map_err(|_| {
+            err!(Argument, "argument #1: expected strings, numbers and booleans as keys of the table, found a {kind}")
+        })?;
+        let value = value(lua, 3).map_err(|e| under(key, e))?;
+        table.set(key, value)?;
+        if moved {
+            lua.push_value(2);
+            lua.push_nil();
+            // A field that is there is set to nil, which a traversal allows.
+            lua.raw_set(1)?;
+        }
+        lua.set_top(2);
+    }
+    lua.set_top(1);
+    Ok(())
+}
+
+/// Replaces the key in slot 2 by the next one and its value in slot 3. Encoding may have run Lua code, and that may have
+/// changed the table, so Lua may raise here.
+fn next(lua: Lua<'_>) -> Result<bool> {
+    lua.push_value(1);
+    lua.push_value(2);
+    // SAFETY: in protect everything may be called; slot 1 is the table, 2 a key. At the end the results are nil.
+    lua.protect(2, 2, |l| unsafe { if ffi::lua_next(l, 1) != 0 { 2 } else { 0 } })?;
+    lua.remove(2);
+    Ok(lua.kind(2) != Kind::Nil)
+}
+
+/// The error with the key in its path: `value.layers[3].state`.
+fn under(key: KeyRef<'_>, e: Error) -> Error {
+    match e.what().strip_prefix("value") {
+        Some(rest) if e.code() != Code::Raised => Error::new(e.code(), "", format!("value{key}{rest}")),
+        _ => e,
+    }
+}
+
+fn put_back(lua: Lua<'_>, table: &Table) -> Result<()> {
+    let mut cursor = Cursor::default();
+    while let Some((key, value)) = cursor.next(table)? {
+        push_key(lua, key.borrow())?;
+        push(lua, Some(value))?;
+        lua.raw_set(1)?;
+    }
+    Ok(())
+}

@@ -1,0 +1,259 @@
+//! A table that threads share: values go in and come out as copies, each key changes in one step.
+//!
+//! The keys are spread over parts with a lock of their own each, which is held for the length of one look or one change. So
+//! threads that use different keys rarely meet, and readers never wait for readers. What walks over all keys goes from
+//! part to part: it sees every key that is there all the while, once, and may see or miss one that comes or goes.
+//!
+//! A table that holds itself, directly or through other tables, is not released before that value is taken out: handles
+//! are counted, and nobody looks for circles.
+//!
+//! Imports its sibling `atomic`, for numbers.
+
+mod key;
+mod shard;
+mod value;
+
+use std::cell::RefCell;
+use std::fmt;
+
+use hashbrown::HashTable;
+
+pub use self::key::{Key, KeyRef};
+use self::shard::{Entry, Shard};
+pub use self::value::{Short, Value};
+use super::Number;
+use crate::err;
+use crate::error::Result;
+use crate::sys::RwLock;
+use crate::wire::Object;
+
+/// Two threads on keys of their own meet in one look of so many, on average.
+const SHARDS: usize = 16;
+
+/// The table, shared by its handles.
+#[derive(Default)]
+pub struct Table {
+    shards: [RwLock<Shard>; SHARDS],
+}
+
+impl Table {
+    /// One without keys.
+    pub fn new() -> Table {
+        Table::default()
+    }
+
+    #[inline]
+    fn shard(&self, hash: u64) -> &RwLock<Shard> {
+        // Other bits than those that find the place in the part (the lowest, and the top seven).
+        &self.shards[(hash >> 40) as usize % SHARDS]
+    }
+
+    /// What `key` holds.
+    #[inline]
+    pub fn get(&self, key: KeyRef<'_>) -> Option<Value> {
+        let hash = key.hash();
+        self.shard(hash).read().get(hash, key).map(|e| e.value.clone())
+    }
+
+    /// Puts `value` under `key`; `None` removes it.
+    #[inline]
+    pub fn set(&self, key: KeyRef<'_>, value: Option<Value>) -> Result<()> {
+        let hash = key.hash();
+        let mut shard = self.shard(hash).write();
+        if value.is_some() {
+            shard.reserve()?;
+        }
+        let old = shard.put(hash, key, value);
+        // What is dropped may be anything, so not under the lock.
+        drop(shard);
+        drop(old);
+        Ok(())
+    }
+
+    /// Puts what `f` makes of the value under `key` in its place. No lock is held while `f` runs: if the key was written
+    /// meanwhile, nothing is changed and `f` runs again. An error of `f` changes nothing.
+    pub fn update(&self, key: KeyRef<'_>, mut f: impl FnMut(Option<Value>) -> Result<Option<Value>>) -> Result<()> {
+        let hash = key.hash();
+        loop {
+            let (old, version) = match self.shard(hash).read().get(hash, key) {
+                Some(entry) => (Some(entry.value.clone()), Some(entry.version)),
+                None => (None, None),
+            };
+            let new = f(old)?;
+            let mut shard = self.shard(hash).write();
+            if new.is_some() {
+                shard.reserve()?;
+            }
+            // A key that came and went meanwhile is as absent as it was.
+            if shard.get(hash, key).map(|e| e.version) == version {
+                let old = shard.put(hash, key, new);
+                drop(shard);
+                drop(old);
+                return Ok(());
+            }
+        }
+    }
+
+    /// Adds `n` to the number under `key` (none is 0) and returns the sum.
+    pub fn add(&self, key: KeyRef<'_>, n: Number) -> Result<Number> {
+        let hash = key.hash();
+        let mut shard = self.shard(hash).write();
+        shard.reserve()?;
+        let sum = match shard.get(hash, key).map(|e| &e.value) {
+            None => n,
+            Some(Value::Number(there)) => there.plus(n),
+            Some(other) => {
+                let kind = other.kind();
+                return Err(err!(Argument, "expected a number under the key {key}, found {kind}"));
+            }
+        };
+        // What was there was a number, or nothing.
+        shard.put(hash, key, Some(Value::Number(sum)));
+        Ok(sum)
+    }
+
+    /// Puts `new` under `key` if it holds `old`, by [`Value::equals`]; `None` is no value. If it does not, what it holds.
+    pub fn cas(
+        &self,
+        key: KeyRef<'_>,
+        old: Option<&Value>,
+        new: Option<Value>,
+    ) -> Result<std::result::Result<(), Option<Value>>> {
+        let hash = key.hash();
+        let mut shard = self.shard(hash).write();
+        if new.is_some() {
+            shard.reserve()?;
+        }
+        let there = shard.get(hash, key).map(|e| &e.value);
+        let equal = match (there, old) {
+            (None, None) => true,
+            (Some(a), Some(b)) => a.equals(b),
+            _ => false,
+        };
+        if !equal {
+            return Ok(Err(there.cloned()));
+        }
+        let gone = shard.put(hash, key, new);
+        drop(shard);
+        drop(gone);
+        Ok(Ok(()))
+    }
+
+    /// How many keys there are.
+    pub fn len(&self) -> usize {
+        self.shards.iter().map(|s| s.read().len()).sum()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Bytes of memory that it takes, without what its values refer to.
+    pub fn bytes(&self) -> usize {
+        let own = size_of::<Table>() + SHARDS * size_of::<Shard>().next_multiple_of(128);
+        own + self.shards.iter().map(|s| s.read().bytes()).sum::<usize>()
+    }
+}
+
+impl Drop for Table {
+    fn drop(&mut self) {
+        for shard in &mut self.shards {
+            bury(shard.get_mut().take());
+        }
+    }
+}
+
+/// Drops what a table held. A value may be the last handle on another table, whose values …: they go one after the other,
+/// not one inside the other, which a long chain of tables would not survive.
+fn bury(entries: HashTable<Entry>) {
+    thread_local! {
+        static DYING: RefCell<Option<Vec<HashTable<Entry>>>> = const { RefCell::new(None) };
+    }
+    if entries.is_empty() {
+        return;
+    }
+    let first = DYING.try_with(|dying| match &mut *dying.borrow_mut() {
+        Some(list) => {
+            list.push(entries);
+            false
+        }
+        none => {
+            *none = Some(vec![entries]);
+            true
+        }
+    });
+    if first != Ok(true) {
+        return;
+    }
+    loop {
+        let next = DYING.try_with(|dying| dying.borrow_mut().as_mut().and_then(Vec::pop));
+        match next {
+            Ok(Some(entries)) => drop(entries),
+            _ => break,
+        }
+    }
+    let _ = DYING.try_with(|dying| *dying.borrow_mut() = None);
+}
+
+impl fmt::Debug for Table {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Table").finish_non_exhaustive()
+    }
+}
+
+impl fmt::Display for Table {
+    /// `ipc.sharedtable: 3 keys`
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.class(), self.state())
+    }
+}
+
+impl Object for Table {
+    fn class(&self) -> &'static str {
+        "ipc.sharedtable"
+    }
+
+    fn state(&self) -> String {
+        match self.len() {
+            1 => "1 key".into(),
+            n => format!("{n} keys"),
+        }
+    }
+}
+
+/// A walk over the keys of a table, while others may write to it.
+#[derive(Debug, Default)]
+pub struct Cursor {
+    /// The next part.
+    shard: usize,
+    /// The keys that the current part had when the walk came to it.
+    keys: std::vec::IntoIter<Key>,
+}
+
+impl Cursor {
+    /// The next key of `table`, which must be the same at every call. It may be gone by now.
+    pub fn next_key(&mut self, table: &Table) -> Result<Option<Key>> {
+        loop {
+            if let Some(key) = self.keys.next() {
+                return Ok(Some(key));
+            }
+            let Some(shard) = table.shards.get(self.shard) else { return Ok(None) };
+            self.shard += 1;
+            self.keys = shard.read().keys()?.into_iter();
+        }
+    }
+
+    /// The next key that is there, and what it holds now.
+    pub fn next(&mut self, table: &Table) -> Result<Option<(Key, Value)>> {
+        while let Some(key) = self.next_key(table)? {
+            if let Some(value) = table.get(key.borrow()) {
+                return Ok(Some((key, value)));
+            }
+        }
+        Ok(None)
+    }
+}
+
+#[cfg(test)]
+mod tests;
