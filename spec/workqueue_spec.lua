@@ -294,6 +294,94 @@ describe('workqueue', function()
     end)())
   end)
 
+  it('takes the time-out of the handle, not of the queue', function()
+    local name = unique()
+    local q = ipc.workqueue { name = name, capacity = 1 }
+    local brief = ipc.workqueue { name = name, timeout = 0.01 }
+    q:write(1)
+    assert.equal('timeout', ipc.errcode(support.fails(brief.write, brief, 2)))
+    -- A worker finds it without one, and another with its own; the answers are full too.
+    local m = ipc.map(1, function(name)
+      local ipc = require 'libipc'
+      local q, hasty = ipc.workqueue(name), ipc.workqueue { name = name, timeout = 0 }
+      q:write 'answer'
+      local ok, e = pcall(hasty.write, hasty, 'more')
+      local _ = q:read()
+      q:write 'when there is room'
+      return ok, ipc.errcode(e)
+    end, name)
+    q:write(2) -- once the worker has read
+    assert.same({ 'answer', 'when there is room' }, { q:read(), q:read() })
+    assert.same({ false, 'timeout' }, { m:join() })
+    brief:close()
+    q:close()
+  end)
+
+  it('is open again when its owner finds it again', function()
+    local name, go, report = unique(), ipc.channel(), ipc.channel()
+    local q = ipc.workqueue(name)
+    local m = ipc.map(1, function(name, go, report)
+      local ipc = require 'libipc'
+      local q = ipc.workqueue(name)
+      report:write(true)
+      go:read()
+      report:write(ipc.errcode(select(2, pcall(q.read, q))))
+      go:read()
+      q:write(q:read(60) + 1)
+    end, name, go, report)
+    report:read()
+    q:close()
+    go:write(true)
+    assert.equal('closed', select(2, report:read()))
+    local again, creator = ipc.workqueue(name)
+    assert.equal(0, creator, 'the worker holds it')
+    go:write(true)
+    again:write(1)
+    assert.equal(2, again:read(60))
+    m:join()
+    again:close()
+  end)
+
+  it('loses no question when the owner closes in the middle of it all', function()
+    for round = 1, 10 do
+      local q = ipc.workqueue { capacity = round % 2 == 0 and 5 or nil }
+      local m = ipc.map(3, function(q)
+        local sum = 0
+        while true do
+          local ok, n = pcall(q.read, q)
+          if not ok then
+            if require('libipc').errcode(n) ~= 'closed' then error(n, 0) end
+            return sum
+          end
+          sum = sum + n
+          q:write(n)
+        end
+      end, q)
+      local sum = 0
+      for i = 1, 20 * round do
+        while not q:trywrite(i, i) do q:tryread(0.01) end
+        sum = sum + 2 * i
+      end
+      q:close()
+      local a, b, c = m:join()
+      assert.equal(sum, a + b + c)
+    end
+  end)
+
+  it('puts nothing between the items of one write', function()
+    local q = ipc.workqueue { capacity = 9 }
+    local m = ipc.map(3, function(q, id)
+      for i = 1, 100 do q:write({ id, i, 1 }, { id, i, 2 }, { id, i, 3 }) end
+    end, q)
+    for _ = 1, 300 do
+      local a, b, c = q:read(), q:read(), q:read()
+      assert(a[1] == b[1] and b[1] == c[1] and a[2] == b[2] and b[2] == c[2])
+      assert(a[3] == 1 and b[3] == 2 and c[3] == 3)
+    end
+    m:join()
+    q:close()
+  end)
+
   it('says that a drain cannot end when the answers fill it', function()
     local q = ipc.workqueue { capacity = 2 }
     local m = ipc.map(1, function(q)

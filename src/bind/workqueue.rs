@@ -89,7 +89,7 @@ fn workqueue(lua: Lua<'_>) -> Result<c_int> {
 fn put(lua: Lua<'_>, route: Route) -> Result<c_int> {
     let handle = lua.object::<WorkQueueHandle>(1)?;
     let queue = handle.queue()?;
-    items::send(lua, route, |items| queue.write(handle.by(), items, &lua.wait(queue.write_deadline())))?;
+    items::send(lua, route, |items| queue.write(handle.by(), items, &lua.wait(handle.write_deadline())))?;
     Ok(0)
 }
 

@@ -93,8 +93,8 @@ impl Channel {
     /// Takes no more items from now on; blocked calls end. Twice is fine.
     pub fn close(&self) {
         self.fifo.queue().close();
-        self.fifo.closed_to_readers();
-        self.fifo.closed_to_writers();
+        self.fifo.changed_for_readers(|| self.is_closed());
+        self.fifo.changed_for_writers(|| self.is_closed());
     }
 
     /// A descriptor that polls readable while a read would not wait.

@@ -117,16 +117,16 @@ impl Fifo {
         Ok(found.unwrap_or(Pop::Nothing))
     }
 
-    /// After it was closed to its readers: none goes on waiting.
-    pub fn closed_to_readers(&self) {
+    /// After it was closed to its readers, or opened again: none goes on waiting in vain.
+    pub fn changed_for_readers(&self, closed: impl Fn() -> bool) {
         self.items.notify_all();
-        self.items.refresh(|| true);
+        self.items.refresh(|| self.is_readable(closed));
     }
 
-    /// After it was closed to its writers: none goes on waiting.
-    pub fn closed_to_writers(&self) {
+    /// After it was closed to its writers, or opened again: none goes on waiting in vain.
+    pub fn changed_for_writers(&self, closed: impl Fn() -> bool) {
         self.room.notify_all();
-        self.room.refresh(|| true);
+        self.room.refresh(|| self.has_room(closed));
     }
 
     /// A descriptor that polls readable while a read would not wait.

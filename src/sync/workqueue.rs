@@ -32,12 +32,13 @@ static NAMES: Names<WorkQueue> = Names::new();
 
 impl WorkQueue {
     /// A handle for `by` of the queue called `name`, and whether this call made it, with `limits`. `by` owns what it
-    /// made. `[mismatch]` if the queue is there with another capacity than the one asked for.
+    /// made. `[mismatch]` if the queue is there with another capacity than the one asked for; the time-out is the
+    /// handle's own, where one is asked for.
     pub fn open(name: &str, limits: Limits, by: Owner) -> Result<(WorkQueueHandle, bool)> {
         let (queue, made) = NAMES.open(name, || WorkQueue::make(Some(name), limits, by));
         if made {
             // A new one is born with its owner's first handle: nobody ever sees it closed.
-            return Ok((WorkQueueHandle { queue: Some(queue), by }, made));
+            return Ok((WorkQueueHandle::first(queue, by), made));
         }
         if limits.capacity.is_some() && limits.capacity != queue.limits.capacity {
             let has = queue.limits.capacity.map_or("no limit".to_owned(), |n| format!("a capacity of {n}"));
@@ -47,12 +48,14 @@ impl WorkQueue {
                 "the queue '{name}' is open already with {has}, and here {wanted} is asked for"
             ));
         }
-        Ok((WorkQueueHandle::new(queue, by), made))
+        let mut handle = WorkQueueHandle::new(queue, by);
+        handle.timeout = limits.timeout.or(handle.timeout);
+        Ok((handle, made))
     }
 
     /// A handle for its owner `by` of a new queue without a name.
     pub fn nameless(limits: Limits, by: Owner) -> WorkQueueHandle {
-        WorkQueueHandle { queue: Some(Arc::new(WorkQueue::make(None, limits, by))), by }
+        WorkQueueHandle::first(Arc::new(WorkQueue::make(None, limits, by)), by)
     }
 
     fn make(name: Option<&str>, limits: Limits, owner: Owner) -> WorkQueue {
@@ -75,11 +78,6 @@ impl WorkQueue {
     /// How many questions and answers wait to be read.
     pub fn pending(&self) -> (u64, u64) {
         (self.questions.queue().len(), self.answers.queue().len())
-    }
-
-    /// When a write that begins now gives up.
-    pub fn write_deadline(&self) -> Deadline {
-        self.limits.timeout.map_or(Deadline::NEVER, Deadline::after)
     }
 
     fn ways(&self, by: Owner) -> (&Fifo, &Fifo) {
@@ -191,16 +189,21 @@ impl WorkQueue {
     }
 
     fn enter(&self, by: Owner) {
-        if by == self.owner {
-            self.owners.fetch_add(1, Ordering::SeqCst);
+        if by == self.owner && self.owners.fetch_add(1, Ordering::SeqCst) == 0 {
+            self.changed();
         }
     }
 
     fn leave(&self, by: Owner) {
         if by == self.owner && self.owners.fetch_sub(1, Ordering::SeqCst) == 1 {
-            self.questions.closed_to_readers();
-            self.answers.closed_to_writers();
+            self.changed();
         }
+    }
+
+    /// After it was closed to all but its owner, or opened again.
+    fn changed(&self) {
+        self.questions.changed_for_readers(|| self.is_closed());
+        self.answers.changed_for_writers(|| self.is_closed());
     }
 }
 
@@ -239,13 +242,21 @@ impl Object for WorkQueue {
 pub struct WorkQueueHandle {
     queue: Option<Arc<WorkQueue>>,
     by: Owner,
+    /// Seconds that a write through it waits for room.
+    timeout: Option<f64>,
 }
 
 impl WorkQueueHandle {
     /// A handle for `by` of a queue that it was handed.
     pub fn new(queue: Arc<WorkQueue>, by: Owner) -> WorkQueueHandle {
         queue.enter(by);
-        WorkQueueHandle { queue: Some(queue), by }
+        WorkQueueHandle::first(queue, by)
+    }
+
+    /// The first handle of the owner, which a new queue counts already.
+    fn first(queue: Arc<WorkQueue>, by: Owner) -> WorkQueueHandle {
+        let timeout = queue.limits.timeout;
+        WorkQueueHandle { queue: Some(queue), by, timeout }
     }
 
     /// The queue, `[closed]` after [`WorkQueueHandle::close`].
@@ -256,6 +267,11 @@ impl WorkQueueHandle {
     /// Whose handle it is.
     pub fn by(&self) -> Owner {
         self.by
+    }
+
+    /// When a write that begins now gives up.
+    pub fn write_deadline(&self) -> Deadline {
+        self.timeout.map_or(Deadline::NEVER, Deadline::after)
     }
 
     /// Lets go; twice is fine. The owner's last handle closes the queue.
@@ -284,5 +300,7 @@ impl fmt::Display for WorkQueueHandle {
     }
 }
 
+#[cfg(test)]
+mod model;
 #[cfg(test)]
 mod tests;
