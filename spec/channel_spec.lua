@@ -425,6 +425,71 @@ describe('channel', function()
     assert.equal(1, select(2, ipc.workqueue(name)))
   end)
 
+  it('goes with its last holder also when it lies in its own items, or in those of what it holds', function()
+    support.check [[
+      local ipc = require 'libipc'
+      local names = 0
+      local function free(make)
+        names = names + 1
+        local sign = ipc.workqueue('sign ' .. names)
+        make(sign)
+        sign:close()
+        sign = nil
+        for _ = 1, 3 do collectgarbage() end
+        assert(select(2, ipc.workqueue('sign ' .. names)) == 1, 'something still holds the sign of circle ' .. names)
+      end
+      free(function(sign)
+        local c = ipc.channel()
+        c:write(sign, c, { c, c })
+        c:close()
+      end)
+      free(function(sign)
+        local a, b, q = ipc.channel(), ipc.channel(), ipc.workqueue()
+        a:write(b, sign)
+        b:write { q }
+        q:write(a, { to = b })
+      end)
+      free(function(sign)
+        local q = ipc.workqueue 'in itself'
+        q:write(q, sign)
+        q:close()
+        assert(select(2, ipc.workqueue 'in itself') == 1, 'its name is free')
+      end)
+      -- In the hands of threads, who let go of it at the same time.
+      free(function(sign)
+        local a, b = ipc.channel(), ipc.channel()
+        a:write(b)
+        b:write(a, sign)
+        ipc.map(3, function(a, b) a:write(b) b:write(a) end, a, b):join()
+      end)
+      -- Held from outside, by an unread item alone, it stays.
+      local outside, inside = ipc.channel(), ipc.channel()
+      inside:write(inside, 'still here')
+      outside:write(inside)
+      inside = nil
+      for _ = 1, 3 do collectgarbage() end
+      local _, inside = outside:read()
+      inside:read()
+      assert(select(2, inside:read()) == 'still here')
+    ]]
+  end)
+
+  it('may hold a channel that holds a channel, and so on', function()
+    support.check [[
+      local ipc = require 'libipc'
+      local first = ipc.channel()
+      local last = first
+      for i = 1, 20000 do
+        local next = ipc.channel()
+        next:write(last)
+        last = next
+        if i % 1000 == 0 then collectgarbage() end
+      end
+      last, first = nil, nil
+      for _ = 1, 3 do collectgarbage() end
+    ]]
+  end)
+
   it('takes its time-out from the options, and wrong arguments by position and type', function()
     local function wrong(pattern, f, ...)
       local e = support.fails(f, ...)

@@ -13,12 +13,12 @@ use crate::bind::stack::Route;
 use crate::err;
 use crate::error::Result;
 use crate::lua_fn;
-use crate::sync::{Channel, Limits, Status};
+use crate::sync::{Channel, ChannelHandle, Limits, Status};
 use crate::wait::{Deadline, Source, Way, source};
 use crate::wire::{Attachment, Object, downcast};
 
 /// The class `ipc.channel`.
-pub(super) static INFO: ClassInfo = ClassInfo::of::<Handle>("ipc.channel", METHODS, METAMETHODS);
+pub(super) static INFO: ClassInfo = ClassInfo::of::<ChannelHandle>("ipc.channel", METHODS, METAMETHODS);
 
 const METHODS: &[Method] = &[
     ("write", lua_fn!("channel:write", write)),
@@ -36,25 +36,21 @@ const METHODS: &[Method] = &[
 
 const METAMETHODS: &[Method] = &[("__len", lua_fn!("channel:__len", num_items))];
 
-/// One Lua state's hold on a channel.
-#[derive(Debug)]
-pub struct Handle(Arc<Channel>);
-
-impl Class for Handle {
+impl Class for ChannelHandle {
     fn info() -> &'static ClassInfo {
         &INFO
     }
 
     fn describe(&self) -> String {
-        self.0.to_string()
+        self.channel().to_string()
     }
 
     fn attach(&self) -> Option<Attachment> {
-        Some(Attachment::Object(self.0.clone()))
+        Some(Attachment::Object(self.channel().clone()))
     }
 
     fn source(&self, way: Way) -> Result<Option<Box<dyn Source>>> {
-        let channel = self.0.clone();
+        let channel = self.channel().clone();
         Ok(Some(match way {
             Way::Read => source(channel, |c| Some(c.readable()), |c| c.read_fd()),
             Way::Write => source(channel, |c| Some(c.writable()), |c| c.write_fd()),
@@ -62,7 +58,7 @@ impl Class for Handle {
     }
 
     fn adopt(_: Lua<'_>, object: Arc<dyn Object>) -> Option<Self> {
-        downcast(object).map(Handle)
+        downcast(object).map(ChannelHandle::new)
     }
 }
 
@@ -95,12 +91,13 @@ fn channel(lua: Lua<'_>) -> Result<c_int> {
         lua.check(1, Kind::Table)?;
         limits = items::limits(lua.options(1, &["capacity", "timeout"])?)?;
     }
-    lua.push_object(Handle(Arc::new(Channel::new(limits))))?;
+    lua.push_object(ChannelHandle::new(Arc::new(Channel::new(limits))))?;
     Ok(1)
 }
 
 fn put(lua: Lua<'_>, route: Route) -> Result<c_int> {
-    let channel = &lua.object::<Handle>(1)?.0;
+    let handle = lua.object::<ChannelHandle>(1)?;
+    let channel = handle.channel();
     let status = items::send(lua, route, |items| channel.write(items, &lua.wait(channel.write_deadline())))?;
     lua.push_integer(number(status));
     Ok(1)
@@ -118,7 +115,8 @@ fn writeup(lua: Lua<'_>) -> Result<c_int> {
 
 /// `c:trywrite(...)` → true, or false and the status: OPEN where there is no room.
 fn trywrite(lua: Lua<'_>) -> Result<c_int> {
-    let channel = &lua.object::<Handle>(1)?.0;
+    let handle = lua.object::<ChannelHandle>(1)?;
+    let channel = handle.channel();
     let (written, status) = items::send(lua, Route::THREAD, |items| channel.write_now(items))?;
     lua.push_boolean(written);
     if written {
@@ -145,7 +143,8 @@ fn get(lua: Lua<'_>, channel: &Channel, deadline: Deadline, first: impl FnOnce(S
 /// `c:read([timeout])` → the status and the item; the status alone where none came.
 fn read(lua: Lua<'_>) -> Result<c_int> {
     let deadline = lua.timeout(2)?;
-    let channel = &lua.object::<Handle>(1)?.0;
+    let handle = lua.object::<ChannelHandle>(1)?;
+    let channel = handle.channel();
     let (found, status) = get(lua, channel, deadline, |status| lua.push_integer(number(status)))?;
     if found {
         return Ok(2);
@@ -157,7 +156,8 @@ fn read(lua: Lua<'_>) -> Result<c_int> {
 /// `c:tryread([timeout])` → true and the item, or false and the status.
 fn tryread(lua: Lua<'_>) -> Result<c_int> {
     let deadline = lua.timeout_or_none(2)?.unwrap_or_else(Deadline::now);
-    let channel = &lua.object::<Handle>(1)?.0;
+    let handle = lua.object::<ChannelHandle>(1)?;
+    let channel = handle.channel();
     let (found, status) = get(lua, channel, deadline, |_| lua.push_boolean(true))?;
     if !found {
         lua.push_boolean(false);
@@ -172,7 +172,7 @@ const TIMEOUT: c_int = ffi::lua_upvalueindex(3);
 
 /// `for item in c:items([timeout]) do`: every item until the channel is drained, or none comes in time.
 fn items(lua: Lua<'_>) -> Result<c_int> {
-    lua.object::<Handle>(1)?;
+    lua.object::<ChannelHandle>(1)?;
     lua.timeout(2)?;
     lua.set_top(2);
     lua.push_closure(lua_fn!("channel:items", next), 2)?;
@@ -181,7 +181,8 @@ fn items(lua: Lua<'_>) -> Result<c_int> {
 
 fn next(lua: Lua<'_>) -> Result<c_int> {
     let deadline = lua.timeout(TIMEOUT)?;
-    let channel = &lua.object::<Handle>(CHANNEL)?.0;
+    let handle = lua.object::<ChannelHandle>(CHANNEL)?;
+    let channel = handle.channel();
     lua.set_top(0);
     let (found, _) = get(lua, channel, deadline, |_| ())?;
     if !found {
@@ -197,24 +198,24 @@ fn next(lua: Lua<'_>) -> Result<c_int> {
 
 /// `c:num_items()`, `#c`: how many items wait to be read.
 fn num_items(lua: Lua<'_>) -> Result<c_int> {
-    lua.push_integer(lua.object::<Handle>(1)?.0.len().cast_signed());
+    lua.push_integer(lua.object::<ChannelHandle>(1)?.channel().len().cast_signed());
     Ok(1)
 }
 
 /// `c:close()`: it takes no more items.
 fn close(lua: Lua<'_>) -> Result<c_int> {
-    lua.object::<Handle>(1)?.0.close();
+    lua.object::<ChannelHandle>(1)?.channel().close();
     Ok(0)
 }
 
 /// `c:closed()` → whether it takes no more items.
 fn closed(lua: Lua<'_>) -> Result<c_int> {
-    lua.push_boolean(lua.object::<Handle>(1)?.0.status() != Status::Open);
+    lua.push_boolean(lua.object::<ChannelHandle>(1)?.channel().status() != Status::Open);
     Ok(1)
 }
 
 /// `c:drained()` → whether it takes no more items and all were read.
 fn drained(lua: Lua<'_>) -> Result<c_int> {
-    lua.push_boolean(lua.object::<Handle>(1)?.0.status() == Status::Drained);
+    lua.push_boolean(lua.object::<ChannelHandle>(1)?.channel().status() == Status::Drained);
     Ok(1)
 }

@@ -10,7 +10,7 @@ use crate::err;
 use crate::error::Result;
 use crate::lua_fn;
 use crate::transport;
-use crate::wire::{Attachment, Message, Object, downcast};
+use crate::wire::{Attachment, Message, Object, downcast, release};
 
 /// What the module offers of this.
 pub(super) const FUNCTIONS: &[Method] =
@@ -28,6 +28,12 @@ const METHODS: &[Method] = &[
 /// A message that is read, never written.
 #[derive(Debug)]
 struct Marshalled(Message);
+
+impl Drop for Marshalled {
+    fn drop(&mut self) {
+        release(std::mem::take(&mut self.0.attachments));
+    }
+}
 
 impl Object for Marshalled {
     fn class(&self) -> &'static str {

@@ -4,12 +4,14 @@
 //! its sibling `fifo`.
 
 use std::fmt;
+use std::mem::ManuallyDrop;
 use std::os::fd::RawFd;
+use std::sync::Arc;
 
 use super::fifo::{Fifo, Limits, Pop};
 use crate::error::Result;
 use crate::wait::{Deadline, Wait};
-use crate::wire::{Message, Object, Push};
+use crate::wire::{Handles, Inside, Message, Object, Push, leave};
 
 /// How far a channel has come; it only goes on, never back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -26,12 +28,13 @@ pub enum Status {
 pub struct Channel {
     fifo: Fifo,
     limits: Limits,
+    handles: Handles,
 }
 
 impl Channel {
     /// An open and empty one.
     pub fn new(limits: Limits) -> Channel {
-        Channel { fifo: Fifo::new(limits.capacity), limits }
+        Channel { fifo: Fifo::new(limits.capacity), limits, handles: Handles::default() }
     }
 
     /// How far it has come.
@@ -144,6 +147,35 @@ impl Object for Channel {
             Status::Closed => format!("closed, {items} left"),
             Status::Drained => "drained".into(),
         }
+    }
+
+    fn inside(&self) -> Option<Inside<'_>> {
+        Some(Inside { handles: &self.handles, queues: [Some(self.fifo.queue()), None] })
+    }
+}
+
+/// One Lua state's hold on a channel.
+#[derive(Debug)]
+pub struct ChannelHandle(ManuallyDrop<Arc<Channel>>);
+
+impl ChannelHandle {
+    /// A hold on `channel`.
+    pub fn new(channel: Arc<Channel>) -> ChannelHandle {
+        channel.handles.enter();
+        ChannelHandle(ManuallyDrop::new(channel))
+    }
+
+    /// The channel.
+    pub fn channel(&self) -> &Arc<Channel> {
+        &self.0
+    }
+}
+
+impl Drop for ChannelHandle {
+    fn drop(&mut self) {
+        // SAFETY: taken once, and the handle is gone after this.
+        let channel = unsafe { ManuallyDrop::take(&mut self.0) };
+        leave(channel);
     }
 }
 

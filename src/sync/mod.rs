@@ -25,7 +25,7 @@ mod workqueue;
 pub use atomic::{Atomic, Number};
 pub use barrier::Barrier;
 pub use batch::{Batch, Next, Numbered};
-pub use channel::{Channel, Status};
+pub use channel::{Channel, ChannelHandle, Status};
 pub use fifo::Limits;
 pub use future::{Future, Outcome, Stage, Task};
 pub use mutex::{Mutex, MutexHandle};

@@ -13,7 +13,7 @@ use super::fifo::{Fifo, Limits, Pop};
 use crate::err;
 use crate::error::Result;
 use crate::wait::{Deadline, Owner, Signal, Wait};
-use crate::wire::{Message, Object, Push};
+use crate::wire::{Handles, Inside, Message, Object, Push, leave};
 
 /// The queue itself, shared by its handles.
 pub struct WorkQueue {
@@ -25,6 +25,7 @@ pub struct WorkQueue {
     drained: Signal,
     /// How many handles the owner has; 0: closed.
     owners: AtomicU32,
+    handles: Handles,
     limits: Limits,
 }
 
@@ -66,6 +67,7 @@ impl WorkQueue {
             answers: Fifo::new(limits.capacity),
             drained: Signal::new(),
             owners: AtomicU32::new(1),
+            handles: Handles::default(),
             limits,
         }
     }
@@ -235,6 +237,11 @@ impl Object for WorkQueue {
         let state = self.described(self.is_closed());
         self.name.as_ref().map_or(state.clone(), |name| format!("'{name}', {state}"))
     }
+
+    fn inside(&self) -> Option<Inside<'_>> {
+        let queues = [Some(self.questions.queue()), Some(self.answers.queue())];
+        Some(Inside { handles: &self.handles, queues })
+    }
 }
 
 /// One Lua state's hold on a queue.
@@ -255,6 +262,7 @@ impl WorkQueueHandle {
 
     /// The first handle of the owner, which a new queue counts already.
     fn first(queue: Arc<WorkQueue>, by: Owner) -> WorkQueueHandle {
+        queue.handles.enter();
         let timeout = queue.limits.timeout;
         WorkQueueHandle { queue: Some(queue), by, timeout }
     }
@@ -278,6 +286,7 @@ impl WorkQueueHandle {
     pub fn close(&mut self) {
         if let Some(queue) = self.queue.take() {
             queue.leave(self.by);
+            leave(queue);
         }
     }
 }

@@ -1,9 +1,10 @@
-//! A message: plain bytes, and beside them what is not plain data.
+//! A message: plain bytes, and beside them what is not plain data. Imports its siblings `queue` and `release`, for what objects hold.
 
 use std::any::Any;
 use std::fmt;
 use std::sync::Arc;
 
+use super::{Handles, Queue};
 use crate::tensor::{Storage, Tensor};
 
 /// A value on its way: MessagePack bytes (doc/wire.md) and the attachments that they refer to by number.
@@ -63,6 +64,27 @@ pub trait Object: Any + Send + Sync + fmt::Debug {
     /// it takes no lock that is held for longer than moments, nor one of the standard library.
     fn state(&self) -> String {
         String::new()
+    }
+
+    /// For an object that messages wait in: what [`release`](super::release) has to know of it.
+    fn inside(&self) -> Option<Inside<'_>> {
+        None
+    }
+}
+
+/// An object that messages wait in may lie in its own messages, or two in each other's.
+#[derive(Clone, Copy, Debug)]
+pub struct Inside<'a> {
+    /// How many Lua states hold the object.
+    pub handles: &'a Handles,
+    /// Where its messages wait.
+    pub queues: [Option<&'a Queue>; 2],
+}
+
+impl<'a> Inside<'a> {
+    /// Its queues.
+    pub(super) fn queues(self) -> impl Iterator<Item = &'a Queue> {
+        self.queues.into_iter().flatten()
     }
 }
 

@@ -10,10 +10,12 @@ mod message;
 mod path;
 mod queue;
 mod queue_chunk;
+mod release;
 
 pub use decoder::{Common, Decoder, Token};
 pub use encoder::{Encoder, Mark};
 pub use live::{each_live, identity, remember};
-pub use message::{Attachment, Foreign, Message, Object, downcast};
+pub use message::{Attachment, Foreign, Inside, Message, Object, downcast};
 pub use path::{field_path, path_to};
 pub use queue::{Push, Queue};
+pub use release::{Handles, leave, release};

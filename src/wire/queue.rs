@@ -4,14 +4,15 @@
 //! other side's count, so that a writer and a reader rarely touch the same line. The queue itself never waits: see
 //! `sync` for what blocks on it. Neither lock is ever held while a message is dropped.
 //!
-//! Imports its sibling `queue_chunk`, which holds the messages.
+//! Imports its siblings `queue_chunk`, which holds the messages, and `release`.
 
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use super::Message;
 use super::queue_chunk::{Cursor, Spare, chain};
-use crate::sys::Lock;
+use super::release::release;
+use super::{Attachment, Message};
+use crate::sys::{Guard, Lock};
 
 /// What became of messages that were to be written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,6 +49,8 @@ pub struct Queue {
     closed: AtomicBool,
     capacity: u64,
     spare: Spare,
+    /// How many messages have objects of ours attached; changed under the writers' and the readers' lock.
+    objects: AtomicU64,
 }
 
 /// On cache lines of its own.
@@ -81,6 +84,7 @@ impl Queue {
             closed: AtomicBool::new(false),
             capacity: capacity.unwrap_or(u64::MAX),
             spare: Spare::default(),
+            objects: AtomicU64::new(0),
         }
     }
 
@@ -100,6 +104,9 @@ impl Queue {
             }
         }
         for message in messages {
+            if has_objects(message) {
+                self.objects.fetch_add(1, Ordering::Relaxed);
+            }
             // SAFETY: the lock makes us the only writer, and `spare` belongs to this chain.
             unsafe { writer.cursor.put(message, &self.spare) };
         }
@@ -124,6 +131,9 @@ impl Queue {
         unsafe { reader.cursor.take(out, &self.spare) };
         reader.taken += 1;
         self.taken.0.store(reader.taken, Ordering::Release);
+        if has_objects(out) {
+            self.objects.fetch_sub(1, Ordering::Relaxed);
+        }
         true
     }
 
@@ -171,7 +181,40 @@ impl Queue {
     /// Drops what has not been read.
     pub fn clear(&self) {
         let mut message = Message::default();
-        while self.pop(&mut message) {}
+        while self.pop(&mut message) {
+            if !message.attachments.is_empty() {
+                release(std::mem::take(&mut message.attachments));
+            }
+        }
+    }
+
+    /// Whether a message that waits has objects of ours attached; without a lock.
+    pub(super) fn holds_objects(&self) -> bool {
+        self.objects.load(Ordering::Relaxed) > 0
+    }
+
+    /// Keeps the queue as it is while the answer lives. Whoever holds several must be the only one to do so.
+    pub(super) fn hold(&self) -> Held<'_> {
+        Held { writer: self.writer.lock(), reader: self.reader.lock() }
+    }
+}
+
+#[inline]
+fn has_objects(message: &Message) -> bool {
+    !message.attachments.is_empty() && message.attachments.iter().any(|a| matches!(a, Attachment::Object(_)))
+}
+
+/// A queue that stays as it is.
+pub(super) struct Held<'q> {
+    writer: Guard<'q, Writer>,
+    reader: Guard<'q, Reader>,
+}
+
+impl Held<'_> {
+    /// Shows what is attached to the messages that wait, as long as `see` wants more.
+    pub fn look(&self, see: impl FnMut(&Attachment) -> bool) {
+        // SAFETY: under both locks nobody writes or takes, and so many were published.
+        unsafe { self.reader.cursor.look(self.writer.written - self.reader.taken, see) }
     }
 }
 

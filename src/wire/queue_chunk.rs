@@ -168,6 +168,33 @@ impl Cursor {
         }
     }
 
+    /// Shows the attachments of the next `count` messages, which stay where they are, as long as `see` wants more.
+    ///
+    /// # Safety
+    /// This is the reader's cursor, so many published messages are left, and nobody takes any meanwhile.
+    pub(super) unsafe fn look(&self, count: u64, mut see: impl FnMut(&Attachment) -> bool) {
+        let mut cursor = Cursor { ..*self };
+        for _ in 0..count {
+            // SAFETY: as in `take`, which reads the same layout.
+            unsafe {
+                let mut header = cursor.here().cast::<u64>().read();
+                if header & END != 0 {
+                    cursor = Cursor { chunk: (*cursor.chunk).next.load(Ordering::Relaxed), at: 0 };
+                    header = cursor.here().cast::<u64>().read();
+                }
+                cursor.at += WORD;
+                if header & ATTACHED != 0 {
+                    if !(*cursor.here().cast::<Vec<Attachment>>()).iter().all(&mut see) {
+                        return;
+                    }
+                    cursor.at += VEC;
+                }
+                let len = (header & u64::from(u32::MAX)) as usize;
+                cursor.at += if header & MOVED != 0 { VEC } else { len.next_multiple_of(WORD) };
+            }
+        }
+    }
+
     /// Frees the last chunk.
     ///
     /// # Safety

@@ -4,7 +4,6 @@ use super::*;
 use crate::error::Code;
 use crate::wait::{Cancel, Interest, poll_fd};
 use crate::wire::Attachment;
-use std::sync::Arc;
 use std::thread::{scope, yield_now};
 
 fn item(n: u64) -> Message {
