@@ -240,6 +240,54 @@ describe('channel', function()
     assert.is_true(c:drained())
   end)
 
+  it('can be waited for among others, until it has an item, has room, or is closed', function()
+    local a, b = ipc.channel { capacity = 1 }, ipc.channel { capacity = 1 }
+    assert.is_nil(ipc.select({ a, b }, 0))
+    assert.same({ b, 2 }, { ipc.select { a, { b, 'write' } } })
+    b:write(1)
+    assert.same({ b, 2 }, { ipc.select { a, b } })
+    assert.is_nil(ipc.select({ a, { b, 'write' } }, 0.001))
+    assert.are_not.equal(b:fd(), (b:fd 'write'))
+    b:read()
+    assert.is_nil(ipc.select({ a, b }, 0))
+    a:close()
+    assert.same({ a, 1 }, { ipc.select { a, b } })
+    assert.same({ a, 2 }, { ipc.select { b, { a, 'write' } } })
+
+    -- Threads that select write what others that select read.
+    local from, to = { ipc.channel { capacity = 2 }, ipc.channel() }, { ipc.channel { capacity = 1 }, ipc.channel { capacity = 3 } }
+    local each = 300
+    local movers = ipc.map(2, function(from, to)
+      local ipc = require 'libipc'
+      local moved, open = 0, { from[1], from[2] }
+      while #open > 0 do
+        local c, at = ipc.select(open)
+        local found, item = c:tryread()
+        if found then
+          repeat local room = ipc.select { { to[1], 'write' }, { to[2], 'write' } } until room:trywrite(item)
+          moved = moved + 1
+        elseif item == ipc.channel.DRAINED then
+          table.remove(open, at)
+        end
+      end
+      return moved
+    end, from, to)
+    local writers = ipc.map(2, function(from, each, id)
+      for i = 1, each do from[id]:write(id * 1000 + i) end
+      from[id]:close()
+    end, from, each)
+    local seen = {}
+    while #seen < 2 * each do
+      local found, item = ipc.select(to):tryread()
+      if found then seen[#seen + 1] = item end
+    end
+    writers:join()
+    local x, y = movers:join()
+    assert.equal(2 * each, x + y)
+    table.sort(seen)
+    for i = 1, each do assert(seen[i] == 1000 + i and seen[each + i] == 2000 + i) end
+  end)
+
   it('refuses upvalues in write and takes them in writeup', function()
     local c = ipc.channel()
     local up = 42
