@@ -20,7 +20,7 @@ use std::sync::{Arc, OnceLock, Weak};
 use crate::err;
 use crate::error::Result;
 use crate::sys::{Lock, at_exit, demote_thread, exit, fork_generation, gettid, thread_name, thread_room};
-use crate::wait::{Cancel, Deadline, Signal, Wait};
+use crate::wait::{Cancel, Deadline, Signal, Wait, hide_thread};
 use crate::wire::Object;
 
 /// How a job failed: the text that its user will see, of any bytes.
@@ -397,6 +397,7 @@ where
         .unwrap_or_else(|_| Err(err!(State, "internal error in a worker, please report it").to_string().into_bytes()));
     // What only the job held is gone before anybody hears that this thread has ended.
     drop(job);
+    hide_thread();
     if !team.is_ours() {
         end_child(result.err());
     }
