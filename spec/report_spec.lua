@@ -39,6 +39,9 @@ describe('a report', function()
     local handle
     server:clients(1, function(c) handle = c end)
     local threads = ipc.map { threads = 2, name = 'idle', fn = function(q) q:read() end, args = { q } }
+    local pool = ipc.pool(2, { name = 'crew' })
+    local f = pool:submit(function(q) return q:read() end, q)
+    support.eventually(function() return tostring(pool):find('1 task running', 1, true) end)
     m:lock()
     local found = classes(ipc.report())
     local function shown(class, ...)
@@ -54,14 +57,18 @@ describe('a report', function()
     shown('ipc.sharedtable', '3 keys')
     shown('ipc.marshal', 'bytes')
     shown('ipc.channel', 'open, 2 items')
+    shown('ipc.pool', "'crew', open, 2 workers, 1 task running, 0 queued")
+    shown('ipc.future', 'running')
     shown('ipc.server', 'open at 127%.0%.0%.1:%d+, 1 client')
     shown('ipc.client', 'open, to 127')
     shown('ipc.server.client', 'open, 127.*id 0')
     shown('ipc.map', "'idle', 2 threads, 2 running")
-    q:write(1, 2)
+    q:write(1, 2, 3)
     threads:join()
+    f:get()
     m:unlock()
     t.x = nil
+    pool:close()
     c:close()
     client:close()
     handle:close()
@@ -73,6 +80,8 @@ describe('a report', function()
     shown('ipc.client', 'closed')
     shown('ipc.server', 'closed')
     shown('ipc.channel', 'closed, 2 items left')
+    shown('ipc.pool', 'closed, 0 workers')
+    shown('ipc.future', 'done')
     shown('ipc.flock', 'closed')
     shown('ipc.map', '0 running')
     q:close()
@@ -139,6 +148,14 @@ describe('a report', function()
         q:drain()
       end },
       ['channel:read'] = { function() require 'libipc'.channel():read() end },
+      ['ipc.select'] = { function()
+        local ipc = require 'libipc'
+        ipc.select { ipc.channel(), (ipc.server()) }
+      end },
+      ['future:get'] = { function()
+        local ipc = require 'libipc'
+        ipc.pool(1):submit(function() require 'libipc'.sleep(200) end):get()
+      end },
       ['client:recv'] = { function(port) require 'libipc'.client(port):recv() end, port },
       ['server:recvAny'] = { function() require 'libipc'.server():recvAny() end },
       ['ipc.flock'] = { function(path) require 'libipc'.flock(path) end, path },
@@ -169,6 +186,18 @@ describe('a report', function()
     end
     lock:close()
     server:close()
+  end)
+
+  it('knows the workers of a pool, at work and idle', function()
+    local pool, q = ipc.pool(2, { name = 'crew' }), ipc.workqueue()
+    thread('crew 1', function(t) return t.waiting == 'ipc.pool' end)
+    thread('crew 2', function(t) return t.waiting == 'ipc.pool' end)
+    local f = pool:submit(function(q) return q:read() end, q)
+    support.eventually(function() return tostring(ipc.report()):find('crew %d %(%d+%) waits in workqueue:read') end)
+    q:write(7)
+    assert.equal(7, f:get())
+    pool:close()
+    q:close()
   end)
 
   it('says who holds a mutex', function()

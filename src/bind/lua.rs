@@ -111,6 +111,11 @@ impl<'a> Lua<'a> {
         self.place
     }
 
+    /// The same state, at another place: for what a thread waits for in reports.
+    pub(super) fn at(self, place: &'static str) -> Self {
+        Lua { place, ..self }
+    }
+
     // Reading: nothing here allocates or raises.
 
     /// The number of slots in use.

@@ -154,6 +154,11 @@ impl Object for Batch {
     fn class(&self) -> &'static str {
         "ipc.batch"
     }
+
+    fn state(&self) -> String {
+        let n = self.pending();
+        format!("{n} task{} to take", if n == 1 { "" } else { "s" })
+    }
 }
 
 impl fmt::Debug for Batch {
@@ -165,7 +170,6 @@ impl fmt::Debug for Batch {
 impl fmt::Display for Batch {
     /// `ipc.batch: 3 tasks to take`
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let n = self.pending();
-        write!(f, "ipc.batch: {n} task{} to take", if n == 1 { "" } else { "s" })
+        write!(f, "ipc.batch: {}", self.state())
     }
 }

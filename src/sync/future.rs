@@ -140,6 +140,17 @@ impl Object for Future {
     fn class(&self) -> &'static str {
         "ipc.future"
     }
+
+    fn state(&self) -> String {
+        let stage = match self.stage() {
+            Stage::Queued => "queued",
+            Stage::Running => "running",
+            Stage::Done => "done",
+            Stage::Failed => "failed",
+            Stage::Cancelled => "cancelled",
+        };
+        stage.into()
+    }
 }
 
 impl fmt::Debug for Future {
@@ -151,13 +162,6 @@ impl fmt::Debug for Future {
 impl fmt::Display for Future {
     /// `ipc.future: running`
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let stage = match self.stage() {
-            Stage::Queued => "queued",
-            Stage::Running => "running",
-            Stage::Done => "done",
-            Stage::Failed => "failed",
-            Stage::Cancelled => "cancelled",
-        };
-        write!(f, "ipc.future: {stage}")
+        write!(f, "ipc.future: {}", self.state())
     }
 }

@@ -526,9 +526,42 @@ impl Drop for Bench {
     }
 }
 
+impl Pool {
+    /// `open, 4 workers, 2 tasks running, 10 queued`
+    fn described(&self) -> String {
+        let hub = &self.0;
+        let (queued, running) = hub.tasks();
+        let (workers, broken) = {
+            let books = hub.books.lock();
+            (books.posts.len(), books.broken.is_some())
+        };
+        let plural = |n| if n == 1 { "" } else { "s" };
+        let state = match (broken, hub.closed.load(Ordering::SeqCst)) {
+            (true, _) => "broken",
+            (false, true) => "closed",
+            (false, false) => "open",
+        };
+        format!(
+            "{state}, {workers} worker{}, {running} task{} running, {queued} queued",
+            plural(workers),
+            plural(running)
+        )
+    }
+
+    /// Its name, if it was given one.
+    fn name(&self) -> Option<&str> {
+        Some(self.0.terms.name.as_str()).filter(|name| *name != "ipc.pool")
+    }
+}
+
 impl Object for Pool {
     fn class(&self) -> &'static str {
         "ipc.pool"
+    }
+
+    fn state(&self) -> String {
+        let name = self.name().map(|name| format!("'{name}', ")).unwrap_or_default();
+        name + &self.described()
     }
 }
 
@@ -541,28 +574,11 @@ impl fmt::Debug for Pool {
 impl fmt::Display for Pool {
     /// `ipc.pool 'loader': open, 4 workers, 2 tasks running, 10 queued`
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let hub = &self.0;
-        let (queued, running) = hub.tasks();
-        let (workers, broken) = {
-            let books = hub.books.lock();
-            (books.posts.len(), books.broken.is_some())
-        };
         f.write_str("ipc.pool")?;
-        if hub.terms.name != "ipc.pool" {
-            write!(f, " '{}'", hub.terms.name)?;
+        if let Some(name) = self.name() {
+            write!(f, " '{name}'")?;
         }
-        let plural = |n| if n == 1 { "" } else { "s" };
-        let state = match (broken, hub.closed.load(Ordering::SeqCst)) {
-            (true, _) => "broken",
-            (false, true) => "closed",
-            (false, false) => "open",
-        };
-        write!(
-            f,
-            ": {state}, {workers} worker{}, {running} task{} running, {queued} queued",
-            plural(workers),
-            plural(running)
-        )
+        write!(f, ": {}", self.described())
     }
 }
 

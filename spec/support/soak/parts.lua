@@ -217,6 +217,57 @@ parts.atomic = {
   check = function(o, slack) near('an atomic number', o.n:get(), o.count:get(), 10 * slack) end,
 }
 
+-- ---- pools: each task is done once, unless it is cancelled -----------------------------------------------------------------
+
+parts.pool = {
+  weight = 5,
+  make = function() return { pool = ipc.pool(3, { name = 'pool' }), begun = ipc.atomic(0), given = ipc.atomic(0) } end,
+  step = function(o)
+    local what = random(6)
+    if what == 1 then
+      local f = o.pool:submit(function(t) return t end, item())
+      f:cancel()
+      local done, e = pcall(f.get, f)
+      assert(done or ipc.errcode(e) == 'cancelled', e)
+      return
+    end
+    local f = o.pool:submit(function(begun, t)
+      begun:add(1)
+      return t
+    end, o.begun, item())
+    o.given:add(1)
+    -- Some are left to themselves.
+    if what > 2 then whole(f:get()) end
+  end,
+  check = function(o, slack)
+    o.pool:close()
+    near('tasks of a pool', o.given:get(), o.begun:get(), slack)
+  end,
+}
+
+-- ---- the first of many -----------------------------------------------------------------------------------------------------
+
+parts.select = {
+  weight = 5,
+  make = function() return { c = ipc.channel(), n = ipc.channel { capacity = 1 }, q = (ipc.workqueue()) } end,
+  step = function(o)
+    if chance(0.4) then
+      o.c:write(1)
+      return
+    end
+    local got = ipc.select({ o.c, { o.n, 'write' }, o.q, o.n }, random() * 0.01)
+    if got == o.c or got == o.n then
+      got:tryread()
+      o.n:trywrite(1)
+    end
+  end,
+  stir = function(o) o.q:write(1) end,
+  stop = function(o)
+    o.c:close()
+    o.q:close()
+  end,
+}
+
 -- ---- values --------------------------------------------------------------------------------------------------------------
 
 parts.marshal = {

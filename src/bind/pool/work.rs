@@ -57,7 +57,7 @@ impl Desk<'_> {
         let mut clean = true;
         loop {
             let deadline = if clean { Deadline::NEVER } else { Deadline::after(IDLE) };
-            match bench.next(&lua.wait(deadline))? {
+            match bench.next(&lua.at("ipc.pool").wait(deadline))? {
                 Order::Leave => return Ok(()),
                 Order::Idle => {
                     // What a finalizer raises is nobody's error.
