@@ -379,6 +379,13 @@ function future:done() end
 ---@return boolean cancelled
 function future:cancel() end
 
+--- A descriptor that polls readable once the task has ended, and what to poll it for: for the loops of luv, cqueues and
+--- their like. Do not read from it.
+---@param way? 'read'
+---@return integer fd
+---@return 'read' poll
+function future:fd(way) end
+
 --- Tasks of a pool whose futures are taken in the order in which they end; any thread may submit and take. `#batch`
 --- is `batch:pending()`.
 ---@class ipc.batch
@@ -400,6 +407,13 @@ function batch:next(timeout) end
 --- How many were submitted and not taken yet.
 ---@return integer
 function batch:pending() end
+
+--- A descriptor that polls readable while `next` would not wait, and what to poll it for: for the loops of luv, cqueues
+--- and their like. Do not read from it.
+---@param way? 'read'
+---@return integer fd
+---@return 'read' poll
+function batch:fd(way) end
 
 --- A function that runs in a thread beside this one: `require 'ipc.BackgroundTask'(fn, ...)`. Its functions are
 --- called with a dot.

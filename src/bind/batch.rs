@@ -7,9 +7,11 @@ use crate::bind::future;
 use crate::bind::lua::Lua;
 use crate::bind::object::{Class, ClassInfo, Method};
 use crate::bind::pool::task;
+use crate::bind::select;
 use crate::error::Result;
 use crate::lua_fn;
 use crate::sync::{Batch, Next};
+use crate::wait::{Source, Way, source};
 use crate::wire::{Attachment, Object, downcast};
 
 /// The class `ipc.batch`.
@@ -20,6 +22,7 @@ const METHODS: &[Method] = &[
     ("submit", lua_fn!("batch:submit", submit)),
     ("next", lua_fn!("batch:next", next)),
     ("pending", lua_fn!("batch:pending", pending)),
+    select::FD,
 ];
 
 /// One Lua state's hold on a batch.
@@ -37,6 +40,12 @@ impl Class for Handle {
 
     fn attach(&self) -> Option<Attachment> {
         Some(Attachment::Object(self.0.clone()))
+    }
+
+    fn source(&self, way: Way) -> Result<Option<Box<dyn Source>>> {
+        let batch = self.0.clone();
+        batch.check()?;
+        Ok((way == Way::Read).then(|| source(batch, |it| Some(it.is_ready()), |it| it.fd())))
     }
 
     fn adopt(_: Lua<'_>, object: Arc<dyn Object>) -> Option<Self> {

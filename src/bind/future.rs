@@ -5,11 +5,13 @@ use std::sync::Arc;
 
 use crate::bind::lua::Lua;
 use crate::bind::object::{Class, ClassInfo, Method};
+use crate::bind::select;
 use crate::bind::stack::Route;
 use crate::err;
 use crate::error::{Code, Error, Result};
 use crate::lua_fn;
 use crate::sync::{Future, Outcome, Stage};
+use crate::wait::{Source, Way, source};
 use crate::wire::{Attachment, Message, Object, downcast};
 
 /// The class `ipc.future`.
@@ -19,6 +21,7 @@ const METHODS: &[Method] = &[
     ("get", lua_fn!("future:get", get)),
     ("done", lua_fn!("future:done", done)),
     ("cancel", lua_fn!("future:cancel", cancel)),
+    select::FD,
 ];
 
 /// One Lua state's hold on a future.
@@ -36,6 +39,12 @@ impl Class for Handle {
 
     fn attach(&self) -> Option<Attachment> {
         Some(Attachment::Object(self.0.clone()))
+    }
+
+    fn source(&self, way: Way) -> Result<Option<Box<dyn Source>>> {
+        let future = self.0.clone();
+        future.check()?;
+        Ok((way == Way::Read).then(|| source(future, |it| Some(it.is_done()), |it| it.fd())))
     }
 
     fn adopt(_: Lua<'_>, object: Arc<dyn Object>) -> Option<Self> {

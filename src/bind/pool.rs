@@ -66,7 +66,7 @@ fn pool(lua: Lua<'_>) -> Result<c_int> {
     };
     let options = lua.options(options, &["init", "upvalues", "name", "cancel"])?;
     let upvalues = options.boolean("upvalues")?.unwrap_or(false);
-    let route = if upvalues { Route::THREAD_UPVALUES } else { Route::THREAD };
+    let route = route(upvalues);
     let name = options.string("name")?.unwrap_or_else(|| INFO.name.into());
     let setup = Setup::new(lua, cancel_code(options)?)?;
     push_init(lua, options)?;
@@ -86,25 +86,26 @@ fn this(lua: Lua<'_>) -> Result<Arc<Pool>> {
 /// The function in slot `first` and its arguments, which are all values above it, as a task.
 pub(super) fn task(lua: Lua<'_>, first: c_int, upvalues: bool) -> Result<Task> {
     lua.check(first, Kind::Function)?;
-    // The function counts as the first argument.
-    let argument = |shift: usize| {
-        move |n: usize| if n + shift == 1 { "the function".into() } else { format!("argument #{}", n + shift) }
-    };
+    let route = route(upvalues);
     let count = lua.top() - first;
-    let mut task = Task::default();
-    match function(lua, first) {
-        Ok(Some(bytes)) => {
-            task.function = Some(bytes);
-            lua.encode_values(first + 1, count, &mut task.values, Route::THREAD)
-                .map_err(|e| renamed(e, argument(1)))?;
-        }
+    let function = match function(lua, first) {
         Err(e) if !upvalues => return Err(renamed(e, |_| "the function".into())),
-        Ok(None) | Err(_) => {
-            let route = if upvalues { Route::THREAD_UPVALUES } else { Route::THREAD };
-            lua.encode_values(first, count + 1, &mut task.values, route).map_err(|e| renamed(e, argument(0)))?;
-        }
+        found => found.ok().flatten(),
+    };
+    let mut values = Message::default();
+    if function.is_some() {
+        lua.encode_values(first + 1, count, &mut values, route)
+            .map_err(|e| renamed(e, |n| format!("argument #{}", n + 1)))?;
+    } else {
+        // With upvalues: what the function and its arguments share stays shared.
+        let name = |n| if n == 1 { "the function".into() } else { format!("argument #{n}") };
+        lua.encode_values(first, count + 1, &mut values, route).map_err(|e| renamed(e, name))?;
     }
-    Ok(task)
+    Ok(Task { function, values })
+}
+
+fn route(upvalues: bool) -> Route {
+    if upvalues { Route::THREAD_UPVALUES } else { Route::THREAD }
 }
 
 /// The bytes of the function in slot `i` if it has no state: neither upvalues nor attachments.

@@ -125,11 +125,14 @@ impl Batch {
         self.finished.pending()
     }
 
+    /// `[state]` in the child of a fork, where only what had ended before can be taken.
+    pub fn check(&self) -> Result<()> {
+        if self.is_ready() { Ok(()) } else { self.pool.check() }
+    }
+
     /// Takes the next future that has ended.
     pub fn next(&self, wait: &Wait) -> Result<Next> {
-        if !self.is_ready() {
-            self.pool.check()?;
-        }
+        self.check()?;
         let next = self.finished.arrived.wait_until(wait, || self.finished.take())?;
         Ok(next.unwrap_or(Next::OutOfTime))
     }

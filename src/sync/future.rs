@@ -87,12 +87,14 @@ impl Future {
         }
     }
 
+    /// `[state]` in the child of a fork, where the task can only be done already.
+    pub fn check(&self) -> Result<()> {
+        if self.is_done() { Ok(()) } else { self.hub.check() }
+    }
+
     /// Waits for the end of the task; `None` when time runs out.
     pub fn wait(&self, wait: &Wait) -> Result<Option<&Outcome>> {
-        if let Some(outcome) = self.outcome.get() {
-            return wait.check().map(|()| Some(outcome));
-        }
-        self.hub.check()?;
+        self.check()?;
         self.hub.finished.wait_until(wait, || self.outcome.get())
     }
 
@@ -108,9 +110,7 @@ impl Future {
 
     /// A descriptor that polls readable once the task has ended.
     pub fn fd(&self) -> Result<RawFd> {
-        if !self.is_done() {
-            self.hub.check()?;
-        }
+        self.check()?;
         self.level.get_or_init(Box::default).fd(|| self.is_done())
     }
 
