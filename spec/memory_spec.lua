@@ -256,6 +256,26 @@ local chunks = {
     arm(false)
   ]] },
 
+  { 'a pool', [[
+    local arm = ...
+    local ipc = require 'libipc'
+    arm(true)
+    local p = ipc.pool(1)
+    local f = p:submit(function(t) return t, 'two' end, { 1, { 2 } })
+    local t, two = f:get()
+    assert(t[2][1] == 2 and two == 'two' and f:done() and tostring(f))
+    local squares, sum = p:map(function(x) return x * x end, { 1, 2, 3 }), 0
+    for i, x in p:each(function(x) return x end, squares) do sum = sum + i * x end
+    assert(sum == 36)
+    local b = p:batch()
+    b:submit(function() error { code = 5 } end)
+    local n, failed = b:next()
+    local ok, e = pcall(failed.get, failed)
+    if ok or ipc.errcode(e) ~= 'worker' then error(e, 0) end
+    arm(false)
+    p:close()
+  ]] },
+
   { 'a server and a client', [[
     local arm = ...
     local ipc = require 'libipc'
