@@ -7,8 +7,8 @@ local support = require 'spec.support'
 
 local pages = {
   'README.md', 'doc/background.md', 'doc/channel.md', 'doc/client-server.md', 'doc/coming-from.md', 'doc/examples.md',
-  'doc/fork.md', 'doc/map.md', 'doc/mutex.md', 'doc/pool.md', 'doc/security.md', 'doc/tensor.md', 'doc/tree.md',
-  'doc/values.md', 'doc/workqueue.md',
+  'doc/flock.md', 'doc/fork.md', 'doc/map.md', 'doc/mutex.md', 'doc/pool.md', 'doc/report.md', 'doc/security.md',
+  'doc/tensor.md', 'doc/tree.md', 'doc/values.md', 'doc/workqueue.md',
 }
 
 local function blocks(page)

@@ -152,9 +152,10 @@ impl<T: Send + 'static> Object for Shared<T> {
             _ if !team.is_ours() => "of the parent process".into(),
             n => format!("{n} running"),
         };
+        let count = team.seats.len();
         // Threads that were given no name are called as their class is.
         let name = if team.name == self.class() { String::new() } else { format!("'{}', ", team.name) };
-        format!("{name}{} threads, {running}", team.seats.len())
+        format!("{name}{count} thread{}, {running}", if count == 1 { "" } else { "s" })
     }
 }
 
