@@ -1,15 +1,14 @@
--- Every snippet of README.md and of the pages for users runs as printed, on the Lua under test.
+-- Every snippet of README.md and of the pages in doc/ runs as printed, on the Lua under test.
 --
 -- A ```lua block is a script. A ```text block right after it is what it prints: compared line by line, where `…` stands
 -- for any text within a line, and for any number of lines on a line of its own. A ```console block holds commands after
 -- `$ ` and what they print; in it `luajit` is the Lua under test. A ```sh block is not run: CI shows those.
 local support = require 'spec.support'
 
-local pages = {
-  'README.md', 'doc/background.md', 'doc/channel.md', 'doc/client-server.md', 'doc/coming-from.md', 'doc/examples.md',
-  'doc/flock.md', 'doc/fork.md', 'doc/map.md', 'doc/mutex.md', 'doc/pool.md', 'doc/report.md', 'doc/security.md',
-  'doc/tensor.md', 'doc/tree.md', 'doc/values.md', 'doc/workqueue.md',
-}
+local pages = { 'README.md' }
+for page in support.sh(('cd %s && ls doc/*.md'):format(support.quote(support.root))):gmatch '%S+' do
+  pages[#pages + 1] = page
+end
 
 local function blocks(page)
   local found, at, open = {}, 0, nil
