@@ -25,7 +25,6 @@ mod send;
 mod stream;
 #[cfg(test)]
 mod tests;
-mod turn;
 mod whole;
 
 pub use secure::{Handshake, Keys, Role, Secret};

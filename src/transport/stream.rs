@@ -1,5 +1,5 @@
-//! A connection over a stream socket, as doc/stream.md describes it. Imports its siblings `line`, `receive`, `secure`,
-//! `send` and `turn`.
+//! A connection over a stream socket, as doc/stream.md describes it. Imports its siblings `line`, `receive`, `secure` and
+//! `send`.
 
 use std::os::fd::RawFd;
 use std::sync::OnceLock;
@@ -9,13 +9,12 @@ use super::line::Line;
 use super::receive::{Fault, Receiver, Step};
 use super::secure::Keys;
 use super::send::{Outgoing, Sender};
-use super::turn::{Held, Turn};
 use super::{Connection, Stats, Target, Traffic};
 use crate::err;
 use crate::error::{Code, Error, Result};
 use crate::sys::socket::{self, Address, Empty, Moved, Region};
 use crate::sys::{Event, Fd, WatchSet, monotonic_ns};
-use crate::wait::{Asleep, Interest, LONGEST_NAP, Patience, Wait, poll_fd, sleep_on_fd, spare_core};
+use crate::wait::{Asleep, Held, Interest, LONGEST_NAP, Patience, Turn, Wait, poll_fd, sleep_on_fd, spare_core};
 use crate::wire::Message;
 
 /// What the two ends agreed on.

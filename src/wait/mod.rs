@@ -13,6 +13,7 @@ mod process;
 mod select;
 mod signal;
 mod threads;
+mod turn;
 
 pub use cancel::Cancel;
 pub use deadline::Deadline;
@@ -27,6 +28,7 @@ pub use threads::{
     Asleep, Purpose, ThreadState, Waits, hide_thread, show_background_thread, show_thread, show_thread_of, thread_of,
     threads,
 };
+pub use turn::{Held, Turn};
 
 use std::time::Duration;
 

@@ -1,16 +1,17 @@
-//! One direction's lock: taken with the caller's deadline, given up by signals and cancels like every other wait.
+//! A lock whose holder may block: taken with the caller's deadline, given up by signals and cancels like every other wait.
+//! One direction of a connection or of a pipe is behind such. Imports its sibling `signal`.
 
 use std::cell::UnsafeCell;
 use std::fmt;
 use std::ops::{Deref, DerefMut};
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use super::{Signal, Wait};
 use crate::error::Result;
-use crate::wait::{Signal, Wait};
 
 /// A value that one call at a time may use; its holder may block.
 #[derive(Default)]
-pub(super) struct Turn<T> {
+pub struct Turn<T> {
     taken: AtomicBool,
     freed: Signal,
     value: UnsafeCell<T>,
@@ -20,6 +21,7 @@ pub(super) struct Turn<T> {
 unsafe impl<T: Send> Sync for Turn<T> {}
 
 impl<T> Turn<T> {
+    /// `value`, which nobody uses yet.
     pub fn new(value: T) -> Self {
         Turn { taken: AtomicBool::new(false), freed: Signal::new(), value: UnsafeCell::new(value) }
     }
@@ -48,7 +50,13 @@ impl<T> fmt::Debug for Turn<T> {
 }
 
 /// The turn, until it is dropped.
-pub(super) struct Held<'a, T>(&'a Turn<T>);
+pub struct Held<'a, T>(&'a Turn<T>);
+
+impl<T: fmt::Debug> fmt::Debug for Held<'_, T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Held").field(&**self).finish()
+    }
+}
 
 impl<T> Deref for Held<'_, T> {
     type Target = T;
