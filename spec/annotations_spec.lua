@@ -19,6 +19,7 @@ local make = {
   ['ipc.flock'] = function() return ipc.flock(support.tmpname()) end,
   ['ipc.atomic'] = function() return ipc.atomic() end,
   ['ipc.Report'] = function() return ipc.report() end,
+  ['ipc.spawn'] = function() return ipc.spawn { file = 'true' } end,
   ['ipc.Tree'] = function() return require 'ipc.NullTree'() end,
   ['ipc.marshal'] = function() return ipc.marshal(1) end,
   ['ipc.server'] = function() return (ipc.server()) end,

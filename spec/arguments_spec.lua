@@ -76,6 +76,7 @@ local objects = {
   channel = function() return ipc.channel() end,
   mutex = function() return ipc.mutex() end,
   atomic = function() return ipc.atomic() end,
+  process = function() return ipc.spawn { file = 'cat' } end,
   flock = function() return ipc.flock(support.tmpname()) end,
   marshal = function() return ipc.marshal(1) end,
   server = function() return (ipc.server()) end,

@@ -20,6 +20,9 @@ local blocked = {
     ready()
     ipc.waitpid(pid)
   ]],
+  ['spawn:wait'] = "local p = ipc.spawn { file = 'sleep', args = { 100 } } ready() p:wait()",
+  ['spawn:stdout'] = "local p = ipc.spawn { file = 'sleep', args = { 100 } } ready() p:stdout()",
+  ['spawn:stdin'] = "local p = ipc.spawn { file = 'sleep', args = { 100 } } ready() p:stdin(('x'):rep(1000000))",
   ['workqueue:read'] = 'local q = ipc.workqueue() ready() q:read()',
   ['workqueue:read with a timeout'] = 'local q = ipc.workqueue() ready() q:read(1000)',
   ['workqueue:drain'] = 'local q = ipc.workqueue() q:write(1) ready() q:drain()',

@@ -799,6 +799,72 @@ function tree.close() end
 
 -- ## Processes
 
+--- Starts a program. `file`: a path, or a name along `PATH`. `args`: strings and numbers. `env`: a list of
+--- `'NAME=value'` replaces the environment, a map of values by name is added to it (`false` takes a name away). `cwd`:
+--- where it starts. `stdin`, `stdout` (default `'pipe'`) and `stderr` (default `'inherit'`): `'pipe'`, `'inherit'`,
+--- `'null'`, a path, a descriptor, a file of Lua's; `stderr = 'stdout'` goes where stdout goes. `group`: true makes it
+--- the leader of a process group, which signals then go to. Collected while it runs, it gets a SIGTERM. doc/spawn.md.
+---@param options table
+---@return ipc.spawn
+function ipc.spawn(options) end
+
+---@class ipc.spawn
+local process = {}
+
+--- Its process id.
+---@return integer
+function process:pid() end
+
+--- Whether it runs.
+---@return boolean
+function process:running() end
+
+--- Sends `signal` if one is given, closes stdin, and empties the pipes until the process ends. Its end is told as often
+--- as it is asked for. `[timeout]` leaves it running, with its stdin closed.
+---@param signal? integer|string|{timeout?: number} a number, or a name as `'TERM'`
+---@param timeout? number|boolean|{timeout?: number} seconds
+---@return integer code its exit code; 0 if a signal that was sent through this object ended it; 128 + n for another one
+---@return string? signal the name of that other signal, as `SIGKILL`
+function process:wait(signal, timeout) end
+
+--- Sends a signal.
+---@param signal? integer|string SIGTERM if it is not given
+---@return boolean ran false when it had ended already
+function process:kill(signal) end
+
+--- Writes all of `s`; without it, closes the pipe. `[closed]` when nobody reads it any more; `[timeout]` says how much
+--- was taken.
+---@param s? string|number
+---@param timeout? number|boolean|{timeout?: number} seconds
+function process:stdin(s, timeout) end
+
+--- Reads what the process writes: `'*line'`, or nothing, the next line without its newline (`'*L'` with it); `'*all'`
+--- until the end; a number, one read of up to so many bytes. What had come when time runs out stays for the next read.
+---@param what? '*line'|'*L'|'*all'|integer|{timeout?: number}
+---@param timeout? number|boolean|{timeout?: number} seconds
+---@return string? text nil at the end
+function process:stdout(what, timeout) end
+
+--- As `stdout`, of a process that was started with `stderr = 'pipe'`.
+---@param what? '*line'|'*L'|'*all'|integer|{timeout?: number}
+---@param timeout? number|boolean|{timeout?: number} seconds
+---@return string? text nil at the end
+function process:stderr(what, timeout) end
+
+--- The descriptor of the pipe from its stdout, for poll or as another one's stdin; nil after its end.
+---@return integer?
+function process:stdoutFileId() end
+
+--- As `stdoutFileId`.
+---@return integer?
+function process:stderrFileId() end
+
+--- A descriptor that polls readable once the process has ended, for schedulers. Do not read from it.
+---@param way? 'read'
+---@return integer fd
+---@return 'read' poll
+function process:fd(way) end
+
 --- Forks this process: 0 in the child. The child has this thread alone; it can use every part of the library afresh,
 --- and goes on with queues, mutexes and tensors as its own. Connections stay the parent's.
 ---@return integer pid

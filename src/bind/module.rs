@@ -20,6 +20,7 @@ use crate::bind::meeting;
 use crate::bind::mutex;
 use crate::bind::object::{ClassInfo, Method, class_at};
 use crate::bind::pool;
+use crate::bind::process;
 use crate::bind::report;
 use crate::bind::select;
 use crate::bind::server;
@@ -43,6 +44,7 @@ const FUNCTIONS: &[&[Method]] = &[
     system::FUNCTIONS,
     flock::FUNCTIONS,
     report::FUNCTIONS,
+    process::FUNCTIONS,
     workqueue::FUNCTIONS,
     map::FUNCTIONS,
     pool::FUNCTIONS,
@@ -66,6 +68,7 @@ pub(super) const CLASSES: &[&ClassInfo] = &[
     &batch::INFO,
     &future::INFO,
     &meeting::INFO,
+    &process::INFO,
     &client::INFO,
     &server::INFO,
     &server::CLIENT,

@@ -14,6 +14,7 @@ mod poll;
 mod process;
 mod rwlock;
 pub mod socket;
+mod spawn;
 mod thread;
 mod watch;
 
@@ -28,7 +29,8 @@ pub use fork::{ForkHook, at_fork, fork_generation};
 pub use futex::{FutexWait, Scope, futex_wait, futex_wake};
 pub use lock::{Guard, Lock};
 pub use poll::{Polled, poll};
-pub use process::{Exit, fork, getpid, getppid, pidfd, reap, signal_name};
+pub use process::{Exit, fork, getpid, getppid, kill, pidfd, reap, signal_name, signal_number};
 pub use rwlock::RwLock;
+pub use spawn::{Program, copy_fd, find_byte, pipe, read_some, set_nonblocking, spawn, write_some};
 pub use thread::{at_exit, demote_thread, exit, spawn_quiet, this_thread_name, thread_name, thread_room};
 pub use watch::WatchSet;

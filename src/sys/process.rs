@@ -109,6 +109,25 @@ pub fn signal_name(n: i32) -> String {
     }
 }
 
+/// The number of a signal: `SIGTERM`, `TERM` and `term` are 15.
+pub fn signal_number(name: &str) -> Option<i32> {
+    let name = name.to_ascii_uppercase();
+    let bare = name.strip_prefix("SIG").unwrap_or(&name);
+    SIGNALS.iter().find(|(_, known)| known[3..] == *bare).map(|(number, _)| *number)
+}
+
+/// Sends `signal` to process `pid`, or to group −`pid`; false where there is none such.
+pub fn kill(pid: i32, signal: i32) -> Result<bool> {
+    // SAFETY: takes numbers.
+    match unsafe { libc::kill(pid, signal) } {
+        0 => Ok(true),
+        _ => match std::io::Error::last_os_error() {
+            e if e.raw_os_error() == Some(libc::ESRCH) => Ok(false),
+            e => Err(Error::io("", "kill", &e)),
+        },
+    }
+}
+
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
@@ -119,6 +138,11 @@ mod tests {
         assert_eq!(signal_name(9), "SIGKILL");
         assert_eq!(signal_name(15), "SIGTERM");
         assert_eq!(signal_name(63), "signal 63");
+        for name in ["SIGTERM", "TERM", "term", "sigterm"] {
+            assert_eq!(signal_number(name), Some(15));
+        }
+        assert_eq!(signal_number("SIG"), None);
+        assert_eq!(signal_number(""), None);
     }
 
     #[test]

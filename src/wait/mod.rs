@@ -20,7 +20,7 @@ pub use deadline::Deadline;
 pub use flock::flock;
 pub use owner::Owner;
 pub use park::{sleep, spare_core};
-pub use poll::{Interest, Patience, Watch, poll_fd, poll_many, sleep_on_fd};
+pub use poll::{Interest, Patience, Watch, poll_fd, poll_many, sleep_on_fd, sleep_on_many};
 pub use process::wait_pid;
 pub use select::{Candidate, Source, Way, select, source, source_for};
 pub use signal::Signal;

@@ -95,9 +95,22 @@ pub fn poll_fd(fd: RawFd, interest: Interest, wait: &Wait) -> Result<bool> {
 /// Waits until at least one of `watches` is ready, and marks those that are; returns how many, 0 when the deadline has
 /// passed.
 pub fn poll_many(watches: &mut [Watch], wait: &Wait) -> Result<usize> {
+    poll_by(wait_for, watches, wait)
+}
+
+/// As [`poll_many`], for a caller that has looked often enough: goes to sleep at once.
+pub fn sleep_on_many(watches: &mut [Watch], wait: &Wait) -> Result<usize> {
+    poll_by(sleep_for, watches, wait)
+}
+
+fn poll_by(
+    wait_on: fn(&mut [libc::pollfd], &Wait) -> Result<usize>,
+    watches: &mut [Watch],
+    wait: &Wait,
+) -> Result<usize> {
     let mut fds: Vec<_> = watches.iter().map(|w| entry(w.fd, w.interest.events())).collect();
     fds.push(entry(-1, libc::POLLIN));
-    let ready = wait_for(&mut fds, wait)?;
+    let ready = wait_on(&mut fds, wait)?;
     for (watch, fd) in watches.iter_mut().zip(&fds) {
         watch.ready = fd.revents != 0;
     }

@@ -1,0 +1,447 @@
+//! Another program that this one has started: its pipes, its signals and its end.
+//!
+//! Whoever waits for one thing of it, be it room in stdin, a line of stdout or its end, empties the other pipes meanwhile, so that
+//! the child never stands still because nobody reads what it writes.
+//!
+//! ```ignore
+//! let child = Process::start(Command { file: c"sort".into(), ..Command::default() })?;
+//! child.write(b"b\na\n", &wait)?;
+//! child.close_stdin(&wait)?;
+//! child.read(Pipe::Stdout, Amount::All, &mut out, &wait)?;
+//! child.wait(&wait)?;
+//! ```
+
+mod command;
+mod output;
+mod reaper;
+
+use std::fmt;
+use std::io::ErrorKind;
+use std::os::fd::RawFd;
+use std::sync::Arc;
+use std::time::Duration;
+
+use smallvec::SmallVec;
+
+pub use command::{Command, Environment, Stdio};
+pub use output::{Amount, KEPT};
+
+use crate::err;
+use crate::error::{Error, Result};
+use crate::sys::{Event, Exit, Fd, Lock, Polled, fork_generation, kill, pidfd, poll, reap, write_some};
+use crate::wait::{Deadline, Interest, LONGEST_NAP, Turn, Wait, Watch, sleep_on_many};
+use crate::wire::Object;
+use output::{Found, Output};
+
+/// How many more reads an output gets once time is over, or its process: enough for all that a pipe can hold, and an end for those
+/// that are filled again and again.
+const LEFT: usize = 20;
+
+/// How often the end of a child is looked for where the system has nothing that tells of it, in seconds.
+const LOOK: f64 = 0.005;
+
+/// Which output of a child.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pipe {
+    /// What it writes to standard output.
+    Stdout,
+    /// What it writes to standard error.
+    Stderr,
+}
+
+impl Pipe {
+    fn name(self) -> &'static str {
+        match self {
+            Pipe::Stdout => "stdout",
+            Pipe::Stderr => "stderr",
+        }
+    }
+}
+
+/// A child. Dropped while it runs, it gets a SIGTERM, and its end is heard of.
+pub struct Process {
+    pid: i32,
+    generation: u32,
+    file: String,
+    group: bool,
+    piped_stdin: bool,
+    /// Taken by whoever writes.
+    stdin: Turn<Option<Fd>>,
+    /// Each taken by whoever reads it; who waits for something else leaves it alone then.
+    outputs: [Turn<Output>; 2],
+    life: Lock<Life>,
+}
+
+/// What is known of its end.
+#[derive(Debug, Default)]
+struct Life {
+    exit: Option<Exit>,
+    /// Somebody else was told of it.
+    lost: bool,
+    /// Bit n: signal n was sent by us while it lived.
+    sent: u128,
+    /// Polls readable once it has ended; given back then, since nobody knows when this is collected.
+    fd: Option<Arc<Fd>>,
+    /// The descriptor was given out, and so stays.
+    shown: bool,
+    /// The same, made after the end.
+    event: Option<Event>,
+}
+
+impl Life {
+    /// Asks the system for the end, unless it is known. False while the child runs.
+    fn look(&mut self, pid: i32) -> bool {
+        if self.exit.is_none() && !self.lost {
+            match reap(pid) {
+                Ok(exit) => self.exit = exit,
+                Err(_) => self.lost = true,
+            }
+        }
+        let ended = self.exit.is_some() || self.lost;
+        if ended && !self.shown {
+            self.fd = None;
+        }
+        ended
+    }
+}
+
+impl Process {
+    /// Starts a program.
+    pub fn start(command: Command) -> Result<Process> {
+        let started = command.start()?;
+        Ok(Process {
+            pid: started.pid,
+            generation: fork_generation(),
+            file: command.file.to_string_lossy().into_owned(),
+            group: command.group,
+            piped_stdin: started.stdin.is_some(),
+            stdin: Turn::new(started.stdin),
+            outputs: [started.stdout, started.stderr].map(|fd| Turn::new(fd.map(Output::new).unwrap_or_default())),
+            life: Lock::default(),
+        })
+    }
+
+    /// Its process id; once its end is known, perhaps another one's.
+    pub fn pid(&self) -> i32 {
+        self.pid
+    }
+
+    /// `[state]` in the child of a fork: this is its parent's child.
+    fn check(&self) -> Result<()> {
+        if self.generation == fork_generation() {
+            return Ok(());
+        }
+        let pid = self.pid;
+        Err(err!(State, "process {pid} was started before the fork and belongs to the parent process; start one here"))
+    }
+
+    /// Whether it runs.
+    pub fn running(&self) -> Result<bool> {
+        self.check()?;
+        Ok(!self.life.lock().look(self.pid))
+    }
+
+    /// Sends `signal` to it, or to its group if it leads one; false when it has ended already.
+    pub fn kill(&self, signal: i32) -> Result<bool> {
+        self.check()?;
+        let mut life = self.life.lock();
+        // Its id is its own as long as its end was not asked for, which happens under this lock.
+        if life.look(self.pid) || !kill(if self.group { -self.pid } else { self.pid }, signal)? {
+            return Ok(false);
+        }
+        if let Ok(n) = u32::try_from(signal) {
+            life.sent |= 1u128.checked_shl(n).unwrap_or(0);
+        }
+        Ok(true)
+    }
+
+    /// Its end, as its starter counts it: killed by a signal that was sent through [`Process::kill`] is code 0. `None` while it runs.
+    pub fn exit(&self) -> Result<Option<Exit>> {
+        self.check()?;
+        let mut life = self.life.lock();
+        life.look(self.pid);
+        if life.lost {
+            let pid = self.pid;
+            return Err(err!(
+                State,
+                "the end of process {pid} was told to somebody else (waitpid, or SIGCHLD is ignored)"
+            ));
+        }
+        Ok(life.exit.clone().map(|exit| match &exit.signal {
+            Some(_) if life.sent >> (exit.code - 128) & 1 == 1 => Exit { code: 0, signal: None },
+            _ => exit,
+        }))
+    }
+
+    /// Waits for its end with stdin closed and its outputs emptied; `None` when time runs out. What it wrote can be read afterwards,
+    /// if it was not more than [`KEPT`]. May be asked again and again.
+    pub fn wait(&self, wait: &Wait) -> Result<Option<Exit>> {
+        self.check()?;
+        wait.check()?;
+        loop {
+            if let Some(mut stdin) = self.stdin.try_take() {
+                *stdin = None;
+            }
+            if let Some(exit) = self.exit()? {
+                self.empty()?;
+                return Ok(Some(exit));
+            }
+            if wait.deadline.expired() {
+                return Ok(None);
+            }
+            match self.end_watch() {
+                Some(fd) => _ = self.sleep(Watch::new(fd.check()?, Interest::Read), &[0, 1], KEPT, wait)?,
+                // Nothing tells of the end: old kernels, or no descriptors left.
+                None => {
+                    let soon = wait.sooner(Deadline::after(LOOK));
+                    self.sleep(Watch::new(-1, Interest::Read), &[0, 1], KEPT, &soon)?;
+                }
+            }
+        }
+    }
+
+    /// What polls readable once it has ended; `None` where that is not to be had.
+    fn end_watch(&self) -> Option<Arc<Fd>> {
+        let mut life = self.life.lock();
+        if life.fd.is_none() && life.exit.is_none() && !life.lost {
+            drop(life);
+            // Made without the lock, which a fork wants: it may wait for one.
+            let fd = pidfd(self.pid).map(Arc::new);
+            life = self.life.lock();
+            // Had another heard of the end meanwhile, the number could be a stranger's by now.
+            if life.exit.is_none() && !life.lost {
+                life.fd = life.fd.take().or(fd);
+            }
+        }
+        life.fd.clone()
+    }
+
+    /// After the end: what lies in the pipes. Others may still hold them, so nobody waits for their end.
+    fn empty(&self) -> Result<()> {
+        for output in &self.outputs {
+            let mut reads = LEFT;
+            while let Some(mut output) = output.try_take()
+                && let Some(fd) = output.fd()
+                && reads > 0
+                && is_ready(fd.check()?)?
+            {
+                reads -= 1;
+                output.fill(KEPT)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Sleeps until `watch` is ready, which it returns, the time is over, or there is a reason to look again; empties `others`
+    /// meanwhile, of which up to `keep` bytes are kept.
+    fn sleep(&self, watch: Watch, others: &[usize], keep: usize, wait: &Wait) -> Result<bool> {
+        let mut watches = SmallVec::<[Watch; 3]>::from_slice(&[watch]);
+        let mut held = SmallVec::<[(usize, Arc<Fd>); 2]>::new();
+        for &which in others {
+            // One that somebody reads is left to that one.
+            if let Some(output) = self.outputs[which].try_take()
+                && let Some(fd) = output.fd()
+            {
+                watches.push(Watch::new(fd.check()?, Interest::Read));
+                held.push((which, fd.clone()));
+            }
+        }
+        // Who reads now may stop reading.
+        sleep_on_many(&mut watches, &wait.sooner(Deadline::after(LONGEST_NAP.as_secs_f64())))?;
+        for ((which, _), watch) in held.iter().zip(&watches[1..]) {
+            if watch.ready
+                && let Some(mut output) = self.outputs[*which].try_take()
+                // Another may have read it just now.
+                && let Some(fd) = output.fd()
+                && is_ready(fd.check()?)?
+            {
+                output.fill(keep)?;
+            }
+        }
+        Ok(watches[0].ready)
+    }
+
+    /// Reads `amount` of an output into `into`, which is empty; false at the end. What has come when time runs out stays for the
+    /// next read.
+    pub fn read(&self, pipe: Pipe, amount: Amount, into: &mut Vec<u8>, wait: &Wait) -> Result<bool> {
+        self.check()?;
+        let name = pipe.name();
+        let late = |which: &str| err!(Timeout, "process {} did not write {which} to {name} in time", self.pid);
+        let Some(mut output) = self.outputs[pipe as usize].take(wait)? else { return Err(late("what another reads")) };
+        if !output.piped() {
+            return Err(self.no_pipe(pipe));
+        }
+        let (mut ready, mut reads) = (false, LEFT);
+        loop {
+            wait.check()?;
+            let named = |e: Error| Error::new(e.code(), "", format!("{name}: {}", e.what()));
+            match output.take(amount, into, ready).map_err(named)? {
+                Found::Read => return Ok(true),
+                Found::End => return Ok(false),
+                Found::NotYet => {}
+            }
+            let Some(fd) = output.fd().map(|fd| fd.check()).transpose()? else { continue };
+            if !wait.deadline.expired() {
+                ready = self.sleep(Watch::new(fd, Interest::Read), &[1 - pipe as usize], usize::MAX, wait)?;
+                continue;
+            }
+            ready = is_ready(fd)?;
+            reads -= 1;
+            if !ready || reads == 0 {
+                return Err(match amount {
+                    Amount::Line { .. } => late("a line"),
+                    Amount::All => late("its last"),
+                    Amount::UpTo(_) => late("anything"),
+                });
+            }
+        }
+    }
+
+    fn no_pipe(&self, pipe: Pipe) -> Error {
+        let name = pipe.name();
+        err!(State, "{name} of process {} is not a pipe: start it with {name} = 'pipe'", self.pid)
+    }
+
+    /// Writes all of `bytes` to stdin, in order with what others write. When time runs out after a part was taken, that part is
+    /// written: the error says how much.
+    pub fn write(&self, bytes: &[u8], wait: &Wait) -> Result<()> {
+        self.check()?;
+        wait.check()?;
+        let pid = self.pid;
+        if !self.piped_stdin {
+            return Err(err!(State, "stdin of process {pid} is not a pipe: start it with stdin = 'pipe'"));
+        }
+        let Some(mut stdin) = self.stdin.take(wait)? else {
+            return Err(err!(Timeout, "another thread wrote to process {pid} for all that time; nothing was written"));
+        };
+        let mut done = 0;
+        loop {
+            let Some(fd) = stdin.as_ref() else {
+                return Err(err!(Closed, "stdin of process {pid} is closed"));
+            };
+            let fd = fd.check()?;
+            match write_some(fd, &bytes[done..]) {
+                Ok(n) => done += n,
+                Err(e) if e.kind() == ErrorKind::Interrupted => {}
+                Err(e) if e.kind() == ErrorKind::WouldBlock => {
+                    if wait.deadline.expired() {
+                        let all = bytes.len();
+                        return Err(err!(
+                            Timeout,
+                            "process {pid} took {done} of {all} bytes in time; the rest was not written"
+                        ));
+                    }
+                    self.sleep(Watch::new(fd, Interest::Write), &[0, 1], usize::MAX, wait)?;
+                }
+                Err(e) if e.kind() == ErrorKind::BrokenPipe => {
+                    *stdin = None;
+                    return Err(err!(Closed, "process {pid} has ended, or closed its stdin"));
+                }
+                Err(e) => return Err(Error::io("", "write", &e)),
+            }
+            if done == bytes.len() {
+                return Ok(());
+            }
+            wait.check()?;
+        }
+    }
+
+    /// Closes stdin: the child reads its end. Closed, or no pipe at all, it stays as it is.
+    pub fn close_stdin(&self, wait: &Wait) -> Result<()> {
+        self.check()?;
+        match self.stdin.take(wait)? {
+            Some(mut stdin) => *stdin = None,
+            None => return Err(err!(Timeout, "another thread wrote to process {} for all that time", self.pid)),
+        }
+        Ok(())
+    }
+
+    /// The descriptor of an output, `None` after its end.
+    pub fn output_fd(&self, pipe: Pipe, wait: &Wait) -> Result<Option<RawFd>> {
+        self.check()?;
+        match self.outputs[pipe as usize].take(wait)? {
+            Some(output) if !output.piped() => Err(self.no_pipe(pipe)),
+            Some(output) => output.fd().map(|fd| fd.check()).transpose(),
+            None => Err(err!(Timeout, "another thread read from process {} for all that time", self.pid)),
+        }
+    }
+
+    /// Whether a read of an output would find something, or its end, at once, without asking the system; false while somebody reads.
+    pub fn has_output(&self, pipe: Pipe) -> bool {
+        self.outputs[pipe as usize].try_take().is_some_and(|output| output.readable())
+    }
+
+    /// A descriptor that polls readable once the process has ended. It lives as long as this.
+    pub fn end_fd(&self) -> Result<RawFd> {
+        self.check()?;
+        self.life.lock().shown = true;
+        if let Some(fd) = self.end_watch() {
+            return fd.check();
+        }
+        if self.running()? {
+            return Err(err!(Unsupported, "this system has nothing that tells of the end of process {}", self.pid));
+        }
+        let spare = Event::new()?;
+        spare.set();
+        let mut life = self.life.lock();
+        life.event.get_or_insert(spare).fd()
+    }
+}
+
+/// Whether a read of `fd` would not wait.
+fn is_ready(fd: RawFd) -> Result<bool> {
+    let mut fds = [libc::pollfd { fd, events: libc::POLLIN, revents: 0 }];
+    Ok(matches!(poll(&mut fds, Some(Duration::ZERO))?, Polled::Ready(_)))
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        if self.check().is_err() {
+            return;
+        }
+        let life = self.life.get_mut();
+        if life.look(self.pid) {
+            return;
+        }
+        let _ = kill(if self.group { -self.pid } else { self.pid }, libc::SIGTERM);
+        reaper::adopt(self.pid, life.fd.take());
+    }
+}
+
+impl fmt::Debug for Process {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Process").field("pid", &self.pid).field("file", &self.file).finish_non_exhaustive()
+    }
+}
+
+impl fmt::Display for Process {
+    /// `ipc.spawn: cat, process 123, running`
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "ipc.spawn: {}", self.state())
+    }
+}
+
+impl Object for Process {
+    fn class(&self) -> &'static str {
+        "ipc.spawn"
+    }
+
+    fn state(&self) -> String {
+        let state = if self.check().is_err() {
+            "of the parent process".to_owned()
+        } else {
+            let mut life = self.life.lock();
+            life.look(self.pid);
+            match &life.exit {
+                Some(Exit { signal: Some(name), .. }) => format!("ended by {name}"),
+                Some(Exit { code, .. }) => format!("ended with {code}"),
+                None if life.lost => "ended".to_owned(),
+                None => "running".to_owned(),
+            }
+        };
+        format!("{}, process {}, {state}", self.file, self.pid)
+    }
+}
+
+#[cfg(test)]
+mod tests;
