@@ -62,7 +62,7 @@ target/out_of_memory.so: FORCE
 demo:
 	@.ci/setup demo
 	@$(MAKE) --no-print-directory target/luajit/libipc.so
-	LUA_PATH='lua/?.lua;;' LUA_CPATH='target/luajit/?.so;;' luajit examples/digits.lua --nodes 4
+	LUA_PATH='lua/?.lua;;' LUA_CPATH='target/luajit/?.so;;' luajit bin/ipcrun -n 4 examples/digits.lua
 
 # Lua 5.5 too, unless LUAS says otherwise: its interpreter is made for the tests.
 test:
@@ -94,7 +94,7 @@ build-for-lua:
 	then $(MAKE) --no-print-directory target/$(feature)/libipc.so; \
 	else echo 'make: no cargo here (sudo?): taking target/$(feature)/libipc.so as it is'; fi
 
-# DESTDIR is for packagers. The annotations go where the language server may be pointed to, not where `require` looks.
+# Programs are run by the Lua that they were installed for. DESTDIR is for packagers. The annotations go where the language server may be pointed to, not where `require` looks.
 install: build-for-lua
 	install -d '$(DESTDIR)$(INST_LIBDIR)' '$(DESTDIR)$(INST_LUADIR)' '$(DESTDIR)$(INST_BINDIR)'
 	install -m 755 target/$(feature)/libipc.so '$(DESTDIR)$(INST_LIBDIR)/libipc.so'
@@ -104,7 +104,10 @@ install: build-for-lua
 	done
 	install -d '$(DESTDIR)$(INST_LUADIR)/ipc/library'
 	install -m 644 lua/library/*.lua '$(DESTDIR)$(INST_LUADIR)/ipc/library/'
-	@set -e; for f in $(wildcard bin/*); do install -m 755 $$f '$(DESTDIR)$(INST_BINDIR)/'; done
+	@set -e; for f in $(wildcard bin/*); do \
+	  sed "1s|^#!.*|#!$$(command -v $(LUA))|" $$f > '$(DESTDIR)$(INST_BINDIR)'/$$(basename $$f); \
+	  chmod 755 '$(DESTDIR)$(INST_BINDIR)'/$$(basename $$f); \
+	done
 
 clean:
 	$(CARGO) clean

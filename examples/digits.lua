@@ -1,6 +1,9 @@
 -- Trains a classifier of handwritten digits with several processes that sum their gradients:
 --
+--   luajit bin/ipcrun -n 4 examples/digits.lua
 --   luajit examples/digits.lua --nodes 4
+--
+-- The first way is that of a script which is launched; the second one shows that a script can start its nodes itself.
 --
 -- Options: --nodes 4 --epochs 20 --batch 32 --rate 0.4 --momentum 0.9 --seed 1
 --
@@ -164,8 +167,7 @@ local function text(tensor)
   return table.concat(numbers, ' ')
 end
 
-local function node(index)
-  local tree = require 'ipc.LocalhostTree'(index, options.nodes)
+local function node(tree)
   local root = tree.nodeIndex == 1
   local parameters, accuracy = train(tree, root)
   local mine = text(parameters)
@@ -188,10 +190,12 @@ local function node(index)
 end
 
 io.stdout:setvbuf 'line'
+if os.getenv 'IPC_NODES' then os.exit(node(ipc.tree()) and 0 or 1) end -- ipcrun's
+
 local children = {}
 for index = 1, options.nodes do
   local pid = ipc.fork()
-  if pid == 0 then os.exit(node(index) and 0 or 1) end
+  if pid == 0 then os.exit(node(require 'ipc.LocalhostTree'(index, options.nodes)) and 0 or 1) end
   children[index] = pid
 end
 local ok = true

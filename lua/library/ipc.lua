@@ -750,6 +750,13 @@ function ipc.sharedtable_size(t) end
 
 -- ## Trees
 
+--- The tree of all nodes that were launched together (by ipcrun), else of this one alone; the options are those of the
+--- other trees. It also has `localIndex`, which of the nodes of its host this is, and `gpu`, the GPU that it may take,
+--- from 1, or nil. doc/launch.md.
+---@param options? table
+---@return ipc.Tree
+function ipc.tree(options) end
+
 --- A node's place in a tree: a table whose functions are called with a dot, by all nodes, in the same order. Made by
 --- `require 'ipc.LocalhostTree'(nodeIndex, numNodes, [ppid], [opts])`,
 --- `require 'ipc.StaticTree'(nodeIndex, numNodes, nodeHost, nodePort, rootHost, rootPort, [opts])`,

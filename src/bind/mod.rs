@@ -23,6 +23,7 @@ pub mod future;
 pub mod host;
 mod items;
 mod last;
+pub mod launch;
 pub mod link;
 pub mod lua;
 pub mod map;

@@ -13,6 +13,7 @@ use crate::bind::client;
 use crate::bind::flock;
 use crate::bind::future;
 use crate::bind::host;
+use crate::bind::launch;
 use crate::bind::lua::Lua;
 use crate::bind::map;
 use crate::bind::marshal;
@@ -45,6 +46,7 @@ const FUNCTIONS: &[&[Method]] = &[
     flock::FUNCTIONS,
     report::FUNCTIONS,
     process::FUNCTIONS,
+    launch::FUNCTIONS,
     workqueue::FUNCTIONS,
     map::FUNCTIONS,
     pool::FUNCTIONS,
@@ -69,6 +71,7 @@ pub(super) const CLASSES: &[&ClassInfo] = &[
     &future::INFO,
     &meeting::INFO,
     &process::INFO,
+    &launch::INFO,
     &client::INFO,
     &server::INFO,
     &server::CLIENT,

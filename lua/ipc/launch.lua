@@ -1,0 +1,135 @@
+--- `ipc.tree([opts])`: the tree of the nodes that were launched together, found by the surroundings; and the meeting
+--- place that ipcrun keeps for them. See doc/launch.md.
+---
+---     node -> ipcrun   `publish` n host port: the root of this node's n-th tree listens there
+---     node -> ipcrun   `query` n: asks for that
+---     ipcrun -> node   host port: as soon as it is known
+
+local ipc = require 'libipc'
+local DiscoveredTree = require 'ipc.DiscoveredTree'
+local NullTree = require 'ipc.NullTree'
+local utils = require 'ipc.utils'
+
+local unpack = table.unpack or unpack -- luacheck: ignore 143
+
+local place = 'ipc.tree'
+local launch = {}
+
+--- A whole number from the environment, at least `low`; nil where there is none of that name.
+local function number(name, low, high)
+   local text = os.getenv(name)
+   if not text then return nil end
+   local value = tonumber(text)
+   if not value or value ~= math.floor(value) or value < low or value > high then
+      utils.raise('argument', place, 'the environment has %s=%s: expected a whole number from %d to %d', name, text,
+         low, high)
+   end
+   return math.floor(value)
+end
+
+--- What ipcrun tells its nodes; nil in a process that it did not start.
+local function surroundings()
+   local count = number('IPC_NODES', 1, 1000000)
+   local index = number('IPC_NODE', 1, count or 1000000)
+   local root = os.getenv 'IPC_ROOT'
+   if not (count or index or root) then return nil end
+   local host, port = (root or ''):match '^%[?(.-)%]?:(%d+)$'
+   if not (count and index and host) then
+      utils.raise('argument', place, 'the environment has IPC_NODE=%s, IPC_NODES=%s and IPC_ROOT=%s: ipcrun sets all '
+         .. 'three (IPC_ROOT=host:port)', tostring(index), tostring(count), tostring(root))
+   end
+   return { index = index, count = count, host = host, port = tonumber(port) }
+end
+
+--- How many GPUs this process sees.
+local function gpus()
+   local visible = os.getenv 'CUDA_VISIBLE_DEVICES'
+   if visible then
+      local _, n = visible:gsub('[^,]+', '')
+      return n
+   end
+   local n = 0
+   while true do
+      local device = io.open(('/dev/nvidia%d'):format(n), 'rb')
+      if not device then return n end
+      device:close()
+      n = n + 1
+   end
+end
+
+local function placed(tree, localIndex)
+   local n = gpus()
+   tree.localIndex = localIndex
+   tree.gpu = n > 0 and (localIndex - 1) % n + 1 or nil
+   return tree
+end
+
+local function copy(options)
+   local t = {}
+   for key, value in pairs(options or {}) do t[key] = value end
+   return t
+end
+
+local made = 0 -- trees of this process: the n-th of one node meets the n-th of the others
+
+--- The tree of all nodes that ipcrun started, else of this one alone. Options as for the other trees.
+launch.tree = utils.api(function(options)
+   utils.check(place, 1, options, 'table|nil')
+   local here = surroundings()
+   if not here or here.count == 1 then return placed(NullTree(options), 1) end
+   made = made + 1
+   local n = made
+   local settings = copy(options)
+   -- All nodes are on this host: they prove the secret, and need not encrypt what nobody can overhear.
+   if settings.encrypt == nil then settings.encrypt = false end
+   local client, asked
+   local function tell(...)
+      client = client or ipc.client(here.host, here.port,
+         { encrypt = false, connect_timeout = math.min(60, utils.timeout(place, 1, options)) })
+      client:send { ... }
+   end
+   local ok, tree = pcall(DiscoveredTree, here.index, here.count, here.host, 0, function(host, port)
+      tell('publish', n, host, port)
+   end, function()
+      if not asked then tell('query', n) end
+      asked = true
+      local came, answer = client:tryrecv(1)
+      if not came then return nil end
+      asked = false
+      return answer[1], answer[2]
+   end, settings)
+   if client then client:close() end
+   if not ok then error(tree, 0) end
+   return placed(tree, here.index)
+end, 1)
+
+--- The meeting place, in ipcrun: `server` is where the nodes come to. Returns a function that answers whoever has
+--- asked by now.
+function launch.meeting(server)
+   local roots, waiting = {}, {}
+   local function answer(handle, n)
+      pcall(handle.send, handle, roots[n], 5)
+   end
+   return function()
+      while true do
+         local ok, message, handle = pcall(server.recvAny, server, nil, 0)
+         if not ok then
+            if not utils.errcode(message) then error(message, 0) end
+            return -- all who have asked were answered
+         end
+         local what, n = unpack(type(message) == 'table' and message or {}, 1, 2)
+         if what == 'publish' and type(n) == 'number' and n >= 1 then
+            roots[n] = { message[3], message[4] }
+            for _, asked in ipairs(waiting[n] or {}) do answer(asked, n) end
+            waiting[n] = nil
+         elseif what == 'query' and roots[n] then
+            answer(handle, n)
+         elseif what == 'query' and type(n) == 'number' and n >= 1 then
+            waiting[n] = waiting[n] or {}
+            table.insert(waiting[n], handle)
+         end
+      end
+   end
+end
+
+return launch

@@ -1,0 +1,257 @@
+-- §13: bin/ipcrun and ipc.tree() on one host.
+local support = require 'spec.support'
+
+local ipcrun = support.root .. '/bin/ipcrun'
+
+-- Runs `script` under ipcrun. options: n (2), words (more for the command line), args (of the script), and support.start's.
+local function start(script, options)
+  options = options or {}
+  local words = { '-n', tostring(options.n or 2) }
+  for _, word in ipairs(options.words or {}) do words[#words + 1] = word end
+  words[#words + 1] = support.write(support.tmpname '.lua', "local ipc = require 'libipc' " .. script)
+  for _, word in ipairs(options.args or {}) do words[#words + 1] = word end
+  return support.start(nil, { file = ipcrun, args = words, env = options.env, lua = options.lua, timeout = options.timeout })
+end
+
+local function run(script, options) return start(script, options):wait() end
+
+-- The lines of a text, sorted: nodes write when they like.
+local function sorted(text)
+  local lines = {}
+  for line in text:gmatch '[^\n]+' do lines[#lines + 1] = line end
+  table.sort(lines)
+  return table.concat(lines, '\n')
+end
+
+local function is_gone(pid)
+  local f = io.open(('/proc/%d/stat'):format(pid))
+  if not f then return true end
+  local text = f:read '*a'
+  f:close()
+  return text:match '%) (%a)' == 'Z'
+end
+
+-- The processes of the nodes, which write `pid N`.
+local function pids(p, n)
+  local found
+  support.eventually(function()
+    found = {}
+    for pid in p:output():gmatch 'pid (%d+)\n' do found[#found + 1] = tonumber(pid) end
+    return #found == n or not p:running()
+  end)
+  assert.equal(n, #found)
+  return found
+end
+
+describe('ipcrun', function()
+  it('starts nodes with the Lua that runs it, and tells each who it is', function()
+    local r = run([[
+      local version = rawget(_G, 'jit') and jit.version or _VERSION
+      print(version, os.getenv 'IPC_NODE', os.getenv 'IPC_NODES', os.getenv 'IPC_ROOT':match '^127.0.0.1:%d+$' ~= nil,
+        #os.getenv 'IPC_SECRET', ..., arg[1], #arg, arg[0]:match '%.lua$', arg[-1])
+    ]], { n = 3, args = { 'a b', '-n', '5' } })
+    local version = support.is_luajit and rawget(_G, 'jit').version or _VERSION
+    local expected = {}
+    for i = 1, 3 do
+      expected[i] = table.concat({ ('[%d] %s'):format(i, version), i, 3, 'true', 32, 'a b', 'a b', 3, '.lua', support.lua }, '\t')
+    end
+    -- `...` in the middle of a list is its first value.
+    assert.equal(table.concat(expected, '\n'), sorted(r.stdout))
+    assert.equal('', r.stderr)
+    assert.equal(0, r.status)
+  end)
+
+  it('passes on every line whole, with its node before it, as soon as it is written', function()
+    local p = start([[
+      for i = 1, 50 do
+        io.stdout:write(('x'):rep(i * 100), ' ') io.stdout:flush()
+        io.stdout:write(i, '\n')
+        io.stderr:write('e', i, '\n')
+      end
+      io.write 'no newline at the end'
+      io.flush()
+      if os.getenv 'IPC_NODE' == '1' then ipc.sleep(200) end
+    ]], { n = 4 })
+    local pattern = '\n%[1%] x+ 50\n'
+    support.eventually(function() return ('\n' .. p:output()):find(pattern) end)
+    assert.is_true(p:running())
+    support.eventually(function() return select(2, p:output():gsub('no newline at the end\n', '')) == 3 end)
+    p:kill 'TERM'
+    local r = p:wait()
+    assert.equal(143, r.status)
+    local seen = {}
+    for line in r.stdout:gmatch '([^\n]*)\n' do
+      local node, n = line:match '^%[([1-4])%] x+ (%d+)$'
+      if node then
+        assert.equal((seen[node] or 0) + 1, tonumber(n))
+        assert.equal(n * 100 + 5 + #n, #line)
+        seen[node] = tonumber(n)
+      else
+        assert.matches('^%[[1-4]%] no newline at the end$', line)
+      end
+    end
+    assert.same({ ['1'] = 50, ['2'] = 50, ['3'] = 50, ['4'] = 50 }, seen)
+    for line in r.stderr:gmatch '([^\n]*)\n' do assert.matches('^%[[1-4]%] e%d+$', line) end
+    assert.equal(200, select(2, r.stderr:gsub('\n', '')))
+  end)
+
+  it('ends all when one fails, shows its last lines, and ends with its code', function()
+    local go = support.tmpname '.go'
+    local p = start([[
+      print('pid ' .. ipc.getpid())
+      if os.getenv 'IPC_NODE' ~= '2' then ipc.sleep(200) end
+      while not io.open(arg[1]) do ipc.sleep(0.01) end
+      for i = 1, 30 do print('line', i) end
+      io.stderr:write 'it went wrong\n'
+      os.exit(7)
+    ]], { n = 3, args = { go } })
+    local all = pids(p, 3)
+    support.write(go, '')
+    local r = p:wait()
+    assert.equal(7, r.status)
+    assert.is_false(r.timed_out)
+    local last = r.stderr:match '\nipcrun: node 2 of 3 ended with code 7; its last lines:\n(.*)$'
+    assert.is_truthy(last, r.stderr)
+    assert.matches('^%[2%] line\t21\n.*\n%[2%] line\t30\n%[2%] it went wrong\n$', last)
+    for _, pid in ipairs(all) do support.eventually(function() return is_gone(pid) end) end
+  end)
+
+  it('names the signal that killed a node, and ends with 128 + n', function()
+    local r = run [[
+      if os.getenv 'IPC_NODE' == '1' then os.execute('kill -9 ' .. ipc.getpid()) end
+      ipc.sleep(200)
+    ]]
+    assert.equal(137, r.status)
+    assert.is_truthy(r.stderr:find('ipcrun: node 1 of 2 ended with SIGKILL', 1, true), r.stderr)
+  end)
+
+  it('blames the node that failed, not those that noticed', function()
+    local r = run([[
+      local tree = ipc.tree()
+      tree.barrier()
+      if tree.nodeIndex == 3 then os.exit(9) end
+      tree.allReduce(1, 'sum')
+    ]], { n = 3 })
+    assert.equal(9, r.status, r.stderr)
+    assert.is_truthy(r.stderr:find('ipcrun: node 3 of 3 ended with code 9', 1, true), r.stderr)
+  end)
+
+  it('kills the nodes that do not end when they are told to', function()
+    local p = start([[ print('pid ' .. ipc.getpid()) ipc.sleep(200) ]],
+      { lua = [[sh -c 'trap "" TERM; exec "$@"' x ]] .. support.lua })
+    local nodes = pids(p, 2)
+    p:kill 'TERM'
+    support.sleep(0.05)
+    for _, pid in ipairs(nodes) do assert.is_false(is_gone(pid)) end
+    p:kill 'TERM' -- for the second time
+    assert.equal(143, p:wait().status)
+    for _, pid in ipairs(nodes) do support.eventually(function() return is_gone(pid) end) end
+  end)
+
+  it('passes signals on, and ends as they say', function()
+    for name, code in pairs { INT = 130, TERM = 143, HUP = 129 } do
+      local p = start [[ print('pid ' .. ipc.getpid()) ipc.sleep(200) ]]
+      local nodes = pids(p, 2)
+      p:kill(name)
+      local r = p:wait()
+      assert.is_false(r.timed_out)
+      assert.equal(code, r.status)
+      for _, pid in ipairs(nodes) do assert.is_true(is_gone(pid)) end
+      if name == 'INT' then assert.is_truthy(r.stderr:find('interrupted!', 1, true), r.stderr) end
+    end
+  end)
+
+  it('leaves no node behind when it is killed itself', function()
+    local p = start [[ print('pid ' .. ipc.getpid()) ipc.sleep(200) ]]
+    local nodes = pids(p, 2)
+    p:kill 'KILL'
+    assert.equal('KILL', p:wait().signal)
+    for _, pid in ipairs(nodes) do support.eventually(function() return is_gone(pid) end) end
+  end)
+
+  it('ends all when nobody reads its output any more', function()
+    local code = support.write(support.tmpname '.lua', "while true do print(('x'):rep(1000)) end")
+    local out = support.sh(('%s %s -n 2 %s 2>/dev/null | head -n 1 | cut -c 4-6')
+      :format(support.lua, ipcrun, code))
+    assert.equal(' xx', out)
+  end)
+
+  it('says what is wrong with its command line', function()
+    for _, case in ipairs {
+      { '', 'which script%?' }, { '-n 2', 'which script%?' }, { '-n x y.lua', "number of nodes.*'x'" }, { '-n 0 y.lua', "'0'" },
+      { '--hosts a:2,b:2 y.lua', 'cannot be started yet' }, { '--what y.lua', 'unknown option %-%-what' },
+      { '-n 2 /no/such/script.lua', "'/no/such/script.lua'" },
+    } do
+      local out = support.sh(('%s %s %s 2>&1; echo $?'):format(support.lua, ipcrun, case[1]))
+      assert.matches('^ipcrun: .*' .. case[2], out)
+      assert.matches('\n2$', out)
+    end
+    assert.matches('^usage: ipcrun', support.sh(('%s %s --help'):format(support.lua, ipcrun)))
+    local r = run('error "on purpose"', { n = 1 })
+    assert.equal(1, r.status)
+    assert.is_truthy(r.stderr:find('on purpose', 1, true))
+  end)
+end)
+
+describe('ipc.tree', function()
+  it('joins the nodes that ipcrun started, as often as it is called', function()
+    local r = run([[
+      local lines = {}
+      for round = 1, 2 do
+        local tree = ipc.tree { base = round }
+        assert(tree.nodeIndex == tonumber(os.getenv 'IPC_NODE') and tree.numNodes == 3)
+        local sum, n = tree.allReduce(tree.nodeIndex, 'sum')
+        lines[round] = ('%d from %d, here %d, gpu %s'):format(sum, n, tree.localIndex, tostring(tree.gpu))
+        tree.close()
+      end
+      print(table.concat(lines, '; '))
+    ]], { n = 3, env = { CUDA_VISIBLE_DEVICES = '0,5' } })
+    local expected = {}
+    for i = 1, 3 do
+      local line = ('6 from 3, here %d, gpu %d'):format(i, (i - 1) % 2 + 1)
+      expected[i] = ('[%d] '):format(i) .. line .. '; ' .. line
+    end
+    assert.equal(table.concat(expected, '\n'), sorted(r.stdout), r.stderr)
+    assert.equal(0, r.status)
+  end)
+
+  it('keeps runs at the same time apart', function()
+    local a, b = start [[ local t = ipc.tree() print(t.allReduce(1, 'sum')) t.close() ]],
+      start([[ local t = ipc.tree() print(t.allReduce(10, 'sum')) t.close() ]], { n = 3 })
+    assert.equal('[1] 2\t2\n[2] 2\t2', sorted(a:wait().stdout))
+    assert.equal('[1] 30\t3\n[2] 30\t3\n[3] 30\t3', sorted(b:wait().stdout))
+  end)
+
+  it('lets in nobody without the secret', function()
+    local r = run [[
+      if os.getenv 'IPC_NODE' == '2' then return end
+      local host, port = os.getenv 'IPC_ROOT':match '(.*):(%d+)'
+      local ok, e = pcall(ipc.client, host, port, { secret = 'another', encrypt = false, connect_timeout = 5 })
+      print(ipc.errcode(e))
+    ]]
+    assert.equal('[1] auth\n', r.stdout)
+  end)
+
+  it('is one lone node where nothing was launched', function()
+    local out = support.check([[
+      local ipc = require 'libipc'
+      local tree = ipc.tree()
+      print(tree.nodeIndex, tree.numNodes, tree.localIndex, tree.gpu, tree.allReduce(5, 'sum'))
+    ]], { env = { CUDA_VISIBLE_DEVICES = '' } })
+    assert.equal('1\t1\t1\tnil\t5\t1\n', out)
+  end)
+
+  it('says what is wrong with its surroundings', function()
+    for _, case in ipairs {
+      { { IPC_NODE = 'x', IPC_NODES = '2', IPC_ROOT = 'a:1' }, 'IPC_NODE=x' },
+      { { IPC_NODE = '3', IPC_NODES = '2', IPC_ROOT = 'a:1' }, 'IPC_NODE=3: expected a whole number from 1 to 2' },
+      { { IPC_NODE = '1', IPC_NODES = '2' }, 'IPC_ROOT=nil' }, { { IPC_NODES = '2', IPC_ROOT = 'a:1' }, 'IPC_NODE=nil' },
+    } do
+      local r = support.run("require 'libipc'.tree()", { env = case[1] })
+      assert.equal(1, r.status)
+      assert.is_truthy(r.stderr:find('libipc [argument] ipc.tree: ', 1, true) and r.stderr:find(case[2], 1, true), r.stderr)
+    end
+    local r = support.run("require 'libipc'.tree(5)")
+    assert.is_truthy(r.stderr:find('expected a table', 1, true), r.stderr)
+  end)
+end)
