@@ -44,6 +44,30 @@ local blocked = {
     ready()
     threads:join()
   ]],
+  ['future:get'] = [[
+    local p, q = ipc.pool(1), ipc.workqueue()
+    local f = p:submit(function(q) q:read() end, q)
+    ready()
+    f:get()
+  ]],
+  ['pool:map'] = "ready() ipc.pool(1):map(function() require('libipc').sleep(1000) end, { 1, 2 })",
+  ['pool:close'] = [[
+    local p = ipc.pool(1)
+    p:submit(function() require('libipc').sleep(1000) end)
+    ready()
+    p:close()
+  ]],
+  ['BackgroundTask.getResult'] = [[
+    local task = require 'ipc.BackgroundTask'(function() require('libipc').sleep(1000) end)
+    ready()
+    task.getResult()
+  ]],
+  ['BackgroundTaskPool.getResult'] = [[
+    local pool = require 'ipc.BackgroundTaskPool'(1)
+    pool.addTask(function() require('libipc').sleep(1000) end)
+    ready()
+    pool.getResult()
+  ]],
   ['client:recv'] = 'local _, port = ipc.server() local client = ipc.client(port) ready() client:recv()',
   ['server:recvAny'] = 'local server = ipc.server() ready() server:recvAny()',
   ['a tree that waits for its nodes'] = "ready() require 'ipc.LocalhostTree'(1, 2)",

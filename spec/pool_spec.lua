@@ -307,7 +307,7 @@ describe('a future', function()
     assert.is_true(m:join())
   end)
 
-  it('waits as Ctrl-C and cancels allow', function()
+  it('ends with the cancel of the thread that waits', function()
     local p, q = ipc.pool(1), ipc.workqueue()
     local f = blocked(p, q)
     local m = ipc.map(1, function(f) return f:get() end, f)
