@@ -143,7 +143,12 @@ describe('flock', function()
         ipc.flock(path .. '.go'):close()
         os.exit(0)
       end
-      while not ipc.flock(path .. '.checked', true) do ipc.sleep(0.001) end
+      local checked
+      repeat
+        ipc.sleep(0.001)
+        checked = ipc.flock(path .. '.checked', true)
+      until checked
+      checked:close()
       lock:close()
       ipc.flock(path, 0):close()
       go:close()
