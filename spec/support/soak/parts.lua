@@ -268,6 +268,48 @@ parts.select = {
   end,
 }
 
+-- ---- shared tables: no step is lost, and what is read is whole -----------------------------------------------------------------
+
+parts.sharedtable = {
+  weight = 15,
+  make = function() return { t = ipc.sharedtable { n = 0, name = 'shared' }, count = ipc.atomic(0) } end,
+  step = function(o)
+    local t, what = o.t, random(8)
+    if what == 1 then
+      ipc.sharedtable.incr(t, 'n', 1)
+      o.count:add(1)
+    elseif what == 2 then
+      ipc.sharedtable.update(t, 'n', function(n) return n + 1 end)
+      o.count:add(1)
+    elseif what == 3 then
+      local n = t.n
+      while true do
+        local done, there = ipc.sharedtable.cas(t, 'n', n, n + 1)
+        if done then break end
+        n = there
+      end
+      o.count:add(1)
+    elseif what == 4 then
+      local seen = {}
+      for k, v in ipc.sharedtable.pairs(t) do
+        assert(not seen[k], 'a key twice')
+        seen[k] = true
+        if type(v) == 'table' then whole(v) end
+      end
+    elseif what == 5 then
+      t[random(50)] = nil
+    elseif what == 6 then
+      assert(#t >= 2 and #ipc.sharedtable.keys(t) >= 2)
+    else
+      local k = random(50)
+      t[k] = item()
+      local got = t[random(50)]
+      if got then whole(got) end
+    end
+  end,
+  check = function(o, slack) near('a number in a shared table', o.t.n, o.count:get(), slack) end,
+}
+
 -- ---- values --------------------------------------------------------------------------------------------------------------
 
 parts.marshal = {
