@@ -324,6 +324,22 @@ local chunks = {
     arm(false)
   ]] },
 
+  { 'locks of files and reports', [[
+    local arm = ...
+    local ipc = require 'libipc'
+    local path = (os.getenv 'TMPDIR' or '/tmp') .. '/memory_spec.lock'
+    arm(true)
+    local lock = ipc.flock(path)
+    lock:write(('x'):rep(1000))
+    assert(#lock:read() == 1000 and tostring(lock):find 'held')
+    assert(ipc.flock(path, true) == nil)
+    local r = ipc.report()
+    assert(#r.objects > 0 and #r.threads > 0 and tostring(r):find(path, 1, true))
+    lock:close()
+    arm(false)
+    os.remove(path)
+  ]] },
+
   { 'the rest', [[
     local arm = ...
     local ipc = require 'libipc'

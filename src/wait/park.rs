@@ -1,8 +1,9 @@
 //! Sleeping on a word: the one place that goes into the futex. Imports its siblings `cancel`, `deadline` and `threads`.
 
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
 
-use super::{Asleep, Wait};
+use super::{Asleep, LONGEST_NAP, Wait};
 use crate::error::Result;
 pub use crate::sys::spare_core;
 use crate::sys::{FutexWait, Scope, futex_wait};
@@ -16,9 +17,10 @@ pub(super) enum Parked {
     OutOfTime,
 }
 
-/// Sleeps while `*word == key`: until woken, out of time, cancelled or interrupted. A cancellation adds 1 to the word.
-pub(super) fn park(word: &AtomicU32, key: u32, wait: &Wait) -> Result<Parked> {
-    let nap = wait.nap();
+/// Sleeps while `*word == key`: until woken, out of time, cancelled or interrupted, but no longer than `longest`. A
+/// cancellation adds 1 to the word.
+pub(super) fn park(word: &AtomicU32, key: u32, wait: &Wait, longest: Duration) -> Result<Parked> {
+    let nap = wait.nap().min(longest);
     if nap.is_zero() {
         return Ok(Parked::OutOfTime);
     }
@@ -38,6 +40,6 @@ pub fn sleep(wait: &Wait) -> Result<()> {
     wait.check()?;
     let _asleep = Asleep::new(wait);
     let word = AtomicU32::new(0);
-    while park(&word, word.load(Ordering::Relaxed), wait)? == Parked::Awake {}
+    while park(&word, word.load(Ordering::Relaxed), wait, LONGEST_NAP)? == Parked::Awake {}
     Ok(())
 }

@@ -1,8 +1,10 @@
 //! Waiting for descriptors. Imports its siblings `park` and `threads`.
 
 use std::os::fd::RawFd;
+use std::time::Duration;
 
-use super::{Asleep, Wait, spare_core};
+use super::threads::Doze;
+use super::{Wait, spare_core};
 use crate::err;
 use crate::error::Result;
 use crate::sys::{Polled, poll};
@@ -129,7 +131,7 @@ fn wait_for(fds: &mut [libc::pollfd], wait: &Wait) -> Result<usize> {
         // The caller found nothing a moment ago.
         let mut patience = Patience::new();
         while patience.look_again(wait) {
-            if let Polled::Ready(n) = poll(&mut fds[..users], Some(std::time::Duration::ZERO))? {
+            if let Polled::Ready(n) = poll(&mut fds[..users], Some(Duration::ZERO))? {
                 return checked(fds, n);
             }
         }
@@ -138,11 +140,11 @@ fn wait_for(fds: &mut [libc::pollfd], wait: &Wait) -> Result<usize> {
 }
 
 fn sleep_for(fds: &mut [libc::pollfd], wait: &Wait) -> Result<usize> {
-    let _asleep = Asleep::new(wait);
+    let mut asleep = Doze::new();
     loop {
-        match nap_on(fds, wait)? {
+        match nap_on(fds, wait, asleep.longest())? {
             Woken::OutOfTime => return Ok(0),
-            Woken::Nothing => {}
+            Woken::Nothing => asleep.goes_on(wait),
             Woken::Ready => {
                 let users = &fds[..fds.len() - 1];
                 return checked(fds, users.iter().filter(|f| f.revents != 0).count());
@@ -162,14 +164,14 @@ pub(super) enum Woken {
     Nothing,
 }
 
-/// Sleeps until one of `fds` is ready, but no longer than a nap. The last entry is the place for the cancel descriptor.
-pub(super) fn nap_on(fds: &mut [libc::pollfd], wait: &Wait) -> Result<Woken> {
+/// Sleeps until one of `fds` is ready, but no longer than a nap, nor than `longest`. The last entry is the place for the cancel descriptor.
+pub(super) fn nap_on(fds: &mut [libc::pollfd], wait: &Wait, longest: Duration) -> Result<Woken> {
     wait.check()?;
     let cancel = fds.len() - 1;
     if let Some(token) = wait.interrupt.cancel() {
         fds[cancel].fd = token.fd()?;
     }
-    match poll(fds, Some(wait.nap()))? {
+    match poll(fds, Some(wait.nap().min(longest)))? {
         Polled::TimedOut if wait.deadline.expired() => Ok(Woken::OutOfTime),
         Polled::TimedOut | Polled::Interrupted => {
             wait.interrupt.on_signal()?;

@@ -11,7 +11,8 @@ use std::sync::atomic::{AtomicU32, Ordering, fence};
 use std::time::{Duration, Instant};
 
 use super::park::{Parked, park};
-use super::{Asleep, Wait, spare_core};
+use super::threads::Doze;
+use super::{Wait, spare_core};
 use crate::error::Result;
 use crate::sys::{Event, Lock, Scope, futex_wake};
 
@@ -93,7 +94,7 @@ impl Signal {
         if let Some(found) = spin(wait, &mut look) {
             return Ok(Some(found));
         }
-        let _asleep = Asleep::new(wait);
+        let mut asleep = Doze::new();
         let _waiting = Waiting::new(self);
         loop {
             let key = self.epoch.load(Ordering::SeqCst);
@@ -102,8 +103,8 @@ impl Signal {
             if let Some(found) = look() {
                 return Ok(Some(found));
             }
-            match park(&self.epoch, key, wait) {
-                Ok(Parked::Awake) => {}
+            match park(&self.epoch, key, wait, asleep.longest()) {
+                Ok(Parked::Awake) => asleep.goes_on(wait),
                 Ok(Parked::OutOfTime) => return Ok(None),
                 Err(e) => {
                     // The wake-up that we leave with may have been meant for what another waiter can use.

@@ -1,13 +1,14 @@
 //! What each thread waits for, and since when: for a report of it.
 //!
-//! A thread that goes to sleep says so in a slot of its own, whose lock nobody else takes but a report. Nothing is said
-//! before: calls that find what they want at once, or after a short pause, pay nothing.
+//! A thread that has slept for a moment says so in a slot of its own, whose lock nobody else takes but a report. Nothing is
+//! said before: calls that find what they want at once, or are woken soon, pay nothing.
 
 use std::cell::RefCell;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
+use std::time::Duration;
 
-use super::{Owner, Wait};
+use super::{LONGEST_NAP, Owner, Wait};
 use crate::sys::{Lock, fork_generation, getpid, gettid, monotonic_ns, this_thread_name};
 
 /// What a call is for, as far as its caller knows.
@@ -180,6 +181,36 @@ impl Asleep {
 impl Drop for Asleep {
     fn drop(&mut self) {
         *self.slot.waits.lock() = self.before;
+    }
+}
+
+/// A sleep in naps, of which the first is short: only a thread that sleeps on after it is shown to wait.
+#[derive(Debug)]
+pub(super) struct Doze {
+    first: bool,
+    shown: Option<Asleep>,
+}
+
+/// How long a sleep may be before it is worth a word. Much longer than what passes between two threads that talk.
+const SOON: Duration = Duration::from_millis(10);
+
+impl Doze {
+    /// Before the first nap.
+    pub fn new() -> Doze {
+        Doze { first: true, shown: None }
+    }
+
+    /// How long the next nap may be.
+    pub fn longest(&self) -> Duration {
+        if self.first { SOON } else { LONGEST_NAP }
+    }
+
+    /// After a nap, before another one.
+    pub fn goes_on(&mut self, wait: &Wait) {
+        if self.first {
+            self.first = false;
+            self.shown = Asleep::new(wait);
+        }
     }
 }
 
