@@ -13,13 +13,10 @@ mod key;
 mod shard;
 mod value;
 
-use std::cell::RefCell;
 use std::fmt;
 
-use hashbrown::HashTable;
-
 pub use self::key::{Key, KeyRef};
-use self::shard::{Entry, Shard};
+use self::shard::Shard;
 pub use self::value::{Short, Value};
 use super::Number;
 use crate::err;
@@ -66,7 +63,7 @@ impl Table {
         let old = shard.put(hash, key, value);
         // What is dropped may be anything, so not under the lock.
         drop(shard);
-        drop(old);
+        old.map(Value::let_go);
         Ok(())
     }
 
@@ -88,7 +85,7 @@ impl Table {
             if shard.get(hash, key).map(|e| e.version) == version {
                 let old = shard.put(hash, key, new);
                 drop(shard);
-                drop(old);
+                old.map(Value::let_go);
                 return Ok(());
             }
         }
@@ -135,7 +132,7 @@ impl Table {
         }
         let gone = shard.put(hash, key, new);
         drop(shard);
-        drop(gone);
+        gone.map(Value::let_go);
         Ok(Ok(()))
     }
 
@@ -159,41 +156,9 @@ impl Table {
 impl Drop for Table {
     fn drop(&mut self) {
         for shard in &mut self.shards {
-            bury(shard.get_mut().take());
+            shard.get_mut().take().into_iter().for_each(|entry| entry.value.let_go());
         }
     }
-}
-
-/// Drops what a table held. A value may be the last handle on another table, whose values …: they go one after the other,
-/// not one inside the other, which a long chain of tables would not survive.
-fn bury(entries: HashTable<Entry>) {
-    thread_local! {
-        static DYING: RefCell<Option<Vec<HashTable<Entry>>>> = const { RefCell::new(None) };
-    }
-    if entries.is_empty() {
-        return;
-    }
-    let first = DYING.try_with(|dying| match &mut *dying.borrow_mut() {
-        Some(list) => {
-            list.push(entries);
-            false
-        }
-        none => {
-            *none = Some(vec![entries]);
-            true
-        }
-    });
-    if first != Ok(true) {
-        return;
-    }
-    loop {
-        let next = DYING.try_with(|dying| dying.borrow_mut().as_mut().and_then(Vec::pop));
-        match next {
-            Ok(Some(entries)) => drop(entries),
-            _ => break,
-        }
-    }
-    let _ = DYING.try_with(|dying| *dying.borrow_mut() = None);
 }
 
 impl fmt::Debug for Table {

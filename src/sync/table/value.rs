@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::super::Number;
-use crate::wire::{Attachment, Decoder, Message, Token, ext};
+use crate::wire::{Attachment, Decoder, Message, Token, ext, release};
 
 /// What a key of a table holds.
 #[derive(Clone, Debug)]
@@ -98,6 +98,17 @@ impl Value {
                 _ => false,
             },
             _ => false,
+        }
+    }
+
+    /// Drops it. What its message refers to may be the last handle on an object that holds others, and so on: that goes by
+    /// [`release`], one after the other, however long the chain is.
+    pub(super) fn let_go(self) {
+        if let Value::Message(message) = self
+            && let Some(message) = Arc::into_inner(message)
+            && !message.attachments.is_empty()
+        {
+            release(message.attachments);
         }
     }
 
