@@ -393,6 +393,12 @@ describe('a child process', function()
     assert.is_true(ipc.clock() - start < 30)
     for _, pid in ipairs(pids) do support.eventually(function() return is_gone(pid) end) end
     assert.is_false(is_gone(stubborn))
+    -- Whoever waits for it is seen.
+    support.eventually(function()
+      for _, thread in ipairs(ipc.report().threads) do
+        if thread.name == 'libipc reaper' then return thread.background end
+      end
+    end)
     os.execute('kill -9 ' .. stubborn)
     support.eventually(function() return is_gone(stubborn) end)
   end)

@@ -5,7 +5,7 @@ use std::os::fd::{AsRawFd, RawFd};
 use std::sync::{Arc, OnceLock};
 
 use crate::sys::{Event, Fd, Lock, fork_generation, pidfd, reap, spawn_quiet};
-use crate::wait::{Deadline, Interest, Wait, Watch, poll_many};
+use crate::wait::{Deadline, Interest, Wait, Watch, poll_many, show_background_thread};
 
 /// How often children are asked for that nothing tells of, in seconds.
 const LOOK: f64 = 0.05;
@@ -57,6 +57,7 @@ pub(super) fn adopt(pid: i32, fd: Option<Arc<Fd>>) {
 
 /// The thread: ends when there is nobody left.
 fn run(wake: &Event) {
+    show_background_thread();
     loop {
         let mut watches = Vec::new();
         let mut told = true;
