@@ -26,7 +26,7 @@ return utils.api(function(size, options)
    utils.checkIndex(place, 1, size, 1, math.huge)
    utils.check(place, 2, options, 'table|nil')
    options = checkOptions(options or {})
-   local onProgress = options.onProgress
+   local onProgress, closeOnLastTask = options.onProgress, options.closeOnLastTask
    local workers = utils.call(ipc.pool, size, { name = 'tasks', upvalues = options.upvalues })
    local batch = workers:batch()
 
@@ -122,7 +122,8 @@ return utils.api(function(size, options)
       end
       local future = ended[found]
       ended[found] = nil
-      if options.closeOnLastTask and not pool.hasTask() then pool.close() end
+      oldest() -- lets go of the gaps
+      if closeOnLastTask and not pool.hasTask() then pool.close() end
       return utils.call(future.get, future)
    end, '*')
 
