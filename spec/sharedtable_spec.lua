@@ -159,6 +159,28 @@ describe('sharedtable', function()
     t.self = nil
   end)
 
+  it('lets go of a long chain of tables and channels, one in the other', function()
+    local function alive()
+      collectgarbage()
+      collectgarbage()
+      local n = 0
+      for _, object in ipairs(ipc.report().objects) do
+        if object.class == 'ipc.sharedtable' then n = n + 1 end
+      end
+      return n
+    end
+    local before = alive()
+    local t = shared()
+    for _ = 1, 1000 do
+      local c = ipc.channel()
+      c:write({ t })
+      t = shared { c = c }
+    end
+    assert.is_true(alive() > before + 1000)
+    t = nil -- luacheck: ignore 311
+    assert.is_true(alive() < before + 10)
+  end)
+
   it('knows its handles for equal', function()
     local t, u = shared(), shared()
     local same = ipc.marshal(t):read()

@@ -63,7 +63,9 @@ impl Table {
         let old = shard.put(hash, key, value);
         // What is dropped may be anything, so not under the lock.
         drop(shard);
-        old.map(Value::let_go);
+        if let Some(value) = old {
+            value.let_go();
+        }
         Ok(())
     }
 
@@ -85,7 +87,9 @@ impl Table {
             if shard.get(hash, key).map(|e| e.version) == version {
                 let old = shard.put(hash, key, new);
                 drop(shard);
-                old.map(Value::let_go);
+                if let Some(value) = old {
+                    value.let_go();
+                }
                 return Ok(());
             }
         }
@@ -132,7 +136,9 @@ impl Table {
         }
         let gone = shard.put(hash, key, new);
         drop(shard);
-        gone.map(Value::let_go);
+        if let Some(value) = gone {
+            value.let_go();
+        }
         Ok(Ok(()))
     }
 
