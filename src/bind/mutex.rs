@@ -56,20 +56,20 @@ fn mutex(lua: Lua<'_>) -> Result<c_int> {
     Ok(1)
 }
 
-/// Takes the mutex in slot 1; false when time runs out.
+/// Takes the mutex in slot 1, and asks it something when it has; `None` when time runs out.
 #[inline]
-fn take(lua: Lua<'_>, deadline: Deadline) -> Result<bool> {
+fn take<T>(lua: Lua<'_>, deadline: Deadline, ask: impl Fn(&Mutex) -> T) -> Result<Option<T>> {
     let wait = lua.wait(deadline);
     {
         // A free one without a count of its holders, which would cost as much as the lock.
         let handle = lua.object::<MutexHandle>(1)?;
         wait.check()?;
         if handle.mutex().try_lock(handle.by())? {
-            return Ok(true);
+            return Ok(Some(ask(handle.mutex())));
         }
     }
     let (mutex, by) = this(lua)?;
-    mutex.lock(by, &wait)
+    Ok(mutex.lock(by, &wait)?.then(|| ask(&mutex)))
 }
 
 #[cold]
@@ -79,8 +79,7 @@ fn out_of_time() -> Error {
 
 /// Pushes how the holder before left the mutex, if it did not unlock it; says how many results that is.
 #[inline]
-fn push_legacy(lua: Lua<'_>) -> Result<c_int> {
-    let legacy = lua.object::<MutexHandle>(1)?.mutex().legacy();
+fn push_legacy(lua: Lua<'_>, legacy: Option<String>) -> Result<c_int> {
     match legacy {
         None => Ok(0),
         Some(how) => lua.push_string(&how).map(|()| 1),
@@ -89,17 +88,15 @@ fn push_legacy(lua: Lua<'_>) -> Result<c_int> {
 
 /// `m:lock([timeout])` → nothing; or how the holder before left it, if it did not unlock it.
 fn lock(lua: Lua<'_>) -> Result<c_int> {
-    if !take(lua, lua.timeout(2)?)? {
-        return Err(out_of_time());
-    }
-    push_legacy(lua)
+    let legacy = take(lua, lua.timeout(2)?, Mutex::legacy)?.ok_or_else(out_of_time)?;
+    push_legacy(lua, legacy)
 }
 
 /// `m:trylock([timeout])` → whether it was taken; and if so, how it was left, as `lock`.
 fn trylock(lua: Lua<'_>) -> Result<c_int> {
-    let taken = take(lua, lua.timeout_or_none(2)?.unwrap_or_else(Deadline::now))?;
-    lua.push_boolean(taken);
-    Ok(1 + if taken { push_legacy(lua)? } else { 0 })
+    let taken = take(lua, lua.timeout_or_none(2)?.unwrap_or_else(Deadline::now), Mutex::legacy)?;
+    lua.push_boolean(taken.is_some());
+    Ok(1 + push_legacy(lua, taken.flatten())?)
 }
 
 /// `m:unlock()`
@@ -123,9 +120,7 @@ fn with(lua: Lua<'_>) -> Result<c_int> {
     if lua.kind(2) != Kind::Function {
         return Err(lua.expected(2, "a function"));
     }
-    if !take(lua, Deadline::NEVER)? {
-        return Err(out_of_time());
-    }
+    take(lua, Deadline::NEVER, |_| ())?.ok_or_else(out_of_time)?;
     // The stack is: self, function, arguments.
     let result = lua.call(lua.top() - 2, mlua::ffi::LUA_MULTRET);
     let unlocked = mutex.unlock(by);
