@@ -19,7 +19,7 @@ use crate::lua_fn;
 use crate::sync::{Crew, Failure, Seat};
 use crate::sys::cpus;
 use crate::wait::{Source, Way, source};
-use crate::wire::{Message, Object};
+use crate::wire::{Message, Object, release};
 
 /// What the module has of this room.
 pub(super) const FUNCTIONS: &[Method] =
@@ -218,6 +218,12 @@ struct Plan {
     message: Message,
     route: Route,
     setup: Setup,
+}
+
+impl Drop for Plan {
+    fn drop(&mut self) {
+        release(std::mem::take(&mut self.message.attachments));
+    }
 }
 
 impl Plan {

@@ -39,7 +39,7 @@ impl WorkQueue {
         let (queue, made) = NAMES.open(name, || WorkQueue::make(Some(name), limits, by));
         if made {
             // A new one is born with its owner's first handle: nobody ever sees it closed.
-            return Ok((WorkQueueHandle::first(queue, by), made));
+            return Ok((WorkQueueHandle::counted(queue, by), made));
         }
         if limits.capacity.is_some() && limits.capacity != queue.limits.capacity {
             let has = queue.limits.capacity.map_or("no limit".to_owned(), |n| format!("a capacity of {n}"));
@@ -56,7 +56,7 @@ impl WorkQueue {
 
     /// A handle for its owner `by` of a new queue without a name.
     pub fn nameless(limits: Limits, by: Owner) -> WorkQueueHandle {
-        WorkQueueHandle::first(Arc::new(WorkQueue::make(None, limits, by)), by)
+        WorkQueueHandle::counted(Arc::new(WorkQueue::make(None, limits, by)), by)
     }
 
     fn make(name: Option<&str>, limits: Limits, owner: Owner) -> WorkQueue {
@@ -257,11 +257,11 @@ impl WorkQueueHandle {
     /// A handle for `by` of a queue that it was handed.
     pub fn new(queue: Arc<WorkQueue>, by: Owner) -> WorkQueueHandle {
         queue.enter(by);
-        WorkQueueHandle::first(queue, by)
+        WorkQueueHandle::counted(queue, by)
     }
 
-    /// The first handle of the owner, which a new queue counts already.
-    fn first(queue: Arc<WorkQueue>, by: Owner) -> WorkQueueHandle {
+    /// A handle that counts already among its owner's, if it is one of those: a new queue is born with the first.
+    fn counted(queue: Arc<WorkQueue>, by: Owner) -> WorkQueueHandle {
         queue.handles.enter();
         let timeout = queue.limits.timeout;
         WorkQueueHandle { queue: Some(queue), by, timeout }
