@@ -2,6 +2,7 @@
 
 mod client;
 mod flat;
+mod inbox;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::io::ErrorKind;
@@ -11,6 +12,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use self::flat::Flat;
+use self::inbox::Inbox;
 use super::dial::resolve;
 use super::greet::Door;
 use super::options::{Options, Place};
@@ -26,6 +28,8 @@ pub use self::client::{Client, Tag};
 
 /// The number of the door in the set that is watched; clients have theirs from 1.
 const DOOR: u64 = 0;
+/// That of the inbox.
+const INBOX: u64 = u64::MAX;
 
 /// A listener and its clients. Threads share it.
 #[derive(Debug)]
@@ -34,6 +38,7 @@ pub struct Server {
     listener: RawFd,
     door: Arc<Door>,
     watched: WatchSet,
+    inbox: Arc<Inbox>,
     admitted: Mutex<Admitted>,
     closed: AtomicBool,
     generation: u32,
@@ -87,11 +92,14 @@ impl Server {
         let watched = WatchSet::new()?;
         let door = Door::open(listener, options)?;
         watched.add(door.changed.fd(|| door.is_ready())?, DOOR)?;
+        let inbox = Arc::<Inbox>::default();
+        watched.add(inbox.fd()?, INBOX)?;
         Ok(Server {
             address,
             listener: raw,
             door,
             watched,
+            inbox,
             admitted: Mutex::default(),
             closed: AtomicBool::new(false),
             generation: fork_generation(),
@@ -169,7 +177,9 @@ impl Server {
         // One that has gone again meanwhile is not in.
         let Ok(fd) = connection.socket() else { return Ok(()) };
         self.watched.add(fd, number)?;
-        admitted.clients.insert(number, Arc::new(Client::new(connection, number)));
+        let client = Arc::new(Client::new(connection, number));
+        self.inbox.hear(&client);
+        admitted.clients.insert(number, client);
         Ok(())
     }
 
@@ -236,12 +246,7 @@ impl Server {
             }
             while let Some(client) = self.next_ready(tag) {
                 match client.connection.try_recv(out) {
-                    Ok(true) => {
-                        if client.connection.has_read_ahead() {
-                            lock(&self.admitted).ready.push_back(client.number);
-                        }
-                        return Ok(Some(client));
-                    }
+                    Ok(true) => return Ok(Some(client)),
                     Ok(false) => {}
                     Err(_) if !client.connection.is_open() => self.forget(client.number),
                     Err(e) => return Err(e),
@@ -254,7 +259,7 @@ impl Server {
             let mut admitted = lock(&self.admitted);
             let ready = &mut admitted.ready;
             self.watched.ready(128, |number| {
-                if number != DOOR {
+                if number != DOOR && number != INBOX {
                     ready.push_back(number);
                 }
             })?;
@@ -264,7 +269,7 @@ impl Server {
     /// The next client that may have a message, of those with the tag; others are not watched until somebody asks for theirs.
     fn next_ready(&self, tag: Option<&[u8]>) -> Option<Arc<Client>> {
         let mut admitted = lock(&self.admitted);
-        while let Some(number) = admitted.ready.pop_front() {
+        while let Some(number) = admitted.ready.pop_front().or_else(|| self.inbox.pop()) {
             let Some(client) = admitted.clients.get(&number).cloned() else { continue };
             if client.has(tag) {
                 return Some(client);
@@ -329,13 +334,15 @@ impl Server {
             return true;
         }
         let admitted = lock(&self.admitted);
-        let ahead = |number| admitted.clients.get(number).is_some_and(|c| c.connection.is_ready());
-        admitted.ready.iter().any(ahead)
+        let ahead = |number| admitted.clients.get(&number).is_some_and(|c| c.connection.is_ready());
+        self.inbox.any(ahead) || admitted.ready.iter().any(|number| ahead(*number))
     }
 
     /// A descriptor that polls readable while somebody waits to be admitted or a client has sent something.
     pub fn fd(&self) -> Result<RawFd> {
         self.check()?;
+        // It tells of clients of every tag.
+        self.unmute(None)?;
         self.watched.fd()
     }
 

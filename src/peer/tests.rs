@@ -12,7 +12,7 @@ use crate::error::{Code, Error};
 use crate::sys::socket::Address;
 use crate::tensor::Tensor;
 use crate::transport::{Connection, Secret};
-use crate::wait::{Deadline, Wait};
+use crate::wait::{Deadline, Interest, Wait, poll_fd};
 use crate::wire::{Attachment, Message};
 
 fn never() -> Wait<'static> {
@@ -213,6 +213,28 @@ fn recv_any_of_a_tag_leaves_the_others_messages_and_does_not_spin_on_them() {
     assert_eq!(any(&server, Some(b"b")).0, "b1");
     assert_eq!(any(&server, Some(b"a")).0, "a1");
     assert_eq!(any(&server, None).0, "a2");
+}
+
+#[test]
+fn recv_any_and_the_descriptor_find_what_a_receive_of_one_client_left_in_the_read_ahead() {
+    let (server, place) = serve(Options::default());
+    let client = connect(&place);
+    server.admit(1, &within(60.0)).unwrap();
+    let handle = server.clients(None, false).unwrap().remove(0);
+    let fd = server.fd().unwrap();
+    let readable = || poll_fd(fd, Interest::Read, &Wait::until(Deadline::now())).unwrap();
+    for round in 0..3 {
+        for text in ["a", "b", "c"] {
+            send(&client, text);
+        }
+        delivered(&client);
+        assert_eq!(hear(handle.connection()).unwrap(), "a");
+        assert!(server.is_ready() && readable(), "round {round}");
+        assert_eq!(any(&server, None).0, "b");
+        assert!(server.is_ready() && readable(), "round {round}");
+        assert_eq!(hear(handle.connection()).unwrap(), "c");
+        assert!(!server.is_ready() && !readable(), "round {round}");
+    }
 }
 
 fn cpu_time() -> f64 {

@@ -7,7 +7,7 @@ use std::os::fd::RawFd;
 use super::fd::Fd;
 use crate::error::{Error, Result};
 
-/// Descriptors to watch for something to read (or their end), each with a number of the caller's. Any thread may add, remove
+/// Descriptors to watch, most for something to read (or their end), each with a number of the caller's. Any thread may add, remove
 /// and look. A descriptor that is closed leaves the set by itself.
 #[derive(Debug)]
 pub struct WatchSet {
@@ -24,7 +24,14 @@ impl WatchSet {
 
     /// Watches `fd` from now on.
     pub fn add(&self, fd: RawFd, number: u64) -> Result<()> {
-        let mut event = libc::epoll_event { events: (libc::EPOLLIN | libc::EPOLLRDHUP) as u32, u64: number };
+        self.add_for(fd, number, true, false)
+    }
+
+    /// Watches `fd` from now on for something to read, for room to write, or for both.
+    pub fn add_for(&self, fd: RawFd, number: u64, read: bool, write: bool) -> Result<()> {
+        let mut events = if read { libc::EPOLLIN | libc::EPOLLRDHUP } else { 0 };
+        events |= if write { libc::EPOLLOUT } else { 0 };
+        let mut event = libc::epoll_event { events: events as u32, u64: number };
         // SAFETY: `event` is valid through the call.
         match unsafe { libc::epoll_ctl(self.fd.check()?, libc::EPOLL_CTL_ADD, fd, &mut event) } {
             0 => Ok(()),
@@ -71,6 +78,11 @@ impl WatchSet {
 
     /// Never called.
     pub fn add(&self, _fd: RawFd, _number: u64) -> Result<()> {
+        Ok(())
+    }
+
+    /// Never called.
+    pub fn add_for(&self, _fd: RawFd, _number: u64, _read: bool, _write: bool) -> Result<()> {
         Ok(())
     }
 

@@ -60,18 +60,22 @@ pub trait Connection: Send + Sync + fmt::Debug {
     /// Whether neither end has closed it, as far as is known here.
     fn is_open(&self) -> bool;
 
-    /// Whether a receive may find a message without its descriptor polling readable: something has been read ahead.
-    fn has_read_ahead(&self) -> bool;
+    /// Calls `told` after every receive that leaves a whole message in the read-ahead, of which the socket does not tell any more. Only
+    /// the first one given is.
+    fn on_read_ahead(&self, told: Box<dyn Fn() + Send + Sync>);
 
     /// Whether a receive would not wait, as far as can be told without asking the socket: a whole message lies in the read-ahead, or
     /// there will never be another.
     fn is_ready(&self) -> bool;
 
-    /// The socket itself, for a set that watches many ([`has_read_ahead`](Self::has_read_ahead) says what it does not show).
+    /// The socket itself, for a set that watches many ([`on_read_ahead`](Self::on_read_ahead) tells what it does not show).
     fn socket(&self) -> Result<RawFd>;
 
     /// A descriptor that polls readable while a receive would find something: made on the first request.
     fn fd(&self) -> Result<RawFd>;
+
+    /// A descriptor that polls readable while a send would find room, or the end: made on the first request.
+    fn room_fd(&self) -> Result<RawFd>;
 
     /// The address of the peer.
     fn peer(&self) -> &str;

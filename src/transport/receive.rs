@@ -94,11 +94,6 @@ impl Receiver {
         }
     }
 
-    /// Whether something was read ahead that may be a message.
-    pub fn has_read_ahead(&self) -> bool {
-        !self.ahead.is_empty() || self.has_record()
-    }
-
     /// Whether encrypted bytes were read of which the socket will not tell again.
     fn has_record(&self) -> bool {
         self.opener.as_ref().is_some_and(Opener::has_record)

@@ -45,6 +45,8 @@ pub struct Stream {
     sent: Counters,
     received: Counters,
     ready: OnceLock<Ready>,
+    room: OnceLock<Ready>,
+    told: OnceLock<ReadAhead>,
 }
 
 #[derive(Debug)]
@@ -59,11 +61,20 @@ struct Rx {
     ended: Option<Error>,
 }
 
-/// The descriptor for those who select: it watches the socket and an event that stands for what was read ahead.
+/// A descriptor for those who select: it watches the socket and an event that stands for what was read ahead, or for the end.
 #[derive(Debug)]
 struct Ready {
     set: WatchSet,
     event: Event,
+}
+
+/// Whom to tell of messages that were read ahead.
+struct ReadAhead(Box<dyn Fn() + Send + Sync>);
+
+impl std::fmt::Debug for ReadAhead {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("ReadAhead")
+    }
 }
 
 /// Statistics of one direction; written by whoever has its turn, read by anyone.
@@ -117,6 +128,8 @@ impl Stream {
             sent: Counters::default(),
             received: Counters::default(),
             ready: OnceLock::new(),
+            room: OnceLock::new(),
+            told: OnceLock::new(),
         })
     }
 
@@ -201,9 +214,27 @@ impl Stream {
     /// Ends it for the reason given, and wakes those who sleep on the descriptor: a closed socket leaves the set without a sign.
     fn end_line(&self, reason: Error) {
         self.line.end(reason);
-        if let Some(ready) = self.ready.get() {
+        for ready in [&self.ready, &self.room].into_iter().filter_map(OnceLock::get) {
             ready.event.set();
         }
+    }
+
+    /// The descriptor of `slot`, made where there is none; for room to write, or for something to read.
+    fn made<'a>(&self, slot: &'a OnceLock<Ready>, write: bool) -> Result<&'a Ready> {
+        if let Some(ready) = slot.get() {
+            return Ok(ready);
+        }
+        if !self.line.is_ours() {
+            // The error that says so.
+            self.line.enter()?;
+        }
+        let ready = Ready { set: WatchSet::new()?, event: Event::new()? };
+        ready.set.add(ready.event.fd()?, 0)?;
+        match self.line.enter() {
+            Ok(inside) => ready.set.add_for(inside.fd(), 1, !write, write)?,
+            Err(_) => ready.event.set(),
+        }
+        Ok(slot.get_or_init(|| ready))
     }
 
     /// Brings the descriptor up to date.
@@ -310,6 +341,14 @@ impl Stream {
         if let Some(ready) = self.ready.get() {
             self.follow(ready, &rx);
         }
+        if let Some(told) = self.told.get()
+            && !matches!(got, Ok(false))
+            && rx.receiver.is_ready()
+        {
+            // The one who hears may look here at once.
+            drop(rx);
+            (told.0)();
+        }
         got
     }
 }
@@ -376,9 +415,8 @@ impl Connection for Stream {
         self.line.is_open()
     }
 
-    fn has_read_ahead(&self) -> bool {
-        // While another thread receives, that one will find it.
-        self.line.is_ours() && self.rx.try_take().is_some_and(|rx| rx.ended.is_none() && rx.receiver.has_read_ahead())
+    fn on_read_ahead(&self, told: Box<dyn Fn() + Send + Sync>) {
+        let _ = self.told.set(ReadAhead(told));
     }
 
     fn is_ready(&self) -> bool {
@@ -391,26 +429,20 @@ impl Connection for Stream {
     }
 
     fn fd(&self) -> Result<RawFd> {
-        if let Some(ready) = self.ready.get() {
-            return ready.set.fd();
-        }
-        if !self.line.is_ours() {
-            // The error that says so.
-            return self.line.enter().map(|inside| inside.fd());
-        }
-        let ready = Ready { set: WatchSet::new()?, event: Event::new()? };
-        ready.set.add(ready.event.fd()?, 0)?;
-        match self.line.enter() {
-            Ok(inside) => ready.set.add(inside.fd(), 1)?,
-            Err(_) => ready.event.set(),
-        }
-        let _ = self.ready.set(ready);
-        let Some(ready) = self.ready.get() else { return Err(err!(State, "no descriptor")) };
+        let ready = self.made(&self.ready, false)?;
         // Whoever receives meanwhile brings the event up to date when done.
         if let Some(rx) = self.rx.try_take() {
             self.follow(ready, &rx);
         }
         ready.set.fd()
+    }
+
+    fn room_fd(&self) -> Result<RawFd> {
+        let room = self.made(&self.room, true)?;
+        if !self.is_open() {
+            room.event.set();
+        }
+        room.set.fd()
     }
 
     fn peer(&self) -> &str {

@@ -533,7 +533,7 @@ fn the_descriptor_is_readable_while_a_message_can_be_had() {
             assert!(readable());
             assert_eq!(receive(&b).unwrap().bytes, [i]);
             // All three were read at once: the socket is empty.
-            assert_eq!(b.has_read_ahead(), i < 2);
+            assert_eq!(b.is_ready(), i < 2);
         }
         assert!(!readable());
         drop(a);
