@@ -17,6 +17,8 @@ local make = {
   ['ipc.channel.statuses'] = function() return ipc.channel end,
   ['ipc.mutex'] = function() return ipc.mutex() end,
   ['ipc.flock'] = function() return ipc.flock(support.tmpname()) end,
+  ['ipc.fd'] = function() return ipc.fd(1) end,
+  ['ipc.timer'] = function() return ipc.after(0) end,
   ['ipc.atomic'] = function() return ipc.atomic() end,
   ['ipc.Report'] = function() return ipc.report() end,
   ['ipc.spawn'] = function() return ipc.spawn { file = 'true' } end,

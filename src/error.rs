@@ -40,6 +40,8 @@ pub enum Code {
     Cuda,
     /// A worker thread or process failed.
     Worker,
+    /// Not for users: a call of a coroutine would sleep here, and is to be tried again.
+    Later,
     /// Not for users: an error value already lies on top of the Lua stack; the binding raises that value.
     Raised,
 }
@@ -80,6 +82,7 @@ impl Code {
             Code::Io => "io",
             Code::Cuda => "cuda",
             Code::Worker => "worker",
+            Code::Later => "later",
             Code::Raised => "raised",
         }
     }

@@ -689,6 +689,59 @@ function atomic:cas(old, new) end
 ---@return any object nil when none was ready in time
 ---@return integer? index its place in the list
 function ipc.select(list, timeout) end
+
+--- A descriptor that somebody else owns (a socket of another library, a pipe), to be waited for beside our objects. It
+--- is not read, written or closed here; one that was closed counts as ready.
+---@param n integer
+---@return ipc.fd
+function ipc.fd(n) end
+
+--- A timer that ticks once.
+---@param seconds number 0 or more
+---@return ipc.timer
+function ipc.after(seconds) end
+
+--- A timer that ticks again and again.
+---@param seconds number more than 0
+---@return ipc.timer
+function ipc.every(seconds) end
+
+--- In coroutines, from now on, calls of the library that would block call `wait` in place of it, which is to yield
+--- until the descriptor is ready or the time is over; then they try again. doc/select.md says which calls. Nil: no
+--- more. The main coroutine blocks as ever. It is for this Lua state alone.
+---@param options? {wait: fun(fd: integer, mode: 'read'|'write', timeout?: number)}
+function ipc.scheduler(options) end
+
+--- A descriptor of somebody else, from `ipc.fd`.
+---@class ipc.fd
+local descriptor = {}
+
+--- The descriptor itself, and what to poll it for.
+---@param way? 'read'|'write'
+---@return integer fd
+---@return 'read'|'write' poll
+function descriptor:fd(way) end
+
+--- A timer, from `ipc.after` or `ipc.every`. Threads may share it: each tick is read by one of them. In the child of a
+--- fork it goes on, as the child's own.
+---@class ipc.timer
+local timer = {}
+
+--- Waits for a tick and takes all that there are. One that ticks once, and was read, raises `[state]`; `[closed]` once
+--- it is closed.
+---@param timeout? number|boolean seconds
+---@return integer? ticks since the last read; nil when there was none in time
+function timer:read(timeout) end
+
+--- A descriptor that polls readable while there is a tick to read, and what to poll it for: for the loops of luv,
+--- cqueues and their like. Do not read from it.
+---@param way? 'read'
+---@return integer fd
+---@return 'read' poll
+function timer:fd(way) end
+
+--- Ends it: blocked reads, and all later ones, raise `[closed]`.
+function timer:close() end
 -- ## sharedtable
 
 --- A table that all threads of the process share: `t = ipc.sharedtable([tbl], [move])` makes one, with copies of the

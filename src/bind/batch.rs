@@ -11,6 +11,7 @@ use crate::bind::select;
 use crate::error::Result;
 use crate::lua_fn;
 use crate::sync::{Batch, Next};
+use crate::try_fn;
 use crate::wait::{Source, Way, source};
 use crate::wire::{Attachment, Object, downcast};
 
@@ -24,6 +25,9 @@ const METHODS: &[Method] = &[
     ("pending", lua_fn!("batch:pending", pending)),
     select::FD,
 ];
+
+/// What yields under a scheduler.
+pub(super) const TRIES: &[Method] = &[("next", try_fn!("batch:next", next))];
 
 /// One Lua state's hold on a batch.
 #[derive(Debug)]

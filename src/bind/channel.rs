@@ -14,6 +14,7 @@ use crate::err;
 use crate::error::Result;
 use crate::lua_fn;
 use crate::sync::{Channel, ChannelHandle, Limits, Status};
+use crate::try_fn;
 use crate::wait::{Deadline, Source, Way, source};
 use crate::wire::{Attachment, Object, downcast};
 
@@ -32,6 +33,14 @@ const METHODS: &[Method] = &[
     ("close", lua_fn!("channel:close", close)),
     ("closed", lua_fn!("channel:closed", closed)),
     ("drained", lua_fn!("channel:drained", drained)),
+];
+
+/// What yields under a scheduler.
+pub(super) const TRIES: &[Method] = &[
+    ("write", try_fn!("channel:write", write)),
+    ("writeup", try_fn!("channel:writeup", writeup)),
+    ("read", try_fn!("channel:read", read)),
+    ("tryread", try_fn!("channel:tryread", tryread)),
 ];
 
 const METAMETHODS: &[Method] = &[("__len", lua_fn!("channel:__len", num_items))];

@@ -11,6 +11,7 @@ use crate::error::Result;
 use crate::lua_fn;
 use crate::peer::dial;
 use crate::transport::Connection;
+use crate::try_fn;
 use crate::wait::{Deadline, Source, Way};
 use crate::wire::{Attachment, Object, downcast};
 
@@ -29,6 +30,13 @@ const METHODS: &[Method] = &[
     ("netStats", lua_fn!("client:netStats", link::net_stats::<Client>)),
     select::FD,
     ("close", lua_fn!("client:close", link::close::<Client>)),
+];
+
+/// What yields under a scheduler.
+pub(super) const TRIES: &[Method] = &[
+    ("send", try_fn!("client:send", link::send::<Client>)),
+    ("recv", try_fn!("client:recv", link::recv::<Client>)),
+    ("tryrecv", try_fn!("client:tryrecv", link::tryrecv::<Client>)),
 ];
 
 /// What threads share of a client.

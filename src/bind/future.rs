@@ -11,6 +11,7 @@ use crate::err;
 use crate::error::{Code, Error, Result};
 use crate::lua_fn;
 use crate::sync::{Future, Outcome, Stage};
+use crate::try_fn;
 use crate::wait::{Source, Way, source};
 use crate::wire::{Attachment, Message, Object, downcast};
 
@@ -23,6 +24,9 @@ const METHODS: &[Method] = &[
     ("cancel", lua_fn!("future:cancel", cancel)),
     select::FD,
 ];
+
+/// What yields under a scheduler.
+pub(super) const TRIES: &[Method] = &[("get", try_fn!("future:get", get))];
 
 /// One Lua state's hold on a future.
 #[derive(Debug)]

@@ -39,6 +39,11 @@ impl Last {
         self.bytes.get().is_none()
     }
 
+    /// Whether the body that has just ended left something.
+    pub fn is_due(&self) -> bool {
+        self.due.get()
+    }
+
     /// Leaves `bytes`, which `holder` keeps where they are. The place must be free, and the body end with this.
     #[inline]
     pub fn leave(&self, bytes: *const [u8], holder: Holder) {

@@ -8,10 +8,10 @@ use crate::bind::object::Class;
 use crate::bind::stack::Route;
 use crate::bind::tensor::{storage_at, tensor_at};
 use crate::err;
-use crate::error::Result;
+use crate::error::{Code, Result};
 use crate::peer::{Options, Place};
 use crate::transport::{Connection, Secret, Target, Traffic};
-use crate::wait::{self, Deadline, Interest, Source, Way};
+use crate::wait::{self, Candidate, Deadline, Source, Way};
 
 /// A class whose objects talk to one peer.
 pub(super) trait Link: Class {
@@ -39,6 +39,12 @@ pub(super) fn deadline(lua: Lua<'_>, i: c_int, default: Option<f64>) -> Result<D
 pub(super) fn send<T: Link>(lua: Lua<'_>) -> Result<c_int> {
     let (connection, timeout) = this::<T>(lua)?;
     let deadline = deadline(lua, 3, timeout)?;
+    if lua.tries() {
+        // A message that has begun to go cannot be tried again: only the wait for room is a try.
+        let room = Candidate { source: Some(source_of(&connection, Way::Write)), rank: 0 };
+        wait::select(&[room], &lua.wait(deadline))?;
+    }
+    let lua = lua.sleeping();
     let mut message = lua.state().take_message();
     lua.encode(2, &mut message, Route::peer(connection.functions()))?;
     connection.send(&message, &lua.wait(deadline))?;
@@ -61,7 +67,7 @@ pub(super) fn recv<T: Link>(lua: Lua<'_>) -> Result<c_int> {
         (None, _) => return Err(lua.expected(2, "a tensor, a storage or a number of seconds")),
     };
     let mut message = lua.state().take_message();
-    connection.recv(into, &mut message, &lua.wait(deadline))?;
+    on_its_own(lua, &connection, connection.recv(into, &mut message, &lua.wait(deadline)))?;
     if into.is_some() {
         lua.push_value(2);
         lua.state().keep_message(message);
@@ -71,11 +77,25 @@ pub(super) fn recv<T: Link>(lua: Lua<'_>) -> Result<c_int> {
     Ok(1)
 }
 
+/// A try that would sleep on the socket sleeps on the descriptor of the connection instead, which outlives a close and tells of it.
+fn on_its_own<T>(lua: Lua<'_>, connection: &Arc<dyn Connection>, done: Result<T>) -> Result<T> {
+    match (done, lua.attempt()) {
+        (Err(e), Some(attempt)) if e.code() == Code::Later => {
+            let on_socket = attempt.wants().is_some_and(|wants| connection.socket().is_ok_and(|fd| fd == wants.fd));
+            if on_socket {
+                attempt.instead(connection.fd()?);
+            }
+            Err(e)
+        }
+        (done, _) => done,
+    }
+}
+
 /// Makes the message the last result and says so, if there is one.
 fn take(lua: Lua<'_>, connection: &Arc<dyn Connection>, deadline: Option<Deadline>) -> Result<bool> {
     let mut message = lua.state().take_message();
     let found = match deadline {
-        Some(deadline) => connection.recv_before(None, &mut message, &lua.wait(deadline))?,
+        Some(deadline) => on_its_own(lua, connection, connection.recv_before(None, &mut message, &lua.wait(deadline)))?,
         None => {
             lua.wait(Deadline::NEVER).check()?;
             connection.try_recv(&mut message)?
@@ -128,11 +148,15 @@ pub(super) fn address<T: Link>(lua: Lua<'_>) -> Result<c_int> {
 
 /// How a link is waited for: until it has something to receive, or room for what is sent.
 pub(super) fn source<T: Link>(link: &T, way: Way) -> Box<dyn Source> {
-    let connection = link.link().0.clone();
+    source_of(link.link().0, way)
+}
+
+fn source_of(connection: &Arc<dyn Connection>, way: Way) -> Box<dyn Source> {
+    let connection = connection.clone();
+    // What the socket has, only the system knows.
     match way {
-        // What the socket has, only the system knows.
         Way::Read => wait::source(connection, |c| c.is_ready().then_some(true), |c| c.fd()),
-        Way::Write => wait::source_for(Interest::Write, connection, |c| (!c.is_open()).then_some(true), |c| c.socket()),
+        Way::Write => wait::source(connection, |c| (!c.is_open()).then_some(true), |c| c.room_fd()),
     }
 }
 

@@ -15,7 +15,7 @@ use crate::bind::object::identity_at;
 use crate::bind::state::State;
 use crate::err;
 use crate::error::{Code, Error, Result};
-use crate::wait::{Cancel, Deadline, Interrupt, Purpose, Wait};
+use crate::wait::{Attempt, Cancel, Deadline, Interrupt, Purpose, Wait};
 
 /// The Lua state that is calling, for the length of a call. Slots are numbered as in the C API.
 #[derive(Clone, Copy)]
@@ -23,6 +23,7 @@ pub struct Lua<'a> {
     l: *mut ffi::lua_State,
     state: &'a State,
     place: &'static str,
+    attempt: Option<&'a Attempt>,
     call: PhantomData<&'a mut ()>,
 }
 
@@ -93,7 +94,7 @@ impl<'a> Lua<'a> {
     /// # Safety
     /// `l` is a live state, run by this thread, and `state` is its `State`.
     pub(super) unsafe fn new(l: *mut ffi::lua_State, state: &'a State, place: &'static str) -> Self {
-        Lua { l, state, place, call: PhantomData }
+        Lua { l, state, place, attempt: None, call: PhantomData }
     }
 
     /// The C API's handle.
@@ -325,7 +326,28 @@ impl<'a> Lua<'a> {
 
     /// What a blocking call waits with: until `deadline`, ended by Ctrl-C and by the cancellation of this worker.
     pub fn wait(&self, deadline: Deadline) -> Wait<'_> {
+        let deadline = self.attempt.map_or(deadline, |attempt| attempt.deadline(deadline));
         Wait { deadline, interrupt: self }
+    }
+
+    /// The same call as a try of `attempt`: it does not sleep.
+    pub(super) fn trying(self, attempt: &'a Attempt) -> Self {
+        Lua { attempt: Some(attempt), ..self }
+    }
+
+    /// The same call, which sleeps where it has to.
+    pub(super) fn sleeping(self) -> Self {
+        Lua { attempt: None, ..self }
+    }
+
+    /// What this call is a try of, if it is one.
+    pub(super) fn attempt(self) -> Option<&'a Attempt> {
+        self.attempt
+    }
+
+    /// Whether this call is a try.
+    pub(super) fn tries(self) -> bool {
+        self.attempt.is_some()
     }
 }
 
@@ -345,5 +367,9 @@ impl Interrupt for Lua<'_> {
     fn purpose(&self) -> Option<Purpose> {
         let object = if self.place.contains(':') { identity_at(*self, 1, CLASSES) } else { 0 };
         Some(Purpose { place: self.place, object })
+    }
+
+    fn attempt(&self) -> Option<&Attempt> {
+        self.attempt
     }
 }

@@ -18,6 +18,7 @@ use crate::error::{Code, Error, Result};
 use crate::lua_fn;
 use crate::sync::{Crew, Failure, Seat};
 use crate::sys::cpus;
+use crate::try_fn;
 use crate::wait::{Source, Way, source};
 use crate::wire::{Message, Object, release};
 
@@ -35,6 +36,9 @@ const METHODS: &[Method] = &[
     ("cancel", lua_fn!("map:cancel", cancel)),
     select::FD,
 ];
+
+/// What yields under a scheduler.
+pub(super) const TRIES: &[Method] = &[("join", try_fn!("map:join", join))];
 
 /// A handle on running threads. Collected, it cancels them.
 struct Map {

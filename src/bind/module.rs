@@ -10,6 +10,7 @@ use crate::bind::call::{Count, c_function, count};
 use crate::bind::channel;
 use crate::bind::class;
 use crate::bind::client;
+use crate::bind::events;
 use crate::bind::flock;
 use crate::bind::future;
 use crate::bind::host;
@@ -23,6 +24,7 @@ use crate::bind::object::{ClassInfo, Method, class_at};
 use crate::bind::pool;
 use crate::bind::process;
 use crate::bind::report;
+use crate::bind::scheduler;
 use crate::bind::select;
 use crate::bind::server;
 use crate::bind::sharedtable;
@@ -54,6 +56,7 @@ const FUNCTIONS: &[&[Method]] = &[
     client::FUNCTIONS,
     server::FUNCTIONS,
     select::FUNCTIONS,
+    events::FUNCTIONS,
 ];
 
 /// Every class whose objects Lua can hold.
@@ -75,6 +78,8 @@ pub(super) const CLASSES: &[&ClassInfo] = &[
     &client::INFO,
     &server::INFO,
     &server::CLIENT,
+    &events::FD,
+    &events::TIMER,
     &tensor::TENSOR,
     &tensor::STORAGE,
 ];
@@ -183,6 +188,7 @@ fn open(lua: Lua<'_>) -> Result<c_int> {
     lua.raw_set_field(-2, "_VERSION")?;
     channel::install(lua)?;
     sharedtable::install(lua)?;
+    scheduler::install(lua)?;
     tensor::install(lua)?;
     Ok(1)
 }

@@ -9,6 +9,7 @@ use crate::err;
 use crate::error::{Error, Result};
 use crate::lua_fn;
 use crate::sync::{Mutex, MutexHandle};
+use crate::try_fn;
 use crate::wait::{Deadline, Owner};
 use crate::wire::{Attachment, Object, downcast};
 
@@ -24,6 +25,13 @@ const METHODS: &[Method] = &[
     ("unlock", lua_fn!("mutex:unlock", unlock)),
     ("barrier", lua_fn!("mutex:barrier", barrier)),
     ("with", lua_fn!("mutex:with", with)),
+];
+
+/// What yields under a scheduler.
+pub(super) const TRIES: &[Method] = &[
+    ("lock", try_fn!("mutex:lock", lock)),
+    ("trylock", try_fn!("mutex:trylock", trylock)),
+    ("with", try_fn!("mutex:with", with)),
 ];
 
 impl Class for MutexHandle {

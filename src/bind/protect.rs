@@ -290,9 +290,11 @@ impl<'a> Lua<'a> {
     }
 
     fn push_error_text(self, text: &[u8]) {
+        // Between a try and who called is a function of ours, in Lua.
+        let level = if self.tries() { 3 } else { 2 };
         // SAFETY: in protect everything may be called. Level 0 is the protected function, 1 the bound one, 2 its caller.
         let _ = self.protect(0, 1, |l| unsafe {
-            ffi::luaL_where(l, 2);
+            ffi::luaL_where(l, level);
             ffi::lua_pushlstring(l, text.as_ptr() as *const c_char, text.len());
             ffi::lua_concat(l, 2);
             1

@@ -12,10 +12,14 @@ use crate::bind::object::{ClassInfo, Method, class_at, served_at, source_at};
 use crate::err;
 use crate::error::{Error, Result};
 use crate::lua_fn;
+use crate::try_fn;
 use crate::wait::{Candidate, Deadline, Interest, Way, select};
 
 /// What the module offers of this.
 pub(super) const FUNCTIONS: &[Method] = &[("select", lua_fn!("ipc.select", select_first))];
+
+/// What yields under a scheduler.
+pub(super) const TRIES: &[Method] = &[("select", try_fn!("ipc.select", select_first))];
 
 /// The method of every class that can be waited for.
 pub(super) const FD: Method = ("fd", lua_fn!("object:fd", fd));

@@ -13,6 +13,7 @@ use crate::error::Result;
 use crate::lua_fn;
 use crate::peer;
 use crate::transport::Connection;
+use crate::try_fn;
 use crate::wait::{Deadline, Source, Way, source};
 use crate::wire::{Attachment, Object, downcast};
 
@@ -32,6 +33,10 @@ const METHODS: &[Method] = &[
     ("close", lua_fn!("server:close", close)),
 ];
 
+/// What yields under a scheduler.
+pub(super) const TRIES: &[Method] =
+    &[("clients", try_fn!("server:clients", clients)), ("recvAny", try_fn!("server:recvAny", recv_any))];
+
 /// The class of the handles.
 pub(super) static CLIENT: ClassInfo = ClassInfo::of::<Client>("ipc.server.client", CLIENT_METHODS, CLIENT_METAMETHODS);
 
@@ -46,6 +51,13 @@ const CLIENT_METHODS: &[Method] = &[
     ("netStats", lua_fn!("client:netStats", link::net_stats::<Client>)),
     select::FD,
     ("close", lua_fn!("client:close", link::close::<Client>)),
+];
+
+/// What yields under a scheduler.
+pub(super) const CLIENT_TRIES: &[Method] = &[
+    ("send", try_fn!("client:send", link::send::<Client>)),
+    ("recv", try_fn!("client:recv", link::recv::<Client>)),
+    ("tryrecv", try_fn!("client:tryrecv", link::tryrecv::<Client>)),
 ];
 
 const CLIENT_METAMETHODS: &[Method] = &[("__eq", lua_fn!("==", equal))];

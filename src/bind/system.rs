@@ -8,6 +8,7 @@ use crate::err;
 use crate::error::Result;
 use crate::lua_fn;
 use crate::sys;
+use crate::try_fn;
 use crate::wait::{Deadline, sleep, wait_pid};
 
 /// What the module offers of this.
@@ -23,6 +24,10 @@ pub(super) const FUNCTIONS: &[Method] = &[
     ("clock", lua_fn!("ipc.clock", clock)),
     ("cpus", lua_fn!("ipc.cpus", cpus)),
 ];
+
+/// What yields under a scheduler.
+pub(super) const TRIES: &[Method] =
+    &[("sleep", try_fn!("ipc.sleep", nap)), ("waitpid", try_fn!("ipc.waitpid", waitpid))];
 
 /// `ipc.fork()` → the child's id; 0 in the child.
 fn fork(lua: Lua<'_>) -> Result<c_int> {

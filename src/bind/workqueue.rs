@@ -11,6 +11,7 @@ use crate::bind::stack::Route;
 use crate::error::Result;
 use crate::lua_fn;
 use crate::sync::{Limits, WorkQueue, WorkQueueHandle};
+use crate::try_fn;
 use crate::wait::{Deadline, Source, Way, source};
 use crate::wire::{Attachment, Object, downcast};
 
@@ -30,6 +31,15 @@ const METHODS: &[Method] = &[
     select::FD,
     ("pending", lua_fn!("workqueue:pending", pending)),
     ("close", lua_fn!("workqueue:close", close)),
+];
+
+/// What yields under a scheduler.
+pub(super) const TRIES: &[Method] = &[
+    ("write", try_fn!("workqueue:write", write)),
+    ("writeup", try_fn!("workqueue:writeup", writeup)),
+    ("read", try_fn!("workqueue:read", read)),
+    ("tryread", try_fn!("workqueue:tryread", tryread)),
+    ("drain", try_fn!("workqueue:drain", drain)),
 ];
 
 impl Class for WorkQueueHandle {

@@ -20,6 +20,7 @@ mod pool;
 mod process;
 mod report;
 mod table;
+mod timer;
 mod worker;
 mod workqueue;
 
@@ -35,5 +36,6 @@ pub use pool::{Bench, Order, Pool, Terms};
 pub use process::{Amount, Command, Environment, KEPT, Pipe, Process, Stdio};
 pub use report::{ObjectState, Report};
 pub use table::{Cursor, Key, KeyRef, Short, Table, Value};
+pub use timer::Timer;
 pub use worker::{Crew, Failure, Seat};
 pub use workqueue::{WorkQueue, WorkQueueHandle};

@@ -146,6 +146,12 @@ pub fn opening<T>(f: impl FnOnce() -> T) -> T {
     f()
 }
 
+/// Whether `fd` is an open descriptor of this process, whoever owns it.
+pub fn is_open(fd: RawFd) -> bool {
+    // SAFETY: F_GETFD touches no memory.
+    unsafe { libc::fcntl(fd, libc::F_GETFD) >= 0 }
+}
+
 /// A descriptor that this process owns: closed when dropped, and closed in a forked child at the fork.
 #[derive(Debug)]
 pub struct Fd {
@@ -220,11 +226,6 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use super::super::fork::tests::in_child;
     use super::*;
-
-    fn is_open(fd: RawFd) -> bool {
-        // SAFETY: F_GETFD touches no memory.
-        unsafe { libc::fcntl(fd, libc::F_GETFD) >= 0 }
-    }
 
     fn pipe() -> (Fd, Fd) {
         let mut ends = [0; 2];

@@ -17,11 +17,12 @@ mod signals;
 pub mod socket;
 mod spawn;
 mod thread;
+mod timer;
 mod watch;
 
 pub use clock::{cpus, gettid, monotonic_ns, spare_core};
 pub use event::Event;
-pub use fd::{Fd, forget_fd, opening, track_fd};
+pub use fd::{Fd, forget_fd, is_open, opening, track_fd};
 pub use flock::{FileLock, LockFile};
 pub use folder::{FolderWatch, try_flock, user};
 #[cfg(test)]
@@ -35,4 +36,5 @@ pub use rwlock::RwLock;
 pub use signals::SignalWatch;
 pub use spawn::{Program, copy_fd, find_byte, pipe, read_some, set_nonblocking, spawn, write_some};
 pub use thread::{at_exit, demote_thread, exit, spawn_quiet, this_thread_name, thread_name, thread_room};
+pub use timer::Alarm;
 pub use watch::WatchSet;

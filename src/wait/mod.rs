@@ -3,6 +3,7 @@
 //! A call that can block takes a [`Wait`]: when to give up, and who may break in. Nothing here sleeps without a time-out,
 //! and nothing holds a lock of its caller while it sleeps.
 
+mod attempt;
 mod cancel;
 mod deadline;
 mod flock;
@@ -15,6 +16,7 @@ mod signal;
 mod threads;
 mod turn;
 
+pub use attempt::{Attempt, Wants};
 pub use cancel::Cancel;
 pub use deadline::Deadline;
 pub use flock::flock;
@@ -48,6 +50,12 @@ pub trait Interrupt {
 
     /// What the call is for, asked when it goes to sleep.
     fn purpose(&self) -> Option<Purpose> {
+        None
+    }
+
+    /// Where calls are to end instead of sleeping, with [`Code::Later`](crate::error::Code::Later), and leave what they
+    /// would have slept on.
+    fn attempt(&self) -> Option<&Attempt> {
         None
     }
 }
@@ -102,7 +110,9 @@ impl<'a> Wait<'a> {
     /// Whether one system call may block for [`LONGEST_NAP`] in place of a look and a poll: nothing but signals ends it before.
     /// When it has, [`Interrupt::on_signal`] is to be called.
     pub fn may_block(&self) -> bool {
-        self.interrupt.cancel().is_none() && self.deadline.remaining().is_none_or(|left| left >= LONGEST_NAP)
+        self.interrupt.cancel().is_none()
+            && self.interrupt.attempt().is_none()
+            && self.deadline.remaining().is_none_or(|left| left >= LONGEST_NAP)
     }
 
     /// `[cancelled]` once the calls of this thread are cancelled. Blocking calls of this floor ask by themselves.

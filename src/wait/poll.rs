@@ -66,7 +66,7 @@ impl Patience {
 
     /// Whether to look once more. The one who answers may have been put on this very core: it has been let run.
     pub fn look_again(&mut self, wait: &Wait) -> bool {
-        if self.0 == 0 || wait.deadline.expired() {
+        if self.0 == 0 || wait.deadline.expired() || wait.interrupt.attempt().is_some() {
             return false;
         }
         self.0 -= 1;
@@ -168,6 +168,13 @@ pub(super) enum Woken {
 pub(super) fn nap_on(fds: &mut [libc::pollfd], wait: &Wait, longest: Duration) -> Result<Woken> {
     wait.check()?;
     let cancel = fds.len() - 1;
+    if let Some(attempt) = wait.interrupt.attempt() {
+        return match poll(fds, Some(Duration::ZERO))? {
+            Polled::Ready(_) => Ok(Woken::Ready),
+            _ if wait.deadline.expired() => Ok(Woken::OutOfTime),
+            _ => Err(attempt.later_on(fds, wait.deadline)),
+        };
+    }
     if let Some(token) = wait.interrupt.cancel() {
         fds[cancel].fd = token.fd()?;
     }

@@ -14,7 +14,7 @@ pub fn wait_pid(pid: i32, wait: &Wait) -> Result<Option<Exit>> {
         return Ok(None);
     }
     let _asleep = Asleep::new(wait);
-    let end = pidfd(pid);
+    let mut end = pidfd(pid);
     // Without such a descriptor (old kernels, other systems): look now and then, at first often.
     let mut pause = 0.0005;
     loop {
@@ -27,7 +27,14 @@ pub fn wait_pid(pid: i32, wait: &Wait) -> Result<Option<Exit>> {
             return Ok(None);
         }
         match &end {
-            Some(fd) => _ = sleep_on_fd(fd.check()?, Interest::Read, wait)?,
+            Some(fd) => {
+                let slept = sleep_on_fd(fd.check()?, Interest::Read, wait);
+                if let (Err(_), Some(attempt)) = (&slept, wait.interrupt.attempt()) {
+                    // The caller is about to sleep on it.
+                    end.take().into_iter().for_each(|fd| attempt.keep(fd));
+                }
+                slept?;
+            }
             None => {
                 sleep(&wait.sooner(Deadline::after(pause)))?;
                 pause = f64::min(pause * 1.5, 0.05);

@@ -4,10 +4,13 @@
 //! that it waits, looks, and only then sleeps; a notifier changes the condition, then looks whether anyone waits. Each
 //! has a full fence between its two steps, so at least one sees the other: no wake-up is lost.
 //!
-//! Imports its siblings `park` and `threads`.
+//! A caller that tries (`attempt`) leaves an event, which the next change sets.
+//!
+//! Imports its siblings `attempt` (through [`Wait`]), `park` and `threads`.
 
 use std::os::fd::RawFd;
 use std::sync::atomic::{AtomicU32, Ordering, fence};
+use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use super::park::{Parked, park};
@@ -16,8 +19,11 @@ use super::{Wait, spare_core};
 use crate::error::Result;
 use crate::sys::{Event, Lock, Scope, futex_wake};
 
-/// In `state`: somebody asked for the descriptor. The rest of it counts the waiters.
+/// In `state`: somebody asked for the descriptor. The rest of it, but for [`WATCHED`], counts the waiters.
 const HAS_FD: u32 = 1 << 31;
+
+/// In `state`: callers that try are to be told of the next change.
+const WATCHED: u32 = 1 << 30;
 
 /// Pauses in all before the first yield, and between two looks at the condition: each look takes the line away from the
 /// one who is writing it, and looking seldom lets items arrive in runs.
@@ -40,6 +46,8 @@ pub struct Signal {
 struct Level {
     event: Option<Event>,
     set: bool,
+    /// Of callers that try: set, and forgotten, at the next change. Those that have given up are gone.
+    watchers: Vec<Weak<Event>>,
 }
 
 impl Signal {
@@ -79,6 +87,26 @@ impl Signal {
     fn wake(&self, count: u32) {
         self.epoch.fetch_add(1, Ordering::SeqCst);
         futex_wake(&self.epoch, count, Scope::Private);
+        if self.state.load(Ordering::Relaxed) & WATCHED != 0 {
+            let mut level = self.level.lock();
+            self.state.fetch_and(!WATCHED, Ordering::SeqCst);
+            let watchers = std::mem::take(&mut level.watchers);
+            drop(level);
+            watchers.iter().filter_map(Weak::upgrade).for_each(|event| event.set());
+        }
+    }
+
+    /// Has `event` set at the next change.
+    fn watch(&self, event: &Arc<Event>) {
+        let mut level = self.level.lock();
+        level.watchers.retain(|known| known.strong_count() > 0 && !std::ptr::eq(known.as_ptr(), Arc::as_ptr(event)));
+        level.watchers.push(Arc::downgrade(event));
+        self.state.fetch_or(WATCHED, Ordering::SeqCst);
+    }
+
+    #[cfg(test)]
+    pub(super) fn watchers(&self) -> usize {
+        self.level.lock().watchers.len()
     }
 
     /// Waits until `look` returns something, which is looked for at once, also when the deadline is past; `None` when
@@ -90,6 +118,15 @@ impl Signal {
         }
         if wait.deadline.expired() {
             return Ok(None);
+        }
+        if let Some(attempt) = wait.interrupt.attempt() {
+            self.watch(&attempt.event()?);
+            // The other half of the fence in `notify`.
+            fence(Ordering::SeqCst);
+            return match look() {
+                None => Err(attempt.later_on_event(wait.deadline)),
+                found => Ok(found),
+            };
         }
         if let Some(found) = spin(wait, &mut look) {
             return Ok(Some(found));
@@ -126,7 +163,8 @@ impl Signal {
                 match (&level.event, spare.take()) {
                     (Some(event), _) if event.is_ours() => break event.fd()?,
                     (_, Some(event)) => {
-                        *level = Level { event: Some(event), set: false };
+                        level.event = Some(event);
+                        level.set = false;
                         self.state.fetch_or(HAS_FD, Ordering::SeqCst);
                         continue;
                     }

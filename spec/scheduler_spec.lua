@@ -1,0 +1,239 @@
+-- Coroutines: under ipc.scheduler, calls that would block let other coroutines run.
+local support = require 'spec.support'
+local loop = require 'spec.support.loop'
+local ipc = require 'libipc'
+
+local function errors(f, ...)
+  local ok, e = pcall(f, ...)
+  assert.is_false(ok)
+  return e
+end
+
+describe('under ipc.scheduler', function()
+  before_each(function() ipc.scheduler {wait = loop.wait} end)
+  after_each(function() ipc.scheduler(nil) end)
+
+  -- Runs `task` beside one that makes it go on; whether the task yielded.
+  local function yields(task, go)
+    local ended = false
+    local count = loop.run(function()
+      task()
+      ended = true
+    end, function()
+      assert.is_false(ended, 'it did not wait')
+      go()
+    end)
+    assert.is_true(ended)
+    return count > 0
+  end
+
+  it('reads and writes of channels and queues yield', function()
+    local c, full = ipc.channel(), ipc.channel {capacity = 2}
+    local got
+    assert.is_true(yields(function() got = {c:read()} end, function() c:write 'a' end))
+    assert.are.same({ipc.channel.OPEN, 'a'}, got)
+    assert.is_true(yields(function() got = {c:tryread(60)} end, function() c:write(nil) end))
+    assert.are.same({true, nil}, got)
+    full:write(1, 2)
+    assert.is_true(yields(function() got = full:write(3, 4) end, function()
+      full:read()
+      ipc.sleep(0.001) -- room for one is not enough
+      full:read()
+    end))
+    assert.are.equal(ipc.channel.OPEN, got)
+    assert.is_true(yields(function() got = {c:read()} end, function() c:close() end))
+    assert.are.same({ipc.channel.DRAINED}, got)
+    local q = ipc.workqueue()
+    local m = ipc.map(1, function(its) its:write(its:read() * 2) end, q)
+    assert.is_true(yields(function() got = q:read() end, function() q:write(21) end))
+    assert.are.equal(42, got)
+    m:join()
+  end)
+
+  it('iterators over a channel yield', function()
+    if support.is_51 and not support.is_luajit then return pending 'Lua 5.1 cannot yield in an iterator' end
+    local c, sum = ipc.channel(), 0
+    loop.run(function() for item in c:items() do sum = sum + item end end, function()
+      for i = 1, 10 do
+        c:write(i)
+        ipc.sleep(0)
+      end
+      c:close()
+    end)
+    assert.are.equal(55, sum)
+  end)
+
+  it('drains, joins, sleeps and waits for processes yield', function()
+    local q = ipc.workqueue()
+    local go = ipc.channel()
+    local m = ipc.map(1, function(its, start)
+      start:read()
+      its:write(its:read())
+      start:read()
+      return 'done'
+    end, q, go)
+    q:write(1)
+    local result
+    assert.is_true(yields(function() q:drain() end, function() go:write(1) end))
+    assert.is_true(yields(function() result = m:join() end, function()
+      ipc.sleep(0.001)
+      go:write(2)
+    end))
+    assert.are.equal('done', result)
+    local pid = ipc.fork()
+    if pid == 0 then
+      ipc.scheduler(nil)
+      ipc.sleep(0.02)
+      os.exit(3)
+    end
+    loop.run(function() result = ipc.waitpid(pid) end)
+    assert.are.equal(3, result)
+  end)
+
+  it('locks of a mutex that another thread holds yield', function()
+    local mutex, held, free = ipc.mutex(), ipc.channel(), ipc.channel()
+    local m = ipc.map(1, function(its, now, go)
+      its:lock()
+      now:write(1)
+      go:read()
+      its:unlock()
+    end, mutex, held, free)
+    held:read()
+    local got
+    assert.is_true(yields(function() got = mutex:with(function() return 7 end) end, function() free:write(1) end))
+    assert.are.equal(7, got)
+    assert.is_true(mutex:trylock())
+    m:join()
+  end)
+
+  it('receives, sends and servers yield, a message in parts too', function()
+    local server, port = ipc.server()
+    local client, handle = ipc.client(port)
+    server:clients(1, function(c) handle = c end)
+    local got
+    assert.is_true(yields(function() got = client:recv() end, function() handle:send 'x' end))
+    assert.are.equal('x', got)
+    assert.is_true(yields(function() got = server:recvAny() end, function() client:send 'y' end))
+    assert.are.equal('y', got)
+    -- Longer than the read-ahead, by another thread, so that it comes in parts.
+    local long = ('z'):rep(3000000)
+    local m
+    assert.is_true(yields(function() got = handle:recv() end, function()
+      m = ipc.map(1, function(its, s) its:send(s) end, client, long)
+    end))
+    assert.are.equal(long, got)
+    m:join()
+    -- The peer reads by and by.
+    m = ipc.map(1, function(its) return #its:recv() end, client)
+    loop.run(function() handle:send(long) end)
+    assert.are.equal(#long, (m:join()))
+    local other, other_port = ipc.server()
+    assert.is_true(yields(function() got = other:clients(1, function() end) end, function()
+      m = ipc.map(1, function(p) require 'libipc'.client(p) end, other_port)
+    end))
+    assert.are.equal(1, got)
+    m:join()
+    -- A close by another coroutine ends the wait.
+    local ok, e
+    local co = coroutine.create(function() client:recv() end)
+    loop.run(function()
+      ok, e = coroutine.resume(co)
+      while coroutine.status(co) == 'suspended' do
+        loop.wait((unpack or table.unpack)(e)) -- luacheck: ignore 143
+        ok, e = coroutine.resume(co)
+      end
+    end, function() client:close() end)
+    assert.is_false(ok)
+    assert.are.equal('closed', ipc.errcode(e))
+  end)
+
+  it('select and timers yield', function()
+    local a, b, got = ipc.channel(), ipc.channel {capacity = 1}, nil
+    b:write(1)
+    assert.is_true(yields(function() got = {ipc.select {a, {b, 'write'}}} end, function() b:read() end))
+    assert.are.same({b, 2}, got)
+    assert.is_true(yields(function() got = ipc.after(0.005):read() end, function() ipc.sleep(0) end))
+    assert.are.equal(1, got)
+  end)
+
+  it('time-outs are those of the calls', function()
+    local c, log = ipc.channel {timeout = 0.001, capacity = 1}, {}
+    c:write(1)
+    local q = ipc.workqueue()
+    loop.run(function()
+      log[1] = select('#', ipc.channel():read(0.001))
+      log[2] = q:read(0.002)
+      log[3] = ipc.select({q}, 0.001)
+    end)
+    assert.are.same({1, nil, nil}, log)
+    local ok, e
+    loop.run(function() ok, e = coroutine.resume(coroutine.create(function() error 'of the task' end)) end)
+    assert.is_false(ok)
+    assert.is_truthy(e:find 'of the task')
+  end)
+
+  it('errors are those of the calls, with the place of the caller', function()
+    local q = ipc.workqueue()
+    q:close()
+    local co = coroutine.create(function() q:read() end)
+    local ok, e = coroutine.resume(co)
+    assert.is_false(ok)
+    assert.is_truthy(e:find '^[^:]*scheduler_spec%.lua:%d+: libipc %[closed%] workqueue:read', e)
+    local c = ipc.channel {timeout = 0, capacity = 1}
+    c:write(1)
+    ok, e = coroutine.resume(coroutine.create(function() c:write(2) end))
+    assert.is_false(ok)
+    assert.are.equal('timeout', ipc.errcode(e))
+  end)
+
+  it('the main coroutine blocks as ever', function()
+    local c = ipc.channel()
+    local m = ipc.map(1, function(its) its:write 'x' end, c)
+    assert.are.same({ipc.channel.OPEN, 'x'}, {c:read()})
+    m:join()
+  end)
+
+  it('hundreds of coroutines share a thread', function()
+    local c, sum, tasks = ipc.channel {capacity = 1}, 0, {}
+    for i = 1, 100 do
+      tasks[2 * i - 1] = function() c:write(i) end
+      tasks[2 * i] = function() sum = sum + select(2, c:read()) end
+    end
+    loop.run((table.unpack or unpack)(tasks)) -- luacheck: ignore 143
+    assert.are.equal(5050, sum)
+  end)
+end)
+
+describe('ipc.scheduler', function()
+  it('replaces methods while it is set, and puts them back', function()
+    local c = ipc.channel()
+    local read, sleep = c.read, ipc.sleep
+    ipc.scheduler {wait = loop.wait}
+    assert.are_not.equal(read, c.read)
+    ipc.scheduler {wait = loop.wait}
+    ipc.scheduler(nil)
+    assert.are.equal(read, c.read)
+    assert.are.equal(sleep, ipc.sleep)
+    ipc.scheduler()
+    assert.is_truthy(errors(ipc.scheduler, {}):find("option 'wait': expected a function, got nil", 1, true))
+    assert.is_truthy(errors(ipc.scheduler, 3):find('argument #1: expected a table, got number', 1, true))
+    assert.is_truthy(errors(ipc.scheduler, {wiat = print}):find("unknown option 'wiat'", 1, true))
+  end)
+
+  it('is told the descriptor, what to poll it for, and for how long', function()
+    local told
+    ipc.scheduler {wait = function(...) told = {n = select('#', ...), ...} coroutine.yield() end}
+    local c = ipc.channel()
+    local co = coroutine.create(function() return c:read(100) end)
+    coroutine.resume(co)
+    ipc.scheduler(nil)
+    assert.are.equal('read', told[2])
+    assert.is_true(told[3] > 0 and told[3] <= 100)
+    local fd = ipc.fd(told[1])
+    assert.is_nil(ipc.select({fd}, 0))
+    c:write 'x'
+    assert.are.equal(fd, (ipc.select {fd}))
+    local _, status, item = coroutine.resume(co)
+    assert.are.same({ipc.channel.OPEN, 'x'}, {status, item})
+  end)
+end)

@@ -1,0 +1,161 @@
+//! `ipc.scheduler`: in a coroutine, calls that would sleep let other coroutines run instead.
+//!
+//! A bound function cannot yield from within: there are frames of Rust below it, and 5.1 cannot yield through C at all. So while a
+//! scheduler is set, the methods that may sleep are replaced, in the tables of this Lua state, by functions in Lua
+//! (`scheduler.lua`) that try the call, hand the descriptor that it would have slept on to the scheduler, and try again. Without
+//! a scheduler nothing is replaced, and costs nothing.
+//!
+//! A class takes part by a list of its methods made with [`try_fn!`](crate::try_fn), entered in [`TRIES`]. Such a method waits
+//! once, through [`Lua::wait`], before it changes anything.
+
+use std::ffi::c_int;
+use std::rc::Rc;
+
+use crate::bind::call::Body;
+use crate::bind::lua::{Kind, Lua, raised};
+use crate::bind::object::{Class, ClassInfo, Method};
+
+use crate::bind::{batch, channel, client, events, future, map, mutex, select, server, system, workqueue};
+use crate::err;
+use crate::error::{Code, Result};
+use crate::lua_fn;
+use crate::wait::{Attempt, Interest};
+
+/// The tries of every class.
+const TRIES: &[(&ClassInfo, &[Method])] = &[
+    (&workqueue::INFO, workqueue::TRIES),
+    (&channel::INFO, channel::TRIES),
+    (&mutex::INFO, mutex::TRIES),
+    (&map::INFO, map::TRIES),
+    (&future::INFO, future::TRIES),
+    (&batch::INFO, batch::TRIES),
+    (&client::INFO, client::TRIES),
+    (&server::INFO, server::TRIES),
+    (&server::CLIENT, server::CLIENT_TRIES),
+    (&events::TIMER, events::TRIES),
+];
+
+/// The tries of functions of the module.
+const FUNCTION_TRIES: &[&[Method]] = &[select::TRIES, system::TRIES];
+
+/// Makes a function that tries the body of another: `try_fn!("workqueue:read", read)`. It is given the token of the call's first
+/// try, or nil, before the arguments, and gives true and the results; or false, the token, a descriptor, what to poll it for, and
+/// for how long.
+#[macro_export]
+macro_rules! try_fn {
+    ($place:expr, $body:path) => {{
+        fn attempt(lua: $crate::bind::lua::Lua<'_>) -> $crate::error::Result<std::ffi::c_int> {
+            $crate::bind::scheduler::attempt(lua, $body)
+        }
+        $crate::lua_fn!($place, attempt)
+    }};
+}
+
+/// What a call keeps between its tries.
+pub(super) struct Token(Rc<Attempt>);
+
+static TOKEN: ClassInfo = ClassInfo::of::<Token>("ipc.scheduler.token", &[], &[]);
+
+impl Class for Token {
+    fn info() -> &'static ClassInfo {
+        &TOKEN
+    }
+}
+
+/// See [`try_fn!`](crate::try_fn).
+pub(super) fn attempt(lua: Lua<'_>, body: Body) -> Result<c_int> {
+    let attempt = if lua.is_nil(1) { Rc::default() } else { lua.object::<Token>(1)?.0.clone() };
+    lua.remove(1);
+    attempt.begin();
+    let trying = lua.trying(&attempt);
+    match body(trying) {
+        Ok(count) => {
+            // A string that is the last result is pushed at the very end.
+            let pushed = count - c_int::from(lua.state().last.is_due());
+            lua.reserve(1)?;
+            lua.push_boolean(true);
+            lua.insert(lua.top() - pushed);
+            Ok(count + 1)
+        }
+        Err(e) if e.code() == Code::Later => {
+            let Some(wants) = attempt.wants() else { return Err(err!(State, "a try that wants nothing")) };
+            lua.set_top(0);
+            lua.push_boolean(false);
+            lua.push_object(Token(attempt))?;
+            lua.push_integer(wants.fd.into());
+            lua.push_string(if wants.interest == Interest::Write { "write" } else { "read" })?;
+            match wants.until.remaining() {
+                Some(left) => lua.push_number(left.as_secs_f64()),
+                None => lua.push_nil(),
+            }
+            Ok(5)
+        }
+        // Told as the caller's, one function further away.
+        Err(e) if e.code() != Code::Raised => {
+            trying.push_error(e);
+            Err(raised())
+        }
+        Err(e) => Err(e),
+    }
+}
+
+/// `ipc.scheduler{wait = function(fd, mode, timeout) … end}`, `ipc.scheduler(nil)`
+fn scheduler(lua: Lua<'_>) -> Result<c_int> {
+    lua.set_top(1);
+    let given = lua.options(1, &["wait"])?;
+    if given.push("wait")? != Kind::Function && given.given() {
+        return Err(err!(Argument, "option 'wait': expected a function, got {}", lua.describe(-1)));
+    }
+    // The stack is: options, wait.
+    lua.anchored("scheduler", |lua| {
+        lua.load("libipc", include_str!("scheduler.lua"))?;
+        push_tries(lua)?;
+        lua.call(1, 1)
+    })?;
+    lua.push_value(2);
+    lua.call(1, 0)?;
+    Ok(0)
+}
+
+/// Pushes the list of what there is to replace: `{table, name, try}` each.
+fn push_tries(lua: Lua<'_>) -> Result<()> {
+    lua.new_table(64, 0)?;
+    let list = lua.top();
+    for (info, tries) in TRIES {
+        lua.push_metatable(info)?;
+        lua.raw_get_field(-1, "__index")?;
+        lua.remove(-2);
+        push_methods(lua, list, tries)?;
+    }
+    for tries in FUNCTION_TRIES {
+        lua.push_value(MODULE);
+        push_methods(lua, list, tries)?;
+    }
+    Ok(())
+}
+
+/// Adds the `tries` of the table on top to `list`, and pops it.
+fn push_methods(lua: Lua<'_>, list: c_int, tries: &[Method]) -> Result<()> {
+    for (name, function) in tries {
+        lua.new_table(3, 0)?;
+        lua.push_value(-2);
+        lua.raw_set_index(-2, 1)?;
+        lua.push_string(name)?;
+        lua.raw_set_index(-2, 2)?;
+        lua.push_function(*function)?;
+        lua.raw_set_index(-2, 3)?;
+        lua.raw_set_index(list, lua.raw_len(list) as i64 + 1)?;
+    }
+    lua.pop(1);
+    Ok(())
+}
+
+/// Where `ipc.scheduler` keeps the module's table.
+const MODULE: c_int = mlua::ffi::lua_upvalueindex(2);
+
+/// Puts `ipc.scheduler` into the module's table on top.
+pub(super) fn install(lua: Lua<'_>) -> Result<()> {
+    lua.push_value(-1);
+    lua.push_closure(lua_fn!("ipc.scheduler", scheduler), 1)?;
+    lua.raw_set_field(-2, "scheduler")
+}

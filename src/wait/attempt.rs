@@ -1,0 +1,235 @@
+//! Calls that are made by a coroutine: where they would sleep they end, and say what they would have slept on.
+//!
+//! Such a call is tried, its caller waits for the descriptor in its own way (another coroutine runs meanwhile), and it is tried
+//! again. So it must be one that an error leaves as if it had never begun: the same holds for cancels and interrupts.
+//!
+//! Imports its siblings `deadline` and `poll`.
+
+use std::cell::{Cell, RefCell};
+use std::os::fd::RawFd;
+use std::sync::Arc;
+
+use super::Deadline;
+use super::poll::Interest;
+use crate::error::{Code, Error, Result};
+use crate::sys::{Event, Fd, WatchSet};
+
+/// One call through all its tries.
+#[derive(Debug, Default)]
+pub struct Attempt {
+    /// When the call gives up, fixed by its first try.
+    deadline: Cell<Option<Deadline>>,
+    wants: Cell<Option<Wants>>,
+    /// Set by what the last try would have slept on, where that is no descriptor.
+    event: RefCell<Option<Arc<Event>>>,
+    /// What it made to sleep on.
+    kept: RefCell<Option<Fd>>,
+    /// Where it would have slept on several.
+    set: RefCell<Option<WatchSet>>,
+}
+
+/// What to wait for before the next try.
+#[derive(Clone, Copy, Debug)]
+pub struct Wants {
+    /// The descriptor. It lives until the next try.
+    pub fd: RawFd,
+    /// What to poll it for.
+    pub interest: Interest,
+    /// When to try again at the latest.
+    pub until: Deadline,
+}
+
+impl Attempt {
+    /// Begins a try.
+    pub fn begin(&self) {
+        self.wants.set(None);
+        if let Some(event) = &*self.event.borrow() {
+            event.clear();
+        }
+        *self.set.borrow_mut() = None;
+        *self.kept.borrow_mut() = None;
+    }
+
+    /// The deadline of the call: `given` at the first try, and what that was at all others.
+    pub fn deadline(&self, given: Deadline) -> Deadline {
+        let fixed = self.deadline.get().unwrap_or(given);
+        self.deadline.set(Some(fixed));
+        fixed
+    }
+
+    /// What the try that ended with [`Code::Later`] wants.
+    pub fn wants(&self) -> Option<Wants> {
+        self.wants.get()
+    }
+
+    /// Sleeps on `fd`, to be read, in place of what it wants now.
+    pub fn instead(&self, fd: RawFd) {
+        self.wants.set(self.wants.get().map(|wants| Wants { fd, interest: Interest::Read, ..wants }));
+    }
+
+    /// Keeps a descriptor that the try made until the next one.
+    pub(super) fn keep(&self, fd: Fd) {
+        *self.kept.borrow_mut() = Some(fd);
+    }
+
+    /// The event that wakes the caller, cleared when the try began.
+    pub(super) fn event(&self) -> Result<Arc<Event>> {
+        let known = self.event.borrow().as_ref().filter(|event| event.is_ours()).cloned();
+        if let Some(event) = known {
+            return Ok(event);
+        }
+        let event = Arc::new(Event::new()?);
+        *self.event.borrow_mut() = Some(event.clone());
+        Ok(event)
+    }
+
+    /// The error that ends a try which would sleep on `fd`.
+    pub(super) fn later(&self, fd: RawFd, interest: Interest, until: Deadline) -> Error {
+        self.wants.set(Some(Wants { fd, interest, until }));
+        Error::new(Code::Later, "", "this call would wait")
+    }
+
+    /// As [`later`](Self::later), on an event of its own.
+    pub(super) fn later_on_event(&self, until: Deadline) -> Error {
+        match self.event().and_then(|event| event.fd()) {
+            Ok(fd) => self.later(fd, Interest::Read, until),
+            Err(e) => e,
+        }
+    }
+
+    /// As [`later`](Self::later), on any of `fds`.
+    pub(super) fn later_on(&self, fds: &[libc::pollfd], until: Deadline) -> Error {
+        let mut used: Vec<_> = fds.iter().filter(|f| f.fd >= 0).map(|f| (f.fd, f.events)).collect();
+        // The same descriptor may be there for reading and for writing.
+        used.sort_unstable();
+        used.dedup_by(|next, kept| {
+            let same = next.0 == kept.0;
+            if same {
+                kept.1 |= next.1;
+            }
+            same
+        });
+        match used[..] {
+            [] => self.later_on_event(until),
+            [(fd, libc::POLLIN)] => self.later(fd, Interest::Read, until),
+            [(fd, libc::POLLOUT)] => self.later(fd, Interest::Write, until),
+            _ => match self.gather(&used) {
+                Ok(fd) => self.later(fd, Interest::Read, until),
+                Err(e) => e,
+            },
+        }
+    }
+
+    fn gather(&self, fds: &[(RawFd, i16)]) -> Result<RawFd> {
+        let set = WatchSet::new()?;
+        for &(fd, events) in fds {
+            set.add_for(fd, 0, events & libc::POLLIN != 0, events & libc::POLLOUT != 0)?;
+        }
+        let fd = set.fd();
+        *self.set.borrow_mut() = Some(set);
+        fd
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::super::{Candidate, Interrupt, Signal, Wait, poll_fd, select, sleep, source};
+    use super::*;
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    /// A caller that tries.
+    #[derive(Default)]
+    struct Coroutine(Attempt);
+
+    impl Interrupt for Coroutine {
+        fn on_signal(&self) -> Result<()> {
+            Ok(())
+        }
+        fn attempt(&self) -> Option<&Attempt> {
+            Some(&self.0)
+        }
+    }
+
+    impl Coroutine {
+        fn wait(&self, seconds: f64) -> Wait<'_> {
+            self.0.begin();
+            Wait { deadline: self.0.deadline(Deadline::after(seconds)), interrupt: self }
+        }
+
+        fn wants(&self, error: Error) -> Wants {
+            assert_eq!(error.code(), Code::Later);
+            self.0.wants().unwrap()
+        }
+    }
+
+    fn is_ready(wants: Wants) -> bool {
+        poll_fd(wants.fd, wants.interest, &Wait::until(Deadline::now())).unwrap()
+    }
+
+    #[test]
+    fn a_try_of_a_signal_ends_at_once_and_its_descriptor_tells_of_the_change() {
+        let (signal, up, who) = (Signal::new(), AtomicBool::new(false), Coroutine::default());
+        let look = || up.load(Ordering::SeqCst).then_some(7);
+        for _ in 0..3 {
+            let wants = who.wants(signal.wait_until(&who.wait(60.0), look).unwrap_err());
+            assert!(!is_ready(wants));
+            // Another's change.
+            signal.notify_one();
+            assert!(is_ready(wants));
+        }
+        let wants = who.wants(signal.wait_until(&who.wait(60.0), look).unwrap_err());
+        up.store(true, Ordering::SeqCst);
+        signal.notify_one();
+        assert!(is_ready(wants));
+        assert_eq!(signal.wait_until(&who.wait(60.0), look).unwrap(), Some(7));
+    }
+
+    #[test]
+    fn the_deadline_is_that_of_the_first_try() {
+        let (signal, who) = (Signal::new(), Coroutine::default());
+        let wants = who.wants(signal.wait_until(&who.wait(0.001), || None::<()>).unwrap_err());
+        assert!(wants.until.remaining().is_some());
+        std::thread::sleep(std::time::Duration::from_millis(2));
+        assert_eq!(signal.wait_until(&who.wait(60.0), || None::<()>).unwrap(), None);
+        assert!(sleep(&who.wait(60.0)).is_ok());
+    }
+
+    #[test]
+    fn what_is_given_up_leaves_nothing_behind() {
+        let signal = Signal::new();
+        for _ in 0..100 {
+            let who = Coroutine::default();
+            who.wants(signal.wait_until(&who.wait(60.0), || None::<()>).unwrap_err());
+        }
+        assert!(signal.watchers() <= 1, "{}", signal.watchers());
+        signal.notify_all();
+        assert_eq!(signal.watchers(), 0);
+        assert!(!signal.is_awaited());
+    }
+
+    #[test]
+    fn a_sleep_is_only_a_deadline() {
+        let who = Coroutine::default();
+        let wants = who.wants(sleep(&who.wait(0.001)).unwrap_err());
+        assert!(!is_ready(wants));
+        std::thread::sleep(std::time::Duration::from_millis(2));
+        sleep(&who.wait(0.001)).unwrap();
+    }
+
+    #[test]
+    fn a_try_of_descriptors_names_the_one_or_a_set_of_all() {
+        let who = Coroutine::default();
+        let (a, b) = (Arc::new(Event::new().unwrap()), Arc::new(Event::new().unwrap()));
+        let fd = a.fd().unwrap();
+        let wants = who.wants(poll_fd(fd, Interest::Read, &who.wait(60.0)).unwrap_err());
+        assert_eq!((wants.fd, wants.interest), (fd, Interest::Read));
+        let on = |e: &Arc<Event>| Candidate { source: Some(source(e.clone(), |_| None, |e| e.fd())), rank: 0 };
+        let both = [on(&a), on(&b), on(&b)];
+        let wants = who.wants(select(&both, &who.wait(60.0)).unwrap_err());
+        assert!(!is_ready(wants));
+        b.set();
+        assert!(is_ready(wants));
+        assert_eq!(select(&both, &who.wait(60.0)).unwrap(), Some(1));
+    }
+}
