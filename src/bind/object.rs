@@ -27,6 +27,9 @@ use crate::wire::{Attachment, Object, identity, remember};
 /// A name and a function made by [`lua_fn!`](crate::lua_fn).
 pub type Method = (&'static str, ffi::lua_CFunction);
 
+/// How an object is waited for.
+pub type Waitable = Box<dyn Source>;
+
 /// A Rust type that Lua sees as a userdata.
 pub trait Class: Sized + 'static {
     /// The class's identity: a `static`, so that its address is its own.
@@ -44,7 +47,7 @@ pub trait Class: Sized + 'static {
 
     /// How its objects are waited for, for reading or for writing: what `ipc.select`, `obj:fd()` and schedulers use. `None`
     /// where they cannot be; an error (`[closed]`, say) is what a call on it would raise, and counts as ready.
-    fn source(&self, way: Way) -> Result<Option<Box<dyn Source>>> {
+    fn source(&self, way: Way) -> Result<Option<Waitable>> {
         let _ = way;
         Ok(None)
     }
@@ -76,7 +79,7 @@ pub struct ClassInfo {
     pub(super) gc: ffi::lua_CFunction,
     pub(super) tostring: ffi::lua_CFunction,
     pub(super) attach: unsafe fn(*const c_void) -> Option<Attachment>,
-    source: unsafe fn(*const c_void, Way) -> Result<Option<Box<dyn Source>>>,
+    source: unsafe fn(*const c_void, Way) -> Result<Option<Waitable>>,
     pub(super) object: unsafe fn(*const c_void) -> Option<Arc<dyn Object>>,
     pub(super) adopt: fn(Lua<'_>, Arc<dyn Object>) -> Result<bool>,
 }
@@ -156,12 +159,7 @@ pub(super) fn attachment_at(lua: Lua<'_>, index: c_int, info: &'static ClassInfo
 }
 
 /// How the object of class `info` in slot `index` is waited for.
-pub(super) fn source_at(
-    lua: Lua<'_>,
-    index: c_int,
-    info: &'static ClassInfo,
-    way: Way,
-) -> Result<Option<Box<dyn Source>>> {
+pub(super) fn source_at(lua: Lua<'_>, index: c_int, info: &'static ClassInfo, way: Way) -> Result<Option<Waitable>> {
     // SAFETY: class_at found `info` in the block's first word, so `source` is the one of its type.
     unsafe { (info.source)(ffi::lua_touserdata(lua.raw(), index), way) }
 }
@@ -308,7 +306,7 @@ unsafe fn attach<T: Class>(at: *const c_void) -> Option<Attachment> {
     block.value.try_borrow().ok()?.as_ref()?.attach()
 }
 
-unsafe fn source_of<T: Class>(at: *const c_void, way: Way) -> Result<Option<Box<dyn Source>>> {
+unsafe fn source_of<T: Class>(at: *const c_void, way: Way) -> Result<Option<Waitable>> {
     // SAFETY: the caller found T's info in the block's first word.
     let block = unsafe { &*(at as *const Block<T>) };
     let held = block.value.try_borrow().map_err(|_| err!(State, "{} is in use", T::info().name))?;
