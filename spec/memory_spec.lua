@@ -102,6 +102,18 @@ local chunks = {
     assert(#back[2] == 3000 and back[3].key300 == 300)
   ]] },
 
+  { 'a process', [[
+    local arm = ...
+    local ipc = require 'libipc'
+    arm(true)
+    local p = ipc.spawn { file = 'cat', args = { '-u', '-' }, env = { A = 1 }, stderr = 'null' }
+    p:stdin 'one\ntwo'
+    p:stdin()
+    assert(p:stdout() == 'one' and p:stdout '*all' == 'two' and p:stdout() == nil)
+    assert(p:wait() == 0 and tostring(p))
+    arm(false)
+  ]] },
+
   { 'bytes and unmarshal', [[
     local arm = ...
     local ipc = require 'libipc'
