@@ -182,7 +182,8 @@ impl FileLock {
 
     /// Puts `bytes` in place of what is in the file.
     pub fn write(&self, bytes: &[u8]) -> Result<()> {
-        self.file()?.with(|f| f.set_len(0).and_then(|()| f.write_all_at(bytes, 0)))
+        // Written first, then cut: a file that is emptied first is written to the disk at each close, by some file systems.
+        self.file()?.with(|f| f.write_all_at(bytes, 0).and_then(|()| f.set_len(bytes.len() as u64)))
     }
 
     /// Frees the lock; twice is fine. In a forked child nothing happens: the lock is the parent's.
