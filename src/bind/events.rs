@@ -39,6 +39,10 @@ impl Object for Shared {
     fn class(&self) -> &'static str {
         FD.name
     }
+
+    fn state(&self) -> String {
+        self.0.to_string()
+    }
 }
 
 struct Foreign(Arc<Shared>);
@@ -49,7 +53,7 @@ impl Class for Foreign {
     }
 
     fn describe(&self) -> String {
-        format!("ipc.fd: {}", self.0.0)
+        format!("ipc.fd: {}", self.0.state())
     }
 
     fn attach(&self) -> Option<Attachment> {

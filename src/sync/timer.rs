@@ -160,6 +160,11 @@ impl Object for Timer {
     fn class(&self) -> &'static str {
         "ipc.timer"
     }
+
+    fn state(&self) -> String {
+        let text = self.to_string();
+        text.strip_prefix("ipc.timer: ").unwrap_or(&text).to_owned()
+    }
 }
 
 impl fmt::Display for Timer {

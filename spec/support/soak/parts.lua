@@ -412,6 +412,25 @@ parts.popen = {
   end,
 }
 
+parts.spawn = {
+  weight = 0.3,
+  make = function() return {} end,
+  step = function()
+    local what = random(4)
+    if what == 1 then
+      -- Left to the collector, or ended by a signal.
+      local p = ipc.spawn { file = 'sleep', args = { 100 } }
+      if chance(0.5) then assert(p:wait('KILL') == 0) end
+      return
+    end
+    local p, sent = ipc.spawn { file = 'cat' }, ('x'):rep(random(0, 10000))
+    p:stdin(sent)
+    p:stdin()
+    assert(p:stdout '*all' == (sent ~= '' and sent or nil) or sent == '', 'what cat was given did not come back')
+    assert(p:wait() == 0)
+  end,
+}
+
 parts.map = {
   weight = 0.5,
   make = function() return {} end,

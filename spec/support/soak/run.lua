@@ -129,7 +129,7 @@ repeat
   if not base and (now > seconds / 4) then base, high = high, 0 end
   if now - told >= 60 then
     told = now
-    io.stdout:write(('soak: %d s, %d rounds, %d steps, %d threads cancelled, %.0f MB\n'):format(now, rounds, steps, lost, resident()))
+    io.stdout:write(('soak: %.0f s, %d rounds, %d steps, %d threads cancelled, %.0f MB\n'):format(now, rounds, steps, lost, resident()))
     io.stdout:flush()
   end
 until now > seconds
