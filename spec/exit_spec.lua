@@ -2,30 +2,53 @@
 local support = require 'spec.support'
 local socket = require 'socket'
 
--- A wait that is blocked in a call of ours, and code that never ends.
+-- Calls of ours that block, each kind of them; and code that never ends: plain, holding a lock, catching errors.
 local blocked = [[
   local ipc = require 'libipc'
-  local m = ipc.map(4, function(q, id)
+  local begun = ipc.atomic(0)
+  local m = ipc.map(8, function(begun, q, full, held, id)
     local ipc = require 'ipc'
+    begun:add(1)
     if id == 1 then q:read() end
     if id == 2 then ipc.sleep(1000) end
     if id == 3 then ipc.mutex():barrier(2) end
     if id == 4 then ipc.map(2, function() require 'ipc'.sleep(1000) end):join() end
-  end, ipc.workqueue())
+    if id == 5 then full:write(1, 2) full:write(3) end
+    if id == 6 then held:lock() end
+    if id == 7 then ipc.server('127.0.0.1', 0):clients(1, function() end) end
+    if id == 8 then for _ in ipc.map(1, function() require 'ipc'.sleep(1000) end):results() do end end
+  end, begun, ipc.workqueue(), ipc.workqueue { capacity = 2 }, (function()
+    held = ipc.mutex()
+    held:lock()
+    return held
+  end)())
+  while begun:get() < 8 do ipc.sleep(0.001) end
   ipc.sleep(0.02)
 ]]
 local busy = [[
   local ipc = require 'libipc'
-  local m = ipc.map(2, function() while true do end end)
+  local begun = ipc.atomic(0)
+  local m = ipc.map(4, function(begun, lock, id)
+    begun:add(1)
+    if id == 1 then while true do end end
+    if id == 2 then lock:lock() while true do end end
+    if id == 3 then while true do pcall(function() while true do end end) end end
+    if id == 4 then while true do begun:get() end end
+  end, begun, ipc.mutex())
+  while begun:get() < 4 do ipc.sleep(0.001) end
   ipc.sleep(0.02)
 ]]
 
+-- 5.1 takes no true, and no second argument.
 local ways = {
   { 'returns', '', 0 },
   { 'fails', "error 'oh no'", 1 },
   { 'calls os.exit', 'os.exit(3)', 3 },
+  { 'calls os.exit with true', support.is_51 and not support.is_luajit and 'os.exit(0)' or 'os.exit(true)', 0 },
   { 'calls os.exit and closes its state', 'os.exit(4, true)', 4 },
+  { 'calls os.exit(true, true)', support.is_51 and not support.is_luajit and 'os.exit(0, true)' or 'os.exit(true, true)', 0 },
   { 'collects its map', 'm = nil collectgarbage() collectgarbage()', 0 },
+  { 'cancels its map', 'm:cancel()', 0 },
   { 'is in the middle of a join', 'pcall(m.join, m, 0.01)', 0 },
 }
 

@@ -267,7 +267,7 @@ local map = {}
 --- libraries and `libipc`; the function and its arguments are copied there. `ipc.map { threads = n, fn = f, args = {
 --- … } }` is the other form, with these options: `threads` (default `ipc.cpus()`), `fn`, `args` (a list; `n` counts
 --- it where it has nils), `upvalues` (true: functions bring their upvalues along), `init` (see `map_extended`),
---- `name` (of the threads).
+--- `name` (of the threads), `cancel` (`'code'`: a cancel ends code that runs also where that costs speed).
 ---@param n integer|table
 ---@param fn? function
 ---@param ... any
@@ -289,6 +289,13 @@ function ipc.map_extended(n, init, fn, ...) end
 ---@return any ...
 function map:join(timeout) end
 
+--- For `for id, ... in m:results() do`: the id and the results of each thread, in the order in which they end; a step
+--- that takes longer than `timeout` raises `[timeout]`. The failure of a thread is raised as `[worker]`; call `results`
+--- again to go on. What was given or raised is left out of `join`.
+---@param timeout? number seconds
+---@return fun(): integer?, any ...
+function map:results(timeout) end
+
 --- Raises the error of a thread that has already failed, without waiting; `join` then leaves that thread out.
 function map:checkErrors() end
 
@@ -296,8 +303,9 @@ function map:checkErrors() end
 ---@return integer
 function map:poll() end
 
---- Ends the threads: their blocked and their further ipc calls raise `[cancelled]`. Returns at once; `join` then
---- raises an error that contains `[cancelled]`.
+--- Ends the threads: their blocked and their further ipc calls raise `[cancelled]`, and so does Lua code that runs, on
+--- LuaJIT, 5.1 and 5.2, or where `cancel = 'code'` asked for it. Returns at once; `join` then raises an error that
+--- contains `[cancelled]`.
 function map:cancel() end
 
 --- A descriptor that polls readable while all threads have ended, so that `join` would not wait, and what to poll it

@@ -1,8 +1,9 @@
-//! Cancelling Lua code that runs: a count hook that a worker sets in its own state before anything runs there.
+//! Cancelling Lua code that runs: by a count hook, which a worker sets in its own state before anything runs there.
 //!
 //! On 5.1 and 5.2 a hook that waits for thousands of instructions costs nothing, so every worker has it. On 5.3 and later it takes up
-//! to half of the speed, and on LuaJIT compiled code passes no hooks at all, so there it is for those who ask for it
-//! (`cancel = 'code'`): LuaJIT then interprets.
+//! to half of the speed, so there it is for those who ask for it (`cancel = 'code'`). On LuaJIT compiled code passes no
+//! hooks: there the profiler makes it stop ([`compiled`]), and the hook is set when it has; who asks for it by
+//! `'code'` gets the hook from the start, and an interpreter.
 
 use std::cell::Cell;
 
@@ -11,8 +12,11 @@ use mlua::ffi;
 use crate::bind::lua::Lua;
 use crate::wait::Cancel;
 
+#[cfg(all(feature = "luajit", target_os = "linux"))]
+mod compiled;
+
 /// Whether the hook costs nothing.
-pub(super) const FREE: bool = cfg!(any(feature = "lua51", feature = "lua52"));
+const FREE: bool = cfg!(any(feature = "lua51", feature = "lua52"));
 
 /// Instructions between two looks.
 const COUNT: std::ffi::c_int = 10_000;
@@ -24,24 +28,32 @@ thread_local! {
     static CANCEL: Cell<*const Cancel> = const { Cell::new(std::ptr::null()) };
 }
 
-/// The hook is set; dropped, it is taken away, so that finalizers run in peace.
+/// Code can be cancelled; dropped, the hook is taken away, so that finalizers run in peace.
 #[derive(Debug)]
 pub(super) struct Armed<'a> {
     lua: Lua<'a>,
+    #[cfg(all(feature = "luajit", target_os = "linux"))]
+    _compiled: Option<compiled::Armed>,
 }
 
 impl<'a> Armed<'a> {
-    /// Lets `cancel`, which outlives the call, end the Lua code of this state.
-    pub(super) fn new(lua: Lua<'a>, cancel: &'a Cancel) -> Armed<'a> {
+    /// Lets `cancel`, which outlives the call, end the Lua code of this state: where that costs little, or if `asked`.
+    pub(super) fn new(lua: Lua<'a>, cancel: &'a Cancel, asked: bool) -> Armed<'a> {
         CANCEL.set(cancel);
-        #[cfg(feature = "luajit")]
-        // SAFETY: switches the compiler of this state off, which cannot fail for the whole engine.
-        unsafe {
-            luaJIT_setmode(lua.raw(), 0, 0);
+        if asked || FREE {
+            #[cfg(feature = "luajit")]
+            // SAFETY: switches the compiler of this state off, which cannot fail for the whole engine.
+            unsafe {
+                luaJIT_setmode(lua.raw(), 0, 0);
+            }
+            // SAFETY: sets a hook in a state of this thread; raises nothing.
+            unsafe { ffi::lua_sethook(lua.raw(), Some(hook), ffi::LUA_MASKCOUNT, COUNT) };
         }
-        // SAFETY: sets a hook in a state of this thread; raises nothing.
-        unsafe { ffi::lua_sethook(lua.raw(), Some(hook), ffi::LUA_MASKCOUNT, COUNT) };
-        Armed { lua }
+        Armed {
+            lua,
+            #[cfg(all(feature = "luajit", target_os = "linux"))]
+            _compiled: (!asked).then(|| compiled::Armed::new(lua, cancel)),
+        }
     }
 }
 
@@ -59,17 +71,119 @@ unsafe extern "C-unwind" {
     fn luaJIT_setmode(l: *mut ffi::lua_State, index: std::ffi::c_int, mode: std::ffi::c_int) -> std::ffi::c_int;
 }
 
-/// Raises in a cancelled thread: and from then on at every instruction, so that code which catches errors ends too.
-unsafe extern "C-unwind" fn hook(l: *mut ffi::lua_State, _: *mut ffi::lua_Debug) {
+/// Raises in a cancelled thread.
+unsafe extern "C-unwind" fn hook(l: *mut ffi::lua_State, event: *mut ffi::lua_Debug) {
     // SAFETY: CANCEL is null or what `Armed`, which is alive, was given. Lua may raise: nothing here needs dropping.
     unsafe {
-        if !CANCEL.get().as_ref().is_some_and(Cancel::fired) {
-            return;
+        if CANCEL.get().as_ref().is_some_and(Cancel::fired) && !closing::goes_on(l, (*event).event) {
+            stop_here(l);
         }
-        ffi::lua_sethook(l, Some(hook), ffi::LUA_MASKCOUNT, 1);
+    }
+}
+
+/// Raises, and from then on at every instruction, so that code which catches errors ends too.
+///
+/// # Safety
+/// Called where Lua may raise, with [`ffi::LUA_MINSTACK`] slots free; no value of the callers' frames needs dropping.
+unsafe fn stop_here(l: *mut ffi::lua_State) {
+    // SAFETY: as promised.
+    unsafe {
+        ffi::lua_sethook(l, Some(hook), ffi::LUA_MASKCOUNT | closing::raised(), 1);
         ffi::luaL_where(l, 0);
         ffi::lua_pushstring(l, TEXT.as_ptr());
         ffi::lua_concat(l, 2);
         ffi::lua_error(l);
+    }
+}
+
+/// Lets what an error calls on its way run to its end: `__close` metamethods, and message handlers. Without this the first
+/// instruction of each would raise.
+#[cfg(any(feature = "lua54", feature = "lua55"))]
+mod closing {
+    use std::cell::Cell;
+    use std::ffi::c_int;
+    use std::time::{Duration, Instant};
+
+    use mlua::ffi;
+
+    use super::{COUNT, hook};
+
+    /// How long all of them together may take.
+    const GRACE: Duration = Duration::from_millis(250);
+
+    /// A coroutine, and the depth of its stack in a function that the error calls.
+    type Place = (*mut ffi::lua_State, c_int);
+
+    thread_local! {
+        /// When the thread was first told to end.
+        static SINCE: Cell<Option<Instant>> = const { Cell::new(None) };
+        static INSIDE: Cell<Option<Place>> = const { Cell::new(None) };
+    }
+
+    /// Notes that the thread is told to end; what more to hook.
+    pub(super) fn raised() -> c_int {
+        INSIDE.set(None);
+        let since = SINCE.get().unwrap_or_else(Instant::now);
+        SINCE.set(Some(since));
+        if since.elapsed() < GRACE { ffi::LUA_MASKCALL } else { 0 }
+    }
+
+    /// Whether this `event` of a cancelled thread is to pass.
+    ///
+    /// # Safety
+    /// In a hook of `l`.
+    pub(super) unsafe fn goes_on(l: *mut ffi::lua_State, event: c_int) -> bool {
+        if SINCE.get().is_none_or(|since| since.elapsed() >= GRACE) {
+            return false;
+        }
+        // SAFETY: a hook may look at the stack and set another hook.
+        unsafe {
+            match (event, INSIDE.get()) {
+                // The instruction after a caught error comes before its next call: so this call is the error's own.
+                (ffi::LUA_HOOKCALL | ffi::LUA_HOOKTAILCALL, None) => {
+                    INSIDE.set(Some((l, depth(l))));
+                    ffi::lua_sethook(l, Some(hook), ffi::LUA_MASKCOUNT | ffi::LUA_MASKRET, COUNT);
+                    true
+                }
+                (ffi::LUA_HOOKRET, Some(place)) => {
+                    if place == (l, depth(l)) {
+                        INSIDE.set(None);
+                        ffi::lua_sethook(l, Some(hook), ffi::LUA_MASKCOUNT | ffi::LUA_MASKCALL, 1);
+                    }
+                    true
+                }
+                // It may have left by an error.
+                (ffi::LUA_HOOKCOUNT, Some((co, entered))) => co != l || depth(l) >= entered,
+                _ => false,
+            }
+        }
+    }
+
+    unsafe fn depth(l: *mut ffi::lua_State) -> c_int {
+        let mut n = 0;
+        // SAFETY: looks at the stack only; all zeros is a valid lua_Debug.
+        unsafe {
+            let mut ar: ffi::lua_Debug = std::mem::zeroed();
+            while ffi::lua_getstack(l, n, &mut ar) != 0 {
+                n += 1;
+            }
+        }
+        n
+    }
+}
+
+/// No error calls anything on its way.
+#[cfg(not(any(feature = "lua54", feature = "lua55")))]
+mod closing {
+    use std::ffi::c_int;
+
+    use mlua::ffi;
+
+    pub(super) fn raised() -> c_int {
+        0
+    }
+
+    pub(super) unsafe fn goes_on(_: *mut ffi::lua_State, _: c_int) -> bool {
+        false
     }
 }

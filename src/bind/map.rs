@@ -7,7 +7,6 @@ use std::sync::Arc;
 use mlua::ffi;
 
 use crate::bind::args::Options;
-use crate::bind::cancel;
 use crate::bind::lua::{Kind, Lua};
 use crate::bind::object::{Class, ClassInfo, Method};
 use crate::bind::select;
@@ -16,7 +15,7 @@ use crate::bind::worker::{self, Setup, call_init, said};
 use crate::err;
 use crate::error::{Code, Error, Result};
 use crate::lua_fn;
-use crate::sync::{Crew, Failure, Seat};
+use crate::sync::{Crew, Failure, NextEnd, Seat};
 use crate::sys::cpus;
 use crate::try_fn;
 use crate::wait::{Source, Way, source};
@@ -31,6 +30,7 @@ pub(super) static INFO: ClassInfo = ClassInfo::of::<Map>("ipc.map", METHODS, &[]
 
 const METHODS: &[Method] = &[
     ("join", lua_fn!("map:join", join)),
+    ("results", lua_fn!("map:results", results)),
     ("checkErrors", lua_fn!("map:checkErrors", check_errors)),
     ("poll", lua_fn!("map:poll", poll)),
     ("cancel", lua_fn!("map:cancel", cancel)),
@@ -122,10 +122,10 @@ fn map_table(lua: Lua<'_>) -> Result<c_int> {
     Start { count, route, name, cancel_code, first, arguments: "args[", shift: 0 }.start(lua)
 }
 
-/// Option `cancel`: whether a cancel ends Lua code that calls nothing.
+/// Option `cancel`: whether a cancel shall end Lua code that calls nothing also where that costs speed.
 pub(super) fn cancel_code(options: Options<'_>) -> Result<bool> {
     match options.string("cancel")?.as_deref() {
-        None | Some("calls") => Ok(cancel::FREE),
+        None | Some("calls") => Ok(false),
         Some("code") => Ok(true),
         Some(other) => Err(err!(Argument, "option 'cancel': expected 'calls' or 'code', got '{other}'")),
     }
@@ -185,7 +185,7 @@ impl Start {
             count,
             route: Route::THREAD,
             name: NAMELESS.into(),
-            cancel_code: cancel::FREE,
+            cancel_code: false,
             first: 2,
             arguments: "argument #",
             shift,
@@ -265,26 +265,67 @@ fn join(lua: Lua<'_>) -> Result<c_int> {
     let (crew, route) = this(lua)?;
     let deadline = lua.timeout(2)?;
     if !crew.wait(&lua.wait(deadline))? {
-        return Err(err!(Timeout, "{} of {} threads still run", crew.running(), crew.count()));
+        return Err(out_of_time(&crew));
     }
     raise_failure(lua, &crew)?;
     let base = lua.top();
     let mut results = crew.take_results();
     for at in 0..results.len() {
         let (id, message) = &results[at];
-        let read = lua.reserve(20).and_then(|()| lua.decode_values_shared(message, route));
-        if let Err(e) = read {
+        if let Err(e) = read(lua, *id, message, route) {
             // The others' results stay for the next join.
-            let id = *id;
             results.remove(at);
             crew.put_back(results);
-            return Err(match e.code() {
-                Code::Raised => e,
-                code => Error::new(code, "", format!("the results of thread {id} cannot be read here: {}", e.what())),
-            });
+            return Err(e);
         }
     }
     Ok(lua.top() - base)
+}
+
+/// Pushes what thread `id` returned.
+fn read(lua: Lua<'_>, id: usize, message: &Message, route: Route) -> Result<c_int> {
+    lua.reserve(20).and_then(|()| lua.decode_values_shared(message, route)).map_err(|e| match e.code() {
+        Code::Raised => e,
+        code => Error::new(code, "", format!("the results of thread {id} cannot be read here: {}", e.what())),
+    })
+}
+
+/// `for id, ... in m:results([timeout]) do`: what the threads return, as they end.
+fn results(lua: Lua<'_>) -> Result<c_int> {
+    this(lua)?;
+    lua.timeout(2)?;
+    lua.set_top(2);
+    // SAFETY: in protect everything may be called; its own first upvalue is the State, slots 1 and 2 the map and the time-out.
+    lua.protect(2, 1, |l| unsafe {
+        ffi::lua_pushvalue(l, ffi::lua_upvalueindex(1));
+        ffi::lua_insert(l, 1);
+        ffi::lua_pushcclosure(l, lua_fn!("map:results", next), 3);
+        1
+    })?;
+    Ok(1)
+}
+
+/// One step of the iteration: the id and the results of a thread that has ended; nothing once all were given out.
+fn next(lua: Lua<'_>) -> Result<c_int> {
+    // In place of what the loop passes: what `results` was given.
+    lua.set_top(0);
+    lua.push_value(ffi::lua_upvalueindex(2));
+    lua.push_value(ffi::lua_upvalueindex(3));
+    let (crew, route) = this(lua)?;
+    let deadline = lua.timeout(2)?;
+    match crew.next(&lua.wait(deadline))? {
+        NextEnd::Nothing => Ok(0),
+        NextEnd::OutOfTime => Err(out_of_time(&crew)),
+        NextEnd::Ended(id, Err(failure)) => Err(failed(lua, &crew, id, &failure)),
+        NextEnd::Ended(id, Ok(message)) => {
+            lua.push_integer(id as i64);
+            Ok(1 + read(lua, id, &message, route)?)
+        }
+    }
+}
+
+fn out_of_time(crew: &Crew<Message>) -> Error {
+    err!(Timeout, "{} of {} threads still run", crew.running(), crew.count())
 }
 
 /// `m:checkErrors()`: raises the error of a thread that has failed, without waiting.
@@ -319,7 +360,11 @@ fn this(lua: Lua<'_>) -> Result<(Rc<Crew<Message>>, Route)> {
 
 /// The error of the first thread whose failure nobody was told yet.
 fn raise_failure(lua: Lua<'_>, crew: &Crew<Message>) -> Result<()> {
-    let Some((id, failure)) = crew.take_failure() else { return Ok(()) };
+    crew.take_failure().map_or(Ok(()), |(id, failure)| Err(failed(lua, crew, id, &failure)))
+}
+
+/// The error that thread `id` has failed.
+fn failed(lua: Lua<'_>, crew: &Crew<Message>, id: usize, failure: &[u8]) -> Error {
     let head = match crew.failed() {
         0 => format!("thread {id} of {}{} failed: ", named(crew.name()), crew.count()),
         n => format!(
@@ -328,5 +373,5 @@ fn raise_failure(lua: Lua<'_>, crew: &Crew<Message>) -> Result<()> {
             crew.count()
         ),
     };
-    Err(lua.failure(Code::Worker, &head, &failure as &Failure))
+    lua.failure(Code::Worker, &head, failure)
 }

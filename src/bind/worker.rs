@@ -29,7 +29,7 @@ const TENSORS: [&str; 2] = ["torch", "ipc.torch"];
 /// What threads start with.
 #[derive(Debug)]
 pub(super) struct Setup {
-    /// Whether a cancel ends code that runs, and not only calls of ours.
+    /// Whether a cancel shall end code that runs also where that costs speed.
     cancel_code: bool,
     surroundings: Surroundings,
 }
@@ -202,7 +202,7 @@ fn work(lua: Lua<'_>) -> Result<c_int> {
     // SAFETY: RUN was set, so `run` of this thread waits for us, and taking the pointer made us its only user.
     let run = unsafe { &mut *run };
     lua.state().set_cancel(run.cancel.clone());
-    let _armed = run.setup.cancel_code.then(|| cancel::Armed::new(lua, run.cancel));
+    let _armed = cancel::Armed::new(lua, run.cancel, run.setup.cancel_code);
     run.outcome = Some(begin(lua, run).map_err(|e| failure(lua, e)));
     Ok(0)
 }

@@ -11,6 +11,7 @@
 //! ```
 
 use std::cell::Cell;
+use std::collections::VecDeque;
 use std::fmt;
 use std::os::fd::RawFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -80,6 +81,9 @@ impl Team {
         self.seats.iter().for_each(|seat| seat.cancel.fire());
         // Whoever waits for the end now waits with patience.
         self.ended.notify_all();
+        if let Some(then) = AFTER_CANCEL.get() {
+            then();
+        }
     }
 
     fn open(&self, how: u32) {
@@ -121,7 +125,25 @@ enum Slot<T> {
 
 struct Shared<T> {
     team: Team,
-    slots: Lock<Vec<Slot<T>>>,
+    slots: Lock<Slots<T>>,
+}
+
+struct Slots<T> {
+    /// One a thread, in the order of the ids.
+    all: Vec<Slot<T>>,
+    /// The places of those that have ended, in the order in which they did; some may be taken already.
+    ended: VecDeque<usize>,
+}
+
+/// What [`Crew::next`] has.
+#[derive(Debug)]
+pub enum NextEnd<T> {
+    /// What the job of this thread gave, or how it failed.
+    Ended(usize, std::result::Result<T, Failure>),
+    /// Everything was given out.
+    Nothing,
+    /// No other thread has ended in time.
+    OutOfTime,
 }
 
 /// A crew, whatever its jobs give.
@@ -206,7 +228,8 @@ impl<T: Send + 'static> Crew<T> {
             ended: Signal::new(),
             give_up: Lock::new(None),
         };
-        let slots = (0..count).map(|_| Slot::Running { tid: 0 }).collect();
+        let all = (0..count).map(|_| Slot::Running { tid: 0 }).collect();
+        let slots = Slots { all, ended: VecDeque::with_capacity(count) };
         let shared = Arc::new(Shared { team, slots: Lock::new(slots) });
         remember(&shared);
         let job = Arc::new(job);
@@ -260,7 +283,7 @@ impl<T: Send + 'static> Crew<T> {
 
     /// How many failures nobody has taken yet.
     pub fn failed(&self) -> usize {
-        self.shared.slots.lock().iter().filter(|slot| matches!(slot, Slot::Failed(_))).count()
+        self.shared.slots.lock().all.iter().filter(|slot| matches!(slot, Slot::Failed(_))).count()
     }
 
     /// `[state]` in the child of a fork, which has none of these threads.
@@ -274,25 +297,46 @@ impl<T: Send + 'static> Crew<T> {
     /// Waits until all threads have ended; false when the time ran out. Threads that have not ended a second after their
     /// cancel are abandoned: they count as failed.
     pub fn wait(&self, wait: &Wait) -> Result<bool> {
+        let team = &self.shared.team;
+        let ended = self.wait_for(wait, || (team.running.load(Ordering::Acquire) == 0).then_some(()))?;
+        Ok(ended.is_some())
+    }
+
+    /// Waits for the next thread that ends, and takes what it leaves; it then counts no more. Threads that are abandoned have
+    /// ended.
+    pub fn next(&self, wait: &Wait) -> Result<NextEnd<T>> {
+        let next = self.wait_for(wait, || {
+            let mut slots = self.shared.slots.lock();
+            while let Some(index) = slots.ended.pop_front() {
+                match std::mem::replace(&mut slots.all[index], Slot::Taken) {
+                    Slot::Done(result) => return Some(NextEnd::Ended(index + 1, Ok(result))),
+                    Slot::Failed(text) => return Some(NextEnd::Ended(index + 1, Err(text))),
+                    other => slots.all[index] = other,
+                }
+            }
+            let running = slots.all.iter().any(|slot| matches!(slot, Slot::Running { .. }));
+            (!running).then_some(NextEnd::Nothing)
+        })?;
+        Ok(next.unwrap_or(NextEnd::OutOfTime))
+    }
+
+    /// Waits until `look` finds something; `None` when the time runs out. Looks again when threads were abandoned.
+    fn wait_for<R>(&self, wait: &Wait, mut look: impl FnMut() -> Option<R>) -> Result<Option<R>> {
         self.check()?;
         let team = &self.shared.team;
         loop {
             let give_up = *team.give_up.lock();
             let until = give_up.map_or(*wait, |limit| wait.sooner(limit));
-            let look = || match team.running.load(Ordering::Acquire) {
-                0 => Some(true),
+            let found = team.ended.wait_until(&until, || match look() {
+                Some(found) => Some(Some(found)),
                 // Cancelled while we wait: look at the clock again.
-                _ if give_up.is_none() && team.give_up.lock().is_some() => Some(false),
-                _ => None,
-            };
-            match team.ended.wait_until(&until, look)? {
-                Some(true) => return Ok(true),
-                Some(false) => {}
-                None if give_up.is_some_and(Deadline::expired) => {
-                    self.abandon();
-                    return Ok(true);
-                }
-                None => return Ok(false),
+                None => (give_up.is_none() && team.give_up.lock().is_some()).then_some(None),
+            })?;
+            match found {
+                Some(found @ Some(_)) => return Ok(found),
+                Some(None) => {}
+                None if give_up.is_some_and(Deadline::expired) && self.running() > 0 => self.abandon(),
+                None => return Ok(None),
             }
         }
     }
@@ -313,11 +357,11 @@ impl<T: Send + 'static> Crew<T> {
     /// Takes the failure of the first thread that has failed: its id and the text. That thread then counts no more.
     pub fn take_failure(&self) -> Option<(usize, Failure)> {
         let mut slots = self.shared.slots.lock();
-        let index = slots.iter().position(|slot| matches!(slot, Slot::Failed(_)))?;
-        match std::mem::replace(&mut slots[index], Slot::Taken) {
+        let index = slots.all.iter().position(|slot| matches!(slot, Slot::Failed(_)))?;
+        match std::mem::replace(&mut slots.all[index], Slot::Taken) {
             Slot::Failed(text) => Some((index + 1, text)),
             other => {
-                slots[index] = other;
+                slots.all[index] = other;
                 None
             }
         }
@@ -326,7 +370,7 @@ impl<T: Send + 'static> Crew<T> {
     /// Takes what the jobs gave, in the order of the ids.
     pub fn take_results(&self) -> Vec<(usize, T)> {
         let mut slots = self.shared.slots.lock();
-        let done = slots.iter_mut().enumerate().filter(|(_, slot)| matches!(slot, Slot::Done(_)));
+        let done = slots.all.iter_mut().enumerate().filter(|(_, slot)| matches!(slot, Slot::Done(_)));
         let taken = done.map(|(index, slot)| (index + 1, std::mem::replace(slot, Slot::Taken)));
         taken.filter_map(|(id, slot)| if let Slot::Done(result) = slot { Some((id, result)) } else { None }).collect()
     }
@@ -335,7 +379,8 @@ impl<T: Send + 'static> Crew<T> {
     pub fn put_back(&self, results: impl IntoIterator<Item = (usize, T)>) {
         let mut slots = self.shared.slots.lock();
         for (id, result) in results {
-            slots[id - 1] = Slot::Done(result);
+            slots.all[id - 1] = Slot::Done(result);
+            slots.ended.push_back(id - 1);
         }
     }
 
@@ -354,10 +399,15 @@ impl<T: Send + 'static> Crew<T> {
         );
         let text = text.to_string().into_bytes();
         let mut abandoned = Vec::new();
-        for slot in self.shared.slots.lock().iter_mut() {
-            if let Slot::Running { tid } = *slot {
-                *slot = Slot::Failed(text.clone());
-                abandoned.push(tid);
+        {
+            let mut slots = self.shared.slots.lock();
+            let Slots { all, ended } = &mut *slots;
+            for (index, slot) in all.iter_mut().enumerate() {
+                if let Slot::Running { tid } = *slot {
+                    *slot = Slot::Failed(text.clone());
+                    ended.push_back(index);
+                    abandoned.push(tid);
+                }
             }
         }
         abandoned.iter().filter(|tid| **tid != 0).for_each(|tid| demote_thread(*tid));
@@ -390,7 +440,7 @@ where
     if !team.enter() {
         return team.one_less(1);
     }
-    if let Slot::Running { tid } = &mut shared.slots.lock()[index] {
+    if let Slot::Running { tid } = &mut shared.slots.lock().all[index] {
         *tid = gettid();
     }
     let seat = &team.seats[index];
@@ -408,10 +458,11 @@ where
     };
     {
         let mut slots = shared.slots.lock();
-        if !matches!(slots[index], Slot::Running { .. }) {
+        if !matches!(slots.all[index], Slot::Running { .. }) {
             return;
         }
-        std::mem::swap(&mut slots[index], &mut left);
+        std::mem::swap(&mut slots.all[index], &mut left);
+        slots.ended.push_back(index);
     }
     team.one_less(1);
 }
@@ -439,6 +490,15 @@ fn end_child(failure: Option<Failure>) -> ! {
 thread_local! {
     /// The team that this thread works in.
     static TEAM: Cell<*const Team> = const { Cell::new(std::ptr::null()) };
+}
+
+/// What a job's surroundings do about cancelled threads that call nothing of ours.
+static AFTER_CANCEL: OnceLock<fn()> = OnceLock::new();
+
+/// From now on `then` runs after each cancel of a crew: in the thread that cancels, which may be a collector of garbage or
+/// the end of the process.
+pub fn after_cancel(then: fn()) {
+    AFTER_CANCEL.get_or_init(|| then);
 }
 
 /// Every crew that may have running threads.

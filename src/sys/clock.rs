@@ -1,6 +1,6 @@
 //! Clocks, cores and thread numbers.
 
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Nanoseconds of a clock that never jumps; its zero means nothing.
 pub fn monotonic_ns() -> u64 {
@@ -16,19 +16,37 @@ pub fn cpus() -> usize {
     std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
 }
 
-/// Whether a thread that spins leaves a core to the thread it waits for. Asked once a process: spinning is a bet, and
-/// reading the cgroup files each time would cost more than it wins.
+/// Whether a thread that spins leaves a core to the thread it waits for. Found out once a second at most, by whoever asks then:
+/// affinities and quotas change, but reading the cgroup files each time would cost more than spinning wins.
 pub fn spare_core() -> bool {
-    static CORES: AtomicU32 = AtomicU32::new(0);
-    let cores = match CORES.load(Ordering::Relaxed) {
-        0 => {
-            let n = u32::try_from(cpus()).unwrap_or(u32::MAX);
-            CORES.store(n, Ordering::Relaxed);
-            n
-        }
-        n => n,
-    };
+    /// The second of the last look, and the number of cores that it found; 0 before the first.
+    static SEEN: AtomicU64 = AtomicU64::new(0);
+    let now = coarse_seconds();
+    let seen = SEEN.load(Ordering::Relaxed);
+    let cores = seen as u32;
+    if cores != 0 && (seen >> 32) as u32 == now {
+        return cores > 1;
+    }
+    // One thread looks; the others go on with what is known.
+    let known = u64::from(now) << 32 | u64::from(cores);
+    if cores != 0 && SEEN.compare_exchange(seen, known, Ordering::Relaxed, Ordering::Relaxed).is_err() {
+        return cores > 1;
+    }
+    let cores = u32::try_from(cpus()).unwrap_or(u32::MAX);
+    SEEN.store(u64::from(now) << 32 | u64::from(cores), Ordering::Relaxed);
     cores > 1
+}
+
+/// Seconds, by a clock that costs a few nanoseconds to read.
+fn coarse_seconds() -> u32 {
+    #[cfg(target_os = "linux")]
+    const CLOCK: libc::clockid_t = libc::CLOCK_MONOTONIC_COARSE;
+    #[cfg(not(target_os = "linux"))]
+    const CLOCK: libc::clockid_t = libc::CLOCK_MONOTONIC;
+    let mut now = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: `now` is a valid timespec to write to.
+    unsafe { libc::clock_gettime(CLOCK, &mut now) };
+    now.tv_sec as u32
 }
 
 /// The number that the operating system gives the calling thread.
@@ -60,5 +78,26 @@ mod tests {
         std::thread::scope(|s| {
             s.spawn(move || assert_ne!(gettid(), here));
         });
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn a_process_that_loses_its_cores_soon_knows() {
+        let before = spare_core();
+        assert_eq!(before, cpus() > 1);
+        let code = crate::sys::fork_for_tests(|| {
+            // SAFETY: the set is a valid place; the affinity is that of this child.
+            unsafe {
+                let mut one: libc::cpu_set_t = std::mem::zeroed();
+                libc::CPU_SET(libc::sched_getcpu() as usize, &mut one);
+                libc::sched_setaffinity(0, size_of_val(&one), &one);
+            }
+            let start = monotonic_ns();
+            while spare_core() && monotonic_ns() - start < 60_000_000_000 {
+                std::thread::yield_now();
+            }
+            !spare_core()
+        });
+        assert_eq!(code, 0);
     }
 }

@@ -1,12 +1,12 @@
 //! A lock for short critical sections, that fork knows about.
 //!
-//! Spins, yields, then sleeps in a futex. It may only be held for a bounded time: its holder never blocks, allocates
+//! It may only be held for a bounded time: its holder never blocks, allocates
 //! little, runs no Lua and drops no user's values; so it is waited for without a deadline.
 //!
 //! A fork takes every lock of the process first (as `malloc` does with its own), so the child never finds one held by a
 //! thread that does not exist there, nor data half changed. Therefore a lock lives on the heap and is registered; make
-//! it once an object, not once a call. Imports its siblings `fork`, `fd`, `futex` and `clock`; `rwlock` beside it has its
-//! locks in the same register.
+//! it once an object, not once a call. Imports its siblings `word_lock`, `fork` and `fd`; `rwlock` beside it has its locks in
+//! the same register.
 
 use std::cell::{Cell, UnsafeCell};
 use std::fmt;
@@ -14,15 +14,9 @@ use std::ops::{Deref, DerefMut};
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use super::clock::spare_core;
 use super::fd;
 use super::fork::{ForkHook, at_fork};
-use super::futex::{Scope, futex_wait, futex_wake};
-
-const FREE: u32 = 0;
-const HELD: u32 = 1;
-/// Held, and somebody may sleep.
-const WANTED: u32 = 2;
+use super::word_lock::{self, FREE};
 
 /// A lock that forks take and give back.
 pub(super) trait ForkLock {
@@ -47,41 +41,17 @@ impl Raw {
     }
 
     fn try_lock(&self) -> bool {
-        self.word.compare_exchange(FREE, HELD, Ordering::Acquire, Ordering::Relaxed).is_ok()
+        word_lock::try_lock(&self.word)
     }
 
     #[inline]
     fn lock(&self) {
-        if !self.try_lock() {
-            self.lock_slowly();
-        }
-    }
-
-    #[cold]
-    fn lock_slowly(&self) {
-        let spins = if spare_core() { 100 } else { 0 };
-        for _ in 0..spins {
-            std::hint::spin_loop();
-            if self.word.load(Ordering::Relaxed) == FREE && self.try_lock() {
-                return;
-            }
-        }
-        for _ in 0..4 {
-            std::thread::yield_now();
-            if self.word.load(Ordering::Relaxed) == FREE && self.try_lock() {
-                return;
-            }
-        }
-        while self.word.swap(WANTED, Ordering::Acquire) != FREE {
-            futex_wait(&self.word, WANTED, Some(Duration::from_secs(1)), Scope::Private);
-        }
+        word_lock::lock(&self.word);
     }
 
     #[inline]
     fn unlock(&self) {
-        if self.word.swap(FREE, Ordering::Release) == WANTED {
-            futex_wake(&self.word, 1, Scope::Private);
-        }
+        word_lock::unlock(&self.word);
     }
 }
 

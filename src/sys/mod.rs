@@ -2,6 +2,7 @@
 //!
 //! What needs to know about `fork` (descriptors, locks) registers itself with [`fork`](at_fork) and imports that file.
 
+pub mod atomic;
 mod clock;
 mod event;
 mod fd;
@@ -10,15 +11,19 @@ mod folder;
 mod fork;
 mod futex;
 mod lock;
+#[cfg(target_os = "linux")]
+mod nudge;
 mod poll;
 mod process;
 mod rwlock;
 mod signals;
 pub mod socket;
 mod spawn;
+mod spin;
 mod thread;
 mod timer;
 mod watch;
+mod word_lock;
 
 pub use clock::{cpus, gettid, monotonic_ns, spare_core};
 pub use event::Event;
@@ -30,11 +35,14 @@ pub use fork::tests::in_child as fork_for_tests;
 pub use fork::{ForkHook, at_fork, fork_generation};
 pub use futex::{FutexWait, Scope, futex_wait, futex_wake};
 pub use lock::{Guard, Lock};
+#[cfg(target_os = "linux")]
+pub use nudge::{Nudges, Sigprof, ThreadHandle, sigprof};
 pub use poll::{Polled, poll};
 pub use process::{Exit, end_with, fork, getpid, getppid, kill, pidfd, reap, signal_name, signal_number};
 pub use rwlock::RwLock;
 pub use signals::SignalWatch;
 pub use spawn::{Program, copy_fd, find_byte, pipe, read_some, set_nonblocking, spawn, write_some};
+pub use spin::Spin;
 pub use thread::{at_exit, demote_thread, exit, spawn_quiet, this_thread_name, thread_name, thread_room};
 pub use timer::Alarm;
 pub use watch::WatchSet;

@@ -1,10 +1,10 @@
 //! Cancelling a thread's calls from another thread.
 
 use std::os::fd::RawFd;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use crate::err;
 use crate::error::Result;
+use crate::sys::atomic::{AtomicBool, AtomicU32, Ordering};
 use crate::sys::{Event, Lock, Scope, futex_wake};
 
 /// The cancellation of one worker: fired once, by anyone; every blocked call of that worker ends with `[cancelled]` at

@@ -1,10 +1,10 @@
 //! Sleeping on a word: the one place that goes into the futex. Imports its siblings `cancel`, `deadline` and `threads`.
 
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use super::{Asleep, LONGEST_NAP, Wait};
 use crate::error::Result;
+use crate::sys::atomic::{AtomicU32, Ordering};
 pub use crate::sys::spare_core;
 use crate::sys::{FutexWait, Scope, futex_wait};
 

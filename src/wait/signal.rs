@@ -9,28 +9,20 @@
 //! Imports its siblings `attempt` (through [`Wait`]), `park` and `threads`.
 
 use std::os::fd::RawFd;
-use std::sync::atomic::{AtomicU32, Ordering, fence};
 use std::sync::{Arc, Weak};
-use std::time::{Duration, Instant};
 
+use super::Wait;
 use super::park::{Parked, park};
 use super::threads::Doze;
-use super::{Wait, spare_core};
 use crate::error::Result;
-use crate::sys::{Event, Lock, Scope, futex_wake};
+use crate::sys::atomic::{AtomicU32, Ordering, fence};
+use crate::sys::{Event, Lock, Scope, Spin, futex_wake};
 
 /// In `state`: somebody asked for the descriptor. The rest of it, but for [`WATCHED`], counts the waiters.
 const HAS_FD: u32 = 1 << 31;
 
 /// In `state`: callers that try are to be told of the next change.
 const WATCHED: u32 = 1 << 30;
-
-/// Pauses in all before the first yield, and between two looks at the condition: each look takes the line away from the
-/// one who is writing it, and looking seldom lets items arrive in runs.
-const PAUSES: usize = 256;
-const PAUSES_A_LOOK: usize = 32;
-/// Yields follow for so long: less than a sleep and a wake-up cost.
-const YIELDING: Duration = Duration::from_micros(50);
 
 /// A place to wait for a condition that other threads make true.
 #[derive(Debug, Default)]
@@ -204,28 +196,18 @@ impl Signal {
     }
 }
 
-/// The first stage: pauses while the other thread can run beside us, then yields.
+/// The first stage.
 fn spin<T>(wait: &Wait, look: &mut impl FnMut() -> Option<T>) -> Option<T> {
-    if spare_core() {
-        for _ in 0..PAUSES / PAUSES_A_LOOK {
-            for _ in 0..PAUSES_A_LOOK {
-                std::hint::spin_loop();
-            }
-            if let found @ Some(_) = look() {
-                return found;
-            }
-        }
-    }
-    let start = Instant::now();
-    loop {
-        std::thread::yield_now();
+    let mut spin = Spin::new();
+    while spin.again() {
         if let found @ Some(_) = look() {
             return found;
         }
-        if start.elapsed() >= YIELDING || wait.deadline.expired() {
+        if wait.deadline.expired() {
             return None;
         }
     }
+    None
 }
 
 struct Waiting<'a>(&'a Signal);
@@ -250,6 +232,7 @@ mod tests {
     use super::*;
     use crate::error::Code;
     use std::sync::atomic::AtomicU64;
+    use std::time::Duration;
 
     fn take(items: &AtomicU64) -> Option<()> {
         items.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |n| n.checked_sub(1)).ok().map(|_| ())

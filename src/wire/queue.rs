@@ -7,11 +7,11 @@
 //! Imports its siblings `queue_chunk`, which holds the messages, and `release`.
 
 use std::fmt;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use super::queue_chunk::{Cursor, Spare, chain};
 use super::release::release;
 use super::{Attachment, Message};
+use crate::sys::atomic::{AtomicBool, AtomicU64, Ordering};
 use crate::sys::{Guard, Lock};
 
 /// What became of messages that were to be written.

@@ -10,9 +10,9 @@
 use std::alloc::{Layout, alloc, dealloc, handle_alloc_error};
 use std::mem::{size_of, take};
 use std::ptr;
-use std::sync::atomic::{AtomicPtr, Ordering};
 
 use super::{Attachment, Message};
+use crate::sys::atomic::{AtomicPtr, Ordering};
 
 /// From here on the bytes are moved, not copied.
 const LONG: usize = 8 << 10;
@@ -243,7 +243,7 @@ impl Spare {
 
 impl Drop for Spare {
     fn drop(&mut self) {
-        let chunk = *self.0.get_mut();
+        let chunk = self.0.load(Ordering::Relaxed);
         if !chunk.is_null() {
             // SAFETY: what lies in the slot belongs to nobody else.
             unsafe { Chunk::free(chunk) };

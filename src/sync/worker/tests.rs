@@ -136,3 +136,57 @@ fn hundreds_of_threads_run() {
     crew.wait(&forever()).unwrap();
     assert_eq!(crew.take_results().into_iter().map(|(_, n)| n).sum::<usize>(), 300 * 301 / 2);
 }
+
+/// What the next thread left, as its id and what it gave.
+fn next<T: std::fmt::Debug + Send + 'static>(crew: &Crew<T>, seconds: f64) -> Option<(usize, Option<T>)> {
+    match crew.next(&Wait::until(Deadline::after(seconds))).unwrap() {
+        NextEnd::Ended(id, result) => Some((id, result.ok())),
+        NextEnd::Nothing => None,
+        NextEnd::OutOfTime => panic!("nobody ended in {seconds} s"),
+    }
+}
+
+#[test]
+fn threads_are_given_out_as_they_end_and_then_count_no_more() {
+    let turn = Arc::new(AtomicUsize::new(3));
+    let its = turn.clone();
+    let crew = Crew::start("test", 4, STACK, move |seat| {
+        while its.load(Ordering::Relaxed) != seat.id {
+            std::thread::yield_now();
+        }
+        if seat.id == 1 { Err(Failure::new()) } else { Ok(seat.id * 10) }
+    })
+    .unwrap();
+    assert_eq!(next(&crew, 1000.0), Some((3, Some(30))));
+    assert!(matches!(crew.next(&Wait::until(Deadline::after(0.001))).unwrap(), NextEnd::OutOfTime));
+    turn.store(1, Ordering::Relaxed);
+    assert_eq!(next(&crew, 1000.0), Some((1, None)));
+    turn.store(4, Ordering::Relaxed);
+    while crew.running() > 1 {
+        std::thread::yield_now();
+    }
+    assert_eq!(crew.take_results(), [(4, 40)]);
+    crew.put_back([(4, 40)]);
+    assert_eq!(next(&crew, 1000.0), Some((4, Some(40))));
+    turn.store(2, Ordering::Relaxed);
+    crew.wait(&forever()).unwrap();
+    assert_eq!(crew.take_results(), [(2, 20)]);
+    assert_eq!(next(&crew, 0.0), None);
+}
+
+#[test]
+fn abandoned_threads_are_given_out_as_failed() {
+    let stop = Arc::new(AtomicU32::new(0));
+    let its = stop.clone();
+    let crew = Crew::start("test", 1, STACK, move |_| {
+        while its.load(Ordering::Relaxed) == 0 {
+            std::thread::yield_now();
+        }
+        Ok(())
+    })
+    .unwrap();
+    crew.cancel();
+    assert_eq!(next(&crew, 1000.0), Some((1, None)));
+    assert_eq!(next(&crew, 0.0), None);
+    stop.store(1, Ordering::Relaxed);
+}

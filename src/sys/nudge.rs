@@ -1,0 +1,167 @@
+//! Running something in a thread that computes: by a signal to that thread, whose handler runs there.
+//!
+//! The signal is SIGURG, which a process without a handler ignores: so the handler can come and go, and nothing is harmed by
+//! a signal that comes late. (The runtime of Go stops its threads by the same.)
+//!
+//! Takes the number of its thread from `clock`.
+
+use std::mem::zeroed;
+use std::ptr;
+use std::sync::OnceLock;
+
+use libc::{SIGPROF, SIGURG, c_int, c_void, itimerval, pthread_t, sigaction, siginfo_t};
+
+use super::gettid;
+
+/// A running thread.
+#[derive(Clone, Copy, Debug)]
+pub struct ThreadHandle {
+    handle: pthread_t,
+    tid: u64,
+}
+
+impl ThreadHandle {
+    /// The calling thread.
+    pub fn current() -> ThreadHandle {
+        // SAFETY: takes nothing, cannot fail.
+        ThreadHandle { handle: unsafe { libc::pthread_self() }, tid: gettid() }
+    }
+
+    /// Whether it computes, or would if a core were free: it does not sleep in a system call. False also once it has ended,
+    /// and where the system does not say.
+    pub fn computes(self) -> bool {
+        let stat = std::fs::read(format!("/proc/self/task/{}/stat", self.tid)).unwrap_or_default();
+        // `12 (name) R …`, and any bytes may stand in the name.
+        let after = stat.iter().rposition(|b| *b == b')').map_or(&[][..], |at| &stat[at..]);
+        after.get(2) == Some(&b'R')
+    }
+
+    /// Runs what [`Nudges::begin`] was given in that thread, soon.
+    ///
+    /// # Safety
+    /// The thread has not ended.
+    pub unsafe fn nudge(self) {
+        // SAFETY: as promised by the caller.
+        unsafe { libc::pthread_kill(self.handle, SIGURG) };
+    }
+}
+
+/// Threads can be nudged, until this is dropped. One at a time in a process.
+#[derive(Debug)]
+pub struct Nudges(());
+
+/// What a nudged thread runs.
+static NUDGED: OnceLock<fn()> = OnceLock::new();
+
+impl Nudges {
+    /// From now on a nudged thread runs `handler`, the same each time, which does no more than a signal's handler may.
+    /// `None` where the program uses the signal itself.
+    pub fn begin(handler: fn()) -> Option<Nudges> {
+        NUDGED.get_or_init(|| handler);
+        // SAFETY: all zeros is a valid sigaction: the default action. The handler keeps to what the caller promised.
+        unsafe {
+            let (mut now, mut new): (sigaction, sigaction) = (zeroed(), zeroed());
+            libc::sigaction(SIGURG, ptr::null(), &mut now);
+            if now.sa_sigaction != libc::SIG_DFL {
+                return None;
+            }
+            new.sa_sigaction = nudged as *const () as usize;
+            new.sa_flags = libc::SA_RESTART | libc::SA_SIGINFO;
+            (libc::sigaction(SIGURG, &new, ptr::null_mut()) == 0).then_some(Nudges(()))
+        }
+    }
+}
+
+impl Drop for Nudges {
+    fn drop(&mut self) {
+        // SAFETY: as above.
+        unsafe {
+            let mut now: sigaction = zeroed();
+            libc::sigaction(SIGURG, ptr::null(), &mut now);
+            // Another's handler that came meanwhile stays.
+            if now.sa_sigaction == nudged as *const () as usize {
+                libc::sigaction(SIGURG, &zeroed::<sigaction>(), ptr::null_mut());
+            }
+        }
+    }
+}
+
+extern "C" fn nudged(_: c_int, info: *mut siginfo_t, _: *mut c_void) {
+    // Other signals of the kind tell of sockets.
+    // SAFETY: the kernel gives a valid siginfo_t.
+    if unsafe { (*info).si_code } == libc::SI_TKILL
+        && let Some(handler) = NUDGED.get()
+    {
+        handler();
+    }
+}
+
+/// What handles SIGPROF.
+#[derive(Clone, Copy, Debug)]
+pub enum Sigprof {
+    /// Nothing.
+    Free,
+    /// A profiler with this handler, or a timer that runs without one.
+    Taken(usize),
+}
+
+/// Whether a profiler is at work. May be asked in a signal's handler.
+pub fn sigprof() -> Sigprof {
+    // SAFETY: both calls only fill in what they are given; all zeros is valid in either.
+    let (action, timer) = unsafe {
+        let (mut action, mut timer): (sigaction, itimerval) = (zeroed(), zeroed());
+        libc::sigaction(SIGPROF, ptr::null(), &mut action);
+        libc::getitimer(libc::ITIMER_PROF, &mut timer);
+        (action, timer)
+    };
+    match action.sa_sigaction {
+        libc::SIG_DFL if timer.it_value.tv_sec == 0 && timer.it_value.tv_usec == 0 => Sigprof::Free,
+        handler => Sigprof::Taken(handler),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use std::sync::atomic::{AtomicU64, Ordering};
+
+    static NUDGED_TIMES: AtomicU64 = AtomicU64::new(0);
+
+    #[test]
+    fn a_thread_computes_or_sleeps() {
+        assert!(ThreadHandle::current().computes());
+        let (tell, told) = std::sync::mpsc::channel();
+        let (end, ended) = std::sync::mpsc::channel::<()>();
+        let thread = std::thread::spawn(move || {
+            tell.send(ThreadHandle::current()).unwrap();
+            assert!(ended.recv().is_err());
+        });
+        let other = told.recv().unwrap();
+        while other.computes() {
+            std::thread::yield_now();
+        }
+        drop(end);
+        thread.join().unwrap();
+        while other.computes() {
+            std::thread::yield_now();
+        }
+    }
+
+    #[test]
+    fn a_thread_that_computes_is_nudged() {
+        let nudges = Nudges::begin(|| _ = NUDGED_TIMES.fetch_add(1, Ordering::SeqCst));
+        assert!(nudges.is_some() && Nudges::begin(|| ()).is_none());
+        let me = ThreadHandle::current();
+        std::thread::scope(|s| {
+            // SAFETY: the thread of this test outlives the scope.
+            s.spawn(move || unsafe { me.nudge() });
+            while NUDGED_TIMES.load(Ordering::SeqCst) == 0 {}
+        });
+        drop(nudges);
+        // SAFETY: this thread lives; nobody listens.
+        unsafe { me.nudge() };
+        assert_eq!(NUDGED_TIMES.load(Ordering::SeqCst), 1);
+        assert!(matches!(sigprof(), Sigprof::Free));
+    }
+}

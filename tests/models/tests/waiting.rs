@@ -1,0 +1,114 @@
+//! Who waits for a condition is woken when it comes, and by a cancel; and no wake-up is lost on one who does not need it.
+
+use std::sync::Arc;
+
+use loom::sync::atomic::{AtomicU32, Ordering};
+use loom::thread;
+use models::error::{Code, Result};
+use models::wait::{Cancel, Deadline, Interrupt, Signal, Wait};
+
+struct Under(Arc<Cancel>);
+
+impl Interrupt for Under {
+    fn on_signal(&self) -> Result<()> {
+        Ok(())
+    }
+    fn cancel(&self) -> Option<&Cancel> {
+        Some(&self.0)
+    }
+}
+
+fn take(items: &AtomicU32) -> Option<()> {
+    // With the weakest orders: what orders these is the signal.
+    items.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |n| n.checked_sub(1)).ok().map(|_| ())
+}
+
+/// A signal and a number of items, for `Arc`s that loom need not know: nothing is ordered by their counts.
+#[derive(Default)]
+struct Shop {
+    signal: Signal,
+    items: AtomicU32,
+}
+
+fn bounded(threads_preempted: usize, model: impl Fn() + Send + Sync + 'static) {
+    let mut builder = loom::model::Builder::new();
+    // LOOM_MAX_PREEMPTIONS says otherwise: the long runs take more.
+    builder.preemption_bound = builder.preemption_bound.or(Some(threads_preempted));
+    builder.check(model);
+}
+
+#[test]
+fn a_waiter_hears_of_what_comes() {
+    bounded(3, || {
+        let shop = Arc::new(Shop::default());
+        let its = shop.clone();
+        let waiter = thread::spawn(move || {
+            let wait = Wait::until(Deadline::NEVER);
+            its.signal.wait_until(&wait, || take(&its.items)).unwrap().unwrap();
+        });
+        shop.items.fetch_add(1, Ordering::Relaxed);
+        shop.signal.notify_one();
+        waiter.join().unwrap();
+        assert!(!shop.signal.is_awaited());
+    });
+}
+
+#[test]
+fn each_of_two_waiters_gets_one_of_two_items() {
+    bounded(2, || {
+        let shop = Arc::new(Shop::default());
+        let waiters = [(); 2].map(|()| {
+            let its = shop.clone();
+            thread::spawn(move || {
+                let wait = Wait::until(Deadline::NEVER);
+                its.signal.wait_until(&wait, || take(&its.items)).unwrap().unwrap();
+            })
+        });
+        for _ in 0..2 {
+            shop.items.fetch_add(1, Ordering::Relaxed);
+            shop.signal.notify_one();
+        }
+        waiters.into_iter().for_each(|w| w.join().unwrap());
+        assert_eq!(shop.items.load(Ordering::Relaxed), 0);
+    });
+}
+
+#[test]
+fn a_cancel_wakes_who_sleeps_and_who_is_about_to() {
+    bounded(3, || {
+        let (shop, cancel) = (Arc::new(Shop::default()), Arc::new(Cancel::new()));
+        let (its, under) = (shop.clone(), Under(cancel.clone()));
+        let waiter = thread::spawn(move || {
+            let wait = Wait { deadline: Deadline::NEVER, interrupt: &under };
+            its.signal.wait_until(&wait, || take(&its.items)).unwrap_err().code()
+        });
+        cancel.fire();
+        assert_eq!(waiter.join().unwrap(), Code::Cancelled);
+    });
+}
+
+#[test]
+fn who_is_cancelled_passes_its_wake_up_on() {
+    bounded(2, || {
+        let (shop, cancel) = (Arc::new(Shop::default()), Arc::new(Cancel::new()));
+        let (its, under) = (shop.clone(), Under(cancel.clone()));
+        let cancelled = thread::spawn(move || {
+            let wait = Wait { deadline: Deadline::NEVER, interrupt: &under };
+            its.signal.wait_until(&wait, || take(&its.items)).is_ok()
+        });
+        let its = shop.clone();
+        let other = thread::spawn(move || {
+            let wait = Wait::until(Deadline::NEVER);
+            its.signal.wait_until(&wait, || take(&its.items)).unwrap().unwrap();
+        });
+        shop.items.fetch_add(1, Ordering::Relaxed);
+        shop.signal.notify_one();
+        cancel.fire();
+        if cancelled.join().unwrap() {
+            // It had taken the item first: one more for the other.
+            shop.items.fetch_add(1, Ordering::Relaxed);
+            shop.signal.notify_one();
+        }
+        other.join().unwrap();
+    });
+}
