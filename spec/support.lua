@@ -179,15 +179,24 @@ end
 
 local reserved = {}
 
--- A port on which nobody listens, and which the system gives to nobody else while this spec runs: a socket holds it that
--- does not listen. Servers of ours may take it all the same, since they set SO_REUSEADDR.
+-- A port on which nobody listens at any address, and which the system gives to nobody else while this spec runs: sockets hold
+-- it that do not listen. Servers of ours may take it all the same, since they set SO_REUSEADDR.
 function support.free_port()
-  local holder = assert(require('socket').tcp4())
-  assert(holder:setoption('reuseaddr', true))
-  assert(holder:bind('127.0.0.1', 0))
-  reserved[#reserved + 1] = holder
-  local _, port = holder:getsockname()
-  return tonumber(port)
+  local socket = require 'socket'
+  local function hold(make, address, port)
+    local holder = make and make()
+    if not holder then return true end -- no IPv6 here
+    assert(holder:setoption('reuseaddr', true))
+    if not holder:bind(address, port) then return false end
+    reserved[#reserved + 1] = holder
+    return holder
+  end
+  for _ = 1, 100 do
+    local _, port = assert(hold(socket.tcp4, '0.0.0.0', 0)):getsockname()
+    -- Somebody may have it at an address of the other kind.
+    if hold(socket.tcp6, '::', tonumber(port)) then return tonumber(port) end
+  end
+  error 'no port is free at all addresses'
 end
 
 -- Whether all that was sent to `port` has come to the other end; true where the system does not say.
