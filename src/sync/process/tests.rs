@@ -42,7 +42,7 @@ fn what_it_writes_is_read_and_its_end_told_again_and_again() {
 
 #[test]
 fn a_signal_of_ours_is_code_0_and_another_one_is_named() {
-    let ours = start("sleep 100 & wait");
+    let ours = start("exec sleep 100");
     assert!(ours.kill(libc::SIGKILL).unwrap());
     assert_eq!(ours.wait(&forever()).unwrap(), exit(0, None));
     let another = start("kill -9 $$");
@@ -77,10 +77,10 @@ fn time_runs_out_and_the_next_call_goes_on() {
     assert!(child.running().unwrap());
     child.close_stdin(&forever()).unwrap();
     assert_eq!(read(&child, Pipe::Stdout, line).unwrap(), "ab-cd");
-    let silent = start("sleep 100");
+    let silent = start("exec sleep 100");
     assert_eq!(silent.wait(&late()).unwrap(), None);
     assert_eq!(silent.write(b"x", &forever()).unwrap_err().code(), Code::Closed);
-    let deaf = start("sleep 100");
+    let deaf = start("exec sleep 100");
     let e = deaf.write(&vec![0; 1 << 20], &late()).unwrap_err();
     assert_eq!(e.code(), Code::Timeout, "{e}");
 }
@@ -97,7 +97,7 @@ fn a_reader_and_a_waiter_do_not_take_from_each_other() {
 
 #[test]
 fn a_cancel_ends_a_wait() {
-    let (child, who) = (start("sleep 100"), Cancel::new());
+    let (child, who) = (start("exec sleep 100"), Cancel::new());
     scope(|s| {
         s.spawn(|| {
             let e = child.wait(&Wait { deadline: Deadline::NEVER, interrupt: &who }).unwrap_err();
@@ -109,7 +109,7 @@ fn a_cancel_ends_a_wait() {
 
 #[test]
 fn one_that_is_dropped_is_ended_and_leaves_no_zombie() {
-    let pids: Vec<i32> = (0..20).map(|_| start("sleep 100").pid()).collect();
+    let pids: Vec<i32> = (0..20).map(|_| start("exec sleep 100").pid()).collect();
     let give_up = std::time::Instant::now() + std::time::Duration::from_secs(60);
     for pid in pids {
         // SAFETY: signal 0 only asks; a zombie still counts as there.

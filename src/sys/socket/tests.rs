@@ -34,9 +34,15 @@ fn bytes_cross_a_tcp_connection_in_order() {
     }
 }
 
+/// Any port of an address where no other test takes the one that is left; of several of those the `n`-th.
+fn own_address(n: u8) -> Address {
+    let host = if cfg!(target_os = "linux") { [127, 0, 77, n] } else { [127, 0, 0, 1] };
+    Address::Tcp((host, 0).into())
+}
+
 #[test]
 fn a_port_in_use_is_an_error_that_says_so_and_a_left_one_is_free_again() {
-    let first = listen(&Address::Tcp("127.0.0.1:0".parse().unwrap())).unwrap();
+    let first = listen(&own_address(1)).unwrap();
     let at = local_address(&first).unwrap();
     let e = listen(&at).unwrap_err().to_string();
     assert!(e.contains("another program listens there"), "{e}");
@@ -66,7 +72,7 @@ fn a_unix_socket_is_the_users_own() {
 
 #[test]
 fn a_dead_port_refuses() {
-    let listener = listen(&Address::Tcp("127.0.0.1:0".parse().unwrap())).unwrap();
+    let listener = listen(&own_address(2)).unwrap();
     let at = local_address(&listener).unwrap();
     drop(listener);
     let e = match connect(&at) {
