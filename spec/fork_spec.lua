@@ -278,11 +278,14 @@ describe('fork', function()
     local server, port = ipc.server()
     local client, lock, q = ipc.client(port), ipc.flock(support.tmpname '.lock'), ipc.workqueue()
     server:clients(1, function(c) c:fd() end)
+    local ready = support.tmpname()
     local pid = ipc.fork()
     if pid == 0 then
+      support.write(ready, '')
       ipc.sleep(200)
       os.exit(0)
     end
+    support.eventually(function() return support.exists(ready) end)
     local function targets(of) return support.sh(('ls -l /proc/%s/fd'):format(of)) end
     local forked, started = targets(pid), targets 'self'
     kill(pid, 'KILL')

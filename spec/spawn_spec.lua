@@ -24,9 +24,9 @@ end
 local function state(pid)
   local f = io.open(('/proc/%d/stat'):format(pid))
   if not f then return nil end
-  local text = f:read '*a'
+  local text = f:read '*a' -- nil where it ended after it was opened
   f:close()
-  return text:match '%) (%a)'
+  return text and text:match '%) (%a)'
 end
 
 local function is_gone(pid) return state(pid) == nil end
