@@ -6,7 +6,7 @@
 
 use std::collections::HashMap;
 use std::ffi::{c_char, c_int};
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 use mlua::ffi;
 
@@ -16,7 +16,7 @@ use crate::bind::stack::string_at;
 use crate::err;
 use crate::error::Result;
 use crate::lua_fn;
-use crate::sys::Lock;
+use crate::sys::{Lock, SetOnce};
 use crate::wire::Foreign;
 
 /// What the module offers of this.
@@ -201,7 +201,7 @@ pub(super) unsafe fn push_retained(l: *mut ffi::lua_State, lent: &Foreign) -> bo
 
 /// Pointers that were lent and never read, by class: the next state that has the class takes them and lets its collector give them back.
 fn unread() -> &'static Lock<HashMap<Arc<str>, Vec<usize>>> {
-    static UNREAD: OnceLock<Lock<HashMap<Arc<str>, Vec<usize>>>> = OnceLock::new();
+    static UNREAD: SetOnce<Lock<HashMap<Arc<str>, Vec<usize>>>> = SetOnce::new();
     UNREAD.get_or_init(Lock::default)
 }
 

@@ -7,14 +7,14 @@
 use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
 use std::os::fd::AsRawFd;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use super::hello::{Agreed, Calling, HEAD, Packet};
 use super::options::{Options, Place};
 use crate::err;
 use crate::error::{Error, Result};
 use crate::sys::socket::{self, Address, Empty, Moved, Region};
-use crate::sys::{Fd, spawn_quiet};
+use crate::sys::{Fd, Lock, spawn_quiet};
 use crate::transport::{Connection, Stream};
 use crate::wait::{Deadline, Interest, Signal, Wait, poll_fd, sleep};
 
@@ -176,14 +176,14 @@ pub(super) fn resolve(host: &str, port: u16, wait: &Wait) -> Result<Vec<SocketAd
         return Ok(vec![SocketAddr::new(ip, port)]);
     }
     type Found = io::Result<Vec<SocketAddr>>;
-    let shared: Arc<(Signal, Mutex<Option<Found>>)> = Arc::default();
+    let shared: Arc<(Signal, Lock<Option<Found>>)> = Arc::default();
     let (asked, name) = (shared.clone(), host.to_owned());
     spawn_quiet("ipc-resolve", move || {
         let found = socket::resolve(&name, port);
-        *asked.1.lock().unwrap_or_else(PoisonError::into_inner) = Some(found);
+        *asked.1.lock() = Some(found);
         asked.0.notify_all();
     })?;
-    let found = shared.0.wait_until(wait, || shared.1.lock().unwrap_or_else(PoisonError::into_inner).take())?;
+    let found = shared.0.wait_until(wait, || shared.1.lock().take())?;
     match found {
         None => Err(err!(Timeout, "the name '{host}' was not resolved in the given time")),
         Some(Ok(list)) if !list.is_empty() => Ok(list),

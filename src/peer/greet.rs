@@ -5,8 +5,8 @@
 use std::collections::VecDeque;
 use std::io;
 use std::os::fd::AsRawFd;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::io::unix::AsyncFd;
@@ -17,8 +17,8 @@ use super::options::Options;
 use super::runtime;
 use crate::err;
 use crate::error::{Error, Result};
-use crate::sys::Fd;
 use crate::sys::socket::{self, Address, Empty, Moved, Region};
+use crate::sys::{Fd, Lock};
 use crate::transport::{Connection, Stream};
 use crate::wait::{Signal, Wait};
 
@@ -33,18 +33,14 @@ const SHORT_OF_DESCRIPTORS: Duration = Duration::from_millis(20);
 #[derive(Debug)]
 pub(super) struct Door {
     options: Options,
-    waiting: Mutex<VecDeque<Arc<dyn Connection>>>,
+    waiting: Lock<VecDeque<Arc<dyn Connection>>>,
     count: AtomicUsize,
     /// Somebody has come, or the door is closed.
     pub changed: Signal,
     closed: AtomicBool,
     /// Why the last of those who were sent away was.
-    refused: Mutex<(usize, Option<Error>)>,
-    listener: Mutex<Option<AbortHandle>>,
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+    refused: Lock<(usize, Option<Error>)>,
+    listener: Lock<Option<AbortHandle>>,
 }
 
 impl Door {
@@ -52,15 +48,15 @@ impl Door {
     pub fn open(listener: Fd, options: Options) -> Result<Arc<Door>> {
         let door = Arc::new(Door {
             options,
-            waiting: Mutex::default(),
+            waiting: Lock::default(),
             count: AtomicUsize::new(0),
             changed: Signal::new(),
             closed: AtomicBool::new(false),
-            refused: Mutex::default(),
-            listener: Mutex::default(),
+            refused: Lock::default(),
+            listener: Lock::default(),
         });
         let listening = runtime::handle()?.spawn(listen(door.clone(), listener));
-        *lock(&door.listener) = Some(listening.abort_handle());
+        *door.listener.lock() = Some(listening.abort_handle());
         Ok(door)
     }
 
@@ -69,7 +65,7 @@ impl Door {
         if !self.has_someone() {
             return None;
         }
-        let next = lock(&self.waiting).pop_front()?;
+        let next = self.waiting.lock().pop_front()?;
         self.count.fetch_sub(1, Ordering::SeqCst);
         self.changed.refresh(|| self.is_ready());
         Some(next)
@@ -97,10 +93,12 @@ impl Door {
     /// Takes nobody any more.
     pub fn close(&self) {
         self.closed.store(true, Ordering::SeqCst);
-        if let Some(listening) = lock(&self.listener).take() {
+        let listening = self.listener.lock().take();
+        if let Some(listening) = listening {
             listening.abort();
         }
-        lock(&self.waiting).clear();
+        let sent_home = std::mem::take(&mut *self.waiting.lock());
+        drop(sent_home);
         self.count.store(0, Ordering::SeqCst);
         self.changed.notify_all();
         self.changed.refresh(|| self.is_ready());
@@ -108,7 +106,7 @@ impl Door {
 
     /// For errors: who was sent away, and why the last one.
     pub fn note(&self) -> String {
-        match &*lock(&self.refused) {
+        match &*self.refused.lock() {
             (_, None) => String::new(),
             (n, Some(e)) => format!("; {n} sent away, the last because {}", e.what()),
         }
@@ -118,14 +116,14 @@ impl Door {
         if self.closed.load(Ordering::SeqCst) {
             return;
         }
-        lock(&self.waiting).push_back(connection);
+        self.waiting.lock().push_back(connection);
         self.count.fetch_add(1, Ordering::SeqCst);
         self.changed.notify_all();
         self.changed.refresh(|| self.is_ready());
     }
 
     fn sent_away(&self, why: Error) {
-        let mut refused = lock(&self.refused);
+        let mut refused = self.refused.lock();
         refused.0 += 1;
         refused.1 = Some(why);
     }

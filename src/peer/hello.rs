@@ -3,13 +3,12 @@
 //!
 //! Bytes in, bytes out: `dial` and `greet` move them. Imports its sibling `options`.
 
-use std::sync::OnceLock;
-
 use serde::{Deserialize, Serialize};
 
 use super::options::Options;
 use crate::err;
 use crate::error::{Code, Error, Result};
+use crate::sys::SetOnce;
 use crate::sys::socket::{self, Address};
 use crate::transport::{Handshake, Keys, Policy, Role};
 
@@ -128,10 +127,13 @@ fn random() -> Result<[u8; 16]> {
 
 fn process() -> Result<[u8; 16]> {
     // A forked child is another process.
-    static DRAWN: OnceLock<[u8; 16]> = OnceLock::new();
+    static DRAWN: SetOnce<[u8; 16]> = SetOnce::new();
     let mut bytes = match DRAWN.get() {
         Some(drawn) => *drawn,
-        None => *DRAWN.get_or_init(|| random().unwrap_or_default()),
+        None => {
+            let new = random()?;
+            *DRAWN.get_or_init(|| new)
+        }
     };
     for (byte, pid) in bytes.iter_mut().zip(std::process::id().to_le_bytes()) {
         *byte ^= pid;

@@ -13,12 +13,11 @@ use std::os::fd::{AsRawFd, IntoRawFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::{Once, OnceLock};
 use std::time::Duration;
 
 use crate::err;
 use crate::error::{Error, Result};
-use crate::sys::{Fd, FolderWatch, Lock, at_exit, fork_generation, opening, try_flock, user};
+use crate::sys::{Fd, FolderWatch, Lock, SetOnce, at_exit, fork_generation, opening, try_flock, user};
 use crate::wait::{Deadline, Interest, Wait, poll_fd, sleep};
 
 /// The longest text that a root can publish.
@@ -160,8 +159,14 @@ fn ours(path: &Path) -> Result<Option<File>> {
 }
 
 /// The files that roots of this process hold, for the end of the process.
-static HELD: OnceLock<Lock<Vec<Held>>> = OnceLock::new();
-static EXIT: Once = Once::new();
+static HELD: SetOnce<Lock<Holdings>> = SetOnce::new();
+
+#[derive(Debug, Default)]
+struct Holdings {
+    files: Vec<Held>,
+    /// Whether [`remove_all`] runs at the end of the process.
+    at_exit: bool,
+}
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Held {
@@ -182,14 +187,18 @@ impl Held {
 
 extern "C" fn remove_all() {
     if let Some(held) = HELD.get().and_then(Lock::try_lock) {
-        held.iter().for_each(Held::remove);
+        held.files.iter().for_each(Held::remove);
     }
 }
 
 fn hold(new: Option<Held>, old: Option<&Held>) {
     let mut all = HELD.get_or_init(Lock::default).lock();
-    all.retain(|held| held.generation == fork_generation() && Some(held) != old);
-    all.extend(new);
+    if !all.at_exit {
+        at_exit(remove_all);
+        all.at_exit = true;
+    }
+    all.files.retain(|held| held.generation == fork_generation() && Some(held) != old);
+    all.files.extend(new);
 }
 
 /// A root's hold on its place: the file is there and locked until this is dropped.
@@ -203,7 +212,6 @@ pub struct Meeting {
 impl Meeting {
     /// Takes `place` for this process, with `text` as the first thing published. `[state]` when a live root has it.
     pub fn claim(place: Place, text: &str) -> Result<Meeting> {
-        EXIT.call_once(|| at_exit(remove_all));
         let (lock, temporary, inode) = prepare(&place, text)?;
         let linked = link(&place, &temporary);
         let _ = fs::remove_file(&temporary);

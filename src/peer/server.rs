@@ -8,8 +8,8 @@ use std::collections::{BTreeMap, VecDeque};
 use std::io::ErrorKind;
 use std::os::fd::{AsRawFd, RawFd};
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use self::flat::Flat;
 use self::inbox::Inbox;
@@ -19,7 +19,7 @@ use super::options::{Options, Place};
 use crate::err;
 use crate::error::{Code, Error, Result};
 use crate::sys::socket::{self, Address};
-use crate::sys::{WatchSet, fork_generation};
+use crate::sys::{Lock, WatchSet, fork_generation};
 use crate::transport::{Connection, Traffic};
 use crate::wait::{Interest, Wait, poll_fd};
 use crate::wire::Message;
@@ -39,7 +39,7 @@ pub struct Server {
     door: Arc<Door>,
     watched: WatchSet,
     inbox: Arc<Inbox>,
-    admitted: Mutex<Admitted>,
+    admitted: Lock<Admitted>,
     closed: AtomicBool,
     generation: u32,
     /// The socket file to remove at the end.
@@ -66,10 +66,6 @@ pub struct ServerStats {
     pub rx: Traffic,
     /// How many clients are connected over which kind of link.
     pub transports: Vec<(&'static str, usize)>,
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Server {
@@ -100,7 +96,7 @@ impl Server {
             door,
             watched,
             inbox,
-            admitted: Mutex::default(),
+            admitted: Lock::default(),
             closed: AtomicBool::new(false),
             generation: fork_generation(),
             path,
@@ -140,7 +136,7 @@ impl Server {
         if self.generation != fork_generation() {
             return 0;
         }
-        lock(&self.admitted).clients.values().filter(|c| c.connection.is_open()).count()
+        self.admitted.lock().clients.values().filter(|c| c.connection.is_open()).count()
     }
 
     /// Admits those who wait, in order of arrival, until `n` are in. `[timeout]` when the deadline passes; those who are in then
@@ -168,7 +164,7 @@ impl Server {
     }
 
     fn let_in(&self, connection: Arc<dyn Connection>) -> Result<()> {
-        let mut admitted = lock(&self.admitted);
+        let mut admitted = self.admitted.lock();
         if self.closed.load(Ordering::SeqCst) {
             return Err(self.is_closed());
         }
@@ -185,7 +181,7 @@ impl Server {
 
     /// Forgets those that are closed; returns how many are left.
     fn prune(&self) -> usize {
-        let mut admitted = lock(&self.admitted);
+        let mut admitted = self.admitted.lock();
         let Admitted { clients, gone, .. } = &mut *admitted;
         clients.retain(|_, client| {
             let open = client.connection.is_open();
@@ -204,7 +200,7 @@ impl Server {
     pub fn clients(&self, tag: Option<&[u8]>, invert: bool) -> Result<Vec<Arc<Client>>> {
         self.check()?;
         self.prune();
-        let mut list: Vec<_> = lock(&self.admitted).clients.values().filter(|c| c.has(tag)).cloned().collect();
+        let mut list: Vec<_> = self.admitted.lock().clients.values().filter(|c| c.has(tag)).cloned().collect();
         // By arrival already, and the sort is stable.
         list.sort_by_key(|c| if invert { c.id().saturating_neg() } else { c.id() });
         Ok(list)
@@ -256,7 +252,7 @@ impl Server {
             if !poll_fd(self.watched.fd()?, Interest::Read, wait)? {
                 return Ok(None);
             }
-            let mut admitted = lock(&self.admitted);
+            let mut admitted = self.admitted.lock();
             let ready = &mut admitted.ready;
             self.watched.ready(128, |number| {
                 if number != DOOR && number != INBOX {
@@ -268,7 +264,7 @@ impl Server {
 
     /// The next client that may have a message, of those with the tag; others are not watched until somebody asks for theirs.
     fn next_ready(&self, tag: Option<&[u8]>) -> Option<Arc<Client>> {
-        let mut admitted = lock(&self.admitted);
+        let mut admitted = self.admitted.lock();
         while let Some(number) = admitted.ready.pop_front().or_else(|| self.inbox.pop()) {
             let Some(client) = admitted.clients.get(&number).cloned() else { continue };
             if client.has(tag) {
@@ -285,7 +281,7 @@ impl Server {
     }
 
     fn unmute(&self, tag: Option<&[u8]>) -> Result<()> {
-        let mut admitted = lock(&self.admitted);
+        let mut admitted = self.admitted.lock();
         for number in std::mem::take(&mut admitted.muted) {
             let Some(client) = admitted.clients.get(&number).cloned() else { continue };
             if !client.has(tag) {
@@ -302,7 +298,7 @@ impl Server {
     }
 
     fn forget(&self, number: u64) {
-        let mut admitted = lock(&self.admitted);
+        let mut admitted = self.admitted.lock();
         if let Some(client) = admitted.clients.remove(&number) {
             let stats = client.connection.stats();
             admitted.gone.0.add(&stats.tx);
@@ -314,7 +310,7 @@ impl Server {
     pub fn stats(&self) -> Result<ServerStats> {
         self.check()?;
         self.prune();
-        let admitted = lock(&self.admitted);
+        let admitted = self.admitted.lock();
         let mut all = ServerStats { tx: admitted.gone.0, rx: admitted.gone.1, transports: Vec::new() };
         for client in admitted.clients.values() {
             let stats = client.connection.stats();
@@ -333,7 +329,7 @@ impl Server {
         if self.check().is_err() || self.door.is_ready() {
             return true;
         }
-        let admitted = lock(&self.admitted);
+        let admitted = self.admitted.lock();
         let ahead = |number| admitted.clients.get(&number).is_some_and(|c| c.connection.is_ready());
         self.inbox.any(ahead) || admitted.ready.iter().any(|number| ahead(*number))
     }
@@ -352,7 +348,7 @@ impl Server {
             return;
         }
         self.stop();
-        for client in lock(&self.admitted).clients.values() {
+        for client in self.admitted.lock().clients.values() {
             client.connection.close();
         }
     }

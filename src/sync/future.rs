@@ -5,12 +5,13 @@
 
 use std::fmt;
 use std::os::fd::RawFd;
-use std::sync::{Arc, OnceLock, Weak};
+use std::sync::{Arc, Weak};
 
 use super::Failure;
 use super::batch::Finished;
 use super::pool::Hub;
 use crate::error::Result;
+use crate::sys::SetOnce;
 use crate::wait::{Signal, Wait};
 use crate::wire::{Message, Object};
 
@@ -54,16 +55,16 @@ pub struct Future {
     /// Counts the tasks of its pool: where it stands in the queue.
     pub(super) number: u64,
     hub: Arc<Hub>,
-    outcome: OnceLock<Outcome>,
+    outcome: SetOnce<Outcome>,
     /// Made when somebody asks for a descriptor.
-    level: OnceLock<Box<Signal>>,
+    level: SetOnce<Box<Signal>>,
     /// The batch that it belongs to, and its number there.
     batch: Option<(Weak<Finished>, u64)>,
 }
 
 impl Future {
     pub(super) fn new(number: u64, hub: Arc<Hub>, batch: Option<(Weak<Finished>, u64)>) -> Future {
-        Future { number, hub, outcome: OnceLock::new(), level: OnceLock::new(), batch }
+        Future { number, hub, outcome: SetOnce::new(), level: SetOnce::new(), batch }
     }
 
     /// Whether the task has ended, however it did.

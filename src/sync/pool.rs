@@ -14,13 +14,13 @@ use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
-use std::sync::{Arc, OnceLock, Weak};
+use std::sync::{Arc, Weak};
 
 use super::batch::Finished;
 use super::{Crew, Failure, Future, Outcome, Seat, Task};
 use crate::err;
 use crate::error::Result;
-use crate::sys::{Lock, fork_generation};
+use crate::sys::{Lock, SetOnce, fork_generation};
 use crate::wait::{Cancel, Deadline, Signal, Wait};
 use crate::wire::Object;
 
@@ -71,7 +71,7 @@ struct Worker {
     /// From 1; a successor has its predecessor's.
     id: usize,
     /// Set right after its thread has started.
-    crew: OnceLock<Crew<()>>,
+    crew: SetOnce<Crew<()>>,
     progress: AtomicU32,
 }
 
@@ -287,7 +287,7 @@ impl Hub {
     /// Starts a worker, in the place of `predecessor` if there is one.
     fn employ(self: &Arc<Self>, id: usize, predecessor: Option<Arc<Worker>>) -> Result<()> {
         self.tidy();
-        let worker = Arc::new(Worker { id, crew: OnceLock::new(), progress: AtomicU32::new(COMING) });
+        let worker = Arc::new(Worker { id, crew: SetOnce::new(), progress: AtomicU32::new(COMING) });
         {
             let mut books = self.books.lock();
             books.posts.push(Post { worker: worker.clone(), current: None, dismissed: false });

@@ -16,11 +16,11 @@ use std::fmt;
 use std::os::fd::RawFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
-use std::sync::{Arc, OnceLock, Weak};
+use std::sync::{Arc, Weak};
 
 use crate::err;
 use crate::error::Result;
-use crate::sys::{Lock, at_exit, demote_thread, exit, fork_generation, gettid, thread_name, thread_room};
+use crate::sys::{Lock, SetOnce, at_exit, demote_thread, exit, fork_generation, gettid, thread_name, thread_room};
 use crate::wait::{Cancel, Deadline, Signal, Wait, hide_thread};
 use crate::wire::Object;
 
@@ -493,7 +493,7 @@ thread_local! {
 }
 
 /// What a job's surroundings do about cancelled threads that call nothing of ours.
-static AFTER_CANCEL: OnceLock<fn()> = OnceLock::new();
+static AFTER_CANCEL: SetOnce<fn()> = SetOnce::new();
 
 /// From now on `then` runs after each cancel of a crew: in the thread that cancels, which may be a collector of garbage or
 /// the end of the process.
@@ -502,24 +502,31 @@ pub fn after_cancel(then: fn()) {
 }
 
 /// Every crew that may have running threads.
-static CREWS: OnceLock<Lock<Vec<Weak<dyn Ending>>>> = OnceLock::new();
+static CREWS: SetOnce<Lock<Crews>> = SetOnce::new();
+
+#[derive(Default)]
+struct Crews {
+    known: Vec<Weak<dyn Ending>>,
+    /// Whether [`farewell`] runs at the end of the process.
+    at_exit: bool,
+}
 
 fn remember<T: Send + 'static>(shared: &Arc<Shared<T>>) {
-    let crews = CREWS.get_or_init(|| {
-        at_exit(farewell);
-        Lock::default()
-    });
     let crew: Arc<dyn Ending> = shared.clone();
-    let mut crews = crews.lock();
-    crews.retain(|known| known.strong_count() > 0);
-    crews.push(Arc::downgrade(&crew));
+    let mut crews = CREWS.get_or_init(Lock::default).lock();
+    if !crews.at_exit {
+        at_exit(farewell);
+        crews.at_exit = true;
+    }
+    crews.known.retain(|known| known.strong_count() > 0);
+    crews.known.push(Arc::downgrade(&crew));
 }
 
 /// The process ends: threads that are blocked in our calls end in good order, the others run until they are gone.
 extern "C" fn farewell() {
     let _ = catch_unwind(|| {
         let Some(crews) = CREWS.get() else { return };
-        let crews: Vec<_> = crews.lock().iter().filter_map(Weak::upgrade).collect();
+        let crews: Vec<_> = crews.lock().known.iter().filter_map(Weak::upgrade).collect();
         let teams = || crews.iter().map(|crew| crew.team()).filter(|team| team.is_ours());
         teams().for_each(Team::cancel);
         let wait = Wait::until(Deadline::after(FAREWELL));

@@ -7,11 +7,10 @@
 
 use std::mem::zeroed;
 use std::ptr;
-use std::sync::OnceLock;
 
 use libc::{SIGPROF, SIGURG, c_int, c_void, itimerval, pthread_t, sigaction, siginfo_t};
 
-use super::gettid;
+use super::{SetOnce, gettid};
 
 /// A running thread.
 #[derive(Clone, Copy, Debug)]
@@ -51,7 +50,7 @@ impl ThreadHandle {
 pub struct Nudges(());
 
 /// What a nudged thread runs.
-static NUDGED: OnceLock<fn()> = OnceLock::new();
+static NUDGED: SetOnce<fn()> = SetOnce::new();
 
 impl Nudges {
     /// From now on a nudged thread runs `handler`, the same each time, which does no more than a signal's handler may.

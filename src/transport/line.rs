@@ -3,11 +3,10 @@
 
 use std::os::fd::RawFd;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Mutex, OnceLock, PoisonError};
 
 use crate::err;
 use crate::error::{Error, Result};
-use crate::sys::{Fd, socket};
+use crate::sys::{Fd, Lock, SetOnce, socket};
 
 const CLOSED: u32 = 1 << 31;
 
@@ -16,11 +15,11 @@ const CLOSED: u32 = 1 << 31;
 pub(super) struct Line {
     /// [`CLOSED`], and the number of calls inside.
     users: AtomicU32,
-    fd: Mutex<Option<Fd>>,
+    fd: Lock<Option<Fd>>,
     raw: RawFd,
     generation: u32,
     peer: String,
-    reason: OnceLock<Error>,
+    reason: SetOnce<Error>,
 }
 
 impl Line {
@@ -28,11 +27,11 @@ impl Line {
         let raw = fd.check()?;
         Ok(Line {
             users: AtomicU32::new(0),
-            fd: Mutex::new(Some(fd)),
+            fd: Lock::new(Some(fd)),
             raw,
             generation: crate::sys::fork_generation(),
             peer,
-            reason: OnceLock::new(),
+            reason: SetOnce::new(),
         })
     }
 
@@ -122,7 +121,7 @@ impl Drop for Inside<'_> {
     #[inline]
     fn drop(&mut self) {
         if self.line.users.fetch_sub(1, Ordering::AcqRel) == CLOSED | 1 {
-            let fd = self.line.fd.lock().unwrap_or_else(PoisonError::into_inner).take();
+            let fd = self.line.fd.lock().take();
             drop(fd);
         }
     }
@@ -141,10 +140,10 @@ mod tests {
         let inside = line.enter().unwrap();
         line.close();
         line.close();
-        assert!(line.fd.lock().unwrap().is_some());
+        assert!(line.fd.lock().is_some());
         assert_eq!(line.enter().unwrap_err().code(), Code::Closed);
         drop(inside);
-        assert!(line.fd.lock().unwrap().is_none());
+        assert!(line.fd.lock().is_none());
         assert_eq!(line.enter().unwrap_err().code(), Code::Closed);
     }
 }

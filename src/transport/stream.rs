@@ -2,7 +2,6 @@
 //! `send`.
 
 use std::os::fd::RawFd;
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::line::Line;
@@ -13,7 +12,7 @@ use super::{Connection, Stats, Target, Traffic};
 use crate::err;
 use crate::error::{Code, Error, Result};
 use crate::sys::socket::{self, Address, Empty, Moved, Region};
-use crate::sys::{Event, Fd, WatchSet, monotonic_ns};
+use crate::sys::{Event, Fd, SetOnce, WatchSet, monotonic_ns};
 use crate::wait::{Asleep, Held, Interest, LONGEST_NAP, Patience, Turn, Wait, poll_fd, sleep_on_fd, spare_core};
 use crate::wire::Message;
 
@@ -44,9 +43,9 @@ pub struct Stream {
     rx: Turn<Rx>,
     sent: Counters,
     received: Counters,
-    ready: OnceLock<Ready>,
-    room: OnceLock<Ready>,
-    told: OnceLock<ReadAhead>,
+    ready: SetOnce<Ready>,
+    room: SetOnce<Ready>,
+    told: SetOnce<ReadAhead>,
 }
 
 #[derive(Debug)]
@@ -127,9 +126,9 @@ impl Stream {
             rx: Turn::new(Rx { receiver: Receiver::new(policy.max_message, policy.functions, opener), ended: None }),
             sent: Counters::default(),
             received: Counters::default(),
-            ready: OnceLock::new(),
-            room: OnceLock::new(),
-            told: OnceLock::new(),
+            ready: SetOnce::new(),
+            room: SetOnce::new(),
+            told: SetOnce::new(),
         })
     }
 
@@ -214,13 +213,13 @@ impl Stream {
     /// Ends it for the reason given, and wakes those who sleep on the descriptor: a closed socket leaves the set without a sign.
     fn end_line(&self, reason: Error) {
         self.line.end(reason);
-        for ready in [&self.ready, &self.room].into_iter().filter_map(OnceLock::get) {
+        for ready in [&self.ready, &self.room].into_iter().filter_map(SetOnce::get) {
             ready.event.set();
         }
     }
 
     /// The descriptor of `slot`, made where there is none; for room to write, or for something to read.
-    fn made<'a>(&self, slot: &'a OnceLock<Ready>, write: bool) -> Result<&'a Ready> {
+    fn made<'a>(&self, slot: &'a SetOnce<Ready>, write: bool) -> Result<&'a Ready> {
         if let Some(ready) = slot.get() {
             return Ok(ready);
         }

@@ -5,11 +5,11 @@
 
 use std::cell::RefCell;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock, Weak};
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use super::{LONGEST_NAP, Owner, Wait};
-use crate::sys::{Lock, fork_generation, getpid, gettid, monotonic_ns, this_thread_name};
+use crate::sys::{Lock, SetOnce, fork_generation, getpid, gettid, monotonic_ns, this_thread_name};
 
 /// What a call is for, as far as its caller knows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,7 +58,7 @@ thread_local! {
 }
 
 fn slots() -> &'static Lock<Vec<Weak<Slot>>> {
-    static SLOTS: OnceLock<Lock<Vec<Weak<Slot>>>> = OnceLock::new();
+    static SLOTS: SetOnce<Lock<Vec<Weak<Slot>>>> = SetOnce::new();
     SLOTS.get_or_init(Lock::default)
 }
 

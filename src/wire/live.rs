@@ -4,11 +4,11 @@
 //! the table keeps nothing alive. Plain data, messages and tensors are not in it. Imports its sibling `release`.
 
 use std::collections::HashMap;
-use std::sync::{Arc, OnceLock, Weak};
+use std::sync::{Arc, Weak};
 
 use super::Object;
 use super::release::let_go;
-use crate::sys::Lock;
+use crate::sys::{Lock, SetOnce};
 
 /// Parts of the table, each with a lock of its own: handles are made by many threads.
 const SHARDS: usize = 16;
@@ -29,7 +29,7 @@ struct Entry {
 }
 
 fn shards() -> &'static [Lock<Shard>; SHARDS] {
-    static TABLE: OnceLock<[Lock<Shard>; SHARDS]> = OnceLock::new();
+    static TABLE: SetOnce<[Lock<Shard>; SHARDS]> = SetOnce::new();
     TABLE.get_or_init(Default::default)
 }
 

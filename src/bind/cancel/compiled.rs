@@ -18,7 +18,6 @@
 use std::cell::Cell;
 use std::ffi::{c_char, c_int, c_void};
 use std::ptr;
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -27,7 +26,9 @@ use mlua::ffi;
 use super::stop_here;
 use crate::bind::lua::Lua;
 use crate::sync::after_cancel;
-use crate::sys::{ForkHook, Lock, Nudges, Sigprof, ThreadHandle, at_fork, fork_generation, sigprof, spawn_quiet};
+use crate::sys::{
+    ForkHook, Lock, Nudges, SetOnce, Sigprof, ThreadHandle, at_fork, fork_generation, sigprof, spawn_quiet,
+};
 use crate::wait::Cancel;
 
 type Callback = unsafe extern "C-unwind" fn(*mut c_void, *mut ffi::lua_State, c_int, c_int);
@@ -143,7 +144,7 @@ unsafe impl Send for Worker {}
 struct Board {
     generation: u32,
     workers: Vec<Worker>,
-    /// Has the profile while a worker asks for its checks.
+    /// Has the profile while a worker asks for its checks; null until the first does.
     dummy: *mut ffi::lua_State,
     last_id: u64,
     /// Whether a thread nudges.
@@ -154,15 +155,14 @@ struct Board {
 unsafe impl Send for Board {}
 
 fn board() -> &'static Lock<Board> {
-    static BOARD: OnceLock<Lock<Board>> = OnceLock::new();
+    static BOARD: SetOnce<Lock<Board>> = SetOnce::new();
     BOARD.get_or_init(|| {
         at_fork(&HOOK);
         after_cancel(man);
         Lock::new(Board {
             generation: fork_generation(),
             workers: Vec::new(),
-            // SAFETY: makes a state, or gives null.
-            dummy: unsafe { ffi::luaL_newstate() },
+            dummy: ptr::null_mut(),
             last_id: 0,
             manned: false,
         })
@@ -248,6 +248,10 @@ impl Armed {
     pub(super) fn new(lua: Lua<'_>, cancel: &Cancel) -> Armed {
         let mut board = board().lock();
         board.refresh();
+        if board.dummy.is_null() {
+            // SAFETY: makes a state, or gives null.
+            board.dummy = unsafe { ffi::luaL_newstate() };
+        }
         if board.dummy.is_null() || !take_turn() {
             return Armed(());
         }

@@ -3,7 +3,6 @@
 //! Stands on: args, class, construct, context.
 
 use std::ffi::{c_char, c_int};
-use std::sync::OnceLock;
 use std::time::Instant;
 
 use mlua::ffi;
@@ -17,6 +16,7 @@ use crate::bind::lua::{Kind, Lua};
 use crate::bind::object::Method;
 use crate::error::Result;
 use crate::lua_fn;
+use crate::sys::SetOnce;
 use crate::tensor::DType;
 
 pub(super) const FUNCTIONS: &[Method] = &[
@@ -323,7 +323,7 @@ fn get_default(lua: Lua<'_>) -> Result<c_int> {
 
 /// Seconds since the first call in this process.
 fn clock(lua: Lua<'_>) -> Result<c_int> {
-    static START: OnceLock<Instant> = OnceLock::new();
+    static START: SetOnce<Instant> = SetOnce::new();
     lua.push_number(START.get_or_init(Instant::now).elapsed().as_secs_f64());
     Ok(1)
 }

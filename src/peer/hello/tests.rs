@@ -109,7 +109,7 @@ proptest! {
         head[7] = kind;
         let Ok((kind, _)) = Packet::head(head[..HEAD].try_into().unwrap()) else { return Ok(()) };
         let valid = Hello::of(&with(None)).unwrap().encode().unwrap();
-        for body in [body, valid[..valid.len() - cut].to_vec()] {
+        for body in [body, valid[..valid.len().saturating_sub(cut)].to_vec()] {
             let packet = Packet { kind, body };
             for options in [with(None), with(Some("s"))] {
                 let _ = Heard::first(&packet, &options, &here());

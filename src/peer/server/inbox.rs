@@ -2,17 +2,18 @@
 
 use std::collections::VecDeque;
 use std::os::fd::RawFd;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
 
-use super::{Client, lock};
+use super::Client;
 use crate::error::Result;
+use crate::sys::Lock;
 use crate::wait::Signal;
 
 /// Their numbers, each once, in the order in which they will be asked. It has a descriptor that is readable while there are any.
 #[derive(Debug, Default)]
 pub(super) struct Inbox {
-    entries: Mutex<VecDeque<Entry>>,
+    entries: Lock<VecDeque<Entry>>,
     count: AtomicUsize,
     changed: Signal,
 }
@@ -63,7 +64,7 @@ impl Inbox {
     }
 
     fn change<T>(&self, f: impl FnOnce(&mut VecDeque<Entry>) -> T) -> T {
-        let mut entries = lock(&self.entries);
+        let mut entries = self.entries.lock();
         let result = f(&mut entries);
         self.count.store(entries.len(), Ordering::SeqCst);
         drop(entries);

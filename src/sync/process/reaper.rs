@@ -2,9 +2,9 @@
 //! while there are such.
 
 use std::os::fd::{AsRawFd, RawFd};
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
-use crate::sys::{Event, Fd, Lock, fork_generation, pidfd, reap, spawn_quiet};
+use crate::sys::{Event, Fd, Lock, SetOnce, fork_generation, pidfd, reap, spawn_quiet};
 use crate::wait::{Deadline, Interest, Wait, Watch, poll_many, show_background_thread};
 
 /// How often children are asked for that nothing tells of, in seconds.
@@ -21,7 +21,7 @@ struct Orphans {
 }
 
 fn orphans() -> &'static Lock<Orphans> {
-    static ORPHANS: OnceLock<Lock<Orphans>> = OnceLock::new();
+    static ORPHANS: SetOnce<Lock<Orphans>> = SetOnce::new();
     ORPHANS.get_or_init(Lock::default)
 }
 

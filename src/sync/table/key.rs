@@ -2,8 +2,9 @@
 
 use std::fmt;
 use std::hash::{BuildHasher, Hasher, RandomState};
-use std::sync::{Arc, LazyLock};
+use std::sync::Arc;
 
+use crate::sys::SetOnce;
 use crate::wire::field_path;
 
 /// A key as a table keeps it.
@@ -75,8 +76,8 @@ impl<'a> KeyRef<'a> {
     /// Spreads keys over all bits. Strangers may choose keys, so each process spreads them in its own way.
     #[inline]
     pub(super) fn hash(self) -> u64 {
-        static SEED: LazyLock<u64> = LazyLock::new(|| RandomState::new().build_hasher().finish());
-        let seed = *SEED;
+        static SEED: SetOnce<u64> = SetOnce::new();
+        let seed = *SEED.get_or_init(|| RandomState::new().build_hasher().finish());
         match self {
             KeyRef::Integer(n) => fold(n as u64 ^ seed, A),
             KeyRef::Float(bits) => fold(bits ^ seed, B),
