@@ -4,10 +4,24 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Nanoseconds of a clock that never jumps; its zero means nothing.
 pub fn monotonic_ns() -> u64 {
-    let mut now = libc::timespec { tv_sec: 0, tv_nsec: 0 };
-    // SAFETY: `now` is a valid timespec to write to; CLOCK_MONOTONIC exists everywhere.
-    unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &mut now) };
+    nanoseconds(libc::CLOCK_MONOTONIC)
+}
+
+/// For how many nanoseconds the calling thread has computed. May be asked in a signal's handler.
+pub fn thread_cpu_ns() -> u64 {
+    nanoseconds(libc::CLOCK_THREAD_CPUTIME_ID)
+}
+
+fn nanoseconds(clock: libc::clockid_t) -> u64 {
+    let now = read(clock);
     now.tv_sec as u64 * 1_000_000_000 + now.tv_nsec as u64
+}
+
+fn read(clock: libc::clockid_t) -> libc::timespec {
+    let mut now = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: `now` is a valid timespec to write to; the clocks that are asked for here exist.
+    unsafe { libc::clock_gettime(clock, &mut now) };
+    now
 }
 
 /// How many cores this process may use at once: its affinity and its cgroup's quota (v1 and v2) counted; at least 1.
@@ -43,10 +57,7 @@ fn coarse_seconds() -> u32 {
     const CLOCK: libc::clockid_t = libc::CLOCK_MONOTONIC_COARSE;
     #[cfg(not(target_os = "linux"))]
     const CLOCK: libc::clockid_t = libc::CLOCK_MONOTONIC;
-    let mut now = libc::timespec { tv_sec: 0, tv_nsec: 0 };
-    // SAFETY: `now` is a valid timespec to write to.
-    unsafe { libc::clock_gettime(CLOCK, &mut now) };
-    now.tv_sec as u32
+    read(CLOCK).tv_sec as u32
 }
 
 /// The number that the operating system gives the calling thread.

@@ -11,15 +11,16 @@
 //! - Stopping a profile frees machine code, so its own thread stops it, in the callback or when it ends.
 //! - To ask for the checks is to ask for a profile. LuaJIT notes the mode also of a state that asks while another has the
 //!   profile: so a dummy state has it meanwhile, and nothing has to be stopped.
-//! - The turn is taken in the nudge, by a thread that runs. Only one that computes is nudged: one that sleeps in a C function of
-//!   another library would keep the turn. Where that happens all the same, the others wait until it comes back.
+//! - The turn is taken in the nudge, by a thread that runs, and has computed for a while since the first ([`BUSY_FOR`]): one that
+//!   is on its way to sleep in a C function of another library would keep the turn. Where that happens all the same, the
+//!   others wait until it comes back.
 //! - A program that profiles itself is left alone: its workers' loops are then not ended, but abandoned.
 
 use std::cell::Cell;
 use std::ffi::{c_char, c_int, c_void};
 use std::ptr;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use mlua::ffi;
 
@@ -27,7 +28,8 @@ use super::stop_here;
 use crate::bind::lua::Lua;
 use crate::sync::after_cancel;
 use crate::sys::{
-    ForkHook, Lock, Nudges, SetOnce, Sigprof, ThreadHandle, at_fork, fork_generation, sigprof, spawn_quiet,
+    ForkHook, Guard, Lock, Nudges, SetOnce, Sigprof, ThreadHandle, at_fork, fork_generation, sigprof, spawn_quiet,
+    thread_cpu_ns,
 };
 use crate::wait::Cancel;
 
@@ -62,29 +64,54 @@ static HOOK: ForkHook = ForkHook {
     },
 };
 
+/// What a nudge finds in its thread.
+struct Me {
+    /// The worker's number; 0 in threads that are no workers.
+    id: AtomicU64,
+    state: Cell<*mut ffi::lua_State>,
+    /// How long the thread had computed at its first nudge, in nanoseconds; 0 before that.
+    nudged_at: Cell<u64>,
+}
+
 thread_local! {
-    /// What a nudge finds in its thread: the worker's number (0 in threads that are no workers), and its state.
-    static ME: (AtomicU64, Cell<*mut ffi::lua_State>) = const { (AtomicU64::new(0), Cell::new(ptr::null_mut())) };
+    static ME: Me =
+        const { Me { id: AtomicU64::new(0), state: Cell::new(ptr::null_mut()), nudged_at: Cell::new(0) } };
 }
 
 /// This thread as a worker: the state is set before the number, since a nudge may come between the two.
 fn become_worker(id: u64, l: *mut ffi::lua_State) {
     ME.with(|me| {
-        me.1.set(l);
-        me.0.store(id, Ordering::Release);
+        me.state.set(l);
+        me.nudged_at.set(0);
+        me.id.store(id, Ordering::Release);
     });
 }
 
 /// This thread's number and state.
 fn me() -> (u64, *mut ffi::lua_State) {
-    ME.with(|me| (me.0.load(Ordering::Acquire), me.1.get()))
+    ME.with(|me| (me.id.load(Ordering::Acquire), me.state.get()))
+}
+
+/// How long a thread computes, in nanoseconds, before it takes the turn. To start a program and wait for it takes less.
+const BUSY_FOR: u64 = 2_000_000;
+
+/// Whether this thread has computed for [`BUSY_FOR`] since it was first nudged.
+fn is_busy() -> bool {
+    let now = thread_cpu_ns();
+    ME.with(|me| match me.nudged_at.get() {
+        0 => {
+            me.nudged_at.set(now.max(1));
+            false
+        }
+        first => now.saturating_sub(first) >= BUSY_FOR,
+    })
 }
 
 /// In a cancelled worker, at any place: does what a signal's handler may. Starting a profile only fills in a static of LuaJIT's,
 /// and sets the timer and the handler.
 fn nudged() {
     let (id, l) = me();
-    if id == 0 {
+    if id == 0 || !is_busy() {
         return;
     }
     match TURN.compare_exchange(FREE, id, Ordering::AcqRel, Ordering::Relaxed) {
@@ -246,16 +273,12 @@ pub(super) struct Armed(());
 impl Armed {
     /// For the state of this thread, to be ended by `cancel`, which outlives this.
     pub(super) fn new(lua: Lua<'_>, cancel: &Cancel) -> Armed {
-        let mut board = board().lock();
-        board.refresh();
+        let Some(mut board) = board_with_turn() else { return Armed(()) };
         if board.dummy.is_null() {
             // SAFETY: makes a state, or gives null.
             board.dummy = unsafe { ffi::luaL_newstate() };
         }
-        if board.dummy.is_null() || !take_turn() {
-            return Armed(());
-        }
-        if matches!(sigprof(), Sigprof::Taken(_)) {
+        if board.dummy.is_null() || matches!(sigprof(), Sigprof::Taken(_)) {
             TURN.store(FREE, Ordering::Release);
             return Armed(());
         }
@@ -279,15 +302,26 @@ impl Armed {
     }
 }
 
-/// Takes the turn for the dummy; false where it stays with a worker that does not come back.
-fn take_turn() -> bool {
-    (0..1000).any(|_| {
-        let taken = TURN.compare_exchange(FREE, BUSY, Ordering::Acquire, Ordering::Relaxed).is_ok();
-        if !taken {
-            std::thread::yield_now();
+/// How long a worker that starts waits for the turn. Whoever has it may have to wait for a core first.
+const PATIENCE: Duration = Duration::from_millis(200);
+
+/// The board, and the turn for its dummy; `None` where the turn stays with a worker that does not come back.
+fn board_with_turn() -> Option<Guard<'static, Board>> {
+    let give_up = Instant::now() + PATIENCE;
+    loop {
+        let mut board = board().lock();
+        board.refresh();
+        match TURN.compare_exchange(FREE, BUSY, Ordering::Acquire, Ordering::Relaxed) {
+            Ok(_) => return Some(board),
+            Err(LOST) => return None,
+            // The board is free meanwhile: others nudge the one that has the turn.
+            Err(_) => drop(board),
         }
-        taken
-    })
+        if Instant::now() > give_up {
+            return None;
+        }
+        std::thread::sleep(PAUSES.0 / 10);
+    }
 }
 
 impl Drop for Armed {
