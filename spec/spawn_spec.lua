@@ -65,6 +65,7 @@ describe('spawn', function()
   end)
 
   it('names a program that is missing, and a folder', function()
+    if support.in_valgrind then return pending 'valgrind copies the memory that a new child should share, to tell of errors' end
     local e = support.fails(ipc.spawn, { file = 'no-such-program' })
     assert.equal('io', ipc.errcode(e))
     assert.is_truthy(e:find("cannot start 'no-such-program'", 1, true), e)
@@ -320,7 +321,8 @@ describe('wait', function()
 
   it('is the moment that ipc.select and fd() tell of', function()
     local p, q = ipc.spawn { file = 'cat' }, ipc.spawn { file = 'cat' }
-    local fd, poll = p:fd()
+    local has_pidfd, fd, poll = pcall(p.fd, p)
+    if not has_pidfd and ipc.errcode(fd) == 'unsupported' then return pending 'this system has no pidfd' end
     assert.same({ 'number', 'read' }, { type(fd), poll })
     assert.equal('argument', code(p.fd, p, 'write'))
     assert.is_nil(ipc.select({ p, q }, 0))
