@@ -29,11 +29,13 @@ describe('ipc.select', function()
   end)
 
   it('waits for queues, channels, maps, servers, clients, timers and descriptors alike', function()
-    local q, m = queue(), ipc.map(1, function(its) its:read() end, queue())
+    -- Kept: a queue is closed when its owner lets go of it.
+    local q, other, kept = queue(), queue(), queue()
+    local m = ipc.map(1, function(its) its:read() end, kept)
     local server, port = ipc.server()
     local client, handle = ipc.client(port)
     local c, timer = ipc.channel(), ipc.after(3600)
-    local all = {q, c, m, server, client, timer, ipc.fd(queue():fd())}
+    local all = {q, c, m, server, client, timer, ipc.fd(other:fd())}
     assert.are.equal(server, (ipc.select(all)))
     server:clients(1, function(h) handle = h end)
     all[#all + 1] = handle
@@ -50,6 +52,8 @@ describe('ipc.select', function()
     m:cancel()
     assert.are.equal(m, (ipc.select(all)))
     assert.has_error(function() m:join() end)
+    kept:close()
+    other:close()
   end)
 
   it('waits for room to write', function()
@@ -225,7 +229,8 @@ describe('ipc.select', function()
   end)
 
   it('is ended by a cancel and by Ctrl-C', function()
-    local m = ipc.map(1, function(q) require 'libipc'.select {q} end, queue())
+    local q = queue()
+    local m = ipc.map(1, function(q) require 'libipc'.select {q} end, q) -- luacheck: ignore 431
     m:cancel()
     contains(refused(m.join, m), '[cancelled]')
     local p = support.start [[
