@@ -145,10 +145,17 @@ impl Queue {
         self.written.0.load(Ordering::Acquire) == taken
     }
 
-    /// How many messages wait to be read.
+    /// How many messages wait to be read: so many did at one moment, if others write and read meanwhile.
     pub fn len(&self) -> u64 {
-        let taken = self.taken.0.load(Ordering::Acquire);
-        self.written.0.load(Ordering::Acquire) - taken
+        let mut taken = self.taken.0.load(Ordering::Acquire);
+        loop {
+            let written = self.written.0.load(Ordering::Acquire);
+            let still = self.taken.0.load(Ordering::Acquire);
+            if still == taken {
+                return written - taken;
+            }
+            taken = still;
+        }
     }
 
     /// How many messages were ever written.
@@ -396,6 +403,7 @@ mod tests {
                     s.spawn(|| {
                         let (mut out, mut seen) = (Message::default(), vec![Vec::new(); writers as usize]);
                         while left.load(Ordering::SeqCst) > 0 {
+                            assert!(queue.len() <= capacity.unwrap_or(u64::MAX));
                             if queue.pop(&mut out) {
                                 left.fetch_sub(1, Ordering::SeqCst);
                                 let number = |at: usize| u64::from_ne_bytes(out.bytes[at..at + 8].try_into().unwrap());
