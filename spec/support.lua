@@ -14,6 +14,7 @@ support.root = os.getenv 'SPEC_ROOT' or '.'
 support.build = os.getenv 'SPEC_TAG' or (jit and 'luajit' or 'lua' .. _VERSION:match('%d.%d'):gsub('%.', ''))
 support.is_luajit = rawget(_G, 'jit') ~= nil
 support.has_integers = math.type ~= nil
+support.in_tsan = os.getenv 'TSAN_OPTIONS' ~= nil
 support.in_valgrind = (os.getenv 'SPEC_WRAP' or ''):find 'valgrind' ~= nil
 -- 5.1 in its two forms lacks _ENV, __pairs, __len of tables and goto (LuaJIT has goto).
 support.is_51 = _VERSION == 'Lua 5.1'
