@@ -119,36 +119,34 @@ struct Block<T> {
 const ALIGNMENT: usize = 8;
 
 /// The block in slot `index`, if it is a userdata of class `T`.
+#[inline]
 fn block<'a, T: Class>(lua: Lua<'a>, index: c_int) -> Option<&'a Block<T>> {
     const { assert!(align_of::<Block<T>>() <= ALIGNMENT, "box what needs a wider alignment") };
-    let word = raw_info(lua, index, size_of::<Block<T>>())?;
-    if !std::ptr::eq(word, T::info()) {
-        return None;
-    }
     // SAFETY: only push_object writes the address of T's info into a userdata, with a whole Block<T> behind it; the slot keeps
     // the userdata alive while the call runs.
-    Some(unsafe { &*(ffi::lua_touserdata(lua.raw(), index) as *const Block<T>) })
+    unsafe {
+        let at = raw_block(lua.raw(), index, size_of::<Block<T>>())?;
+        std::ptr::eq(at.read(), T::info()).then(|| &*at.cast())
+    }
 }
 
-/// The first word of the userdata in slot `index`: the address of a ClassInfo, if the userdata is one of ours.
-fn raw_info(lua: Lua<'_>, index: c_int, size: usize) -> Option<*const ClassInfo> {
-    // SAFETY: reading a type and a length raises nothing; at least `size` >= one word lies behind the pointer, at Lua's alignment.
+/// The userdata in slot `index`, if it has `size` or more bytes: its first word is the address of a ClassInfo, if it is one of ours.
+///
+/// # Safety
+/// Called with a live state; `size` is one word at least.
+#[inline]
+unsafe fn raw_block(l: *mut ffi::lua_State, index: c_int, size: usize) -> Option<*const *const ClassInfo> {
+    // SAFETY: a userdata is looked at, nothing raises. A light one is a pointer to anything, and has no length.
     unsafe {
-        let l = lua.raw();
-        if ffi::lua_type(l, index) != ffi::LUA_TUSERDATA || ffi::lua_rawlen(l, index) < size {
-            return None;
-        }
-        let p = ffi::lua_touserdata(l, index) as *const *const ClassInfo;
-        if !(p as usize).is_multiple_of(ALIGNMENT) {
-            return None;
-        }
-        Some(p.read())
+        let at = ffi::lua_touserdata(l, index) as *const *const ClassInfo;
+        (!at.is_null() && ffi::lua_rawlen(l, index) >= size && at.is_aligned()).then_some(at)
     }
 }
 
 /// The class of the userdata in slot `index`, if it is one of `classes`.
 pub fn class_at(lua: Lua<'_>, index: c_int, classes: &[&'static ClassInfo]) -> Option<&'static ClassInfo> {
-    let word = raw_info(lua, index, size_of::<usize>())?;
+    // SAFETY: a word at least lies behind the pointer, at its alignment.
+    let word = unsafe { raw_block(lua.raw(), index, size_of::<usize>())?.read() };
     classes.iter().find(|info| std::ptr::eq(**info, word)).copied()
 }
 
@@ -269,18 +267,18 @@ impl<'a> Lua<'a> {
 unsafe extern "C-unwind" fn gc<T: Class>(l: *mut ffi::lua_State) -> c_int {
     // SAFETY: the same checks as in `block`, without a State (which may be finalized already).
     unsafe {
-        if ffi::lua_type(l, 1) == ffi::LUA_TUSERDATA && ffi::lua_rawlen(l, 1) >= size_of::<Block<T>>() {
-            let at = ffi::lua_touserdata(l, 1) as *const Block<T>;
-            if std::ptr::eq((at as *const *const ClassInfo).read(), T::info()) {
-                // A panic in a destructor has nowhere to go: the value is lost, the program lives.
-                let _ = catch_unwind(AssertUnwindSafe(|| {
-                    if let Ok(mut held) = (*at).value.try_borrow_mut() {
-                        let value = held.take();
-                        drop(held);
-                        drop(value);
-                    }
-                }));
-            }
+        if let Some(at) = raw_block(l, 1, size_of::<Block<T>>())
+            && std::ptr::eq(at.read(), T::info())
+        {
+            let block = &*at.cast::<Block<T>>();
+            // A panic in a destructor has nowhere to go: the value is lost, the program lives.
+            let _ = catch_unwind(AssertUnwindSafe(|| {
+                if let Ok(mut held) = block.value.try_borrow_mut() {
+                    let value = held.take();
+                    drop(held);
+                    drop(value);
+                }
+            }));
         }
     }
     0
