@@ -147,6 +147,144 @@ describe('under ipc.scheduler', function()
     assert.are.equal('closed', ipc.errcode(e))
   end)
 
+  it('reads, writes and waits of a child process yield', function()
+    local p = ipc.spawn { file = 'cat' }
+    local got
+    assert.is_true(yields(function() got = p:stdout() end, function() p:stdin 'a line\n' end))
+    assert.are.equal('a line', got)
+    -- More than the pipes hold, so that it is written by and by.
+    local long = ('x'):rep(1000000)
+    loop.run(function() p:stdin(long) p:stdin() end, function() got = p:stdout '*a' end)
+    assert.are.equal(long, got)
+    assert.is_nil(p:stdout())
+    assert.are.equal(0, p:wait())
+    local q = ipc.spawn { file = 'sh', args = { '-c', 'read x; echo oops >&2; read x; exit 3' }, stderr = 'pipe' }
+    assert.is_true(yields(function() got = q:stderr() end, function() q:stdin '\n' end))
+    assert.are.equal('oops', got)
+    -- A wait closes stdin; that it does so before it yields is as without a scheduler.
+    loop.run(function() got = q:wait() end)
+    assert.are.equal(3, got)
+  end)
+
+  it('a wait for a child process sends its signal once, and keeps its time', function()
+    local p = ipc.spawn {
+      file = 'sh',
+      args = { '-c', "n=0; trap 'n=$((n + 1)); echo $n' USR1; echo up; while :; do sleep 0.01; done" },
+    }
+    assert.are.equal('up', p:stdout())
+    local e
+    loop.run(function() e = errors(p.wait, p, 'USR1', 0.3) end)
+    assert.are.equal('timeout', ipc.errcode(e))
+    assert.are.equal('1', p:stdout())
+    p:wait 'KILL'
+    assert.is_nil(p:stdout())
+  end)
+
+  it('the lock of a file that another holds yields', function()
+    local path = support.tmpname '.lock'
+    local lock = ipc.flock(path)
+    local other
+    assert.is_true(yields(function() other = ipc.flock(path) end, function() lock:close() end))
+    other:write 'mine'
+    assert.are.equal('mine', other:read())
+    local got = 'none'
+    loop.run(function() got = ipc.flock(path, 0.01) end)
+    assert.is_nil(got)
+    loop.run(function() got = ipc.flock(path, true) end)
+    assert.is_nil(got)
+    other:close()
+    loop.run(function() got = ipc.flock(path, true) end)
+    got:close()
+  end)
+
+  it('barriers yield, and one that is given up is left', function()
+    local mutex = ipc.mutex()
+    assert.is_true(yields(function() mutex:barrier(2) end, function() mutex:barrier(2) end))
+    local e
+    loop.run(function() e = errors(mutex.barrier, mutex, 2, 0.01) end)
+    assert.are.equal('timeout', ipc.errcode(e))
+    -- Nobody takes this one up again.
+    coroutine.wrap(function() mutex:barrier(3) end)()
+    support.eventually(function()
+      collectgarbage()
+      collectgarbage()
+      return errors(mutex.barrier, mutex, 3, 0.01):find('0 of the other 2', 1, true)
+    end)
+    loop.run(function() e = errors(mutex.barrier, mutex, 0) end)
+    assert.are.equal('argument', ipc.errcode(e))
+  end)
+
+  it('a client that connects yields', function()
+    local server, port = ipc.server()
+    local client, got
+    assert.is_true(yields(function()
+      client = ipc.client(port)
+      got = client:recv()
+    end, function()
+      server:clients(1, function(c) c:send 'hello' end)
+    end))
+    assert.are.equal('hello', got)
+    local e
+    loop.run(function() e = errors(ipc.client, '127.0.0.1', support.free_port(), { connect_timeout = 0.05 }) end)
+    assert.are.equal('timeout', ipc.errcode(e))
+    loop.run(function() e = errors(ipc.client, 'no port') end)
+    assert.are.equal('argument', ipc.errcode(e))
+    client:close()
+    server:close()
+  end)
+
+  -- Items whose tasks wait for `go`.
+  local function items(count, go)
+    local list = {}
+    for i = 1, count do list[i] = { n = i, go = go } end
+    return list
+  end
+
+  local function twice(item)
+    item.go:read()
+    return item.n * 2, 'more'
+  end
+
+  it('the maps of a pool yield, and its end', function()
+    local pool, go = ipc.pool(2), ipc.channel()
+    local got, e
+    assert.is_true(yields(function() got = pool:map(twice, items(20, go)) end, function()
+      for _ = 1, 20 do go:write(1) end
+    end))
+    assert.are.equal(20, #got)
+    for i, n in ipairs(got) do assert.are.equal(i * 2, n) end
+    loop.run(function() e = errors(pool.map, pool, function(n) if n == 2 then error 'two' end end, { 1, 2, 3 }) end)
+    assert.is_truthy(e:find('of item 2', 1, true) and e:find('two', 1, true), e)
+    loop.run(function() e = errors(pool.map, pool, twice, items(1, go), 0.01) end)
+    assert.is_truthy(e:find('[timeout] pool:map: 0 of 1 items are done', 1, true), e)
+    loop.run(function() e = errors(pool.map, pool, 1, {}) end)
+    assert.are.equal('argument', ipc.errcode(e))
+    -- The one that ran out of time.
+    assert.is_true(yields(function() pool:close() end, function() go:write(1) end))
+  end)
+
+  it('loops over the results of threads and of a pool yield', function()
+    if support.is_51 and not support.is_luajit then return pending 'Lua 5.1 cannot yield in an iterator' end
+    local go, sum = ipc.channel(), 0
+    local m = ipc.map(3, function(its, id)
+      its:read()
+      return id
+    end, go)
+    assert.is_true(yields(function() for id, same in m:results() do sum = sum + id + same end end, function()
+      go:write(1, 2, 3)
+    end))
+    assert.are.equal(12, sum)
+    local pool, all = ipc.pool(2), {}
+    assert.is_true(yields(function()
+      for i, n, more in pool:each(twice, items(10, go)) do all[i] = n .. more end
+    end, function()
+      for _ = 1, 10 do go:write(1) end
+    end))
+    assert.are.equal('20more', all[10])
+    assert.are.equal(10, #all)
+    pool:close()
+  end)
+
   it('select and timers yield', function()
     local a, b, got = ipc.channel(), ipc.channel {capacity = 1}, nil
     b:write(1)

@@ -12,7 +12,7 @@ use crate::lua_fn;
 use crate::peer::dial;
 use crate::transport::Connection;
 use crate::try_fn;
-use crate::wait::{Deadline, Source, Way};
+use crate::wait::{Deadline, Source, Wait, Way};
 use crate::wire::{Attachment, Object, downcast};
 
 /// What the module offers of this.
@@ -31,6 +31,9 @@ const METHODS: &[Method] = &[
     select::FD,
     ("close", lua_fn!("client:close", link::close::<Client>)),
 ];
+
+/// The function that yields under a scheduler.
+pub(super) const FUNCTION_TRIES: &[Method] = &[("client", try_fn!("ipc.client", client))];
 
 /// What yields under a scheduler.
 pub(super) const TRIES: &[Method] = &[
@@ -91,8 +94,8 @@ impl Link for Client {
 
 /// `ipc.client([host = '127.0.0.1'], port, [opts])`
 fn client(lua: Lua<'_>) -> Result<c_int> {
-    let given = Given::read(lua, 1)?;
-    let connection = dial(&given.place, &given.options, &lua.wait(Deadline::NEVER))?;
-    lua.push_object(Client(Arc::new(Shared { connection, timeout: given.timeout })))?;
+    let Given { place, options, timeout } = Given::read(lua, 1)?;
+    let connection = lua.apart(Deadline::NEVER, || move |wait: &Wait| dial(&place, &options, wait))?;
+    lua.push_object(Client(Arc::new(Shared { connection, timeout })))?;
     Ok(1)
 }

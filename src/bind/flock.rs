@@ -10,11 +10,15 @@ use crate::bind::object::{Class, ClassInfo, Method};
 use crate::error::Result;
 use crate::lua_fn;
 use crate::sys::FileLock;
-use crate::wait;
+use crate::try_fn;
+use crate::wait::{Wait, flock as flock_at};
 use crate::wire::{Attachment, Object, downcast};
 
 /// What the module offers of this.
 pub(super) const FUNCTIONS: &[Method] = &[("flock", lua_fn!("ipc.flock", flock))];
+
+/// The function that yields under a scheduler.
+pub(super) const FUNCTION_TRIES: &[Method] = &[("flock", try_fn!("ipc.flock", flock))];
 
 /// The class `ipc.flock`.
 pub(super) static INFO: ClassInfo = ClassInfo::of::<Held>("ipc.flock", METHODS, &[]);
@@ -63,10 +67,10 @@ impl Class for Held {
 
 /// `ipc.flock(path, [nonblock|timeout])` → the lock, nil where it was not to be had. With `true` no file is made.
 fn flock(lua: Lua<'_>) -> Result<c_int> {
-    let path = Path::new(OsStr::from_bytes(lua.bytes(1)?));
+    let path = Path::new(OsStr::from_bytes(lua.bytes(1)?)).to_owned();
     let deadline = lua.timeout(2)?;
     let create = lua.kind(2) != Kind::Boolean || !lua.truth(2);
-    match wait::flock(path, create, &lua.wait(deadline))? {
+    match lua.apart(deadline, || move |wait: &Wait| flock_at(&path, create, wait))? {
         Some(lock) => lua.push_object(Held(Arc::new(Shared(lock))))?,
         None => lua.push_nil(),
     }

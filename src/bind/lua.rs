@@ -15,7 +15,7 @@ use crate::bind::object::identity_at;
 use crate::bind::state::State;
 use crate::err;
 use crate::error::{Code, Error, Result};
-use crate::wait::{Attempt, Cancel, Deadline, Interrupt, Purpose, Wait};
+use crate::wait::{Attempt, Cancel, Deadline, Interrupt, Purpose, Wait, apart};
 
 /// The Lua state that is calling, for the length of a call. Slots are numbered as in the C API.
 #[derive(Clone, Copy)]
@@ -328,6 +328,15 @@ impl<'a> Lua<'a> {
     pub fn wait(&self, deadline: Deadline) -> Wait<'_> {
         let deadline = self.attempt.map_or(deadline, |attempt| attempt.deadline(deadline));
         Wait { deadline, interrupt: self }
+    }
+
+    /// A call that waits until `deadline` and cannot be tried again and again: see [`apart`].
+    pub(super) fn apart<T, C>(self, deadline: Deadline, call: impl FnOnce() -> C) -> Result<T>
+    where
+        T: Send + 'static,
+        C: FnOnce(&Wait) -> Result<T> + Send + 'static,
+    {
+        apart(&self.wait(deadline), call)
     }
 
     /// The same call as a try of `attempt`: it does not sleep.

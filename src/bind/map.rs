@@ -38,7 +38,8 @@ const METHODS: &[Method] = &[
 ];
 
 /// What yields under a scheduler.
-pub(super) const TRIES: &[Method] = &[("join", try_fn!("map:join", join))];
+pub(super) const TRIES: &[Method] =
+    &[("join", try_fn!("map:join", join)), ("results", try_fn!("map:results", next_of))];
 
 /// A handle on running threads. Collected, it cancels them.
 struct Map {
@@ -311,6 +312,11 @@ fn next(lua: Lua<'_>) -> Result<c_int> {
     lua.set_top(0);
     lua.push_value(ffi::lua_upvalueindex(2));
     lua.push_value(ffi::lua_upvalueindex(3));
+    next_of(lua)
+}
+
+/// One step of the iteration over the map in slot 1, with the time-out in slot 2.
+fn next_of(lua: Lua<'_>) -> Result<c_int> {
     let (crew, route) = this(lua)?;
     let deadline = lua.timeout(2)?;
     match crew.next(&lua.wait(deadline))? {

@@ -10,7 +10,7 @@ use crate::error::{Error, Result};
 use crate::lua_fn;
 use crate::sync::{Mutex, MutexHandle};
 use crate::try_fn;
-use crate::wait::{Deadline, Owner};
+use crate::wait::{Deadline, Owner, Wait};
 use crate::wire::{Attachment, Object, downcast};
 
 /// What the module offers of this.
@@ -31,6 +31,7 @@ const METHODS: &[Method] = &[
 pub(super) const TRIES: &[Method] = &[
     ("lock", try_fn!("mutex:lock", lock)),
     ("trylock", try_fn!("mutex:trylock", trylock)),
+    ("barrier", try_fn!("mutex:barrier", barrier)),
     ("with", try_fn!("mutex:with", with)),
 ];
 
@@ -118,7 +119,7 @@ fn unlock(lua: Lua<'_>) -> Result<c_int> {
 fn barrier(lua: Lua<'_>) -> Result<c_int> {
     let (mutex, by) = this(lua)?;
     let n = lua.integer_in(2, 1..=1 << 31)? as u32;
-    mutex.barrier().wait(by, n, &lua.wait(lua.timeout(3)?))?;
+    lua.apart(lua.timeout(3)?, || move |wait: &Wait| mutex.barrier().wait(by, n, wait))?;
     Ok(0)
 }
 

@@ -18,6 +18,7 @@ use crate::error::{Code, Error, Result};
 use crate::lua_fn;
 use crate::sync::{Batch, Pool, Task, Terms};
 use crate::sys::cpus;
+use crate::try_fn;
 use crate::wire::{Attachment, Message, Object, downcast};
 
 /// What the module offers of this.
@@ -33,6 +34,13 @@ const METHODS: &[Method] = &[
     ("batch", lua_fn!("pool:batch", batch)),
     ("cancel", lua_fn!("pool:cancel", cancel)),
     ("close", lua_fn!("pool:close", close)),
+];
+
+/// What yields under a scheduler.
+pub(super) const TRIES: &[Method] = &[
+    ("map", try_fn!("pool:map", list::try_map)),
+    ("each", try_fn!("pool:each", list::advance)),
+    ("close", try_fn!("pool:close", close)),
 ];
 
 /// One Lua state's hold on a pool.

@@ -16,7 +16,8 @@ use crate::error::Result;
 use crate::lua_fn;
 use crate::sync::{Amount, Command, Environment, Pipe, Process, Stdio};
 use crate::sys::signal_number;
-use crate::wait::{Deadline, Source, Way, source};
+use crate::try_fn;
+use crate::wait::{Deadline, Source, Wait, Way, source};
 use crate::wire::{Attachment, Object, downcast};
 
 /// What the module offers of this.
@@ -36,6 +37,14 @@ const METHODS: &[Method] = &[
     ("stdoutFileId", lua_fn!("spawn:stdoutFileId", stdout_file_id)),
     ("stderrFileId", lua_fn!("spawn:stderrFileId", stderr_file_id)),
     FD,
+];
+
+/// What yields under a scheduler.
+pub(super) const TRIES: &[Method] = &[
+    ("wait", try_fn!("spawn:wait", wait)),
+    ("stdin", try_fn!("spawn:stdin", stdin)),
+    ("stdout", try_fn!("spawn:stdout", stdout)),
+    ("stderr", try_fn!("spawn:stderr", stderr)),
 ];
 
 /// A handle on a process; the last one that is collected ends it.
@@ -262,8 +271,10 @@ fn wait(lua: Lua<'_>) -> Result<c_int> {
         Kind::Table => (None, deadline(lua, 2, None)?),
         _ => (lua.optional(2, signal)?, deadline(lua, 3, None)?),
     };
-    if let Some(signal) = sent {
-        process.kill(signal)?;
+    let kill = || sent.map_or(Ok(false), |signal| process.kill(signal));
+    match lua.attempt() {
+        Some(attempt) => _ = attempt.state(kill)?,
+        None => _ = kill()?,
     }
     let Some(exit) = process.wait(&lua.wait(deadline))? else {
         return Err(err!(Timeout, "process {} has not ended in time", process.pid()));
@@ -290,11 +301,12 @@ fn stdin(lua: Lua<'_>) -> Result<c_int> {
     let deadline = deadline(lua, 3, None)?;
     match lua.kind(2) {
         Kind::None | Kind::Nil => process.close_stdin(&lua.wait(deadline))?,
-        Kind::String => process.write(lua.bytes(2)?, &lua.wait(deadline))?,
-        Kind::Number => {
+        Kind::String if !lua.tries() => process.write(lua.bytes(2)?, &lua.wait(deadline))?,
+        // What a try has written is not to be written again by the next.
+        Kind::String | Kind::Number => {
             lua.push_value(2);
             let bytes = text(lua, String::new)?;
-            process.write(&bytes, &lua.wait(deadline))?;
+            lua.apart(deadline, || move |wait: &Wait| process.write(&bytes, wait))?;
         }
         _ => return Err(lua.expected(2, "a string or a number")),
     }

@@ -37,6 +37,25 @@ local function yielding_items(original)
   end
 end
 
+-- Of methods that make an iterator: how a step of it is made from a try.
+local iterators = {
+  -- A step is given the state of the loop.
+  each = function(step) return step end,
+  -- A step is given what the method was.
+  results = function(step, ...)
+    local given = pack(...)
+    return function() return step(unpack(given, 1, given.n)) end
+  end,
+}
+
+local function yielding_iterator(original, try, wait, from)
+  return function(...)
+    local each, state = original(...)
+    if not yieldable() then return each, state end
+    return from(yielding(each, try, wait), ...), state
+  end
+end
+
 local replaced = {}
 
 return function(wait)
@@ -52,7 +71,12 @@ return function(wait)
   end
   for _, try in ipairs(tries) do
     local t, name, call = try[1], try[2], try[3]
-    if t[name] then replace(t, name, yielding(t[name], call, wait)) end
+    local from = iterators[name]
+    if from then
+      replace(t, name, yielding_iterator(t[name], call, wait, from))
+    elseif t[name] then
+      replace(t, name, yielding(t[name], call, wait))
+    end
     if t.items and name == 'read' then replace(t, 'items', yielding_items(t.items)) end
   end
 end

@@ -6,7 +6,7 @@
 //! a scheduler nothing is replaced, and costs nothing.
 //!
 //! A class takes part by a list of its methods made with [`try_fn!`](crate::try_fn), entered in [`TRIES`]. Such a method waits
-//! once, through [`Lua::wait`], before it changes anything.
+//! through [`Lua::wait`], before it changes anything; or through [`Lua::apart`], or keeps what it did in the attempt's state.
 
 use std::ffi::c_int;
 use std::rc::Rc;
@@ -15,7 +15,9 @@ use crate::bind::call::Body;
 use crate::bind::lua::{Kind, Lua, raised};
 use crate::bind::object::{Class, ClassInfo, Method};
 
-use crate::bind::{batch, channel, client, events, future, map, mutex, select, server, system, workqueue};
+use crate::bind::{
+    batch, channel, client, events, flock, future, map, mutex, pool, process, select, server, system, workqueue,
+};
 use crate::err;
 use crate::error::{Code, Result};
 use crate::lua_fn;
@@ -29,6 +31,8 @@ const TRIES: &[(&ClassInfo, &[Method])] = &[
     (&map::INFO, map::TRIES),
     (&future::INFO, future::TRIES),
     (&batch::INFO, batch::TRIES),
+    (&pool::INFO, pool::TRIES),
+    (&process::INFO, process::TRIES),
     (&client::INFO, client::TRIES),
     (&server::INFO, server::TRIES),
     (&server::CLIENT, server::CLIENT_TRIES),
@@ -36,7 +40,7 @@ const TRIES: &[(&ClassInfo, &[Method])] = &[
 ];
 
 /// The tries of functions of the module.
-const FUNCTION_TRIES: &[&[Method]] = &[select::TRIES, system::TRIES];
+const FUNCTION_TRIES: &[&[Method]] = &[select::TRIES, system::TRIES, client::FUNCTION_TRIES, flock::FUNCTION_TRIES];
 
 /// Makes a function that tries the body of another: `try_fn!("workqueue:read", read)`. It is given the token of the call's first
 /// try, or nil, before the arguments, and gives true and the results; or false, the token, a descriptor, what to poll it for, and
@@ -68,7 +72,11 @@ pub(super) fn attempt(lua: Lua<'_>, body: Body) -> Result<c_int> {
     lua.remove(1);
     attempt.begin();
     let trying = lua.trying(&attempt);
-    match body(trying) {
+    let result = body(trying);
+    if result.as_ref().err().is_none_or(|e| e.code() != Code::Later) {
+        attempt.end();
+    }
+    match result {
         Ok(count) => {
             // A string that is the last result is pushed at the very end.
             let pushed = count - c_int::from(lua.state().last.is_due());

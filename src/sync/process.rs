@@ -190,7 +190,10 @@ impl Process {
                 return Ok(None);
             }
             match self.end_watch() {
-                Some(fd) => _ = self.sleep(Watch::new(fd.check()?, Interest::Read), &[0, 1], KEPT, wait)?,
+                Some(fd) => {
+                    keep_open(&fd, wait);
+                    self.sleep(Watch::new(fd.check()?, Interest::Read), &[0, 1], KEPT, wait)?;
+                }
                 // Nothing tells of the end: old kernels, or no descriptors left.
                 None => {
                     let soon = wait.sooner(Deadline::after(LOOK));
@@ -243,6 +246,7 @@ impl Process {
                 && let Some(fd) = output.fd()
             {
                 watches.push(Watch::new(fd.check()?, Interest::Read));
+                keep_open(fd, wait);
                 held.push((which, fd.clone()));
             }
         }
@@ -280,7 +284,9 @@ impl Process {
                 Found::End => return Ok(false),
                 Found::NotYet => {}
             }
-            let Some(fd) = output.fd().map(|fd| fd.check()).transpose()? else { continue };
+            let Some(pipe_end) = output.fd() else { continue };
+            let fd = pipe_end.check()?;
+            keep_open(pipe_end, wait);
             if !wait.deadline.expired() {
                 ready = self.sleep(Watch::new(fd, Interest::Read), &[1 - pipe as usize], usize::MAX, wait)?;
                 continue;
@@ -385,6 +391,13 @@ impl Process {
         spare.set();
         let mut life = self.life.lock();
         life.event.get_or_insert(spare).fd()
+    }
+}
+
+/// For a call that is tried: `fd` stays open until the next try.
+fn keep_open(fd: &Arc<Fd>, wait: &Wait) {
+    if let Some(attempt) = wait.interrupt.attempt() {
+        attempt.keep(fd.clone());
     }
 }
 

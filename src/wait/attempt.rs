@@ -1,12 +1,15 @@
 //! Calls that are made by a coroutine: where they would sleep they end, and say what they would have slept on.
 //!
 //! Such a call is tried, its caller waits for the descriptor in its own way (another coroutine runs meanwhile), and it is tried
-//! again. So it must be one that an error leaves as if it had never begun: the same holds for cancels and interrupts.
+//! again. So it must be one that an error leaves as if it had never begun: the same holds for cancels and interrupts. One
+//! that cannot be so keeps what it has done in [`Attempt::state`].
 //!
 //! Imports its siblings `deadline` and `poll`.
 
+use std::any::Any;
 use std::cell::{Cell, RefCell};
 use std::os::fd::RawFd;
+use std::rc::Rc;
 use std::sync::Arc;
 
 use super::Deadline;
@@ -22,10 +25,12 @@ pub struct Attempt {
     wants: Cell<Option<Wants>>,
     /// Set by what the last try would have slept on, where that is no descriptor.
     event: RefCell<Option<Arc<Event>>>,
-    /// What it made to sleep on.
-    kept: RefCell<Option<Fd>>,
+    /// What it sleeps on, where nobody else may keep that open.
+    kept: RefCell<Vec<Arc<Fd>>>,
     /// Where it would have slept on several.
     set: RefCell<Option<WatchSet>>,
+    /// What the call has done so far.
+    state: RefCell<Option<Rc<dyn Any>>>,
 }
 
 /// What to wait for before the next try.
@@ -47,7 +52,22 @@ impl Attempt {
             event.clear();
         }
         *self.set.borrow_mut() = None;
-        *self.kept.borrow_mut() = None;
+        self.kept.borrow_mut().clear();
+    }
+
+    /// What the call keeps between its tries, one thing only, and drops when it ends or is given up: what `make` gave the first
+    /// try that asked.
+    pub fn state<S: 'static, E>(
+        &self,
+        make: impl FnOnce() -> std::result::Result<S, E>,
+    ) -> std::result::Result<Rc<S>, E> {
+        let known = self.state.borrow().clone();
+        if let Some(state) = known.and_then(|state| state.downcast().ok()) {
+            return Ok(state);
+        }
+        let state = Rc::new(make()?);
+        *self.state.borrow_mut() = Some(state.clone());
+        Ok(state)
     }
 
     /// The deadline of the call: `given` at the first try, and what that was at all others.
@@ -67,9 +87,18 @@ impl Attempt {
         self.wants.set(self.wants.get().map(|wants| Wants { fd, interest: Interest::Read, ..wants }));
     }
 
-    /// Keeps a descriptor that the try made until the next one.
-    pub(super) fn keep(&self, fd: Fd) {
-        *self.kept.borrow_mut() = Some(fd);
+    /// The call has ended: what it kept goes, though its caller may hold on to this for a while.
+    pub fn end(&self) {
+        let state = self.state.borrow_mut().take();
+        drop(state);
+    }
+
+    /// Keeps a descriptor open until the next try.
+    pub fn keep(&self, fd: Arc<Fd>) {
+        let mut kept = self.kept.borrow_mut();
+        if !kept.iter().any(|known| Arc::ptr_eq(known, &fd)) {
+            kept.push(fd);
+        }
     }
 
     /// The event that wakes the caller, cleared when the try began.

@@ -3,6 +3,7 @@
 //! A call that can block takes a [`Wait`]: when to give up, and who may break in. Nothing here sleeps without a time-out,
 //! and nothing holds a lock of its caller while it sleeps.
 
+mod apart;
 mod attempt;
 mod cancel;
 mod deadline;
@@ -16,6 +17,7 @@ mod signal;
 mod threads;
 mod turn;
 
+pub use apart::apart;
 pub use attempt::{Attempt, Wants};
 pub use cancel::Cancel;
 pub use deadline::Deadline;

@@ -1,5 +1,7 @@
 //! Waiting for the end of a child. Imports its siblings `deadline`, `park`, `poll` and `threads`.
 
+use std::sync::Arc;
+
 use super::{Asleep, Deadline, Interest, Wait, sleep, sleep_on_fd};
 use crate::error::Result;
 use crate::sys::{Exit, pidfd, reap};
@@ -31,7 +33,7 @@ pub fn wait_pid(pid: i32, wait: &Wait) -> Result<Option<Exit>> {
                 let slept = sleep_on_fd(fd.check()?, Interest::Read, wait);
                 if let (Err(_), Some(attempt)) = (&slept, wait.interrupt.attempt()) {
                     // The caller is about to sleep on it.
-                    end.take().into_iter().for_each(|fd| attempt.keep(fd));
+                    end.take().into_iter().for_each(|fd| attempt.keep(Arc::new(fd)));
                 }
                 slept?;
             }

@@ -1,5 +1,6 @@
 //! `pool:map` and `pool:each`: one function over the items of a list, a bounded number of them on their way at a time.
 
+use std::cell::RefCell;
 use std::ffi::c_int;
 use std::sync::Arc;
 
@@ -8,9 +9,9 @@ use crate::bind::batch;
 use crate::bind::future::push_outcome;
 use crate::bind::lua::{Kind, Lua};
 use crate::err;
-use crate::error::{Error, Result};
+use crate::error::{Code, Error, Result};
 use crate::lua_fn;
-use crate::sync::{Batch, Next};
+use crate::sync::{Batch, Future, Next, Outcome};
 use crate::wait::Deadline;
 
 /// How many items are on their way for each worker: one in its hands, and enough to go on with while the caller is busy.
@@ -56,28 +57,53 @@ impl Walk {
         Ok(())
     }
 
-    /// Waits for the next item that is done and pushes what its task returned: its number, and how many values.
-    fn take(&self, lua: Lua<'_>, deadline: Deadline) -> Result<Option<(i64, c_int)>> {
+    /// Waits for the next item that is done.
+    fn next(&self, lua: Lua<'_>, deadline: Deadline) -> Result<Option<Done>> {
         match self.batch.next(&lua.wait(deadline))? {
             Next::Nothing => Ok(None),
             Next::OutOfTime => {
                 let done = self.batch.submitted() - self.batch.pending();
                 Err(err!(Timeout, "{done} of {} items are done", self.count))
             }
-            Next::Future((number, future)) => {
-                let outcome = future.outcome().ok_or_else(|| err!(State, "a future without an outcome"))?;
-                let values = push_outcome(lua, outcome, &format!(" of item {number}"))?;
-                Ok(Some((number.cast_signed(), values)))
-            }
+            Next::Future((number, future)) => Ok(Some(Done { item: number.cast_signed(), future })),
         }
     }
 
-    /// `result`, and where it is an error none of the items that wait is begun any more.
+    /// Waits for the next item that is done and pushes what its task returned: its number, and how many values.
+    fn take(&self, lua: Lua<'_>, deadline: Deadline) -> Result<Option<(i64, c_int)>> {
+        let done = self.next(lua, deadline)?;
+        done.map(|done| Ok((done.item, done.push(lua)?))).transpose()
+    }
+
+    /// `result`, and where it is an error none of the items that wait is begun any more; a try that comes again is none.
     fn or_withdraw<T>(&self, result: Result<T>) -> Result<T> {
-        if result.is_err() {
+        if result.as_ref().is_err_and(|e| e.code() != Code::Later) {
             self.batch.withdraw();
         }
         result
+    }
+}
+
+/// An item whose task has ended.
+struct Done {
+    item: i64,
+    future: Arc<Future>,
+}
+
+impl Done {
+    /// Pushes what the task returned, and says how many values that is; an error where it failed.
+    fn push(&self, lua: Lua<'_>) -> Result<c_int> {
+        let outcome = self.future.outcome().ok_or_else(|| err!(State, "a future without an outcome"))?;
+        push_outcome(lua, outcome, &format!(" of item {}", self.item))
+    }
+
+    /// Sets the first of the values in the table in slot `results`.
+    fn set(&self, lua: Lua<'_>, results: c_int) -> Result<()> {
+        if self.push(lua)? > 0 {
+            lua.set_top(results + 1);
+            lua.raw_set_index(results, self.item)?;
+        }
+        Ok(())
     }
 }
 
@@ -103,12 +129,44 @@ fn collect(lua: Lua<'_>, walk: &Walk, deadline: Deadline) -> Result<()> {
     let results = lua.top();
     loop {
         walk.feed(lua, 2)?;
-        let Some((item, values)) = walk.take(lua, deadline)? else { return Ok(()) };
-        if values > 0 {
-            lua.set_top(results + 1);
-            lua.raw_set_index(results, item)?;
+        let Some(done) = walk.next(lua, deadline)? else { return Ok(()) };
+        done.set(lua, results)?;
+    }
+}
+
+/// A `map` between its tries. The results stay where they are until it has all of them.
+struct Mapping {
+    walk: Walk,
+    done: RefCell<Vec<Done>>,
+}
+
+impl Drop for Mapping {
+    fn drop(&mut self) {
+        self.walk.batch.withdraw();
+    }
+}
+
+/// A try of `p:map`.
+pub(super) fn try_map(lua: Lua<'_>) -> Result<c_int> {
+    let Some(attempt) = lua.attempt() else { return map(lua) };
+    let mapping = attempt.state(|| Ok::<_, Error>(Mapping { walk: Walk::begin(lua)?, done: RefCell::default() }))?;
+    lua.set_top(4);
+    let deadline = lua.timeout(4)?;
+    loop {
+        mapping.walk.feed(lua, 2)?;
+        let Some(done) = mapping.walk.next(lua, deadline)? else { break };
+        // What failed is told at once.
+        if matches!(done.future.outcome(), Some(Outcome::Done(_))) {
+            mapping.done.borrow_mut().push(done);
+        } else {
+            done.push(lua)?;
         }
     }
+    let all = mapping.done.take();
+    lua.new_table(all.len() as c_int, 0)?;
+    let results = lua.top();
+    all.iter().try_for_each(|done| done.set(lua, results))?;
+    Ok(1)
 }
 
 /// Where the state of an iteration keeps its parts.
@@ -136,7 +194,7 @@ pub(super) fn each(lua: Lua<'_>) -> Result<c_int> {
 }
 
 /// The next step of a `for`; the state is in slot 1.
-fn advance(lua: Lua<'_>) -> Result<c_int> {
+pub(super) fn advance(lua: Lua<'_>) -> Result<c_int> {
     lua.check(1, Kind::Table)?;
     lua.set_top(1);
     for part in [FUNCTION, LIST, TIMEOUT, COUNT, BATCH] {
