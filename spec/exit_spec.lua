@@ -2,9 +2,9 @@
 local support = require 'spec.support'
 local socket = require 'socket'
 
--- Calls of ours that block: each of them, and of each kind one; and code that never ends: plain, holding a lock, catching errors.
-local crew = require 'spec.support.blocked'.threads
-local all, blocked = crew(), crew {
+-- Calls of ours that block, of each kind one (spec/blocked_spec.lua has them all); and code that never ends: plain, holding a
+-- lock, catching errors.
+local blocked = require 'spec.support.blocked'.threads {
   'ipc.sleep', 'ipc.waitpid', 'workqueue:read', 'workqueue:write', 'mutex:lock', 'mutex:barrier', 'map:join', 'map:results',
   'server:clients', 'client:recv',
 }
@@ -22,13 +22,13 @@ local busy = [[
   ipc.sleep(0.02)
 ]]
 
--- Code, its exit status, and whether every blocked call is tried with it. 5.1 takes no true, and no second argument.
+-- 5.1 takes no true, and no second argument.
 local ways = {
-  { 'returns', '', 0, true },
+  { 'returns', '', 0 },
   { 'fails', "error 'oh no'", 1 },
   { 'calls os.exit', 'os.exit(3)', 3 },
   { 'calls os.exit with true', support.is_51 and not support.is_luajit and 'os.exit(0)' or 'os.exit(true)', 0 },
-  { 'calls os.exit and closes its state', 'os.exit(4, true)', 4, true },
+  { 'calls os.exit and closes its state', 'os.exit(4, true)', 4 },
   { 'calls os.exit(true, true)', support.is_51 and not support.is_luajit and 'os.exit(0, true)' or 'os.exit(true, true)', 0 },
   { 'collects its map', 'm = nil collectgarbage() collectgarbage()', 0 },
   { 'cancels its map', 'm:cancel()', 0 },
@@ -38,7 +38,7 @@ local ways = {
 describe('a program that ends', function()
   for _, way in ipairs(ways) do
     local name, code, status = way[1], way[2], way[3]
-    for what, threads in pairs { ['are blocked'] = way[4] and all or blocked, ['run'] = busy } do
+    for what, threads in pairs { ['are blocked'] = blocked, ['run'] = busy } do
       it(('and %s while threads %s does so with its own code'):format(name, what), function()
         local r = support.run(threads .. code)
         assert.is_false(r.timed_out)
@@ -109,20 +109,6 @@ describe('a program that ends', function()
       print(m:join())
     ]]
     assert.equal('0\t1\n', out)
-  end)
-end)
-
-describe('a signal that kills', function()
-  it('does so, and leaves nothing behind, while threads are blocked in every call, or run', function()
-    for _, signal in ipairs { 'TERM', 'KILL' } do
-      for _, threads in ipairs { all, busy } do
-        local p = support.start(threads .. 'io.write "ready" io.flush() m:join()')
-        support.eventually(function() return p:output() == 'ready' or not p:running() end)
-        p:kill(signal)
-        local r = p:wait()
-        assert.same({ signal, 'ready' }, { r.signal, r.stdout }, r.stderr)
-      end
-    end
   end)
 end)
 

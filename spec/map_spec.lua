@@ -573,17 +573,6 @@ describe('a cancelled map', function()
     m:cancel()
   end)
 
-  it('ends every call that can wait', function()
-    support.check(require 'spec.support.blocked'.threads() .. [[
-      m:cancel()
-      while m:poll() > 0 do ipc.sleep(0.001) end
-      for _ = 1, #list do
-        local ok, e = pcall(m.join, m)
-        assert(not ok and e:find('[cancelled]', 1, true) and not e:find 'abandoned', e)
-      end
-    ]])
-  end)
-
   it('says so too when the thread swallowed the error or failed with another', function()
     -- On a busy machine the cancel may end the thread's own code before it comes that far.
     support.retry(20, function()

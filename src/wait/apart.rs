@@ -90,42 +90,27 @@ fn begin<T: Send + 'static>(
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
-    use super::super::{Attempt, Interest, poll_fd, sleep};
+    use super::super::attempt::tests::Coroutine;
+    use super::super::{Interest, poll_fd, sleep};
     use super::*;
     use crate::error::Code;
     use std::sync::atomic::{AtomicU32, Ordering};
 
-    /// A caller that tries.
-    #[derive(Default)]
-    struct Coroutine(Attempt);
-
-    impl Interrupt for Coroutine {
-        fn on_signal(&self) -> Result<()> {
-            Ok(())
-        }
-        fn attempt(&self) -> Option<&Attempt> {
-            Some(&self.0)
-        }
-    }
-
-    impl Coroutine {
-        /// Tries until there is a result.
-        fn call<T, C>(&self, seconds: f64, call: impl Fn() -> C) -> Result<T>
-        where
-            T: Send + 'static,
-            C: FnOnce(&Wait) -> Result<T> + Send + 'static,
-        {
-            loop {
-                self.0.begin();
-                let wait = Wait { deadline: self.0.deadline(Deadline::after(seconds)), interrupt: self };
-                match apart(&wait, &call) {
-                    Err(e) if e.code() == Code::Later => {
-                        let wants = self.0.wants().unwrap();
-                        assert!(wants.until.remaining().is_none());
-                        assert!(poll_fd(wants.fd, Interest::Read, &Wait::until(Deadline::after(60.0))).unwrap());
-                    }
-                    result => return result,
+    /// Tries until there is a result.
+    fn call<T, C>(seconds: f64, call: impl Fn() -> C) -> Result<T>
+    where
+        T: Send + 'static,
+        C: FnOnce(&Wait) -> Result<T> + Send + 'static,
+    {
+        let caller = Coroutine::default();
+        loop {
+            match apart(&caller.wait(seconds), &call) {
+                Err(e) if e.code() == Code::Later => {
+                    let wants = caller.wants(e);
+                    assert!(wants.until.remaining().is_none());
+                    assert!(poll_fd(wants.fd, Interest::Read, &Wait::until(Deadline::after(60.0))).unwrap());
                 }
+                result => return result,
             }
         }
     }
@@ -147,25 +132,23 @@ mod tests {
                 Ok(wait.deadline.remaining().unwrap().as_secs_f64() < 60.0)
             }
         };
-        assert!(Coroutine::default().call(60.0, slow).unwrap());
+        assert!(call(60.0, slow).unwrap());
         assert_eq!(CALLS.load(Ordering::SeqCst), 1);
     }
 
     #[test]
     fn its_errors_are_those_of_the_call_and_one_without_time_needs_no_thread() {
         let fails = || |wait: &Wait| -> Result<()> { sleep(wait).and_then(|()| Err(err!(Timeout, "too late"))) };
-        assert_eq!(Coroutine::default().call(0.01, fails).unwrap_err().what(), "too late");
+        assert_eq!(call(0.01, fails).unwrap_err().what(), "too late");
         let here = std::thread::current().id();
-        let call = || move |_: &Wait| Ok(std::thread::current().id() == here);
-        assert!(Coroutine::default().call(0.0, call).unwrap());
+        let here = || move |_: &Wait| Ok(std::thread::current().id() == here);
+        assert!(call(0.0, here).unwrap());
     }
 
     #[test]
     fn a_call_that_is_given_up_is_cancelled() {
         let (tell, told) = std::sync::mpsc::channel();
         let caller = Coroutine::default();
-        caller.0.begin();
-        let wait = Wait { deadline: Deadline::NEVER, interrupt: &caller };
         let forever = || {
             move |wait: &Wait| {
                 let result = sleep(wait);
@@ -173,7 +156,7 @@ mod tests {
                 result
             }
         };
-        assert_eq!(apart(&wait, forever).unwrap_err().code(), Code::Later);
+        assert_eq!(apart(&caller.wait(60.0), forever).unwrap_err().code(), Code::Later);
         drop(caller);
         assert_eq!(told.recv().unwrap(), Some(Code::Cancelled));
     }

@@ -161,7 +161,7 @@ impl Attempt {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     #![allow(clippy::unwrap_used)]
     use super::super::{Candidate, Interrupt, Signal, Wait, poll_fd, select, sleep, source};
     use super::*;
@@ -169,7 +169,7 @@ mod tests {
 
     /// A caller that tries.
     #[derive(Default)]
-    struct Coroutine(Attempt);
+    pub struct Coroutine(pub Attempt);
 
     impl Interrupt for Coroutine {
         fn on_signal(&self) -> Result<()> {
@@ -181,12 +181,14 @@ mod tests {
     }
 
     impl Coroutine {
-        fn wait(&self, seconds: f64) -> Wait<'_> {
+        /// Begins a try.
+        pub fn wait(&self, seconds: f64) -> Wait<'_> {
             self.0.begin();
             Wait { deadline: self.0.deadline(Deadline::after(seconds)), interrupt: self }
         }
 
-        fn wants(&self, error: Error) -> Wants {
+        /// What a try that ended with `error` wants.
+        pub fn wants(&self, error: Error) -> Wants {
             assert_eq!(error.code(), Code::Later);
             self.0.wants().unwrap()
         }
