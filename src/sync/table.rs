@@ -1,7 +1,8 @@
 //! A table that threads share: values go in and come out as copies, each key changes in one step.
 //!
-//! The keys are spread over parts with a lock of their own each, which is held for the length of one look or one change. So
-//! threads that use different keys rarely meet, and readers never wait for readers. What walks over all keys goes from
+//! The keys are spread over parts with a lock of their own each, which is held for the length of one look or one change. A
+//! part is made when its first key comes, so a small table has few. Threads that use different keys rarely meet, not even on
+//! a line of memory, and readers never wait for readers. What walks over all keys goes from
 //! part to part: it sees every key that is there all the while, once, and may see or miss one that comes or goes.
 //!
 //! A table that holds itself, directly or through other tables, is not released before that value is taken out: handles
@@ -21,16 +22,21 @@ pub use self::value::{Short, Value};
 use super::Number;
 use crate::err;
 use crate::error::Result;
-use crate::sys::RwLock;
+use crate::sys::{ReadGuard, RwLock, SetOnce, WriteGuard};
 use crate::wire::Object;
 
 /// Two threads on keys of their own meet in one look of so many, on average.
-const SHARDS: usize = 16;
+const SHARDS: usize = 256;
 
 /// The table, shared by its handles.
-#[derive(Default)]
 pub struct Table {
-    shards: [RwLock<Shard>; SHARDS],
+    shards: [SetOnce<RwLock<Shard>>; SHARDS],
+}
+
+impl Default for Table {
+    fn default() -> Table {
+        Table { shards: [const { SetOnce::new() }; SHARDS] }
+    }
 }
 
 impl Table {
@@ -39,24 +45,42 @@ impl Table {
         Table::default()
     }
 
+    /// Where the part of a key stands.
     #[inline]
-    fn shard(&self, hash: u64) -> &RwLock<Shard> {
+    fn place(&self, hash: u64) -> &SetOnce<RwLock<Shard>> {
         // Other bits than those that find the place in the part (the lowest, and the top seven).
         &self.shards[(hash >> 40) as usize % SHARDS]
+    }
+
+    /// The part of a key, for a look.
+    #[inline]
+    fn look(&self, hash: u64) -> Option<ReadGuard<'_, Shard>> {
+        self.place(hash).get().map(RwLock::read)
+    }
+
+    /// The part of a key, for a change.
+    #[inline]
+    fn change(&self, hash: u64) -> WriteGuard<'_, Shard> {
+        self.place(hash).get_or_init(RwLock::default).write()
+    }
+
+    /// The parts that have been made.
+    fn parts(&self) -> impl Iterator<Item = &RwLock<Shard>> {
+        self.shards.iter().filter_map(SetOnce::get)
     }
 
     /// What `key` holds.
     #[inline]
     pub fn get(&self, key: KeyRef<'_>) -> Option<Value> {
         let hash = key.hash();
-        self.shard(hash).read().get(hash, key).map(|e| e.value.clone())
+        self.look(hash)?.get(hash, key).map(|e| e.value.clone())
     }
 
     /// Puts `value` under `key`; `None` removes it.
     #[inline]
     pub fn set(&self, key: KeyRef<'_>, value: Option<Value>) -> Result<()> {
         let hash = key.hash();
-        let mut shard = self.shard(hash).write();
+        let mut shard = self.change(hash);
         if value.is_some() {
             shard.reserve()?;
         }
@@ -74,12 +98,12 @@ impl Table {
     pub fn update(&self, key: KeyRef<'_>, mut f: impl FnMut(Option<Value>) -> Result<Option<Value>>) -> Result<()> {
         let hash = key.hash();
         loop {
-            let (old, version) = match self.shard(hash).read().get(hash, key) {
+            let (old, version) = match self.look(hash).as_ref().and_then(|shard| shard.get(hash, key)) {
                 Some(entry) => (Some(entry.value.clone()), Some(entry.version)),
                 None => (None, None),
             };
             let new = f(old)?;
-            let mut shard = self.shard(hash).write();
+            let mut shard = self.change(hash);
             if new.is_some() {
                 shard.reserve()?;
             }
@@ -98,7 +122,7 @@ impl Table {
     /// Adds `n` to the number under `key` (none is 0) and returns the sum.
     pub fn add(&self, key: KeyRef<'_>, n: Number) -> Result<Number> {
         let hash = key.hash();
-        let mut shard = self.shard(hash).write();
+        let mut shard = self.change(hash);
         shard.reserve()?;
         let sum = match shard.get(hash, key).map(|e| &e.value) {
             None => n,
@@ -121,7 +145,7 @@ impl Table {
         new: Option<Value>,
     ) -> Result<std::result::Result<(), Option<Value>>> {
         let hash = key.hash();
-        let mut shard = self.shard(hash).write();
+        let mut shard = self.change(hash);
         if new.is_some() {
             shard.reserve()?;
         }
@@ -144,7 +168,7 @@ impl Table {
 
     /// How many keys there are.
     pub fn len(&self) -> usize {
-        self.shards.iter().map(|s| s.read().len()).sum()
+        self.parts().map(|part| part.read().len()).sum()
     }
 
     /// Whether there are none.
@@ -154,14 +178,14 @@ impl Table {
 
     /// Bytes of memory that it takes, without what its values refer to.
     pub fn bytes(&self) -> usize {
-        let own = size_of::<Table>() + SHARDS * size_of::<Shard>().next_multiple_of(128);
-        own + self.shards.iter().map(|s| s.read().bytes()).sum::<usize>()
+        let part = |part: &RwLock<Shard>| size_of::<Shard>().next_multiple_of(128) + part.read().bytes();
+        size_of::<Table>() + self.parts().map(part).sum::<usize>()
     }
 }
 
 impl Drop for Table {
     fn drop(&mut self) {
-        for shard in &mut self.shards {
+        for shard in self.shards.iter_mut().filter_map(SetOnce::get_mut) {
             shard.get_mut().take().into_iter().for_each(|entry| entry.value.let_go());
         }
     }
@@ -211,7 +235,9 @@ impl Cursor {
             }
             let Some(shard) = table.shards.get(self.shard) else { return Ok(None) };
             self.shard += 1;
-            self.keys = shard.read().keys()?.into_iter();
+            if let Some(shard) = shard.get() {
+                self.keys = shard.read().keys()?.into_iter();
+            }
         }
     }
 

@@ -40,7 +40,7 @@ pub use lock::{Guard, Lock};
 pub use nudge::{Nudges, Sigprof, ThreadHandle, sigprof};
 pub use poll::{Polled, poll};
 pub use process::{Exit, end_with, fork, getpid, getppid, kill, pidfd, reap, signal_name, signal_number};
-pub use rwlock::RwLock;
+pub use rwlock::{ReadGuard, RwLock, WriteGuard};
 pub use set_once::SetOnce;
 pub use signals::SignalWatch;
 pub use spawn::{Program, copy_fd, find_byte, pipe, read_some, set_nonblocking, spawn, write_some};

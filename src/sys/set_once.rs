@@ -30,6 +30,12 @@ impl<T> SetOnce<T> {
         unsafe { self.value.load(Ordering::Acquire).as_ref() }
     }
 
+    /// The value, if it is set, where nobody else can have it.
+    pub fn get_mut(&mut self) -> Option<&mut T> {
+        // SAFETY: as in `get`; `self` is borrowed mutably.
+        unsafe { self.value.get_mut().as_mut() }
+    }
+
     /// Sets it; gives `value` back where another one is set already.
     pub fn set(&self, value: T) -> Result<(), T> {
         if self.get().is_some() {
