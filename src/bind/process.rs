@@ -271,6 +271,7 @@ fn wait(lua: Lua<'_>) -> Result<c_int> {
         Kind::Table => (None, deadline(lua, 2, None)?),
         _ => (lua.optional(2, signal)?, deadline(lua, 3, None)?),
     };
+    // Once, however often a call is tried.
     let kill = || sent.map_or(Ok(false), |signal| process.kill(signal));
     match lua.attempt() {
         Some(attempt) => _ = attempt.state(kill)?,

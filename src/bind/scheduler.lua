@@ -71,11 +71,9 @@ return function(wait)
   end
   for _, try in ipairs(tries) do
     local t, name, call = try[1], try[2], try[3]
-    local from = iterators[name]
-    if from then
-      replace(t, name, yielding_iterator(t[name], call, wait, from))
-    elseif t[name] then
-      replace(t, name, yielding(t[name], call, wait))
+    local original, from = t[name], iterators[name]
+    if original then
+      replace(t, name, from and yielding_iterator(original, call, wait, from) or yielding(original, call, wait))
     end
     if t.items and name == 'read' then replace(t, 'items', yielding_items(t.items)) end
   end
