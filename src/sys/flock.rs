@@ -7,7 +7,7 @@
 //! forked child closes its copy at the fork (see `fd`).
 
 use std::ffi::CString;
-use std::fs::File;
+use std::fs::{File, Metadata};
 use std::io;
 use std::mem::ManuallyDrop;
 use std::os::fd::{AsRawFd, FromRawFd, RawFd};
@@ -27,6 +27,8 @@ use crate::error::{Error, Result};
 pub struct LockFile {
     fd: Fd,
     path: PathBuf,
+    /// Its device and its number there: what tells it from another file of the same path.
+    id: (u64, u64),
 }
 
 /// How often a file is looked for that is there and is not, in turns.
@@ -61,11 +63,12 @@ impl LockFile {
                 Err(e) if e.kind() == io::ErrorKind::Interrupted => continue,
                 Err(e) => return Err(refused(path, &e)),
             };
-            let file = LockFile { fd, path: path.to_owned() };
+            let mut file = LockFile { fd, path: path.to_owned(), id: (0, 0) };
             let kind = file.with(|f| f.metadata())?;
             if !kind.is_file() {
                 return Err(err!(Io, "{} is not a plain file, so it is not locked", path.display()));
             }
+            file.id = id(&kind);
             return Ok(Some(file));
         }
         Err(err!(Io, "cannot open {}: it is a link to nothing, or comes and goes", path.display()))
@@ -85,8 +88,7 @@ impl LockFile {
     /// Whether its path still means this file. Somebody may have removed it, and another may have made and locked a new one:
     /// the lock of the old one then excludes nobody.
     pub fn is_in_place(&self) -> bool {
-        let id = |m: &std::fs::Metadata| (m.dev(), m.ino());
-        matches!((self.with(|f| f.metadata()), std::fs::metadata(&self.path)), (Ok(a), Ok(b)) if id(&a) == id(&b))
+        std::fs::metadata(&self.path).is_ok_and(|there| id(&there) == self.id)
     }
 
     /// The lock, which has been taken, in the form that its holders share.
@@ -107,9 +109,7 @@ impl LockFile {
     fn read(&self) -> Result<Vec<u8>> {
         let size = self.with(|f| f.metadata())?.len();
         let mut bytes = Vec::new();
-        // One byte more, so that the end is seen by a read that is not full.
-        let room =
-            usize::try_from(size).ok().and_then(|n| n.checked_add(1)).filter(|n| bytes.try_reserve_exact(*n).is_ok());
+        let room = usize::try_from(size).ok().filter(|n| bytes.try_reserve_exact(*n).is_ok());
         let Some(room) = room else {
             return Err(err!(Limit, "{}: its {size} bytes do not fit into memory", self.path.display()));
         };
@@ -117,6 +117,7 @@ impl LockFile {
         let mut filled = 0;
         while filled < room {
             match self.with(|f| f.read_at(&mut bytes[filled..], filled as u64))? {
+                // Cut meanwhile, by somebody without the lock.
                 0 => break,
                 n => filled += n,
             }
@@ -124,6 +125,10 @@ impl LockFile {
         bytes.truncate(filled);
         Ok(bytes)
     }
+}
+
+fn id(file: &Metadata) -> (u64, u64) {
+    (file.dev(), file.ino())
 }
 
 /// Why the file at `path` does not open, with what to do.
