@@ -2,11 +2,14 @@
 //!
 //! Each kernel stands beside the plain loop or the memcpy that bounds it, in the same run.
 
-#![allow(missing_docs, clippy::unwrap_used)]
+// disallowed_types: divan's macro makes them of `args`.
+#![allow(missing_docs, clippy::unwrap_used, clippy::disallowed_types)]
 
 use divan::counter::{BytesCount, ItemsCount};
 use divan::{Bencher, black_box};
+use ipc::sync::{Channel, Limits};
 use ipc::tensor::{DType, Tensor};
+use ipc::wait::{Deadline, Wait};
 use ipc::wire::{Decoder, Encoder, Message, Queue};
 
 fn main() {
@@ -59,6 +62,58 @@ fn queue_in_and_out(bencher: Bencher<'_, '_>) {
         let _ = queue.push_all(std::slice::from_mut(&mut message));
         queue.pop(&mut message)
     });
+}
+
+/// Items that cross a channel in one run.
+const ITEMS: usize = 100_000;
+/// Writers and readers.
+const CROWDS: [(usize, usize); 3] = [(1, 1), (1, 4), (4, 1)];
+
+/// How long `ITEMS` take from the writers to the readers, all threads of their own. `write` is told how many to write; when all
+/// have, `close` is called; `read` goes on until nothing is left.
+fn cross(crowd: (usize, usize), write: impl Fn(usize) + Sync, close: impl FnOnce(), read: impl Fn() + Sync) {
+    std::thread::scope(|threads| {
+        (0..crowd.1).for_each(|_| drop(threads.spawn(&read)));
+        std::thread::scope(|writers| {
+            (0..crowd.0).for_each(|_| drop(writers.spawn(|| write(ITEMS / crowd.0))));
+        });
+        close();
+    });
+}
+
+fn forever() -> Wait<'static> {
+    Wait::until(Deadline::NEVER)
+}
+
+#[divan::bench(args = CROWDS, sample_count = 21)]
+fn channel_writers_to_readers(bencher: Bencher<'_, '_>, crowd: (usize, usize)) {
+    bencher.counter(ItemsCount::new(ITEMS)).with_inputs(|| Channel::new(Limits::default())).bench_refs(|channel| {
+        let write = |count| {
+            let mut message = Message::default();
+            for _ in 0..count {
+                message.bytes.extend_from_slice(&[0x10, 1]);
+                channel.write(std::slice::from_mut(&mut message), &forever()).unwrap();
+            }
+        };
+        let read = || {
+            let mut message = Message::default();
+            while channel.read(&mut message, &forever()).unwrap().0 {}
+        };
+        cross(crowd, write, || channel.close(), read);
+    });
+}
+
+#[divan::bench(args = CROWDS, sample_count = 21)]
+fn peer_crossbeam_writers_to_readers(bencher: Bencher<'_, '_>, crowd: (usize, usize)) {
+    bencher.counter(ItemsCount::new(ITEMS)).with_inputs(crossbeam_channel::unbounded::<u64>).bench_values(
+        |(writer, reader)| {
+            let write = |count| (0..count).for_each(|_| writer.send(1).unwrap());
+            // Each reader takes one 0.
+            let close = || (0..crowd.1).for_each(|_| writer.send(0).unwrap());
+            let read = || while reader.recv() != Ok(0) {};
+            cross(crowd, write, close, read);
+        },
+    );
 }
 
 const N: usize = 1 << 20;

@@ -30,14 +30,20 @@ local function steps(threads, what)
   return threads * N / slowest
 end
 
-local function locks()
-  local m = ipc.mutex()
-  local start = ipc.clock()
-  for _ = 1, N do
-    m:lock()
-    m:unlock()
+-- Pairs of calls a second, of each mutex by code of its own: LuaJIT would compile what they share for one of them.
+local pairs_of_calls = [[
+  local m, clock, n = ...
+  local start = clock()
+  for _ = 1, n do
+    m:%s()
+    m:%s()
   end
-  return N / (ipc.clock() - start)
+  return n / (clock() - start)
+]]
+
+local function calls(m, one, other)
+  local code = loadstring(pairs_of_calls:format(one, other))
+  return function() return code(m, ipc.clock, N) end
 end
 
 return function(report)
@@ -62,6 +68,14 @@ return function(report)
   report.compare_rate('shared table, 1 KB strings got', rate(function() return t.text end), 1.7e6, 'limit')
   local incr = ipc.sharedtable.incr
   report.compare_rate('shared table, incr', rate(function() incr(t, 'n') end), 8e6, 'limit', '>= 1')
-  local taken = report.turns({ ours = locks }, 7)
-  report.compare_rate('mutex, lock and unlock alone', taken.ours, 24e6, 'limit', '>= 1')
+  local bare = require 'bench_peer'()
+  local taken = report.turns({
+    ours = calls(ipc.mutex(), 'lock', 'unlock'),
+    bare = calls(bare, 'lock', 'unlock'),
+    nothing = calls(bare, 'nothing', 'nothing'),
+  }, 7)
+  local what = 'mutex, lock and unlock alone'
+  report.compare_rate(what, taken.ours, 24e6, 'limit', '>= 1')
+  report.compare_rate(what, taken.ours, taken.bare, 'a recursive mutex of pthreads, bound in C')
+  report.compare_rate(what, taken.ours, taken.nothing, 'two methods in C that do nothing')
 end
