@@ -4,6 +4,9 @@
 //! that it waits, looks, and only then sleeps; a notifier changes the condition, then looks whether anyone waits. Each
 //! has a full fence between its two steps, so at least one sees the other: no wake-up is lost.
 //!
+//! Of several waiters one is on its way at a time: it calls the next when it has found something and more has come meanwhile. So all
+//! who wait with `notify_one` or `notify` wait for the same: what one does not find is there for none of them.
+//!
 //! A caller that tries (`attempt`) leaves an event, which the next change sets.
 //!
 //! Imports its siblings `attempt` (through [`Wait`]), `park` and `threads`.
@@ -18,11 +21,18 @@ use crate::error::Result;
 use crate::sys::atomic::{AtomicU32, Ordering, fence};
 use crate::sys::{Event, Lock, Scope, Spin, futex_wake};
 
-/// In `state`: somebody asked for the descriptor. The rest of it, but for [`WATCHED`], counts the waiters.
+/// In `state`: somebody asked for the descriptor.
 const HAS_FD: u32 = 1 << 31;
-
 /// In `state`: callers that try are to be told of the next change.
 const WATCHED: u32 = 1 << 30;
+/// In `state`: a waiter was woken and nobody has looked since. It may be long on its way, where there are more threads than cores, and
+/// a system call for each change meanwhile would cost more than the changes.
+const CALLED: u32 = 1 << 29;
+/// In `state`, with [`CALLED`]: there were more changes, for which nobody was woken. Who answers the call and finds something calls
+/// the next with the same word, until one finds nothing.
+const MORE: u32 = 1 << 28;
+/// The rest of `state` counts the waiters.
+const WAITERS: u32 = MORE - 1;
 
 /// A place to wait for a condition that other threads make true.
 #[derive(Debug, Default)]
@@ -57,15 +67,19 @@ impl Signal {
     /// After a change that everybody should see: wakes all.
     #[inline]
     pub fn notify_all(&self) {
-        self.notify(u32::MAX);
+        fence(Ordering::SeqCst);
+        if self.is_awaited() {
+            self.wake(u32::MAX);
+            self.tell();
+        }
     }
 
     /// After a change that `count` waiters can use.
     #[inline]
     pub fn notify(&self, count: u32) {
         fence(Ordering::SeqCst);
-        if self.state.load(Ordering::Relaxed) & !HAS_FD != 0 {
-            self.wake(count);
+        if self.is_awaited() {
+            self.call(count, 0);
         }
     }
 
@@ -75,10 +89,34 @@ impl Signal {
         self.state.load(Ordering::Relaxed) & !HAS_FD != 0
     }
 
+    /// Wakes `count`, or leaves word for the one who is on its way already. `word` goes to whoever is woken: nothing, or [`MORE`].
     #[cold]
+    fn call(&self, count: u32, word: u32) {
+        let mut state = self.state.load(Ordering::Relaxed);
+        while state & WAITERS != 0 {
+            let next = state | if state & CALLED == 0 { CALLED | word } else { MORE };
+            if next == state {
+                break;
+            }
+            match self.state.compare_exchange_weak(state, next, Ordering::SeqCst, Ordering::Relaxed) {
+                Ok(_) if state & CALLED == 0 => {
+                    self.wake(count);
+                    break;
+                }
+                Ok(_) => break,
+                Err(now) => state = now,
+            }
+        }
+        self.tell();
+    }
+
     fn wake(&self, count: u32) {
         self.epoch.fetch_add(1, Ordering::SeqCst);
         futex_wake(&self.epoch, count, Scope::Private);
+    }
+
+    /// Tells the callers that try.
+    fn tell(&self) {
         if self.state.load(Ordering::Relaxed) & WATCHED != 0 {
             let mut level = self.level.lock();
             self.state.fetch_and(!WATCHED, Ordering::SeqCst);
@@ -124,11 +162,11 @@ impl Signal {
             return Ok(Some(found));
         }
         let mut asleep = Doze::new();
-        let _waiting = Waiting::new(self);
+        let mut waiting = Waiting::new(self);
         loop {
             let key = self.epoch.load(Ordering::SeqCst);
-            // The other half of the fence in `notify`.
-            fence(Ordering::SeqCst);
+            // After the epoch is read: a call that comes later changes it, and this thread does not sleep.
+            waiting.answer();
             if let Some(found) = look() {
                 return Ok(Some(found));
             }
@@ -137,7 +175,8 @@ impl Signal {
                 Ok(Parked::OutOfTime) => return Ok(None),
                 Err(e) => {
                     // The wake-up that we leave with may have been meant for what another waiter can use.
-                    self.wake(1);
+                    waiting.answer();
+                    waiting.pass_on = true;
                     return Err(e);
                 }
             }
@@ -210,18 +249,36 @@ fn spin<T>(wait: &Wait, look: &mut impl FnMut() -> Option<T>) -> Option<T> {
     None
 }
 
-struct Waiting<'a>(&'a Signal);
+/// A waiter that may sleep.
+struct Waiting<'a> {
+    signal: &'a Signal,
+    /// Whether another is to be woken when this one leaves.
+    pass_on: bool,
+}
 
 impl<'a> Waiting<'a> {
     fn new(signal: &'a Signal) -> Self {
         signal.state.fetch_add(1, Ordering::SeqCst);
-        Waiting(signal)
+        Waiting { signal, pass_on: false }
+    }
+
+    /// About to look: answers the call, if there was one, be it for this waiter or another. What it was for is found by this look.
+    fn answer(&mut self) {
+        let called = self.signal.state.load(Ordering::Relaxed) & CALLED != 0;
+        self.pass_on = called && self.signal.state.fetch_and(!(CALLED | MORE), Ordering::SeqCst) & MORE != 0;
+        // The other half of the fence in `notify`.
+        fence(Ordering::SeqCst);
     }
 }
 
 impl Drop for Waiting<'_> {
     fn drop(&mut self) {
-        self.0.state.fetch_sub(1, Ordering::SeqCst);
+        // A call since the last answer is for others, asleep or about to be; the last waiter takes it along.
+        let leave = |state| Some(if state & WAITERS == 1 { (state - 1) & !(CALLED | MORE) } else { state - 1 });
+        let before = self.signal.state.fetch_update(Ordering::SeqCst, Ordering::Relaxed, leave);
+        if self.pass_on && before.is_ok_and(|state| state & WAITERS > 1) {
+            self.signal.call(1, MORE);
+        }
     }
 }
 
