@@ -128,13 +128,13 @@ pub fn kill(pid: i32, signal: i32) -> Result<bool> {
     }
 }
 
-/// Lets this process end with its parent: it gets a SIGTERM when the thread that started it ends. False if `parent` is its parent no
-/// more, so that it would wait in vain; true, and without effect, where the system has no such thing.
+/// Lets this process end with its parent: it is killed when the thread that started it ends, whatever signals it ignores. False if
+/// `parent` is its parent no more, so that it would wait in vain; true, and without effect, where the system has no such thing.
 pub fn end_with(parent: i32) -> bool {
     #[cfg(target_os = "linux")]
     // SAFETY: takes numbers.
     unsafe {
-        libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGTERM, 0, 0, 0);
+        libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL, 0, 0, 0);
     }
     // Asked afterwards: it may have ended just before.
     getppid() == parent
