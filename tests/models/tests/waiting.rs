@@ -47,8 +47,8 @@ fn wants_one(shop: &Arc<Shop>) -> thread::JoinHandle<()> {
 
 fn bounded(threads_preempted: usize, model: impl Fn() + Send + Sync + 'static) {
     let mut builder = loom::model::Builder::new();
-    // LOOM_MAX_PREEMPTIONS says otherwise: the long runs take more, but no more than can be gone through.
-    let most = builder.preemption_bound.map_or(threads_preempted, |n| n.min(2 * threads_preempted));
+    // LOOM_MAX_PREEMPTIONS says otherwise: the long runs take more, but no more than can be gone through in minutes.
+    let most = builder.preemption_bound.map_or(threads_preempted, |n| n.min(threads_preempted * 3 / 2));
     builder.preemption_bound = Some(most);
     builder.check(model);
 }
