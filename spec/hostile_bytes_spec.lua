@@ -92,6 +92,18 @@ print(values)
 ]==]
 
 describe('unmarshal of hostile bytes', function()
+  it('makes no room for what counts the same bytes again and again', function()
+    local out = support.check [[
+      local ipc = require 'libipc'
+      -- Maps, one in the other, each of which says that 65,536 pairs follow.
+      local levels = ('\1\223\0\1\0\0'):rep(900)
+      local ok, e = pcall(ipc.unmarshal, '\16' .. levels:sub(2) .. ('\1'):rep(140000))
+      assert(not ok and ipc.errcode(e), e)
+      io.write(io.open '/proc/self/status':read '*a':match 'VmHWM:%s*(%d+) kB')
+    ]]
+    assert.is_true(tonumber(out) < 300 * 1024, out .. ' kB')
+  end)
+
   it('gives a value or an error, and nothing else', function()
     local file = support.tmpname '.bytes'
     local seed = os.getenv 'HOSTILE_SEED' or '1'

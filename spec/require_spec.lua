@@ -16,6 +16,26 @@ describe('require', function()
     assert.truthy(require('libipc')._VERSION:find(declared, 1, true))
   end)
 
+  it('gives functions that are not disturbed by what a hook calls in the midst of them', function()
+    support.check [[
+      local ipc = require 'libipc'
+      local calls = 0
+      debug.sethook(function()
+        calls = calls + 1
+        ipc.type(ipc.marshal { calls })
+      end, 'cr')
+      for i = 1, 100 do
+        local m, c = ipc.mutex(), ipc.channel()
+        c:write { i, tostring(i) }
+        local _, item = c:read()
+        assert(item[1] == i and item[2] == tostring(i))
+        assert(m:with(function(...) return ... end, i) == i)
+      end
+      debug.sethook()
+      assert(calls > 100)
+    ]]
+  end)
+
   it('of a library built for another Lua raises an error that names both', function()
     local tried = 0
     -- Those under test: others may be left from an older build.

@@ -1,6 +1,7 @@
 -- Torch's files: `torch.save`, `torch.load`, `torch.serialize`, `torch.deserialize`. The fixtures are written byte by byte
 -- from the form of such files.
 local support = require 'spec.support'
+local ipc = require 'libipc'
 local torch = require 'ipc.torch'
 
 -- Little-endian integers, and a few floats, as bytes.
@@ -110,6 +111,13 @@ describe('.t7 files', function()
     assert.same({ 1, 1 }, q[1].y:totable())
     local bytes = torch.serialize(p):gsub('spec%.Point', 'spec.Paint')
     assert.matches('spec.Paint', support.fails(torch.deserialize, bytes))
+    -- What the registry holds for other purposes is no class.
+    for _, name in ipairs { '_LOADED', 'FILE*' } do
+      local forged = torch.serialize(p):gsub('\10%z%z%zspec%.Point', string.char(#name) .. '\0\0\0' .. name)
+      local e = support.fails(torch.deserialize, forged)
+      assert.equal('unsupported', ipc.errcode(e))
+      assert.is_truthy(e:find(name, 1, true))
+    end
   end)
 
   it('carry functions when asked, on both sides', function()
@@ -119,6 +127,28 @@ describe('.t7 files', function()
     local bytes = torch.serialize(f, 'binary', { functions = true })
     assert.matches('functions = true', support.fails(torch.deserialize, bytes))
     assert.equal(22, torch.deserialize(bytes, 'binary', { functions = true })(2))
+  end)
+
+  it('may be changed by a finalizer while they are saved', function()
+    support.check [[
+      local torch = require 'ipc.torch'
+      for _ = 1, 20 do
+        local t, armed = {}, true
+        for i = 1, 200 do t['k' .. i] = function() return i end end
+        local function trap()
+          local function spring()
+            if not armed then return end
+            for k in pairs(t) do t[k] = nil end
+            for i = 1, 500 do t['x' .. i] = i end
+            trap()
+          end
+          if newproxy then getmetatable(newproxy(true)).__gc = spring else setmetatable({}, { __gc = spring }) end
+        end
+        trap()
+        pcall(torch.serialize, t, 'binary', { functions = true })
+        armed = false
+      end
+    ]]
   end)
 
   it('name what cannot be saved, and where it stands', function()

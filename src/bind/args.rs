@@ -123,7 +123,7 @@ impl<'a> Lua<'a> {
         self.check(i, Kind::Table)?;
         let slot = self.abs(i);
         self.push_nil();
-        while self.next(slot) {
+        while self.next(slot)? {
             self.pop(1);
             let key = self.to_str(-1);
             if !key.is_some_and(|k| known.contains(&k)) {

@@ -296,14 +296,6 @@ impl<'a> Lua<'a> {
         self.kind(-1)
     }
 
-    /// Replaces the key on top by the next key and its value, or pops it and says false; the table is in slot `i`.
-    ///
-    /// The key on top must be nil or one that came from here, and the table unchanged since.
-    pub fn next(self, i: c_int) -> bool {
-        // SAFETY: `lua_next` raises only for a key that is not in the table.
-        unsafe { ffi::lua_next(self.l, i) != 0 }
-    }
-
     /// The interpreters' handler of Ctrl-C sets a hook, before every instruction, in the main thread of the Lua state. On
     /// PUC Lua hooks belong to threads: in a coroutine it would not run before the coroutine ends, which it may never.
     /// So it is moved here.

@@ -158,7 +158,7 @@ fn push_args(lua: Lua<'_>, options: Options<'_>) -> Result<()> {
     let Some(count) = i32::try_from(count).ok().filter(|n| *n >= 0) else {
         return Err(err!(Argument, "option 'args': its n is {count}"));
     };
-    lua.reserve(count + 4)?;
+    lua.reserve(count.saturating_add(4))?;
     for n in 1..=count {
         lua.raw_get_index(args, n.into());
     }
@@ -295,23 +295,13 @@ fn read(lua: Lua<'_>, id: usize, message: &Message, route: Route) -> Result<c_in
 fn results(lua: Lua<'_>) -> Result<c_int> {
     this(lua)?;
     lua.timeout(2)?;
-    lua.set_top(2);
-    // SAFETY: in protect everything may be called; its own first upvalue is the State, slots 1 and 2 the map and the time-out.
-    lua.protect(2, 1, |l| unsafe {
-        ffi::lua_pushvalue(l, ffi::lua_upvalueindex(1));
-        ffi::lua_insert(l, 1);
-        ffi::lua_pushcclosure(l, lua_fn!("map:results", next), 3);
-        1
-    })?;
+    lua.push_iterator(lua_fn!("map:results", next))?;
     Ok(1)
 }
 
 /// One step of the iteration: the id and the results of a thread that has ended; nothing once all were given out.
 fn next(lua: Lua<'_>) -> Result<c_int> {
-    // In place of what the loop passes: what `results` was given.
-    lua.set_top(0);
-    lua.push_value(ffi::lua_upvalueindex(2));
-    lua.push_value(ffi::lua_upvalueindex(3));
+    lua.given();
     next_of(lua)
 }
 

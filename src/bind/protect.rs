@@ -23,15 +23,19 @@ impl<'a> Lua<'a> {
             unsafe { (*(job as *mut F))(l) }
         }
         let mut job = job;
-        self.state().job.set(Some((call::<F>, (&raw mut job).cast())));
+        let slot = &self.state().job;
+        // Between this and the job a hook or a finalizer may run, and come by here with a job of its own: it puts ours back.
+        let before = slot.replace(Some((call::<F>, (&raw mut job).cast())));
         // SAFETY: the function and its arguments are on the stack; pcall catches whatever is raised.
-        unsafe {
+        let status = unsafe {
             ffi::lua_rawgeti(self.raw(), ffi::LUA_REGISTRYINDEX, self.state().protected.get() as _);
             if args > 0 {
                 ffi::lua_insert(self.raw(), -1 - args);
             }
-            if ffi::lua_pcall(self.raw(), args, results, 0) == ffi::LUA_OK { Ok(()) } else { Err(raised()) }
-        }
+            ffi::lua_pcall(self.raw(), args, results, 0)
+        };
+        slot.set(before);
+        if status == ffi::LUA_OK { Ok(()) } else { Err(raised()) }
     }
 
     /// Calls the function below the topmost `args` values; its results replace them.
@@ -60,22 +64,38 @@ impl<'a> Lua<'a> {
     /// Makes room for `n` more slots. There need be none free: the results of a call may have filled the stack.
     #[cfg(not(any(feature = "lua51", feature = "luajit")))]
     pub fn reserve(self, n: c_int) -> Result<()> {
+        let Some(room) = with_spare(n) else { return Err(no_room(n)) };
         // SAFETY: raises nothing; out of memory it returns 0.
-        if unsafe { ffi::lua_checkstack(self.raw(), n + 10) } != 0 { Ok(()) } else { Err(no_room(n)) }
+        if unsafe { ffi::lua_checkstack(self.raw(), room) } != 0 { Ok(()) } else { Err(no_room(n)) }
     }
 
     /// Makes room for `n` more slots. There need be none free but those that Lua keeps for itself.
     #[cfg(any(feature = "lua51", feature = "luajit"))]
     pub fn reserve(self, n: c_int) -> Result<()> {
+        let Some(room) = with_spare(n) else { return Err(no_room(n)) };
         // It may raise when it is out of memory.
         let mut enough = 0;
         // SAFETY: in protect everything may be called. The stack that grows is the one all C functions of the state share.
         self.protect(0, 0, |l| unsafe {
-            enough = ffi::lua_checkstack(l, n + 10);
+            enough = ffi::lua_checkstack(l, room);
             0
         })?;
         // SAFETY: as above; the room was made, so this raises nothing.
         if enough != 0 && unsafe { ffi::lua_checkstack(self.raw(), n) } != 0 { Ok(()) } else { Err(no_room(n)) }
+    }
+
+    /// Replaces the key on top by the next key and its value, or pops it and says false; the table is in slot `i`. Lua code that
+    /// has run since the last key, be it a finalizer, may have changed the table: that is Lua's error.
+    pub fn next(self, i: c_int) -> Result<bool> {
+        self.push_value(i);
+        self.insert(-2);
+        // SAFETY: in protect everything may be called; slot 1 is the table, 2 the key. At the end the results are nil.
+        self.protect(2, 2, |l| unsafe { if ffi::lua_next(l, 1) != 0 { 2 } else { 0 } })?;
+        if self.kind(-2) != Kind::Nil {
+            return Ok(true);
+        }
+        self.pop(2);
+        Ok(false)
     }
 
     /// Pushes a string.
@@ -111,6 +131,20 @@ impl<'a> Lua<'a> {
             ffi::lua_pushcclosure(l, f, count + 1);
             1
         })
+    }
+
+    /// Pushes what a method gives to a `for` loop: `step`, which begins with [`Lua::given`]; the method's slots 1 and 2 are
+    /// kept for it.
+    pub fn push_iterator(self, step: ffi::lua_CFunction) -> Result<()> {
+        self.set_top(2);
+        self.push_closure(step, 2)
+    }
+
+    /// In a step of such a loop: what the method was given, in place of what the loop passes.
+    pub fn given(self) {
+        self.set_top(0);
+        self.push_value(ffi::lua_upvalueindex(2));
+        self.push_value(ffi::lua_upvalueindex(3));
     }
 
     /// Pushes a new table with room for `array` items and `hash` fields.
@@ -300,4 +334,9 @@ impl<'a> Lua<'a> {
             1
         });
     }
+}
+
+/// `n` slots and some for the call itself; Lua takes a negative number for an easy wish.
+fn with_spare(n: c_int) -> Option<c_int> {
+    n.checked_add(10).filter(|_| n >= 0)
 }

@@ -113,7 +113,8 @@ fn select_first(lua: Lua<'_>) -> Result<c_int> {
         return Err(lua.bad_value(1, "an empty list is never ready; give a time-out, or something to wait for"));
     }
     let turns = Turns::of(lua);
-    let mut candidates = Vec::with_capacity(count);
+    // Not by its length, which may be anything in a table with holes: the first of them ends the list with an error.
+    let mut candidates = Vec::new();
     for index in 1..=count as i64 {
         let way = push_entry(lua, index)?;
         let Some(info) = class_at(lua, -1, CLASSES) else { return Err(wrong(lua, index, WAITABLE)) };

@@ -99,11 +99,12 @@ fn table(lua: Lua<'_>, i: c_int, depth: usize) -> Vec<u8> {
     let i = lua.abs(i);
     let mut fields = Vec::new();
     let mut more = false;
+    let top = lua.top();
     lua.push_nil();
-    while lua.next(i) {
+    // An error is the end of the telling.
+    while lua.next(i).unwrap_or(false) {
         if fields.len() == FIELDS {
             more = true;
-            lua.pop(2);
             break;
         }
         let key = match (lua.kind(-2), lua.to_number(-2), lua.to_bytes(-2)) {
@@ -115,6 +116,7 @@ fn table(lua: Lua<'_>, i: c_int, depth: usize) -> Vec<u8> {
         fields.push((lua.to_number(-2), key, told));
         lua.pop(1);
     }
+    lua.set_top(top);
     // Items in their order, then fields by name.
     fields.sort_by(|a, b| match (a.0, b.0) {
         (Some(m), Some(n)) => m.total_cmp(&n),

@@ -1,9 +1,7 @@
 //! What a shared table starts with: the keys and values of a plain one. Imports its sibling `convert`.
 
-use mlua::ffi;
-
 use super::convert::{push, push_key, value, written_key};
-use crate::bind::lua::{Kind, Lua};
+use crate::bind::lua::Lua;
 use crate::err;
 use crate::error::{Code, Error, Result};
 use crate::sync::{Cursor, KeyRef, Table};
@@ -24,7 +22,7 @@ pub(super) fn fill(lua: Lua<'_>, table: &Table, moved: bool) -> Result<()> {
 fn copy(lua: Lua<'_>, table: &Table, moved: bool) -> Result<()> {
     lua.set_top(1);
     lua.push_nil();
-    while next(lua)? {
+    while lua.next(1)? {
         // Slot 2 is the key, 3 the value.
         let kind = lua.describe(2);
         let key = written_key(lua, 2).map_err(|_| {
@@ -42,17 +40,6 @@ fn copy(lua: Lua<'_>, table: &Table, moved: bool) -> Result<()> {
     }
     lua.set_top(1);
     Ok(())
-}
-
-/// Replaces the key in slot 2 by the next one and its value in slot 3. Encoding may have run Lua code, and that may have
-/// changed the table, so Lua may raise here.
-fn next(lua: Lua<'_>) -> Result<bool> {
-    lua.push_value(1);
-    lua.push_value(2);
-    // SAFETY: in protect everything may be called; slot 1 is the table, 2 a key. At the end the results are nil.
-    lua.protect(2, 2, |l| unsafe { if ffi::lua_next(l, 1) != 0 { 2 } else { 0 } })?;
-    lua.remove(2);
-    Ok(lua.kind(2) != Kind::Nil)
 }
 
 /// The error with the key in its path: `value.layers[3].state`.

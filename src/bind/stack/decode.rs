@@ -37,6 +37,9 @@ struct Walk<'w> {
     /// Upvalues by number: the function's number and the upvalue's index in it.
     cells: Vec<(u32, c_int)>,
     depth: usize,
+    /// For how many items tables may still be made large in advance. A count is what a stranger says, and one in the other may
+    /// count the same bytes; all items of a message that keeps its word have a byte each.
+    ahead: u32,
     failure: Option<Failure>,
 }
 
@@ -56,8 +59,19 @@ pub(super) fn walk(
             if many { "one" } else { "many" }
         ));
     }
-    let mut walk =
-        Walk { lua, bytes, attachments, route, objects: 0, count: 0, cells: Vec::new(), depth: 0, failure: None };
+    let ahead = u32::try_from(bytes.remaining()).unwrap_or(u32::MAX);
+    let mut walk = Walk {
+        lua,
+        bytes,
+        attachments,
+        route,
+        objects: 0,
+        count: 0,
+        cells: Vec::new(),
+        depth: 0,
+        ahead,
+        failure: None,
+    };
     let mut count = 1;
     if many {
         let Token::Array(n) = walk.bytes.token()? else {
@@ -250,12 +264,15 @@ impl<'w> Walk<'w> {
 
     /// Pushes a new table, which is an object.
     unsafe fn begin(&mut self, l: *mut ffi::lua_State, items: u32, pairs: u32) -> Go {
-        // A count is what a stranger says: room for more is made as the items come.
+        // Room for more is made as the items come.
         const AHEAD: u32 = 1 << 16;
+        let most = self.ahead.min(AHEAD);
+        let (items, pairs) = (items.min(most), pairs.min(most));
+        self.ahead -= items.max(pairs);
         // SAFETY: as the module says.
         unsafe {
             self.enter(l)?;
-            ffi::lua_createtable(l, items.min(AHEAD) as c_int, pairs.min(AHEAD) as c_int);
+            ffi::lua_createtable(l, items as c_int, pairs as c_int);
             self.remember(l);
         }
         Ok(())

@@ -8,6 +8,7 @@ use std::io::BufRead;
 use mlua::ffi;
 
 use super::{MAX_DEPTH, push_helper};
+use crate::bind::class::push_metatable;
 use crate::bind::lua::{Kind, Lua};
 use crate::bind::tensor::class::{push, push_storage};
 use crate::err;
@@ -113,17 +114,21 @@ impl<R: BufRead> Loader<'_, R> {
         }
         lua.reserve(10)?;
         lua.new_table(0, 0)?;
-        lua.push_string(class)?;
-        // SAFETY: a raw read of the registry raises nothing, and setting a metatable on the table below does not either.
-        unsafe { ffi::lua_rawget(lua.raw(), ffi::LUA_REGISTRYINDEX) };
-        if lua.kind(-1) != Kind::Table {
+        let mut known = false;
+        // SAFETY: in protect everything may be called; slot 1 is the new table.
+        lua.protect(1, 1, |l| unsafe {
+            known = push_metatable(l, class.as_bytes());
+            if known {
+                ffi::lua_setmetatable(l, 1);
+            }
+            1
+        })?;
+        if !known {
             return Err(err!(
                 Unsupported,
                 "the file holds a {class}, which is no class here; require its module first"
             ));
         }
-        // SAFETY: as above.
-        unsafe { ffi::lua_setmetatable(lua.raw(), -2) };
         self.remember(index)?;
         let object = lua.top();
         self.value(depth + 1)?;
@@ -131,7 +136,7 @@ impl<R: BufRead> Loader<'_, R> {
             return Err(err!(Protocol, "the file is damaged: a {class} has no table of fields"));
         }
         lua.push_nil();
-        while lua.next(-2) {
+        while lua.next(-2)? {
             lua.push_value(-2);
             lua.push_value(-2);
             lua.raw_set(object)?;

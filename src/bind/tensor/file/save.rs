@@ -109,7 +109,7 @@ impl<W: Write> Saver<'_, W> {
         let table = lua.top();
         let mut pairs = 0;
         lua.push_nil();
-        while lua.next(table) {
+        while lua.next(table)? {
             lua.pop(1);
             pairs += 1;
         }
@@ -117,7 +117,7 @@ impl<W: Write> Saver<'_, W> {
             return Ok(());
         }
         lua.push_nil();
-        while lua.next(table) {
+        while lua.next(table)? {
             lua.push_value(-2);
             let written = self.value(depth + 1).and_then(|()| {
                 lua.push_value(-1);
