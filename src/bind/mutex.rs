@@ -59,16 +59,18 @@ fn this(lua: Lua<'_>) -> Result<(Arc<Mutex>, Owner)> {
     Ok((handle.mutex().clone(), handle.by()))
 }
 
-/// `ipc.mutex()`
+/// `ipc.mutex([{timeout=}])`
 fn mutex(lua: Lua<'_>) -> Result<c_int> {
-    lua.push_object(MutexHandle::new(Arc::new(Mutex::new()), lua.state().owner()))?;
+    let timeout = lua.options(1, &["timeout"])?.timeout("timeout")?;
+    lua.push_object(MutexHandle::new(Arc::new(Mutex::new(timeout)), lua.state().owner()))?;
     Ok(1)
 }
 
-/// Takes the mutex in slot 1, and asks it something when it has; `None` when time runs out.
+/// Takes the mutex in slot 1, and asks it something when it has; `None` when time runs out: the mutex's own where no deadline is
+/// given.
 #[inline]
-fn take<T>(lua: Lua<'_>, deadline: Deadline, ask: impl Fn(&Mutex) -> T) -> Result<Option<T>> {
-    let wait = lua.wait(deadline);
+fn take<T>(lua: Lua<'_>, given: Option<Deadline>, ask: impl Fn(&Mutex) -> T) -> Result<Option<T>> {
+    let wait = lua.wait(given.unwrap_or(Deadline::NEVER));
     {
         // A free one without a count of its holders, which would cost as much as the lock.
         let handle = lua.object::<MutexHandle>(1)?;
@@ -78,6 +80,7 @@ fn take<T>(lua: Lua<'_>, deadline: Deadline, ask: impl Fn(&Mutex) -> T) -> Resul
         }
     }
     let (mutex, by) = this(lua)?;
+    let wait = if given.is_some() { wait } else { lua.wait(mutex.deadline()) };
     Ok(mutex.lock(by, &wait)?.then(|| ask(&mutex)))
 }
 
@@ -97,13 +100,13 @@ fn push_legacy(lua: Lua<'_>, legacy: Option<String>) -> Result<c_int> {
 
 /// `m:lock([timeout])` → nothing; or how the holder before left it, if it did not unlock it.
 fn lock(lua: Lua<'_>) -> Result<c_int> {
-    let legacy = take(lua, lua.timeout(2)?, Mutex::legacy)?.ok_or_else(out_of_time)?;
+    let legacy = take(lua, lua.timeout_or_none(2)?, Mutex::legacy)?.ok_or_else(out_of_time)?;
     push_legacy(lua, legacy)
 }
 
 /// `m:trylock([timeout])` → whether it was taken; and if so, how it was left, as `lock`.
 fn trylock(lua: Lua<'_>) -> Result<c_int> {
-    let taken = take(lua, lua.timeout_or_none(2)?.unwrap_or_else(Deadline::now), Mutex::legacy)?;
+    let taken = take(lua, Some(lua.timeout_or_none(2)?.unwrap_or_else(Deadline::now)), Mutex::legacy)?;
     lua.push_boolean(taken.is_some());
     Ok(1 + push_legacy(lua, taken.flatten())?)
 }
@@ -119,7 +122,9 @@ fn unlock(lua: Lua<'_>) -> Result<c_int> {
 fn barrier(lua: Lua<'_>) -> Result<c_int> {
     let (mutex, by) = this(lua)?;
     let n = lua.integer_in(2, 1..=1 << 31)? as u32;
-    lua.apart(lua.timeout(3)?, || move |wait: &Wait| mutex.barrier().wait(by, n, wait))?;
+    lua.apart(lua.timeout_or_none(3)?.unwrap_or_else(|| mutex.deadline()), || {
+        move |wait: &Wait| mutex.barrier().wait(by, n, wait)
+    })?;
     Ok(0)
 }
 
@@ -129,7 +134,7 @@ fn with(lua: Lua<'_>) -> Result<c_int> {
     if lua.kind(2) != Kind::Function {
         return Err(lua.expected(2, "a function"));
     }
-    take(lua, Deadline::NEVER, |_| ())?.ok_or_else(out_of_time)?;
+    take(lua, None, |_| ())?.ok_or_else(out_of_time)?;
     // The stack is: self, function, arguments.
     let result = lua.call(lua.top() - 2, mlua::ffi::LUA_MULTRET);
     let unlocked = mutex.unlock(by);

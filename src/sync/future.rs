@@ -13,7 +13,7 @@ use super::pool::Hub;
 use crate::error::Result;
 use crate::sys::SetOnce;
 use crate::wait::{Signal, Wait};
-use crate::wire::{Message, Object};
+use crate::wire::{Message, Object, release};
 
 /// What a worker is to do.
 #[derive(Debug, Default)]
@@ -134,6 +134,17 @@ impl Future {
     /// Whether it belongs to `batch`.
     pub(super) fn is_of(&self, batch: &Arc<Finished>) -> bool {
         self.batch.as_ref().is_some_and(|(own, _)| std::ptr::eq(own.as_ptr(), Arc::as_ptr(batch)))
+    }
+}
+
+impl Drop for Future {
+    /// A long chain of results in results is not dropped one inside the other.
+    fn drop(&mut self) {
+        if let Some(Outcome::Done(results)) = self.outcome.get_mut()
+            && !results.attachments.is_empty()
+        {
+            release(std::mem::take(&mut results.attachments));
+        }
     }
 }
 

@@ -12,7 +12,7 @@ use super::Barrier;
 use crate::err;
 use crate::error::Result;
 use crate::sys::{Lock, fork_generation};
-use crate::wait::{Owner, Signal, Wait, thread_of};
+use crate::wait::{Deadline, Owner, Signal, Wait, came_through_fork, thread_of};
 use crate::wire::Object;
 
 /// The lock, shared by its handles.
@@ -30,6 +30,8 @@ pub struct Mutex {
     legacy: Lock<Option<String>>,
     /// How many handles each state has.
     handles: Lock<Vec<(Owner, u32)>>,
+    /// Seconds that a call waits that is told no time.
+    timeout: Option<f64>,
 }
 
 const NUMBER: u64 = (1 << 48) - 1;
@@ -38,10 +40,20 @@ fn word(by: Owner) -> u64 {
     u64::from(fork_generation()) << 48 | (by.number() & NUMBER)
 }
 
+/// Whether who put `there` took the lock before a fork, and is not in the child.
+fn is_gone(there: u64) -> bool {
+    there >> 48 != u64::from(fork_generation()) & 0xffff && !came_through_fork(there & NUMBER)
+}
+
 impl Mutex {
-    /// A free one.
-    pub fn new() -> Mutex {
-        Mutex::default()
+    /// A free one. `timeout`: how many seconds a call waits that is told no time; for ever where absent.
+    pub fn new(timeout: Option<f64>) -> Mutex {
+        Mutex { timeout, ..Mutex::default() }
+    }
+
+    /// When a call that begins now gives up, if it is told no time.
+    pub fn deadline(&self) -> Deadline {
+        self.timeout.map_or(Deadline::NEVER, Deadline::after)
     }
 
     /// Takes the lock for `by`, once more if it holds it already; false when time runs out.
@@ -66,8 +78,7 @@ impl Mutex {
 
     fn try_take(&self, by: Owner) -> bool {
         let there = self.holder.load(Ordering::Relaxed);
-        // One who took it before a fork is not in the child.
-        let free = there == 0 || there >> 48 != word(by) >> 48;
+        let free = there == 0 || is_gone(there);
         if free && self.holder.compare_exchange(there, word(by), Ordering::Acquire, Ordering::Relaxed).is_ok() {
             self.depth.store(1, Ordering::Relaxed);
             if there != 0 {
@@ -171,8 +182,7 @@ impl Object for Mutex {
             0 => "unlocked".into(),
             holder => match thread_of(holder & NUMBER) {
                 Some(name) => format!("locked by thread '{name}'"),
-                // Who took it before a fork is not in the child.
-                None if holder >> 48 != u64::from(fork_generation()) & 0xffff => "unlocked".into(),
+                None if is_gone(holder) => "unlocked".into(),
                 None => "locked".into(),
             },
         }
@@ -227,7 +237,7 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
     use crate::error::Code;
-    use crate::wait::Deadline;
+    use crate::wait::show_thread_of;
     use std::cell::UnsafeCell;
     use std::thread::scope;
 
@@ -237,7 +247,7 @@ mod tests {
 
     #[test]
     fn it_is_recursive_and_only_its_holder_unlocks() {
-        let (mutex, me, other) = (Mutex::new(), Owner::new(), Owner::new());
+        let (mutex, me, other) = (Mutex::new(None), Owner::new(), Owner::new());
         assert_eq!(mutex.unlock(me).unwrap_err().code(), Code::State);
         assert!(mutex.lock(me, &forever()).unwrap() && mutex.try_lock(me).unwrap());
         assert!(!mutex.try_lock(other).unwrap());
@@ -255,7 +265,7 @@ mod tests {
         struct Count(UnsafeCell<u64>);
         // SAFETY: only touched under the mutex of the test, which is what the test is about.
         unsafe impl Sync for Count {}
-        let (mutex, count) = (Mutex::new(), Count(UnsafeCell::new(0)));
+        let (mutex, count) = (Mutex::new(None), Count(UnsafeCell::new(0)));
         let count = &count;
         scope(|s| {
             for _ in 0..4 {
@@ -276,7 +286,7 @@ mod tests {
 
     #[test]
     fn it_is_free_again_when_the_state_that_held_it_is_gone() {
-        let mutex = Arc::new(Mutex::new());
+        let mutex = Arc::new(Mutex::new(None));
         let me = Owner::new();
         scope(|s| {
             let (one, two) = (MutexHandle::new(mutex.clone(), me), MutexHandle::new(mutex.clone(), me));
@@ -290,7 +300,7 @@ mod tests {
 
     #[test]
     fn the_next_holder_learns_once_how_it_was_left() {
-        let mutex = Arc::new(Mutex::new());
+        let mutex = Arc::new(Mutex::new(None));
         let (dies, heir, other) = (Owner::new(), Owner::new(), Owner::new());
         mutex.lock(dies, &forever()).unwrap();
         assert_eq!(mutex.legacy(), None);
@@ -307,7 +317,7 @@ mod tests {
     #[test]
     fn a_forked_child_keeps_its_own_lock_and_takes_that_of_a_thread_that_is_not_there() {
         use crate::sys::fork_for_tests as in_child;
-        let (mutex, me, other) = (Mutex::new(), Owner::new(), Owner::new());
+        let (mutex, me, other) = (Mutex::new(None), Owner::new(), Owner::new());
         mutex.lock(other, &forever()).unwrap();
         let taken =
             || mutex.lock(me, &forever()).unwrap() && mutex.legacy().is_some() && !mutex.try_lock(other).unwrap();
@@ -315,7 +325,10 @@ mod tests {
         assert!(!mutex.try_lock(me).unwrap(), "in the parent it is still held");
         mutex.unlock(other).unwrap();
         mutex.lock(me, &forever()).unwrap();
-        let mine = || mutex.try_lock(me).unwrap() && mutex.unlock(me).is_ok() && mutex.unlock(me).is_ok();
-        assert_eq!(in_child(|| mine() && mutex.legacy().is_none()), 0);
+        show_thread_of(me);
+        let mine = || mutex.try_lock(me).unwrap() && mutex.unlock(me).is_ok();
+        let locked = || !mutex.try_lock(Owner::new()).unwrap() && mutex.state() != "unlocked";
+        let free = || mutex.unlock(me).is_ok() && mutex.try_lock(Owner::new()).unwrap();
+        assert_eq!(in_child(|| locked() && mine() && locked() && free() && mutex.legacy().is_none()), 0);
     }
 }

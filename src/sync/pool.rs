@@ -326,10 +326,11 @@ impl Hub {
         if let Some(predecessor) = predecessor {
             self.bury(&predecessor, &seat.cancel);
         }
+        // Before the look: whoever ends the pool after it finds a worker that starts, and breaks in.
+        worker.progress.store(STARTING, Ordering::SeqCst);
         if self.is_over() {
             return Ok(());
         }
-        worker.progress.store(STARTING, Ordering::SeqCst);
         let result = (self.work)(&bench);
         if let Err(text) = &result
             && worker.is(STARTING)
@@ -481,7 +482,10 @@ impl Bench {
             let Some(at) = books.posts.iter().position(|post| Arc::ptr_eq(&post.worker, &self.worker)) else {
                 return Some(Order::Leave);
             };
-            let (_, (task, future)) = books.queue.pop_first()?;
+            let Some((_, (task, future))) = books.queue.pop_first() else {
+                // Another took the last one; that there will be no more was told before.
+                return hub.is_over().then_some(Order::Leave);
+            };
             hub.queued.store(books.queue.len(), Ordering::SeqCst);
             books.posts[at].current = Some(future);
             Some(Order::Run(task))

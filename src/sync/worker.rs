@@ -15,13 +15,15 @@ use std::collections::VecDeque;
 use std::fmt;
 use std::os::fd::RawFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
 
 use crate::err;
 use crate::error::Result;
-use crate::sys::{Lock, SetOnce, at_exit, demote_thread, exit, fork_generation, gettid, thread_name, thread_room};
-use crate::wait::{Cancel, Deadline, Signal, Wait, hide_thread};
+use crate::sys::{
+    Lock, SetOnce, at_exit, demote_thread, exit, fork_generation, gettid, spawn_quiet, thread_name, thread_room,
+};
+use crate::wait::{Cancel, Deadline, Signal, Wait, hide_thread, show_background_thread, sleep};
 use crate::wire::Object;
 
 /// How a job failed: the text that its user will see, of any bytes.
@@ -66,6 +68,9 @@ struct Team {
     ended: Signal,
     /// When the patience with cancelled threads ends.
     give_up: Lock<Option<Deadline>>,
+    /// Whether somebody has the descriptor, and a thread of our own waits for that end.
+    watched: AtomicBool,
+    minded: AtomicBool,
 }
 
 impl Team {
@@ -73,8 +78,17 @@ impl Team {
         self.generation == fork_generation()
     }
 
+    /// Whether no thread runs that was not abandoned.
+    fn is_over(&self) -> bool {
+        self.running.load(Ordering::Acquire) == 0
+    }
+
+    fn patience_is_over(&self) -> bool {
+        self.give_up.lock().is_some_and(Deadline::expired)
+    }
+
     fn cancel(&self) {
-        if self.running.load(Ordering::Acquire) == 0 {
+        if self.is_over() {
             return;
         }
         self.give_up.lock().get_or_insert(Deadline::after(PATIENCE));
@@ -105,7 +119,7 @@ impl Team {
         if how_many > 0 {
             self.running.fetch_sub(how_many, Ordering::AcqRel);
             self.ended.notify_all();
-            self.ended.refresh(|| self.running.load(Ordering::Acquire) == 0);
+            self.ended.refresh(|| self.is_over());
         }
     }
 }
@@ -133,6 +147,35 @@ struct Slots<T> {
     all: Vec<Slot<T>>,
     /// The places of those that have ended, in the order in which they did; some may be taken already.
     ended: VecDeque<usize>,
+}
+
+impl<T> Shared<T> {
+    /// Makes failures of those that still run when the patience with them is over. What they give when they end after all is
+    /// dropped.
+    fn abandon(&self) {
+        if !self.team.is_ours() || !self.team.patience_is_over() {
+            return;
+        }
+        let text = err!(
+            Cancelled,
+            "it has not ended {PATIENCE} s after its cancel and is abandoned: it goes on by itself, at the lowest priority"
+        );
+        let text = text.to_string().into_bytes();
+        let mut abandoned = Vec::new();
+        {
+            let mut slots = self.slots.lock();
+            let Slots { all, ended } = &mut *slots;
+            for (index, slot) in all.iter_mut().enumerate() {
+                if let Slot::Running { tid } = *slot {
+                    *slot = Slot::Failed(text.clone());
+                    ended.push_back(index);
+                    abandoned.push(tid);
+                }
+            }
+        }
+        abandoned.iter().filter(|tid| **tid != 0).for_each(|tid| demote_thread(*tid));
+        self.team.one_less(abandoned.len());
+    }
 }
 
 /// What [`Crew::next`] has.
@@ -227,6 +270,8 @@ impl<T: Send + 'static> Crew<T> {
             running: AtomicUsize::new(0),
             ended: Signal::new(),
             give_up: Lock::new(None),
+            watched: AtomicBool::new(false),
+            minded: AtomicBool::new(false),
         };
         let all = (0..count).map(|_| Slot::Running { tid: 0 }).collect();
         let slots = Slots { all, ended: VecDeque::with_capacity(count) };
@@ -276,8 +321,11 @@ impl<T: Send + 'static> Crew<T> {
         self.shared.clone()
     }
 
-    /// How many threads still run; those that were abandoned are not counted.
+    /// How many threads still run; those that were abandoned are not counted, nor those that now are.
     pub fn running(&self) -> usize {
+        if !self.shared.team.is_over() {
+            self.shared.abandon();
+        }
         self.shared.team.running.load(Ordering::Acquire)
     }
 
@@ -335,7 +383,8 @@ impl<T: Send + 'static> Crew<T> {
             match found {
                 Some(found @ Some(_)) => return Ok(found),
                 Some(None) => {}
-                None if give_up.is_some_and(Deadline::expired) && self.running() > 0 => self.abandon(),
+                // Abandoned, or ended just now: there is something to find.
+                None if give_up.is_some_and(Deadline::expired) => self.shared.abandon(),
                 None => return Ok(None),
             }
         }
@@ -343,15 +392,16 @@ impl<T: Send + 'static> Crew<T> {
 
     /// Whether [`Crew::wait`] would not wait.
     pub fn has_ended(&self) -> bool {
-        let team = &self.shared.team;
-        let gave_up = || team.give_up.lock().is_some_and(Deadline::expired);
-        !team.is_ours() || self.running() == 0 || gave_up()
+        !self.shared.team.is_ours() || self.running() == 0
     }
 
     /// A descriptor that polls readable once all threads have ended; `[state]` in the child of a fork.
     pub fn fd(&self) -> Result<RawFd> {
         self.check()?;
-        self.shared.team.ended.fd(|| self.running() == 0)
+        self.shared.team.watched.store(true, Ordering::SeqCst);
+        let fd = self.shared.team.ended.fd(|| self.shared.team.is_over())?;
+        self.abandon_in_time();
+        Ok(fd)
     }
 
     /// Takes the failure of the first thread that has failed: its id and the text. That thread then counts no more.
@@ -388,30 +438,26 @@ impl<T: Send + 'static> Crew<T> {
     pub fn cancel(&self) {
         if self.shared.team.is_ours() {
             self.shared.team.cancel();
+            self.abandon_in_time();
         }
     }
 
-    /// Makes failures of those that still run. What they give when they end after all is dropped.
-    fn abandon(&self) {
-        let text = err!(
-            Cancelled,
-            "it has not ended {PATIENCE} s after its cancel and is abandoned: it goes on by itself, at the lowest priority"
-        );
-        let text = text.to_string().into_bytes();
-        let mut abandoned = Vec::new();
-        {
-            let mut slots = self.shared.slots.lock();
-            let Slots { all, ended } = &mut *slots;
-            for (index, slot) in all.iter_mut().enumerate() {
-                if let Slot::Running { tid } = *slot {
-                    *slot = Slot::Failed(text.clone());
-                    ended.push_back(index);
-                    abandoned.push(tid);
-                }
-            }
+    /// Whoever sleeps on the descriptor learns that threads were abandoned from nobody but us.
+    fn abandon_in_time(&self) {
+        let team = &self.shared.team;
+        let Some(limit) = *team.give_up.lock() else { return };
+        if team.is_over() || !team.watched.load(Ordering::SeqCst) || team.minded.swap(true, Ordering::SeqCst) {
+            return;
         }
-        abandoned.iter().filter(|tid| **tid != 0).for_each(|tid| demote_thread(*tid));
-        self.shared.team.one_less(abandoned.len());
+        let crew = Arc::downgrade(&self.shared);
+        let minded = spawn_quiet("ipc-patience", move || {
+            show_background_thread();
+            let _ = sleep(&Wait::until(limit));
+            if let Some(crew) = crew.upgrade() {
+                crew.abandon();
+            }
+        });
+        team.minded.store(minded.is_ok(), Ordering::SeqCst);
     }
 }
 

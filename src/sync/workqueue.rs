@@ -202,6 +202,12 @@ impl WorkQueue {
         }
     }
 
+    /// Has everyone who waits look again: a coroutine of the state may wait by a handle that another has closed.
+    fn wake_all(&self) {
+        let ends = [&self.questions, &self.answers].map(|fifo| [&fifo.items, &fifo.room]);
+        ends.into_iter().flatten().chain([&self.drained]).for_each(Signal::notify_all);
+    }
+
     /// After it was closed to all but its owner, or opened again.
     fn changed(&self) {
         self.questions.changed_for_readers(|| self.is_closed());
@@ -286,6 +292,7 @@ impl WorkQueueHandle {
     pub fn close(&mut self) {
         if let Some(queue) = self.queue.take() {
             queue.leave(self.by);
+            queue.wake_all();
             leave(queue);
         }
     }

@@ -38,7 +38,10 @@ struct Call<T> {
 
 impl<T> Drop for Call<T> {
     fn drop(&mut self) {
-        self.shared.cancel.fire();
+        // In the child of a fork there is nobody to be cancelled, and what he slept on may be another thread's stack.
+        if self.generation == fork_generation() {
+            self.shared.cancel.fire();
+        }
     }
 }
 

@@ -27,7 +27,7 @@ struct Asleep {
 struct Word(*const AtomicU32);
 
 // SAFETY: the pointer is followed only under the lock of the list it stands in, from which `Ticket` removes it before
-// the word can go.
+// the word can go. The child of a fork, which lacks the threads whose words stand there, fires no cancel of before.
 unsafe impl Send for Word {}
 
 impl Cancel {

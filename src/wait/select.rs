@@ -7,7 +7,7 @@
 //! let source = source((queue, me), |(q, me)| Some(q.can_read(*me)), |(q, me)| q.read_fd(*me));
 //! ```
 //!
-//! Imports its siblings `deadline` (through [`Wait`]) and `poll`.
+//! Imports its siblings `deadline` (through [`Wait`]), `poll` and `threads`.
 
 use std::fmt;
 use std::os::fd::RawFd;
@@ -202,7 +202,12 @@ fn sleep(candidates: &[Candidate], fds: &mut [libc::pollfd], wait: &Wait) -> Res
                     return Err(err!(State, "descriptor {} was closed by somebody who does not own it", fd.fd));
                 }
                 // By mistake: asking again puts it right.
-                Some(false) if polled => *fd = candidate.entry()?,
+                Some(false) if polled => match candidate.entry() {
+                    Ok(entry) => *fd = entry,
+                    // Closed since the look.
+                    Err(_) if candidate.ready() == Some(true) => best.offer(index, candidate),
+                    Err(e) => return Err(e),
+                },
                 _ => {}
             }
         }

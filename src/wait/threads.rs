@@ -9,7 +9,7 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use super::{LONGEST_NAP, Owner, Wait};
-use crate::sys::{Lock, SetOnce, fork_generation, getpid, gettid, monotonic_ns, this_thread_name};
+use crate::sys::{ForkHook, Lock, SetOnce, at_fork, fork_generation, getpid, gettid, monotonic_ns, this_thread_name};
 
 /// What a call is for, as far as its caller knows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -115,8 +115,24 @@ pub fn show_background_thread() {
     }
 }
 
+/// The Lua state in the thread that forked this process, as a number: the only one that came through. 0: none.
+static CAME_THROUGH: AtomicU64 = AtomicU64::new(0);
+
+/// Whether the state `owner`, from before a fork, is in the child: the one whose thread forked.
+pub fn came_through_fork(owner: u64) -> bool {
+    CAME_THROUGH.load(Ordering::Relaxed) == owner
+}
+
+fn note_who_comes_through() {
+    let owner = MINE
+        .try_with(|mine| mine.try_borrow().ok().and_then(|mine| Some(mine.as_ref()?.owner.load(Ordering::Relaxed))));
+    CAME_THROUGH.store(owner.ok().flatten().unwrap_or(0), Ordering::Relaxed);
+}
+
 /// As [`show_thread`], for one in which the Lua state `owner` runs.
 pub fn show_thread_of(owner: Owner) {
+    static HOOK: ForkHook = ForkHook { prepare: || (), parent: || (), child: note_who_comes_through };
+    at_fork(&HOOK);
     if let Some(slot) = mine() {
         slot.owner.store(owner.number(), Ordering::Relaxed);
     }
