@@ -478,6 +478,37 @@ describe('a client', function()
     assert.equal('in step', h:recv(60))
   end)
 
+  it('stays in step also where the target can hold nothing any more', function()
+    local _, clients, handles = connected(1)
+    local target = torch.FloatTensor(10)
+    target:storage():resize(5)
+    clients[1]:send(torch.FloatTensor(10))
+    clients[1]:send 'in step'
+    assert.equal('state', code(handles[1].recv, handles[1], target, 60))
+    assert.equal('in step', handles[1]:recv(60))
+  end)
+
+  it('has no memory for tensors that are only announced', function()
+    local out = support.check([[
+      local ipc, peer = require 'ipc', require 'spec.support.peer'
+      local server, port = ipc.server()
+      local raw, handle = peer.client(port)
+      server:clients(1, function(c) handle = c end)
+      -- 1,000 FloatTensors of 8 GiB each, of which nothing comes.
+      local list, tensors = {}, {}
+      for i = 0, 999 do
+        list[i + 1] = '\214\2' .. peer.little(i, 4):reverse()
+        tensors[i + 1] = '\1\6\1\0' .. peer.little(2 ^ 31, 8)
+      end
+      raw:send(peer.frame('\16\220\3\232' .. table.concat(list), { table.concat(tensors), '' }))
+      local ok, e = pcall(handle.recv, handle, 0.2)
+      assert(not ok and ipc.errcode(e) == 'timeout', e)
+      local status = io.open '/proc/self/status'
+      io.write(status:read '*a':match 'VmSize:%s*(%d+) kB')
+    ]])
+    assert.is_true(tonumber(out) < 100 * 2 ^ 20, out .. ' kB')
+  end)
+
   it('receives without waiting for the rest of a message', function()
     local server, port = ipc.server()
     local raw = peer.client(port)
@@ -670,6 +701,30 @@ describe('a client', function()
       io.write 'done'
     ]], { lua = support.on_one_core() })
     assert.equal('done', out)
+  end)
+
+  it('keeps its time on one core, however little comes at a time', function()
+    local out = support.check([[
+      local ipc, peer = require 'ipc', require 'spec.support.peer'
+      local server, port = ipc.server()
+      local go = ipc.workqueue()
+      local dripper = ipc.map(1, function(port, go)
+        local raw = require 'spec.support.peer'.client(port)
+        local frame = require 'spec.support.peer'.frame(require 'spec.support.peer'.string(('x'):rep(200)))
+        for i = 1, #frame do
+          raw:send(frame:sub(i, i))
+          if go:read(0.1) then break end
+        end
+      end, port, go)
+      local handle
+      server:clients(1, function(c) handle = c end)
+      local ok, e = pcall(handle.recv, handle, 1)
+      assert(not ok and ipc.errcode(e) == 'timeout', e)
+      go:write(true)
+      dripper:join()
+      io.write 'in time'
+    ]], { lua = support.on_one_core() })
+    assert.equal('in time', out)
   end)
 
   it('refuses objects of ipc and functions, named with their path, and goes on', function()

@@ -113,11 +113,15 @@ impl Door {
     }
 
     fn came(&self, connection: Arc<dyn Connection>) {
-        if self.closed.load(Ordering::SeqCst) {
-            return;
+        {
+            // Looked at under the lock: whoever closes the door afterwards finds the connection.
+            let mut waiting = self.waiting.lock();
+            if self.closed.load(Ordering::SeqCst) {
+                return;
+            }
+            waiting.push_back(connection);
+            self.count.fetch_add(1, Ordering::SeqCst);
         }
-        self.waiting.lock().push_back(connection);
-        self.count.fetch_add(1, Ordering::SeqCst);
         self.changed.notify_all();
         self.changed.refresh(|| self.is_ready());
     }

@@ -206,8 +206,9 @@ impl Server {
         Ok(list)
     }
 
-    /// Sends `message` to the admitted clients (those of the tag); returns to how many. All are tried, also when one is gone; the first
-    /// error is raised then, once for each that is gone.
+    /// Sends `message` to the admitted clients (those of the tag), one after the other by arrival; returns to how many. All are tried,
+    /// also when one is gone; the first error is raised then, once for each that is gone. One that does not take it in time ends
+    /// it: with no time left, a long message would only break the connections of the others.
     pub fn broadcast(&self, message: &Message, tag: Option<&[u8]>, wait: &Wait) -> Result<usize> {
         let clients = self.clients(tag, false)?;
         let message = Flat::of(message)?;

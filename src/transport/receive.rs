@@ -10,7 +10,9 @@ use super::place::{Place, attachment, copy, fits, same, view};
 use super::secure::Opener;
 use crate::err;
 use crate::error::{Error, Result};
+use crate::sys::monotonic_ns;
 use crate::sys::socket::{self, Empty, Moved, Region};
+use crate::wait::LONGEST_NAP;
 use crate::wire::{Attachment, Message};
 
 /// The message's buffer starts at no more than this, whatever was announced, and doubles as data really comes.
@@ -61,6 +63,9 @@ pub(super) struct Receiver {
     header: Header,
     bytes: Vec<u8>,
     descriptors: Vec<u8>,
+    /// What is to come after the body.
+    described: Vec<Descriptor>,
+    /// Where that goes: up to the one being filled. What was only announced costs no memory.
     places: Vec<Place>,
     /// The place being filled, and how far.
     at: usize,
@@ -71,6 +76,8 @@ pub(super) struct Receiver {
     opener: Option<Opener>,
     /// Whether the system call that finds nothing may wait.
     empty: Empty,
+    /// When the first bytes of this look came, where such a call may wait.
+    since: Option<u64>,
     pub counts: Counts,
 }
 
@@ -83,6 +90,7 @@ impl Receiver {
             header: Header { functions: false, descriptors: 0, bytes: 0 },
             bytes: Vec::new(),
             descriptors: Vec::new(),
+            described: Vec::new(),
             places: Vec::new(),
             at: 0,
             filled: 0,
@@ -90,6 +98,7 @@ impl Receiver {
             ahead: if opener.is_some() { Ahead::for_records() } else { Ahead::default() },
             opener,
             empty: Empty::Return,
+            since: None,
             counts: Counts::default(),
         }
     }
@@ -103,6 +112,7 @@ impl Receiver {
     /// to wait a while for more.
     pub fn drive(&mut self, fd: RawFd, into: Option<Target<'_>>, empty: Empty) -> std::result::Result<Step, Fault> {
         self.empty = empty;
+        self.since = None;
         loop {
             match &mut self.phase {
                 Phase::Header => {
@@ -125,7 +135,11 @@ impl Receiver {
                     self.place(into)?;
                 }
                 Phase::Data => {
-                    while let Some(place) = self.places.get(self.at) {
+                    while let Some(next) = self.described.get(self.at) {
+                        if self.places.len() == self.at {
+                            self.places.push(Place::new(next).map_err(Fault::Stream)?);
+                        }
+                        let place = &self.places[self.at];
                         let (start, len) = (place.span.as_ptr(), place.span.len());
                         while self.filled < len {
                             // SAFETY: `filled` < `len`: within the span, which the place keeps alive.
@@ -184,8 +198,7 @@ impl Receiver {
             return Ok(());
         }
         // The message began under a call that gave no tensor, or another one.
-        let described = self.described().map_err(Error::from)?;
-        fits(&self.bytes, &described, target)?;
+        fits(&self.bytes, &self.described, target)?;
         let target = attachment(target);
         if let Some(place) = self.places.first_mut() {
             copy(&target, &view(&place.attachment)?)?;
@@ -194,8 +207,10 @@ impl Receiver {
         Ok(())
     }
 
-    fn reset(&mut self) {
+    /// Lets go of the message.
+    pub fn reset(&mut self) {
         self.phase = Phase::Header;
+        self.described.clear();
         self.places.clear();
         (self.at, self.filled) = (0, 0);
         self.given = None;
@@ -205,14 +220,10 @@ impl Receiver {
         }
     }
 
-    fn described(&self) -> std::result::Result<Vec<Descriptor>, Fault> {
-        Descriptor::decode_all(&self.descriptors, self.bytes.len()).map_err(Fault::Stream)
-    }
-
-    /// All is known about the message but its data: finds places for that, or decides to skip it.
+    /// All is known about the message but its data: decides where that goes, or to skip it.
     fn place(&mut self, into: Option<Target<'_>>) -> std::result::Result<(), Fault> {
         self.counts.regions += 1;
-        let described = self.described()?;
+        let described = Descriptor::decode_all(&self.descriptors, self.bytes.len()).map_err(Fault::Stream)?;
         let total = described.iter().try_fold(0u64, |sum, d| sum.checked_add(d.data() as u64));
         let left = total.ok_or_else(|| Fault::Stream(err!(Protocol, "the sizes of a message's tensors overflow")))?;
         let refused = if self.header.functions && !self.functions {
@@ -221,21 +232,27 @@ impl Receiver {
                 "the message holds a Lua function, which is accepted only where both ends ask for it (functions = true)"
             ))
         } else {
-            into.and_then(|target| fits(&self.bytes, &described, target).err())
+            into.and_then(|target| self.aim(&described, target).err())
         };
         if let Some(fault) = refused {
             self.phase = Phase::Skip { left, fault };
             return Ok(());
         }
         self.given = into.map(attachment);
-        for d in &described {
-            let place = match into {
-                Some(target) => Place::of(target),
-                None => Place::new(d),
-            };
-            self.places.push(place.map_err(Fault::Stream)?);
-        }
+        self.described = described;
         self.phase = Phase::Data;
+        Ok(())
+    }
+
+    /// Has the data go to `target`, if it fits.
+    fn aim(&mut self, described: &[Descriptor], target: Target<'_>) -> Result<()> {
+        fits(&self.bytes, described, target)?;
+        let place = Place::of(target)?;
+        let bytes: usize = described.iter().map(Descriptor::data).sum();
+        if place.span.len() != bytes {
+            return Err(err!(State, "the storage changed its size while it was to be filled"));
+        }
+        self.places.push(place);
         Ok(())
     }
 
@@ -320,8 +337,8 @@ impl Receiver {
     }
 
     fn open_record(&mut self, fd: RawFd) -> std::result::Result<bool, Fault> {
-        let Some(opener) = self.opener.as_mut() else { return Ok(false) };
         loop {
+            let Some(opener) = self.opener.as_mut() else { return Ok(false) };
             let (start, room) = self.ahead.space();
             // SAFETY: the read-ahead's own memory, zeroed when it was made, which nobody else looks at meanwhile.
             let plain = unsafe { std::slice::from_raw_parts_mut(start, room) };
@@ -346,15 +363,27 @@ impl Receiver {
                     };
                 }
             };
-            self.counts.bytes += n as u64;
             opener.written(n);
+            self.came(n);
+        }
+    }
+
+    /// `n` bytes came. A look that may wait does so for a while only, however little comes at a time: its caller has a clock
+    /// to look at.
+    fn came(&mut self, n: usize) {
+        self.counts.bytes += n as u64;
+        if self.empty == Empty::Block {
+            let now = monotonic_ns();
+            if now.saturating_sub(*self.since.get_or_insert(now)) >= LONGEST_NAP.as_nanos() as u64 {
+                self.empty = Empty::Return;
+            }
         }
     }
 
     fn received(&mut self, got: std::io::Result<Moved>) -> std::result::Result<usize, Fault> {
         match got {
             Ok(Moved::Bytes(n)) => {
-                self.counts.bytes += n as u64;
+                self.came(n);
                 Ok(n)
             }
             Ok(Moved::Blocked) => Ok(0),
@@ -391,14 +420,5 @@ impl Receiver {
             }
         }
         rest.len() >= need
-    }
-}
-
-impl From<Fault> for Error {
-    fn from(fault: Fault) -> Error {
-        match fault {
-            Fault::Message(e) | Fault::Stream(e) => e,
-            Fault::End(_) => err!(Closed, "the stream has ended"),
-        }
     }
 }

@@ -269,6 +269,7 @@ impl Stream {
             }
         };
         rx.ended = Some(error.clone());
+        rx.receiver.reset();
         // Sends then know, too. For them it is closed, whatever was wrong with what came.
         self.end_line(Error::new(Code::Closed, "", error.what().to_string()));
         error
