@@ -135,6 +135,20 @@ describe('ipc.pool', function()
     assert.equal(5, adder())
   end)
 
+  it('runs a function as it was submitted, whatever its calls before assigned', function()
+    local floor, type = math.floor, ipc.type
+    local function job(n)
+      local ok = floor ~= nil and type ~= nil and _G ~= nil and floor(n) == 2
+      if setfenv then setfenv(1, {}) else _ENV = {} end -- luacheck: ignore
+      floor, type = nil, 5
+      return ok
+    end
+    local p = ipc.pool(1)
+    for _ = 1, 3 do assert.is_true(p:submit(job, 2.5):get()) end
+    assert.equal('function', p:submit(function() return type(print) end):get())
+    p:close()
+  end)
+
   it('hands shared objects to the tasks, itself included', function()
     local p, total = ipc.pool(2), ipc.atomic(0)
     local inner = p:submit(function(p, total)
@@ -468,6 +482,33 @@ describe('a batch', function()
     assert.equal(0, b:pending())
   end)
 
+  it('gives all that are left to a loop, however long each takes', function()
+    local p, c = ipc.pool(2), ipc.channel()
+    local b = p:batch()
+    for i = 1, 5 do b:submit(function(c, i) return i == 5 and select(2, c:read()) or i end, c, i) end
+    local sum, seen = 0, 0
+    for n, f in b:results() do
+      assert.equal(n, f:get())
+      sum, seen = sum + n, seen + 1
+      -- Longer than the number that the loop passes to its iterator would be as a time-out.
+      if seen == 4 then
+        p:submit(function(c)
+          require 'libipc'.sleep(1.2)
+          c:write(5)
+        end, c)
+      end
+    end
+    assert.equal(15, sum)
+    assert.equal(0, b:pending())
+    for _ in b:results() do error 'nothing is left' end
+    b:submit(function(c) return (select(2, c:read())) end, c)
+    local e = fails(function() for _ in b:results(0.01) do error 'none has ended' end end)
+    assert.equal('timeout', ipc.errcode(e))
+    has(e, 'batch:results', '1 ')
+    c:write 'go'
+    for n, f in b:results(120) do assert.same({ 6, 'go' }, { n, f:get() }) end
+  end)
+
   it('is fed and emptied by any thread', function()
     local p = ipc.pool(2)
     local b = p:batch()
@@ -561,6 +602,21 @@ describe('the end of a pool', function()
       q:close()
       return creator == 1
     end)
+  end)
+
+  it('lets go of a long chain of results in results', function()
+    support.check [[
+      local ipc = require 'libipc'
+      local p = ipc.pool(1)
+      local f = p:submit(function() end)
+      for _ = 1, 30000 do
+        f = p:submit(function(f) return f end, f)
+        if not f:get(120) then break end
+      end
+      f = nil
+      collectgarbage() collectgarbage()
+      p:close()
+    ]]
   end)
 
   it('keeps no memory of tasks that are done', function()

@@ -294,6 +294,12 @@ describe('under ipc.scheduler', function()
     end))
     assert.are.equal('20more', all[10])
     assert.are.equal(10, #all)
+    local batch, first = pool:batch(), nil
+    batch:submit(function(its) return (select(2, its:read())) end, go)
+    assert.is_true(yields(function() for n, future in batch:results() do first = n .. future:get() end end, function()
+      go:write 'st'
+    end))
+    assert.are.equal('1st', first)
     pool:close()
   end)
 
@@ -323,6 +329,28 @@ describe('under ipc.scheduler', function()
     loop.run(function() ok, e = coroutine.resume(coroutine.create(function() error 'of the task' end)) end)
     assert.is_false(ok)
     assert.is_truthy(e:find 'of the task')
+  end)
+
+  it('reads, writes and drains end where another coroutine closes the queue', function()
+    for _, call in ipairs {
+      function(q) q:read() end, function(q) q:write(1) q:write(2) end, function(q) q:write(1) q:drain() end,
+    } do
+      local q = ipc.workqueue {capacity = 1}
+      local other = ipc.map(1, function(its) return its:tryread() end, q) -- somebody else holds it, too
+      other:join()
+      local e
+      local co = coroutine.create(function() call(q) end)
+      loop.run(function()
+        local ok, what = coroutine.resume(co)
+        while coroutine.status(co) == 'suspended' do
+          loop.wait((unpack or table.unpack)(what)) -- luacheck: ignore 143
+          ok, what = coroutine.resume(co)
+        end
+        assert.is_false(ok)
+        e = what
+      end, function() q:close() end)
+      assert.are.equal('closed', ipc.errcode(e))
+    end
   end)
 
   it('errors are those of the calls, with the place of the caller', function()

@@ -305,6 +305,10 @@ describe('functions', function()
     assert.equal(ipc, a)
     assert.equal('4', b)
     assert.equal('44', c)
+    local channel, sharedtable, incr = ipc.channel, ipc.sharedtable, ipc.sharedtable.incr
+    f = trip(function() return channel, sharedtable, incr end)
+    a, b, c = f()
+    assert.is_true(a == channel and b == sharedtable and c == incr)
   end)
 
   it('of the standard libraries and of libipc travel by name', function()

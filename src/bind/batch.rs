@@ -8,9 +8,10 @@ use crate::bind::lua::Lua;
 use crate::bind::object::{Class, ClassInfo, Method};
 use crate::bind::pool::task;
 use crate::bind::select;
+use crate::err;
 use crate::error::Result;
 use crate::lua_fn;
-use crate::sync::{Batch, Next};
+use crate::sync::{Batch, Next, Numbered};
 use crate::try_fn;
 use crate::wait::{Source, Way, source};
 use crate::wire::{Attachment, Object, downcast};
@@ -22,12 +23,14 @@ pub(super) static INFO: ClassInfo =
 const METHODS: &[Method] = &[
     ("submit", lua_fn!("batch:submit", submit)),
     ("next", lua_fn!("batch:next", next)),
+    ("results", lua_fn!("batch:results", results)),
     ("pending", lua_fn!("batch:pending", pending)),
     select::FD,
 ];
 
 /// What yields under a scheduler.
-pub(super) const TRIES: &[Method] = &[("next", try_fn!("batch:next", next))];
+pub(super) const TRIES: &[Method] =
+    &[("next", try_fn!("batch:next", next)), ("results", try_fn!("batch:results", step_of))];
 
 /// One Lua state's hold on a batch.
 #[derive(Debug)]
@@ -72,16 +75,45 @@ fn next(lua: Lua<'_>) -> Result<c_int> {
     let batch = lua.object::<Handle>(1)?.0.clone();
     let deadline = lua.timeout(2)?;
     match batch.next(&lua.wait(deadline))? {
-        Next::Future((number, future)) => {
-            lua.push_integer(number.cast_signed());
-            lua.push_object(future::Handle(future))?;
-            Ok(2)
-        }
+        Next::Future(ended) => push(lua, ended),
         Next::OutOfTime | Next::Nothing => {
             lua.push_nil();
             Ok(1)
         }
     }
+}
+
+/// `for number, future in b:results([timeout]) do`: the tasks as they end, until all have been taken.
+fn results(lua: Lua<'_>) -> Result<c_int> {
+    lua.object::<Handle>(1)?;
+    lua.timeout(2)?;
+    lua.push_iterator(lua_fn!("batch:results", step))?;
+    Ok(1)
+}
+
+fn step(lua: Lua<'_>) -> Result<c_int> {
+    lua.given();
+    step_of(lua)
+}
+
+/// One step of the loop over the batch in slot 1, with the time-out in slot 2.
+fn step_of(lua: Lua<'_>) -> Result<c_int> {
+    let batch = lua.object::<Handle>(1)?.0.clone();
+    let deadline = lua.timeout(2)?;
+    match batch.next(&lua.wait(deadline))? {
+        Next::Future(ended) => push(lua, ended),
+        Next::OutOfTime => Err(err!(Timeout, "no task ended in time, {} are still to be taken", batch.pending())),
+        Next::Nothing => {
+            lua.push_nil();
+            Ok(1)
+        }
+    }
+}
+
+fn push(lua: Lua<'_>, (number, future): Numbered) -> Result<c_int> {
+    lua.push_integer(number.cast_signed());
+    lua.push_object(future::Handle(future))?;
+    Ok(2)
 }
 
 /// `b:pending()`, `#b` → how many were submitted and not taken yet.

@@ -3,10 +3,9 @@
 use std::ffi::c_int;
 use std::sync::Arc;
 
-use mlua::ffi;
-
 use crate::bind::items;
 use crate::bind::lua::{Kind, Lua};
+use crate::bind::module::add_maker;
 use crate::bind::object::{Class, ClassInfo, Method};
 use crate::bind::select;
 use crate::bind::stack::Route;
@@ -83,11 +82,7 @@ pub(super) fn install(lua: Lua<'_>) -> Result<()> {
         lua.push_integer(number(status));
         lua.raw_set_field(-2, name)?;
     }
-    lua.new_table(0, 1)?;
-    lua.push_function(lua_fn!("ipc.channel", channel))?;
-    lua.raw_set_field(-2, "__call")?;
-    lua.set_metatable(-2);
-    lua.raw_set_field(-2, "channel")
+    add_maker(lua, "channel", lua_fn!("ipc.channel", channel))
 }
 
 /// `ipc.channel([{capacity=, timeout=}])`
@@ -175,22 +170,18 @@ fn tryread(lua: Lua<'_>) -> Result<c_int> {
     Ok(2)
 }
 
-/// Where the iterator of [`items`] keeps the channel and the time-out.
-const CHANNEL: c_int = ffi::lua_upvalueindex(2);
-const TIMEOUT: c_int = ffi::lua_upvalueindex(3);
-
 /// `for item in c:items([timeout]) do`: every item until the channel is drained, or none comes in time.
 fn items(lua: Lua<'_>) -> Result<c_int> {
     lua.object::<ChannelHandle>(1)?;
     lua.timeout(2)?;
-    lua.set_top(2);
-    lua.push_closure(lua_fn!("channel:items", next), 2)?;
+    lua.push_iterator(lua_fn!("channel:items", next))?;
     Ok(1)
 }
 
 fn next(lua: Lua<'_>) -> Result<c_int> {
-    let deadline = lua.timeout(TIMEOUT)?;
-    let handle = lua.object::<ChannelHandle>(CHANNEL)?;
+    lua.given();
+    let deadline = lua.timeout(2)?;
+    let handle = lua.object::<ChannelHandle>(1)?;
     let channel = handle.channel();
     lua.set_top(0);
     let (found, _) = get(lua, channel, deadline, |_| ())?;

@@ -116,7 +116,7 @@ fn route(upvalues: bool) -> Route {
     if upvalues { Route::THREAD_UPVALUES } else { Route::THREAD }
 }
 
-/// The bytes of the function in slot `i` if it has no state: neither upvalues nor attachments.
+/// The bytes of the function in slot `i` if it has no state: no upvalues but those that go by name, and no attachments.
 fn function(lua: Lua<'_>, i: c_int) -> Result<Option<Box<[u8]>>> {
     let mut message = lua.state().take_message();
     lua.encode(i, &mut message, Route::THREAD)?;

@@ -176,7 +176,7 @@ fn replacing(lua: Lua<'_>) -> Result<Environment> {
         return Err(err!(Argument, "env[{}]: expected 'NAME=value', got '{entry}'", n + 1));
     }
     lua.push_nil();
-    while lua.next(table) {
+    while lua.next(table)? {
         lua.pop(1);
         if lua.kind(-1) != Kind::Number {
             let name = lua.to_str(-1).unwrap_or("another key");
@@ -190,7 +190,7 @@ fn changing(lua: Lua<'_>) -> Result<Environment> {
     let table = lua.top();
     let mut changes = Vec::new();
     lua.push_nil();
-    while lua.next(table) {
+    while lua.next(table)? {
         let name = match lua.to_bytes(-2) {
             Some(name) if !name.is_empty() && !name.contains(&b'=') && !name.contains(&0) => name.to_vec(),
             Some(name) => {
@@ -365,18 +365,19 @@ fn stderr(lua: Lua<'_>) -> Result<c_int> {
     read(lua, Pipe::Stderr)
 }
 
-/// `p:stdoutFileId()` → the descriptor; nil after its end.
+/// `p:stdoutFileId([timeout])` → the descriptor; nil after its end. It waits for a read by another thread to end.
 fn stdout_file_id(lua: Lua<'_>) -> Result<c_int> {
     file_id(lua, Pipe::Stdout)
 }
 
-/// `p:stderrFileId()`
+/// `p:stderrFileId([timeout])`
 fn stderr_file_id(lua: Lua<'_>) -> Result<c_int> {
     file_id(lua, Pipe::Stderr)
 }
 
 fn file_id(lua: Lua<'_>, pipe: Pipe) -> Result<c_int> {
-    match this(lua)?.output_fd(pipe, &lua.wait(Deadline::NEVER))? {
+    let deadline = lua.timeout(2)?;
+    match this(lua)?.output_fd(pipe, &lua.wait(deadline))? {
         Some(fd) => lua.push_integer(fd.into()),
         None => lua.push_nil(),
     }

@@ -8,11 +8,10 @@ mod fill;
 use std::ffi::c_int;
 use std::sync::Arc;
 
-use mlua::ffi;
-
 use self::convert::{key, push, push_key, push_last, value, written_key};
 use crate::bind::atomic;
 use crate::bind::lua::{Kind, Lua};
+use crate::bind::module::add_maker;
 use crate::bind::object::{Class, ClassInfo, Method};
 use crate::err;
 use crate::error::Result;
@@ -83,29 +82,14 @@ impl Class for Walk {
     }
 }
 
-/// Puts `ipc.sharedtable` into the module's table, on top. It is a loaded module too, so that it and its functions may be
-/// upvalues of functions that travel.
+/// Puts `ipc.sharedtable` into the module's table, on top.
 pub(super) fn install(lua: Lua<'_>) -> Result<()> {
     lua.new_table(0, FIELDS.len() as c_int)?;
     for (name, function) in FIELDS {
         lua.push_function(*function)?;
         lua.raw_set_field(-2, name)?;
     }
-    lua.new_table(0, 1)?;
-    lua.push_function(lua_fn!("ipc.sharedtable", create))?;
-    lua.raw_set_field(-2, "__call")?;
-    lua.set_metatable(-2);
-    lua.push_value(-1);
-    // SAFETY: in protect everything may be called; slot 1 is the table. "_LOADED" is package.loaded on every Lua there is.
-    lua.protect(1, 0, |l| unsafe {
-        ffi::lua_getfield(l, ffi::LUA_REGISTRYINDEX, c"_LOADED".as_ptr());
-        if ffi::lua_type(l, -1) == ffi::LUA_TTABLE {
-            ffi::lua_pushvalue(l, 1);
-            ffi::lua_setfield(l, -2, c"libipc.sharedtable".as_ptr());
-        }
-        0
-    })?;
-    lua.raw_set_field(-2, "sharedtable")
+    add_maker(lua, "sharedtable", lua_fn!("ipc.sharedtable", create))
 }
 
 /// `ipc.sharedtable([tbl], [move])`

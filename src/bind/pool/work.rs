@@ -48,7 +48,14 @@ struct Desk<'a> {
     handler: c_int,
     route: Route,
     /// Functions that were here before, by their bytes. Loaded anew each time, LuaJIT would compile them anew each time, too.
-    known: HashMap<Box<[u8]>, c_int>,
+    known: HashMap<Box<[u8]>, Known>,
+}
+
+/// References to a function and to the list of its upvalues, as they came.
+#[derive(Clone, Copy)]
+struct Known {
+    function: c_int,
+    upvalues: c_int,
 }
 
 impl Desk<'_> {
@@ -106,20 +113,58 @@ impl Desk<'_> {
     /// Pushes the function that `bytes` say.
     fn push_function(&mut self, bytes: Box<[u8]>) -> Result<()> {
         let lua = self.lua;
-        if let Some(reference) = self.known.get(&bytes) {
-            lua.push_reference(*reference);
+        if let Some(known) = self.known.get(&bytes) {
+            lua.push_reference(known.function);
+            renew(lua, known.upvalues);
             return Ok(());
         }
         let mut message = Message { bytes: bytes.to_vec(), ..Message::default() };
         lua.decode(&mut message, Route::THREAD)?;
         debug_assert_eq!(lua.kind(-1), Kind::Function);
         if self.known.len() == KNOWN {
-            self.known.drain().for_each(|(_, reference)| lua.unreference(reference));
+            for (_, known) in self.known.drain() {
+                lua.unreference(known.function);
+                lua.unreference(known.upvalues);
+            }
         }
+        let upvalues = keep_upvalues(lua)?;
         lua.push_value(-1);
-        let reference = lua.reference()?;
-        self.known.insert(bytes, reference);
+        let function = lua.reference()?;
+        self.known.insert(bytes, Known { function, upvalues });
         Ok(())
+    }
+}
+
+/// A reference to a list of the upvalues of the function on top.
+fn keep_upvalues(lua: Lua<'_>) -> Result<c_int> {
+    lua.new_table(0, 0)?;
+    for n in 1.. {
+        // SAFETY: raises nothing, and pushes nothing where there is no such upvalue.
+        if unsafe { ffi::lua_getupvalue(lua.raw(), -2, n) }.is_null() {
+            break;
+        }
+        lua.raw_set_index(-2, n.into())?;
+    }
+    lua.reference()
+}
+
+/// Has the function on top be as it came, whatever its last call assigned: to its upvalues, modules and standard functions, or
+/// for its globals.
+fn renew(lua: Lua<'_>, upvalues: c_int) {
+    lua.push_reference(upvalues);
+    for n in 1.. {
+        lua.raw_get_index(-1, n.into());
+        // SAFETY: raises nothing, and pops nothing where there is no such upvalue.
+        if unsafe { ffi::lua_setupvalue(lua.raw(), -3, n) }.is_null() {
+            break;
+        }
+    }
+    lua.pop(2);
+    #[cfg(any(feature = "luajit", feature = "lua51"))]
+    // SAFETY: the function is on top; neither raises.
+    unsafe {
+        ffi::lua_pushvalue(lua.raw(), ffi::LUA_GLOBALSINDEX);
+        ffi::lua_setfenv(lua.raw(), -2);
     }
 }
 
