@@ -165,8 +165,26 @@ describe('Tree', function()
     end
     assert.matches('expected a table', support.fails(NullTree, 5), 1, true)
     assert.matches('timeout', support.fails(LocalhostTree, 1, 2, { timeout = 'x' }), 1, true)
+    assert.matches('0 or more', support.fails(LocalhostTree, 1, 2, { timeout = -1 }), 1, true)
     assert.matches('base', support.fails(LocalhostTree, 1, 2, { base = 0 }), 1, true)
+    for _, f in ipairs { NullTree, ipc.tree } do
+      assert.matches("unknown option 'tiemout'", support.fails(f, { tiemout = 1 }), 1, true)
+    end
+    assert.matches("unknown option 'tiemout'", support.fails(LocalhostTree, 1, 2, { tiemout = 1 }), 1, true)
+    for _, f in ipairs { 'allReduce', 'scatter', 'barrier' } do
+      local given = f == 'barrier' and { { tiemout = 1 } } or f == 'scatter' and { 1, { tiemout = 1 } }
+        or { 1, 'sum', { tiemout = 1 } }
+      assert.matches("unknown option 'tiemout'", support.fails(NullTree()[f], (table.unpack or unpack)(given)), 1, true)
+    end
     assert.matches('expected a function', support.fails(require 'ipc.DiscoveredTree', 1, 2, 'h', 0, 5), 1, true)
+  end)
+
+  it('says so where the connection that it is handed is closed', function()
+    local server, port = ipc.server()
+    local client = ipc.client(port)
+    client:close()
+    assert.equal('closed', ipc.errcode(support.fails(Tree, 2, 2, 2, nil, client)))
+    server:close()
   end)
 
   it('leaves open what it was handed, and closes what it opened', function()
@@ -465,6 +483,13 @@ describe('NullTree', function()
     assert.same({ 7, 1 }, { tree.allReduce(7, 'mean') })
     assert.same({ 7, 0 }, { tree.allReduce(nil, 'mean', true) })
     assert.equal(t, tree.scatter(t))
+    -- What ran out of steps is filled with the last result, like a node of other trees.
+    local torch = require 'ipc.torch'
+    tree.allReduce { a = torch.ones(3), n = 5 }
+    local other, count = tree.allReduce({ a = torch.zeros(3), n = 0 }, 'sum', true)
+    assert.same({ 1, 1, 1 }, other.a:totable())
+    assert.same({ 5, 0 }, { other.n, count })
+    assert.same({ 9, 1 }, { tree.allReduce(9, { timeout = 5 }) })
     tree.barrier()
     tree.close()
     tree.close()

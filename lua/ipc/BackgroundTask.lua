@@ -23,5 +23,7 @@ return utils.api(function(fn, ...)
    --- Ends the task; false if it had ended before. Its result is then an error that says so.
    task.cancel = utils.api(function() return utils.call(future.cancel, future) end)
 
-   return task
+   return setmetatable(task, {
+      __tostring = function() return 'ipc.BackgroundTask' .. tostring(future):match(': .*') end,
+   })
 end)

@@ -6,26 +6,22 @@ local utils = require 'ipc.utils'
 
 local place = 'BackgroundTaskPool'
 
-local known = { closeOnLastTask = 'boolean', upvalues = 'boolean', onProgress = 'function' }
+local known = { 'closeOnLastTask', 'upvalues', 'onProgress' }
+local kinds = { closeOnLastTask = 'boolean', upvalues = 'boolean', onProgress = 'function' }
 
 local function checkOptions(options)
-   for name, value in pairs(options) do
-      local expected = known[name]
-      if not expected then
-         utils.raise('argument', place, "unknown option '%s'; known are closeOnLastTask, upvalues, onProgress",
-            tostring(name))
-      end
-      if type(value) ~= expected then
-         utils.raise('argument', place, "option '%s': expected a %s, got %s", name, expected, type(value))
+   utils.checkOptions(place, 2, options, known)
+   for name, value in pairs(options or {}) do
+      if type(value) ~= kinds[name] then
+         utils.raise('argument', place, "option '%s': expected a %s, got %s", name, kinds[name], type(value))
       end
    end
-   return options
+   return options or {}
 end
 
 return utils.api(function(size, options)
    utils.checkIndex(place, 1, size, 1, math.huge)
-   utils.check(place, 2, options, 'table|nil')
-   options = checkOptions(options or {})
+   options = checkOptions(options)
    local onProgress, closeOnLastTask = options.onProgress, options.closeOnLastTask
    local workers = utils.call(ipc.pool, size, { name = 'tasks', upvalues = options.upvalues })
    local batch = workers:batch()
@@ -137,5 +133,7 @@ return utils.api(function(size, options)
    --- so.
    pool.cancel = utils.api(function() utils.call(workers.cancel, workers) end)
 
-   return pool
+   return setmetatable(pool, {
+      __tostring = function() return 'ipc.BackgroundTaskPool' .. tostring(workers):match(': .*') end,
+   })
 end)

@@ -14,7 +14,7 @@ return utils.api(function(nodeIndex, numNodes, ppid, options)
    if type(ppid) == 'table' and options == nil then ppid, options = nil, ppid end
    local spec = build.spec(place, nodeIndex, numNodes, options, 4)
    utils.check(place, 3, ppid, 'number|nil')
-   ppid = ppid or options and options.ppid or ipc.getppid()
+   ppid = ppid or ipc.getppid()
    local key = options and options.key
    if type(key) == 'number' then key = tostring(key) end
    key = utils.check(place .. ': key', 4, key, 'string|nil') or ''

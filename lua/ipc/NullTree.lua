@@ -1,11 +1,13 @@
 --- `NullTree([opts])`: a tree of one node, with every operation that the others have. Nothing travels. See
 --- doc/tree.md.
 
+local build = require 'ipc.collective.build'
+local leaves = require 'ipc.collective.leaves'
 local reducers = require 'ipc.collective.reducers'
 local utils = require 'ipc.utils'
 
 return utils.api(function(options)
-   utils.check('NullTree', 1, options, 'table|nil')
+   build.options('NullTree', 1, options)
    local state, last = 'open', nil
 
    local function alive(place)
@@ -17,18 +19,20 @@ return utils.api(function(options)
    tree.allReduce = utils.api(function(value, reduce, zero, opts)
       local place = 'tree.allReduce'
       alive(place)
-      if type(reduce) == 'table' then reduce = nil end
+      if type(reduce) == 'table' and zero == nil then reduce, opts = nil, reduce end
       if reduce ~= nil then reducers.find(place, 2, reduce) end
-      if type(zero) == 'table' then zero = nil end
+      if type(zero) == 'table' and opts == nil then zero, opts = nil, zero end
       utils.check(place, 3, zero, 'function|boolean|nil')
-      utils.check(place, 4, opts, 'table|nil')
+      utils.callTimeout(place, 4, opts)
       if zero then
          if value == nil and last == nil then
             utils.raise('state', place,
                'this node took part in no round yet: with nil as value there is nothing to go on with, pass one')
          end
-         if type(value) ~= 'table' and last ~= nil then value = last end
-         return value, 0
+         if value == nil then return last, 0 end
+         local list = leaves.of(value, place)
+         if last ~= nil then leaves.fill(list, leaves.of(last, place)) end
+         return list.whole, 0
       end
       if value == nil then
          utils.raise('argument', place,
@@ -40,13 +44,14 @@ return utils.api(function(options)
 
    tree.scatter = utils.api(function(value, opts)
       alive('tree.scatter')
-      utils.check('tree.scatter', 2, opts, 'table|nil')
+      utils.callTimeout('tree.scatter', 2, opts)
       return value
    end, 1)
 
    tree.barrier = utils.api(function(opts)
       alive('tree.barrier')
-      utils.check('tree.barrier', 1, opts, 'number|table|nil')
+      if type(opts) == 'number' then opts = { timeout = opts } end
+      utils.callTimeout('tree.barrier', 1, opts)
    end, 1)
 
    function tree.netStats()

@@ -8,6 +8,7 @@
 local ipc = require 'libipc'
 local DiscoveredTree = require 'ipc.DiscoveredTree'
 local NullTree = require 'ipc.NullTree'
+local build = require 'ipc.collective.build'
 local utils = require 'ipc.utils'
 
 local unpack = table.unpack or unpack -- luacheck: ignore 143
@@ -74,7 +75,7 @@ local made = 0 -- trees of this process: the n-th of one node meets the n-th of 
 
 --- The tree of all nodes that ipcrun started, else of this one alone. Options as for the other trees.
 launch.tree = utils.api(function(options)
-   utils.check(place, 1, options, 'table|nil')
+   build.options(place, 1, options)
    local here = surroundings()
    if not here or here.count == 1 then return placed(NullTree(options), 1) end
    made = made + 1

@@ -69,9 +69,23 @@ function utils.checkIndex(place, position, value, low, high)
    return value
 end
 
---- Seconds from `options.timeout`, else from the environment's IPC_TIMEOUT, else half an hour.
-function utils.timeout(place, position, options)
+--- Argument `position` has to be nil or a table whose keys are all in the list `known`.
+function utils.checkOptions(place, position, options, known)
+   utils.check(place, position, options, 'table|nil')
+   for key in pairs(options or {}) do
+      local found = false
+      for _, name in ipairs(known) do found = found or name == key end
+      if not found then
+         utils.raise('argument', place, 'argument #%d: unknown option %s; known are %s', position,
+            type(key) == 'string' and ("'%s'"):format(key) or tostring(key), table.concat(known, ', '))
+      end
+   end
+end
+
+--- Seconds from `options.timeout`, else `default`, else from the environment's IPC_TIMEOUT, else half an hour.
+function utils.timeout(place, position, options, default)
    local seconds = options and options.timeout
+   if seconds == nil then seconds = default end
    if seconds == nil then
       local text = os.getenv('IPC_TIMEOUT')
       seconds = text and tonumber(text)
@@ -80,10 +94,17 @@ function utils.timeout(place, position, options)
       end
       return seconds or 1800
    end
-   if type(seconds) ~= 'number' or seconds ~= seconds then
-      wrong(place, position, 'a number of seconds as timeout', type(seconds))
+   if type(seconds) ~= 'number' then wrong(place, position, 'a number of seconds as timeout', type(seconds)) end
+   if seconds ~= seconds or seconds < 0 then
+      wrong(place, position, 'a timeout of 0 or more seconds', tostring(seconds))
    end
    return seconds
+end
+
+--- Seconds from the options of one call of a tree, else the tree's.
+function utils.callTimeout(place, position, options, default)
+   utils.checkOptions(place, position, options, { 'timeout' })
+   return utils.timeout(place, position, options, default)
 end
 
 --- `f(...)`, whose errors are raised on as they are, without a position in this library's files.

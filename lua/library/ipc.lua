@@ -121,8 +121,9 @@ local server = {}
 ---@return integer visited
 function server:clients(n, fn, timeout) end
 
---- Sends `value`, encoded once, to the admitted clients, or to those with the tag. All are tried; a client that is gone
---- raises `[closed]` then, once.
+--- Sends `value`, encoded once, to the admitted clients, or to those with the tag, one after the other in order of
+--- arrival. All are tried; a client that is gone raises `[closed]` then, once. One that does not take it in time raises
+--- `[timeout]` at once: those after it do not get it.
 ---@param value any
 ---@param tag? string
 ---@param timeout? number|boolean|table seconds
@@ -169,7 +170,7 @@ function handle:send(value, timeout) end
 --- Receives the next message. With a tensor or storage in the first place, fills that and returns it: the message must
 --- be one of its type and sizes, else it is lost and `[mismatch]` raised. A number in the first place is the time-out;
 --- when time runs out, a part that has come is kept for the next call.
----@param into? ipc.tensor|number|boolean|table
+---@param into? torch.Tensor|torch.Storage|number|boolean|table
 ---@param timeout? number|boolean|table seconds
 ---@return any
 function handle:recv(into, timeout) end
@@ -224,7 +225,7 @@ local client = {}
 function client:send(value, timeout) end
 
 --- As `recv` of a server's client.
----@param into? ipc.tensor|number|boolean|table
+---@param into? torch.Tensor|torch.Storage|number|boolean|table
 ---@param timeout? number|boolean|table seconds
 ---@return any
 function client:recv(into, timeout) end
@@ -411,6 +412,12 @@ function batch:submit(fn, ...) end
 ---@return integer? number
 ---@return ipc.future? future
 function batch:next(timeout) end
+
+--- `for number, future in batch:results([timeout]) do`: the tasks as they end, until all are taken. `[timeout]` when
+--- none ends in time.
+---@param timeout? number|boolean seconds for each
+---@return fun(): integer?, ipc.future?
+function batch:results(timeout) end
 
 --- How many were submitted and not taken yet.
 ---@return integer
@@ -624,8 +631,10 @@ function channel:drained() end
 
 --- A recursive lock for threads, with a barrier beside it. It belongs to the Lua state that locks it: its coroutines
 --- share it, and when the state ends it is free again; the next one to lock it is told.
+--- `timeout`: how many seconds its calls wait that are told no time, `with` among them; for ever unless it is given.
+---@param options? {timeout?: number}
 ---@return ipc.mutex
-function ipc.mutex() end
+function ipc.mutex(options) end
 
 ---@class ipc.mutex
 local mutex = {}
@@ -758,6 +767,7 @@ function timer:close() end
 --- strings, numbers and booleans. `#t` counts all keys, `t == u` says whether both are the same table, and where Lua
 --- has `__pairs` (5.2 and later), `pairs(t)` walks it. Its own functions stand here, since `t.x` is data.
 ---@class ipc.sharedtable
+---@field [string|number|boolean] any what is there
 ---@overload fun(tbl?: table, move?: boolean): ipc.sharedtable
 local sharedtable = {}
 
@@ -833,9 +843,11 @@ local tree = {}
 --- Folds what the nodes bring, leaf by leaf, into one value that all get, to the same bits. Tensors are reduced in
 --- place and tables filled. With `zero` this node has no more steps: it goes on taking part, contributing `zero(v, i)`
 --- of each leaf, until all nodes have none, and gets the last round's value and 0; `value` may then be nil.
+--- `reduce` works in place or returns a new value; a node that is alone needs none. `zero` with a name is `true`, which
+--- contributes nothing; the options may take its place.
 ---@param value any a number, a tensor, what `reduce` takes, or nested tables of these
----@param reduce (fun(a: any, b: any): any)|'sum'|'mean'|'max'|'min'|'prod' in place, or returning a new value
----@param zero? (fun(v: any, i: integer): any)|boolean with a name: `true`, which contributes nothing
+---@param reduce? (fun(a: any, b: any): any)|'sum'|'mean'|'max'|'min'|'prod'
+---@param zero? (fun(v: any, i: integer): any)|boolean|{timeout?: number}
 ---@param opts? {timeout?: number}
 ---@return any value
 ---@return integer contributors
@@ -919,13 +931,16 @@ function process:stdout(what, timeout) end
 ---@return string? text nil at the end
 function process:stderr(what, timeout) end
 
---- The descriptor of the pipe from its stdout, for poll or as another one's stdin; nil after its end.
+--- The descriptor of the pipe from its stdout, for poll or as another one's stdin; nil after its end. Waits
+--- until no other thread reads.
+---@param timeout? number|boolean seconds
 ---@return integer?
-function process:stdoutFileId() end
+function process:stdoutFileId(timeout) end
 
 --- As `stdoutFileId`.
+---@param timeout? number|boolean seconds
 ---@return integer?
-function process:stderrFileId() end
+function process:stderrFileId(timeout) end
 
 --- A descriptor that polls readable once the process has ended, for schedulers. Do not read from it.
 ---@param way? 'read'

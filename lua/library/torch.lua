@@ -33,6 +33,7 @@
 ---@field BFloat16Tensor fun(...): torch.Tensor
 ---@field BFloat16Storage fun(...): torch.Storage
 ---@field Timer fun(): table counts seconds: `time()` → `{ real =, user =, sys = }`, `stop`, `resume`, `reset`
+---@field [string] fun(...): any the methods of tensors, as functions
 local torch = {}
 
 -- ## The module

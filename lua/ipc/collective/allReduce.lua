@@ -174,15 +174,7 @@ local function lastLeaves(group, value)
       value = last.whole
    end
    local list = leaves.of(value, place)
-   if last and last.signature == list.signature then
-      for i = 1, list.count do
-         if not list.tensor[i] then
-            leaves.set(list, i, last.value[i])
-         elseif not rawequal(list.value[i], last.value[i]) then
-            list.value[i]:copy(last.value[i])
-         end
-      end
-   end
+   if last then leaves.fill(list, last) end
    return list
 end
 
@@ -228,7 +220,6 @@ return function(group)
       local reducer, operation = reducers.find(place, 2, reduce)
       if type(zero) == 'table' and options == nil then zero, options = nil, zero end
       utils.check(place, 3, zero, 'function|boolean|nil')
-      utils.check(place, 4, options, 'table|nil')
       if zero == true and type(reduce) == 'function' then
          utils.raise('argument', place,
             'argument #3: true goes with a reduction by name; with a function expected a function')
@@ -237,7 +228,7 @@ return function(group)
          utils.raise('argument', place,
             'argument #1: expected a value, got nil (nil is for a node that has run out of steps, with zero)')
       end
-      local timeout = utils.timeout(place, 4, options or { timeout = group.timeout })
+      local timeout = utils.callTimeout(place, 4, options, group.timeout)
       local list = count(zero and lastLeaves(group, value) or leaves.of(value, place))
       if type(reduce) == 'string' then namedLeaves(list, operation) end
       if not zero then return group:within(timeout, 'allReduce', operation, step, list, reducer, operation) end

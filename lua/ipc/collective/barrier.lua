@@ -14,9 +14,8 @@ end
 --- Makes `barrier([timeout | options])` for the node that `group` is.
 return function(group)
    return utils.api(function(options)
-      utils.check('tree.barrier', 1, options, 'number|table|nil')
       if type(options) == 'number' then options = { timeout = options } end
-      local timeout = utils.timeout('tree.barrier', 1, options or { timeout = group.timeout })
+      local timeout = utils.callTimeout('tree.barrier', 1, options, group.timeout)
       group:within(timeout, 'barrier', nil, meet)
    end, 1)
 end

@@ -70,10 +70,20 @@ function build.tree(group, opened)
    return setmetatable(tree, { __tostring = function() return describe(group) end })
 end
 
---- What goes into `ipc.server` and `ipc.client` from a tree's options.
+-- Of a tree's options what goes into `ipc.server` and `ipc.client`, and all.
+local forConnections = { 'secret', 'encrypt', 'insecure', 'transport' }
+local known = { 'timeout', 'base', 'key' }
+for _, key in ipairs(forConnections) do known[#known + 1] = key end
+
+--- Checks that `options`, in place `at`, are those of a tree, whichever its kind: a node alone takes them all.
+function build.options(place, at, options)
+   utils.checkOptions(place, at, options, known)
+   return options or {}
+end
+
 local function connectOptions(options)
    local picked
-   for _, key in ipairs { 'secret', 'encrypt', 'insecure', 'transport' } do
+   for _, key in ipairs(forConnections) do
       if options[key] ~= nil then
          picked = picked or {}
          picked[key] = options[key]
@@ -87,8 +97,7 @@ end
 function build.spec(place, index, count, options, at)
    utils.checkIndex(place, 2, count, 1, math.huge)
    if index ~= nil then utils.checkIndex(place, 1, index, 1, count) end
-   utils.check(place, at, options, 'table|nil')
-   options = options or {}
+   options = build.options(place, at, options)
    local base = options.base
    if base == nil then base = 2 end
    utils.checkIndex(place .. ': base', at, base, 1, math.huge)

@@ -67,6 +67,19 @@ function leaves.set(list, i, new)
    end
 end
 
+--- Fills the leaves of `list` with those of `from`, tensors in place; leaves them as they are where the two differ in
+--- form.
+function leaves.fill(list, from)
+   if list.signature ~= from.signature then return end
+   for i = 1, list.count do
+      if not list.tensor[i] then
+         leaves.set(list, i, from.value[i])
+      elseif not rawequal(list.value[i], from.value[i]) then
+         list.value[i]:copy(from.value[i])
+      end
+   end
+end
+
 local function lines(text)
    local found = {}
    for line in (text .. '\n'):gmatch('(.-)\n') do found[#found + 1] = line end

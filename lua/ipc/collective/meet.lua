@@ -240,7 +240,7 @@ function meet.node(spec)
    local answer
    local since = ipc.clock()
    if not root:send({ 'join', spec.index or false, spec.count, spec.token or false }, spec.timeout) then
-      return nil, 'closed', 'the root ended the connection: ' .. root.gone
+      return nil, 'closed', 'the root ended the connection: ' .. (root.gone or root.deaf)
    end
    repeat
       answer = root:poll(0.1)

@@ -75,8 +75,7 @@ end
 --- Makes `scatter(value, [options])` for the node that `group` is.
 return function(group)
    return utils.api(function(value, options)
-      utils.check(place, 2, options, 'table|nil')
-      local timeout = utils.timeout(place, 2, options or { timeout = group.timeout })
+      local timeout = utils.callTimeout(place, 2, options, group.timeout)
       local list
       if value ~= nil or not group.parent then list = loosen(leaves.of(value, place)) end
       return (group:within(timeout, 'scatter', nil, spread, list))
