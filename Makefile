@@ -1,6 +1,6 @@
 # make            the library for each Lua of LUAS, as target/<lua>/libipc.so
 # make demo       train a model with four processes (installs what is missing on Debian and Ubuntu)
-# make test       everything that CI checks but the lint; `make test LUAS=luajit` for one Lua
+# make test       everything that CI checks, the lint included; `make test LUAS=luajit` for one Lua
 # make lint       formatting, clippy, luacheck, the manual against its source
 # make bench      the table of speeds
 # make soak       hours of repeats, valgrind, out-of-memory: bounded, with a summary
