@@ -11,8 +11,9 @@ say '# The API'
 say ''
 say('<!-- Made from ', path, ' by `make doc`; change it there. -->')
 say ''
-say 'Optional arguments have a `?`. Time-outs are in seconds; without one a call waits for ever, if nothing else is said.'
-say "Errors are strings with `libipc [code]` at their start, after Lua's `file:line:`; `ipc.errcode` finds the code."
+say 'Optional arguments have a `?`. Time-outs are in seconds; without one a call waits for ever, if nothing else is'
+say "said. Errors are strings with `libipc [code]` at their start, after Lua's `file:line:`; `ipc.errcode` finds the"
+say 'code.'
 
 local class_of = {}
 local class
