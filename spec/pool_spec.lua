@@ -146,6 +146,11 @@ describe('ipc.pool', function()
     local p = ipc.pool(1)
     for _ = 1, 3 do assert.is_true(p:submit(job, 2.5):get()) end
     assert.equal('function', p:submit(function() return type(print) end):get())
+    -- Functions of the standard libraries are the worker's own.
+    for _ = 1, 3 do p:submit(require, 'string'):get() end
+    for _ = 1, 3 do assert.equal('file', p:submit(io.type, 1):get() or 'file') end
+    for _ = 1, 2 do p:submit(io.open, support.tmpname()):get() end
+    assert.is_true(p:submit(function() return require 'ipc.utils' ~= nil end):get())
     p:close()
   end)
 

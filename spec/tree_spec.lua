@@ -489,6 +489,10 @@ describe('NullTree', function()
     local other, count = tree.allReduce({ a = torch.zeros(3), n = 0 }, 'sum', true)
     assert.same({ 1, 1, 1 }, other.a:totable())
     assert.same({ 5, 0 }, { other.n, count })
+    local mine = { n = 1 }
+    tree.allReduce(mine)
+    mine.n = 99
+    assert.equal(1, tree.allReduce(mine, 'sum', true).n)
     assert.same({ 9, 1 }, { tree.allReduce(9, { timeout = 5 }) })
     tree.barrier()
     tree.close()

@@ -25,20 +25,20 @@ return utils.api(function(options)
       utils.check(place, 3, zero, 'function|boolean|nil')
       utils.callTimeout(place, 4, opts)
       if zero then
-         if value == nil and last == nil then
+         if value == nil and not last then
             utils.raise('state', place,
                'this node took part in no round yet: with nil as value there is nothing to go on with, pass one')
          end
-         if value == nil then return last, 0 end
+         if value == nil then return last.whole, 0 end
          local list = leaves.of(value, place)
-         if last ~= nil then leaves.fill(list, leaves.of(last, place)) end
+         if last then leaves.fill(list, last) end
          return list.whole, 0
       end
       if value == nil then
          utils.raise('argument', place,
             'argument #1: expected a value, got nil (nil is for a node that has run out of steps, with zero)')
       end
-      last = value
+      last = leaves.of(value, place)
       return value, 1
    end, 2)
 

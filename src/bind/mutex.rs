@@ -70,17 +70,17 @@ fn mutex(lua: Lua<'_>) -> Result<c_int> {
 /// given.
 #[inline]
 fn take<T>(lua: Lua<'_>, given: Option<Deadline>, ask: impl Fn(&Mutex) -> T) -> Result<Option<T>> {
-    let wait = lua.wait(given.unwrap_or(Deadline::NEVER));
-    {
+    let wait = {
         // A free one without a count of its holders, which would cost as much as the lock.
         let handle = lua.object::<MutexHandle>(1)?;
+        let wait = lua.wait(given.unwrap_or_else(|| handle.mutex().deadline()));
         wait.check()?;
         if handle.mutex().try_lock(handle.by())? {
             return Ok(Some(ask(handle.mutex())));
         }
-    }
+        wait
+    };
     let (mutex, by) = this(lua)?;
-    let wait = if given.is_some() { wait } else { lua.wait(mutex.deadline()) };
     Ok(mutex.lock(by, &wait)?.then(|| ask(&mutex)))
 }
 

@@ -76,8 +76,8 @@ pub(super) struct Receiver {
     opener: Option<Opener>,
     /// Whether the system call that finds nothing may wait.
     empty: Empty,
-    /// When the first bytes of this look came, where such a call may wait.
-    since: Option<u64>,
+    /// When this look began, if such calls may wait in it.
+    since: u64,
     pub counts: Counts,
 }
 
@@ -98,7 +98,7 @@ impl Receiver {
             ahead: if opener.is_some() { Ahead::for_records() } else { Ahead::default() },
             opener,
             empty: Empty::Return,
-            since: None,
+            since: 0,
             counts: Counts::default(),
         }
     }
@@ -112,7 +112,9 @@ impl Receiver {
     /// to wait a while for more.
     pub fn drive(&mut self, fd: RawFd, into: Option<Target<'_>>, empty: Empty) -> std::result::Result<Step, Fault> {
         self.empty = empty;
-        self.since = None;
+        if empty == Empty::Block {
+            self.since = monotonic_ns();
+        }
         loop {
             match &mut self.phase {
                 Phase::Header => {
@@ -368,15 +370,12 @@ impl Receiver {
         }
     }
 
-    /// `n` bytes came. A look that may wait does so for a while only, however little comes at a time: its caller has a clock
-    /// to look at.
+    /// `n` bytes came. A look that may wait does so for two naps at most, however little comes at a time: its caller has a
+    /// clock to look at.
     fn came(&mut self, n: usize) {
         self.counts.bytes += n as u64;
-        if self.empty == Empty::Block {
-            let now = monotonic_ns();
-            if now.saturating_sub(*self.since.get_or_insert(now)) >= LONGEST_NAP.as_nanos() as u64 {
-                self.empty = Empty::Return;
-            }
+        if self.empty == Empty::Block && monotonic_ns().saturating_sub(self.since) >= LONGEST_NAP.as_nanos() as u64 {
+            self.empty = Empty::Return;
         }
     }
 

@@ -149,8 +149,12 @@ fn keep_upvalues(lua: Lua<'_>) -> Result<c_int> {
 }
 
 /// Has the function on top be as it came, whatever its last call assigned: to its upvalues, modules and standard functions, or
-/// for its globals.
+/// for its globals. One in C, which came by its name, is everybody's here, with an environment of its own on 5.1.
 fn renew(lua: Lua<'_>, upvalues: c_int) {
+    // SAFETY: looks at a slot.
+    if unsafe { ffi::lua_iscfunction(lua.raw(), -1) } != 0 {
+        return;
+    }
     lua.push_reference(upvalues);
     for n in 1.. {
         lua.raw_get_index(-1, n.into());
