@@ -62,6 +62,22 @@ describe('allReduce', function()
     for i = 1, 3 do assert.equal(expected, sums[i]) end
   end)
 
+  it('reduces and scatters tensors of every type in place', function()
+    local values = trees.values(3, function(tree, i)
+      local torch = require 'ipc.torch' -- luacheck: ignore 431
+      local words = {}
+      for _, name in ipairs { 'Byte', 'Char', 'Short', 'Int', 'Long', 'Float', 'Double', 'Half', 'BFloat16' } do
+        local t = torch[name .. 'Tensor'](4):fill(i)
+        local r = tree.allReduce(t, function(a, b) return a:add(b) end)
+        local sum = t:min()
+        local s = tree.scatter(t:fill(i))
+        words[#words + 1] = ('%s %d %d'):format(tostring(rawequal(r, t) and rawequal(s, t)), sum, t:max())
+      end
+      return table.concat(words, ', ')
+    end)
+    for i = 1, 3 do assert.equal(('true 6 1, '):rep(8) .. 'true 6 1', values[i]) end
+  end)
+
   it('reduces nested tables leaf by leaf, in place', function()
     local values = trees.values(4, function(tree, i)
       local torch = require 'ipc.torch' -- luacheck: ignore 431

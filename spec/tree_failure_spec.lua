@@ -50,10 +50,32 @@ describe('calls that do not match', function()
     errors = trees.errors(2, function(tree, i) tree.allReduce({ [i == 1 and 'a' or 'b'] = 1 }, 'sum') end)
     all_say(errors, 'mismatch', 'b: number', 'a: number')
     errors = trees.errors(2, function(tree, i)
+      tree.allReduce({ [i] = { w = 1 }, [i + 1] = { w = 1 } }, 'sum')
+    end)
+    all_say(errors, 'mismatch', '1.w: number', '2.w: number')
+    errors = trees.errors(2, function(tree, i)
       local torch = require 'ipc.torch'
       tree.scatter(torch.FloatTensor(i))
     end)
     all_say(errors, 'mismatch', 'torch.FloatTensor 1', 'torch.FloatTensor 2')
+  end)
+
+  it('are noticed by all while a large result is on its way down', function()
+    -- Node 2 has no value of its own: it learns from the result that its child has another. All stay until all know.
+    local results = trees.threads(4, function(tree, i, failed)
+      local torch, ipc = require 'ipc.torch', require 'libipc' -- luacheck: ignore 431
+      local ok, e = pcall(function()
+        tree.scatter(i ~= 2 and torch.FloatTensor(i == 4 and 3 or 5e6) or nil)
+        tree.barrier() -- the root may have sent all and been told of nothing yet
+      end)
+      assert(not ok)
+      failed:add(1)
+      while failed:get() < 4 do ipc.sleep(0.005) end
+      return e
+    end, { timeout = 30 }, ipc.atomic(0))
+    local errors = {}
+    for i = 1, 4 do errors[i] = results[i][2] end
+    all_say(errors, 'mismatch', 'torch.FloatTensor 3', 'torch.FloatTensor 5000000')
   end)
 
   it('break the tree until it is closed', function()

@@ -187,6 +187,23 @@ describe('Tree', function()
     server:close()
   end)
 
+  it('is made again over the connections of one that was closed', function()
+    local port = support.free_port()
+    local sums = { ipc.map(3, function(at, id)
+      local ipc = require 'libipc' -- luacheck: ignore 431
+      local server, client
+      if id == 1 then server = ipc.server('127.0.0.1', at) else client = ipc.client('127.0.0.1', at) end
+      local sum = 0
+      for round = 1, 3 do
+        local tree = require 'ipc.Tree'(id, 3, 2, server, client, '127.0.0.1', at, { timeout = 100 })
+        sum = sum + tree.allReduce(id * round, 'sum')
+        tree.close()
+      end
+      return sum
+    end, port):join(200) }
+    assert.same({ 36, 36, 36 }, sums)
+  end)
+
   it('leaves open what it was handed, and closes what it opened', function()
     local results = tree_on(3, support.free_port(), 1, nil, function(tree, id, connection)
       tree.barrier()

@@ -46,7 +46,11 @@ end
 local function gpus()
    local visible = os.getenv 'CUDA_VISIBLE_DEVICES'
    if visible then
-      local _, n = visible:gsub('[^,]+', '')
+      local n = 0
+      for device in visible:gmatch '[^,]+' do
+         if device:find '^%s*%-' then break end -- CUDA sees none from a negative one on
+         n = n + 1
+      end
       return n
    end
    local n = 0

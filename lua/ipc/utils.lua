@@ -168,9 +168,10 @@ end
 
 local deepest = 1000
 
---- Calls `visit(holder, key, leaf)` for each value in `t` that is not a table, keys sorted.
-function utils.eachLeaf(t, visit, place, depth)
-   depth = depth or 1
+--- Calls `visit(holder, key, leaf, path)` for each value in `t` that is not a table, keys sorted; `path` says where the
+--- holder stands: `''`, `'layers.2.'`.
+function utils.eachLeaf(t, visit, place, depth, path)
+   depth, path = depth or 1, path or ''
    if depth > deepest then
       utils.raise('limit', place or 'tree.walkTable',
          'tables nested more than %d deep, or a table inside itself', deepest)
@@ -178,9 +179,9 @@ function utils.eachLeaf(t, visit, place, depth)
    for _, key in ipairs(utils.sortedKeys(t, place)) do
       local value = t[key]
       if type(value) == 'table' then
-         utils.eachLeaf(value, visit, place, depth + 1)
+         utils.eachLeaf(value, visit, place, depth + 1, path .. tostring(key) .. '.')
       else
-         visit(t, key, value)
+         visit(t, key, value, path)
       end
    end
 end

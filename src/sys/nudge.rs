@@ -3,14 +3,14 @@
 //! The signal is SIGURG, which a process without a handler ignores: so the handler can come and go, and nothing is harmed by
 //! a signal that comes late. (The runtime of Go stops its threads by the same.)
 //!
-//! Takes the number of its thread from `clock`.
+//! Takes the number of its thread from `clock`, and imports its sibling `fork`.
 
 use std::mem::zeroed;
 use std::ptr;
 
 use libc::{SIGPROF, SIGURG, c_int, c_void, itimerval, pthread_t, sigaction, siginfo_t};
 
-use super::{SetOnce, gettid};
+use super::{ForkHook, SetOnce, at_fork, gettid};
 
 /// A running thread.
 #[derive(Clone, Copy, Debug)]
@@ -56,6 +56,8 @@ impl Nudges {
     /// From now on a nudged thread runs `handler`, the same each time, which does no more than a signal's handler may.
     /// `None` where the program uses the signal itself.
     pub fn begin(handler: fn()) -> Option<Nudges> {
+        static HOOK: ForkHook = ForkHook { prepare: || (), parent: || (), child: take_handler_away };
+        at_fork(&HOOK);
         NUDGED.get_or_init(|| handler);
         // SAFETY: all zeros is a valid sigaction: the default action. The handler keeps to what the caller promised.
         unsafe {
@@ -73,14 +75,19 @@ impl Nudges {
 
 impl Drop for Nudges {
     fn drop(&mut self) {
-        // SAFETY: as above.
-        unsafe {
-            let mut now: sigaction = zeroed();
-            libc::sigaction(SIGURG, ptr::null(), &mut now);
-            // Another's handler that came meanwhile stays.
-            if now.sa_sigaction == nudged as *const () as usize {
-                libc::sigaction(SIGURG, &zeroed::<sigaction>(), ptr::null_mut());
-            }
+        take_handler_away();
+    }
+}
+
+/// Also in the child of a fork, which has no thread that nudges; the handler would count as another's there.
+fn take_handler_away() {
+    // SAFETY: all zeros is a valid sigaction: the default action.
+    unsafe {
+        let mut now: sigaction = zeroed();
+        libc::sigaction(SIGURG, ptr::null(), &mut now);
+        // Another's handler that came meanwhile stays.
+        if now.sa_sigaction == nudged as *const () as usize {
+            libc::sigaction(SIGURG, &zeroed::<sigaction>(), ptr::null_mut());
         }
     }
 }

@@ -14,14 +14,15 @@ pub struct SignalWatch {
 
 #[cfg(target_os = "linux")]
 impl SignalWatch {
-    /// From now on `signals` are read.
+    /// From now on `signals` are read, but SIGHUP where it is ignored: so `nohup` wants it.
     pub fn new(signals: &[i32]) -> Result<SignalWatch> {
         let mut set = std::mem::MaybeUninit::uninit();
         // SAFETY: emptying initialises the set; the mask is this thread's own.
         let set = unsafe {
             libc::sigemptyset(set.as_mut_ptr());
             let mut set = set.assume_init();
-            signals.iter().for_each(|signal| _ = libc::sigaddset(&mut set, *signal));
+            let heeded = signals.iter().filter(|signal| **signal != libc::SIGHUP || !is_ignored(libc::SIGHUP));
+            heeded.for_each(|signal| _ = libc::sigaddset(&mut set, *signal));
             libc::pthread_sigmask(libc::SIG_BLOCK, &set, std::ptr::null_mut());
             set
         };
@@ -44,6 +45,15 @@ impl SignalWatch {
                 e => Err(Error::io("", "read", &e)),
             },
         }
+    }
+}
+
+#[cfg(target_os = "linux")]
+fn is_ignored(signal: i32) -> bool {
+    // SAFETY: all zeros is a valid sigaction, and the call only fills it in.
+    unsafe {
+        let mut now: libc::sigaction = std::mem::zeroed();
+        libc::sigaction(signal, std::ptr::null(), &mut now) == 0 && now.sa_sigaction == libc::SIG_IGN
     }
 }
 

@@ -126,8 +126,9 @@ local function round(group, list, folded, present, contributes, reduce, operatio
       if present then settle(list, folded, contributors, operation) end
    end
    for _, child in ipairs(group.children) do
-      group:sendHeader(child, 'down', list,
-         { 0, 0, 0, 0, contributors, present, present and plain(list, list.value) or nil }, present)
+      group:sendHeader(child, 'down', list, present and
+         { 0, 0, 0, 0, contributors, present, plain(list, list.value), list.tensors } or
+         { 0, 0, 0, 0, contributors, present }, present)
       if present then group:sendTensors(child, list, list.value) end
    end
    group.last = list
@@ -178,15 +179,6 @@ local function lastLeaves(group, value)
    return list
 end
 
-local function count(list)
-   local tensors = 0
-   for i = 1, list.count do
-      if list.tensor[i] then tensors = tensors + 1 end
-   end
-   list.tensors = tensors
-   return list
-end
-
 --- A step like any other.
 local function step(group, list, reduce, operation)
    local folded = {}
@@ -229,7 +221,7 @@ return function(group)
             'argument #1: expected a value, got nil (nil is for a node that has run out of steps, with zero)')
       end
       local timeout = utils.callTimeout(place, 4, options, group.timeout)
-      local list = count(zero and lastLeaves(group, value) or leaves.of(value, place))
+      local list = zero and lastLeaves(group, value) or leaves.of(value, place)
       if type(reduce) == 'string' then namedLeaves(list, operation) end
       if not zero then return group:within(timeout, 'allReduce', operation, step, list, reducer, operation) end
       while true do

@@ -235,6 +235,9 @@ end
 function Group:header(link, direction, list)
    local message = self:await(link, direction == 'up' and 'part' or 'result')
    local call, sequence, signature = message[3], message[2], message[4]
+   -- Tensors that follow a result are on their way already, and are to be taken even where this call fails: whoever
+   -- sends them hears of nothing meanwhile.
+   if message[1] == 'down' then link.owed = message[8] or 0 end
    if message[1] ~= direction or sequence ~= self.sequence or call ~= self.call then
       self:fail('mismatch', 'node %d called %s where node %d called %s (call %d of this tree)', link.index,
          call, self.index,
@@ -260,10 +263,19 @@ function Group:scratch(role, about, tensor)
    local name_ = role .. ' ' .. about
    local kept = self.scratches[name_]
    if not kept then
-      kept = tensor:clone()
+      kept = { tensor = tensor:clone() }
       self.scratches[name_] = kept
    end
-   return kept
+   kept.used = self.sequence
+   return kept.tensor
+end
+
+--- Lets go of those that many calls have not used: sizes may change all the time.
+local function tidy(self)
+   if self.sequence % 64 ~= 0 then return end
+   for name_, kept in pairs(self.scratches) do
+      if kept.used <= self.sequence - 64 then self.scratches[name_] = nil end
+   end
 end
 
 --- What a neighbour is still sending is read and thrown away: it learns of the failure once it is through.
@@ -312,7 +324,10 @@ function Group:within(limit, operation, detail, body, ...)
    local ok, a, b = pcall(body, self, ...)
    local called = name(self)
    self.call, self.started = nil, nil
-   if ok then return a, b end
+   if ok then
+      tidy(self)
+      return a, b
+   end
    self:breakDown(place, a, called)
 end
 

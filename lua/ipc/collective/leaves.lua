@@ -26,27 +26,30 @@ end
 
 --- Whether `value` is a tensor that is filled in place.
 function leaves.isTensor(value)
-   return typeOf(value):find('^torch%.%a+Tensor$') ~= nil
+   return typeOf(value):find('^torch%.%w+Tensor$') ~= nil
 end
 
 --- Takes `value` apart.
 ---
 --- In the result: `value[i]`, `holder[i]` and `key[i]` (where it stands; none for a value that is no table),
---- `about[i]` (the type, and a tensor's sizes), `tensor[i]`, `elements` of all tensors together, and `signature`.
+--- `about[i]` (the type, and a tensor's sizes), `tensor[i]`, how many `tensors` there are, `elements` of all of them
+--- together, and `signature`.
 function leaves.of(value, place)
-   local list = { whole = value, count = 0, value = {}, holder = {}, key = {}, about = {}, tensor = {}, elements = 0 }
+   local list = { whole = value, count = 0, value = {}, holder = {}, key = {}, about = {}, tensor = {}, tensors = 0,
+      elements = 0 }
    local lines = {}
-   local function add(holder, key, leaf)
+   local function add(holder, key, leaf, path)
       local i = list.count + 1
       local kind, elements = typeOf(leaf), 0
       list.count, list.value[i], list.holder[i], list.key[i] = i, leaf, holder, key
-      if kind:find('^torch%.%a+Tensor$') then
+      if kind:find('^torch%.%w+Tensor$') then
          list.tensor[i] = true
+         list.tensors = list.tensors + 1
          kind, elements = describe(leaf, kind)
       end
       list.about[i] = kind
       list.elements = list.elements + elements
-      lines[i] = holder and tostring(key) .. ': ' .. kind or kind
+      lines[i] = holder and path .. tostring(key) .. ': ' .. kind or kind
    end
    if type(value) == 'table' then
       utils.eachLeaf(value, add, place)

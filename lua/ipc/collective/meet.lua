@@ -84,6 +84,8 @@ local function admit(spec, joined)
    local nodes, anonymous, refused = {}, {}, 'none'
    while #joined < spec.count - 1 do
       local message, handle = next_(spec.server, math.min(0.1, math.max(deadline - ipc.clock(), 0)))
+      -- What a tree before left in the same connection.
+      if type(message) == 'table' and message[1] == 'close' then handle = nil end
       if handle and (type(message) ~= 'table' or message[1] ~= 'join') then
          close(handle)
       elseif handle then
@@ -244,6 +246,7 @@ function meet.node(spec)
    end
    repeat
       answer = root:poll(0.1)
+      if answer and answer[1] == 'close' then answer = nil end -- of a tree before, over the same connection
       if root.gone then return nil, 'closed', 'the root ended the connection: ' .. root.gone end
       if not answer and spec.still and not spec.still() then return nil, 'refused',
          'the root went without an answer' end
@@ -254,7 +257,6 @@ function meet.node(spec)
       end
    until answer
    if answer[1] == 'refuse' then return nil, answer[2], answer[3] end
-   if answer[1] == 'close' then return nil, 'closed', 'the root closed its tree' end
    if answer[1] == 'error' then utils.raise(answer[2], spec.place, '%s', answer[3]) end
 
    local index, parent, expected, leaves, secret = answer[2], answer[3], answer[4], answer[5], answer[6]

@@ -43,7 +43,7 @@ end
 --- Signatures tell tensors and their sizes; what else stands in a leaf may differ, it is replaced.
 local function loosen(list)
    list.signature = list.signature:gsub('[^\n]+', function(line)
-      return line:find('torch%.%a+Tensor ') and line or line:gsub('[%w_.]+$', 'value')
+      return line:find('torch%.%w+Tensor ') and line or line:gsub('[%w_.]+$', 'value')
    end)
    return list
 end
@@ -66,7 +66,8 @@ local function spread(group, list)
       end
    end
    for _, child in ipairs(group.children) do
-      group:sendHeader(child, 'down', list, { 0, 0, 0, 0, plain(list), wanted and skeleton(list) or nil }, true)
+      group:sendHeader(child, 'down', list,
+         { 0, 0, 0, 0, plain(list), wanted and skeleton(list) or false, false, list.tensors }, true)
       group:sendTensors(child, list, list.value)
    end
    return list.whole
