@@ -227,6 +227,14 @@ describe('ipcrun', function()
     assert.equal(' xx', out)
   end)
 
+  it('ends all when its output cannot be written, and says why', function()
+    if not support.exists '/dev/full' then return pending 'there is no /dev/full here' end
+    local code = support.write(support.tmpname '.lua', "while true do print(('x'):rep(1000)) end")
+    local out = support.sh(('%s %s -n 2 %s 2>&1 >/dev/full | grep ^ipcrun')
+      :format(support.lua, ipcrun, code))
+    assert.matches('^ipcrun: cannot pass on what the nodes write: No space left on device', out)
+  end)
+
   it('says what is wrong with its command line', function()
     for _, case in ipairs {
       { '', 'which script%?' }, { '-n 2', 'which script%?' }, { '-n x y.lua', "number of nodes.*'x'" }, { '-n 0 y.lua', "'0'" },
