@@ -129,6 +129,36 @@ describe('.t7 files', function()
     assert.equal(22, torch.deserialize(bytes, 'binary', { functions = true })(2))
   end)
 
+  it('carry functions that call themselves and each other', function()
+    local asked = { functions = true }
+    local function again(v) return torch.deserialize(torch.serialize(v, 'binary', asked), 'binary', asked) end
+    local function fact(n) return n < 2 and 1 or n * fact(n - 1) end
+    assert.equal(120, again(fact)(5))
+    local even, odd
+    function even(n) return n == 0 or odd(n - 1) end
+    function odd(n) return n ~= 0 and even(n - 1) end
+    assert.is_true(again(even)(10))
+    local both = again { even = even, odd = odd }
+    assert.is_true(both.odd(7))
+    assert.is_false(both.even(7))
+    -- A table that holds the function which refers to it.
+    local object = {}
+    function object.get() return object end
+    local copy = again(object)
+    assert.equal(copy, copy.get())
+  end)
+
+  it('carry what functions refer to: false and nil too', function()
+    local asked = { functions = true }
+    local no, none, yes = false, nil, true
+    local function f() return no, none, yes end
+    local g = torch.deserialize(torch.serialize(f, 'binary', asked), 'binary', asked)
+    local a, b, c = g()
+    assert.is_false(a)
+    assert.is_nil(b)
+    assert.is_true(c)
+  end)
+
   it('may be changed by a finalizer while they are saved', function()
     support.check [[
       local torch = require 'ipc.torch'

@@ -157,6 +157,43 @@ describe('tensors', function()
       assert.equal(3, #t:chunk(3))
     end)
 
+    it('squeeze to a number when a single element is left', function()
+      for _, name in ipairs(types) do
+        assert.equal(7, torch[name .. 'Tensor'](1, 1):fill(7):squeeze())
+      end
+      local t = torch.Tensor { { 5 } }
+      assert.equal(5, torch.squeeze(t))
+      assert.same({ 5 }, t:squeeze(1):totable())
+      assert.equal(5, t[1]:squeeze(1))
+      assert.same({ 1, 2 }, torch.Tensor({ { 1, 2 } }):squeeze(1):totable())
+      assert.equal(0, torch.Tensor():squeeze():dim())
+    end)
+
+    it('squeeze into a tensor that is given first', function()
+      local src, res = torch.Tensor { { 1, 2, 3 } }, torch.Tensor()
+      assert.equal(res, torch.squeeze(res, src))
+      assert.same({ 1, 2, 3 }, res:totable())
+      assert.equal(res, torch.squeeze(res, src, 2))
+      assert.same({ 1, 3 }, res:size():totable())
+      assert.equal(2, torch.squeeze(res, src:narrow(2, 2, 1)))
+      assert.same({ 2 }, res:totable())
+      res:fill(9)
+      assert.equal(9, src[1][2])
+      assert.matches('DoubleTensor', support.fails(torch.squeeze, torch.IntTensor(), src))
+    end)
+
+    it('see what reshape and repeatTensor put into their result', function()
+      local res = torch.Tensor(3, 2)
+      local other = res:view(6)
+      assert.equal(res, torch.reshape(res, torch.range(1, 6):view(2, 3), 3, 2))
+      assert.same({ { 1, 2 }, { 3, 4 }, { 5, 6 } }, res:totable())
+      assert.same({ 1, 2, 3, 4, 5, 6 }, other:totable())
+      assert.equal(res, torch.repeatTensor(res, torch.Tensor { 7, 8 }, 3, 1))
+      assert.same({ 7, 8, 7, 8, 7, 8 }, other:totable())
+      assert.equal(res, res:reshape(res, 2, 3))
+      assert.same({ { 7, 8, 7 }, { 8, 7, 8 } }, res:totable())
+    end)
+
     it('are set and resized', function()
       local t = torch.Tensor()
       assert.equal(t, t:resize(2, 2))
@@ -215,6 +252,18 @@ describe('tensors', function()
       assert.same({ 2, 3 }, list(t:maskedSelect(t:gt(1):cmul(t:lt(4)))))
       assert.same({ 0, 5, 5, 7, 0, 9 }, list(t:maskedFill(t:gt(1):cmul(t:lt(4)), 5)))
     end)
+  end)
+
+  it('take what is picked from others by themselves', function()
+    local i = torch.LongTensor { 2, 1 }
+    assert.equal(i, i:index(torch.LongTensor { 5, 6 }, 1, i))
+    assert.same({ 6, 5 }, i:totable())
+    local g = torch.LongTensor { 3, 1 }
+    assert.equal(g, g:gather(torch.LongTensor { 7, 8, 9 }, 1, g))
+    assert.same({ 9, 7 }, g:totable())
+    local m = torch.ByteTensor { 1, 0, 1 }
+    assert.equal(m, m:maskedSelect(torch.ByteTensor { 4, 5, 6 }, m))
+    assert.same({ 4, 6 }, m:totable())
   end)
 
   describe('in arithmetic', function()
@@ -330,6 +379,17 @@ describe('tensors', function()
         assert.equal(3, t:median())
         assert(t:equal(t:clone()) and not t:equal(t + 1))
       end
+    end)
+
+    it('to their distance, which does not wrap', function()
+      for _, name in ipairs(types) do
+        local class = torch[name .. 'Tensor']
+        assert.equal(1, class({ 1 }):dist(class { 2 }))
+        assert.equal(127, class({ 0, 100 }):dist(class { 27, 0 }, 1))
+      end
+      assert.equal(5, torch.ByteTensor({ 0, 4 }):dist(torch.ByteTensor { 3, 0 }))
+      assert.equal(200, torch.CharTensor({ -100 }):dist(torch.CharTensor { 100 }))
+      assert.matches('ByteTensor', support.fails(torch.dist, torch.ByteTensor { 1 }, torch.IntTensor { 2 }))
     end)
 
     it('sort gives values and where they were', function()
@@ -517,6 +577,18 @@ describe('tensors', function()
       assert.same({ 2, 3 }, { copy:get(), copy.y })
     end)
 
+    it('of tensors and storages make empty ones in a factory', function()
+      local t = torch.factory 'torch.FloatTensor'()
+      assert.equal('torch.FloatTensor', torch.type(t))
+      assert.equal(0, t:nElement())
+      local s = torch.factory 'torch.ByteStorage' 'any'
+      assert.equal('torch.ByteStorage', torch.type(s))
+      assert.equal(0, #s)
+      for _, name in ipairs { 'spec.none', 'FILE*' } do
+        assert.matches('libipc %[argument%]', support.fails(torch.factory, name))
+      end
+    end)
+
     it('of tensors take methods of the user', function()
       function torch.FloatTensor:double_it() return self * 2 end
       assert.same({ 2, 4 }, torch.FloatTensor({ 1, 2 }):double_it():totable())
@@ -556,6 +628,8 @@ describe('tensors', function()
       local x = torch.ones(2 ^ 20)
       for _ = 1, 100 do x = x + 1 end -- 800 MB in all
       assert(x[1] == 101)
+      for _ = 1, 100 do x = torch.DoubleStorage(2 ^ 20):fill(1) end -- as much
+      assert(x[1] == 1)
       local status = io.open '/proc/self/status'
       local most = status and tonumber(status:read('*a'):match 'VmHWM:%s*(%d+)') or 0
       assert(most < 500000, most .. ' KB')
@@ -585,6 +659,53 @@ describe('tensors', function()
       t:storage():resize(3)
       assert.matches('libipc %[state%] tensor:sum', support.fails(t.sum, t))
       t:storage():resize(6)
+    end)
+
+    it('a storage that was made smaller, and leave it so', function()
+      local s = torch.ones(3, 3)
+      local last = s:narrow(1, 3, 1)
+      s:storage():resize(4)
+      for name, f in pairs {
+        trace = function() return s:trace() end,
+        diag = function() return s:diag(1) end,
+        data = function() return last:data() end,
+        element = function() return s[3][3] end,
+        assigned = function() s[3][3] = 1 end,
+        totable = function() return s:totable() end,
+        squeeze = function() return last:narrow(2, 1, 1):squeeze() end,
+      } do
+        assert.matches('libipc %[state%]', support.fails(f), name)
+      end
+      assert.equal(4, s:storage():size())
+    end)
+
+    it('a constructor called by hand without its table', function()
+      for _, name in ipairs { 'FloatTensor', 'FloatStorage', 'Tensor', 'Storage' } do
+        local call = getmetatable(torch[name]).__call
+        assert.matches('libipc %[argument%] torch.' .. name .. ': argument #1: expected a table', support.fails(call))
+      end
+    end)
+
+    it('what memory does not suffice for', function()
+      if support.in_tsan or support.in_valgrind then return pending 'they map more memory than they use' end
+      support.check([[
+        local torch = require 'ipc.torch'
+        -- Calls f with more and more elements, until there is an error: of each f the largest allocation is the one meant.
+        local function grow(factor, f)
+          local n, ok, e = 2 ^ 20, true, nil
+          while ok do
+            ok, e = pcall(f, n)
+            if ok then e = nil end -- the result takes memory too
+            collectgarbage()
+            n = math.floor(n * factor)
+          end
+          assert(e:match 'libipc %[limit%]', e)
+        end
+        grow(1.25, function(n) return torch.ByteStorage(torch.ByteStorage(n), 1) end)
+        local one = torch.ByteTensor(1, 1):fill(1)
+        grow(2, function(n) return torch.mv(one:expand(n, 1), one[1]) end)
+        grow(2, function(n) return one:expand(n, 1):maskedFill(one:expand(n, 1), 1) end)
+      ]], { lua = ([[sh -c 'ulimit -v 150000 && exec %s "$0" "$@"']]):format(support.lua) })
     end)
   end)
 

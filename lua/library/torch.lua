@@ -71,7 +71,7 @@ function torch.isTypeOf(x, class) end
 ---@return table, table?
 function torch.class(name, parent, module) end
 
---- A function that makes objects of a class without initialising them.
+--- A function that makes objects of a class without initialising them, empty tensors or storages.
 ---@param name string
 ---@return function
 function torch.factory(name) end
@@ -304,9 +304,10 @@ function Tensor:expand(...) end
 ---@return torch.Tensor
 function Tensor:expandAs(other) end
 
---- Without dimensions of size 1.
+--- Without dimensions of size 1, or without this one. A number if one element is left; with `dim` only if the tensor
+--- has no other dimension. `torch.squeeze(res, src, [dim])` makes `res` the view.
 ---@param dim? integer
----@return torch.Tensor
+---@return torch.Tensor|number
 function Tensor:squeeze(dim) end
 
 --- With a dimension of size 1 before `dim`.
@@ -348,12 +349,13 @@ function Tensor:contiguous() end
 ---@return torch.Tensor
 function Tensor:copy(other) end
 
---- A copy in other sizes.
+--- A copy in other sizes; `torch.reshape(res, src, sizes…)` resizes `res` and copies into it.
 ---@param ... any
 ---@return torch.Tensor
 function Tensor:reshape(...) end
 
---- A copy, tiled as often as said for each dimension.
+--- A copy, tiled as often as said for each dimension; `torch.repeatTensor(res, src, counts…)` resizes `res` and copies
+--- into it.
 ---@param ... any
 ---@return torch.Tensor
 function Tensor:repeatTensor(...) end

@@ -108,7 +108,7 @@ fn string(lua: Lua<'_>) -> Result<c_int> {
     }
     if lua.is_nil(2) {
         // A copy: another thread may write these bytes while Lua makes its string of them.
-        lua.push_bytes(&storage.span()?.to_vec())?;
+        lua.push_bytes(&storage.span()?.copied()?)?;
         return Ok(1);
     }
     let text = lua.bytes(2)?;

@@ -5,10 +5,11 @@
 //!
 //! Results are written to `self`, which has the right sizes already and may overlap the operands.
 //!
-//! Stands on: copy, dtype, layout, number, op, ops, shape, view.
+//! Stands on: copy, dtype, layout, memory, number, op, ops, shape, view.
 
 use super::dtype::{DType, Element, convert, from_scalar, to_scalar};
 use super::layout::describe;
+use super::memory::room;
 use super::number::{Number, Scalar};
 use super::op::Binary;
 use super::view::{Operand, Tensor};
@@ -138,7 +139,8 @@ fn multiply_vector<T: Element>(y: &Tensor, beta: Scalar, alpha: Scalar, a: &Tens
     let (a, x, y) = (Matrix::<T>::of(&ao), Matrix::<T>::of(&xo), Matrix::<T>::of(&yo));
     if a.down.abs() < a.along.abs() {
         // The columns lie together: y gathers them one after the other.
-        let mut sums = vec![Wide::<T>::default(); a.rows];
+        let mut sums: Vec<Wide<T>> = room(a.rows)?;
+        sums.resize(a.rows, Wide::<T>::default());
         for j in 0..a.columns as isize {
             // SAFETY: j is an element of x.
             let v: Wide<T> = convert(unsafe { *x.at.offset(j * x.down) }.load());

@@ -135,6 +135,12 @@ pub(super) fn room<T>(n: usize) -> Result<Vec<T>> {
     Ok(v)
 }
 
+/// Room for `n` values more, or a `[limit]` error when there is no memory for them.
+pub(super) fn more_room<T>(v: &mut Vec<T>, n: usize) -> Result<()> {
+    let total = v.len().saturating_add(n);
+    v.try_reserve(n).map_err(|_| err!(Limit, "memory for {total} numbers is not to be had"))
+}
+
 /// A type of `ALIGN`, for the address of nothing.
 #[repr(align(64))]
 struct Aligned;
@@ -226,7 +232,17 @@ impl Span {
         unsafe { std::ptr::copy(self.as_ptr().add(start), bytes.as_mut_ptr(), bytes.len()) }
     }
 
-    /// A copy of the bytes.
+    /// A copy of the bytes, or a `[limit]` error when there is no memory for it.
+    pub fn copied(&self) -> Result<Vec<u8>> {
+        let mut out = Vec::new();
+        out.try_reserve_exact(self.len).map_err(|_| err!(Limit, "{} bytes of memory are not to be had", self.len))?;
+        out.resize(self.len, 0);
+        self.read(0, &mut out);
+        Ok(out)
+    }
+
+    /// A copy, for tests.
+    #[cfg(test)]
     pub fn to_vec(&self) -> Vec<u8> {
         let mut out = vec![0; self.len];
         self.read(0, &mut out);

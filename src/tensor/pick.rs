@@ -2,10 +2,11 @@
 //!
 //! Masks are ByteTensors, indices LongTensors that count from 1, as everything that a user sees.
 //!
-//! Stands on: copy, element, elements, layout, shape, view.
+//! Stands on: copy, element, elements, layout, memory, shape, view.
 
 use super::dtype::DType;
 use super::layout::{Layout, describe};
+use super::memory::{more_room, room};
 use super::number::Scalar;
 use super::shape::position;
 use super::storage::Storage;
@@ -40,7 +41,9 @@ impl Tensor {
             ));
         }
         let bytes = mask.to_vec::<u8>()?;
-        Ok(self.layout().places().zip(bytes).filter(|(_, b)| *b != 0).map(|(place, _)| place).collect())
+        let mut chosen = room(bytes.iter().filter(|b| **b != 0).count())?;
+        chosen.extend(self.layout().places().zip(bytes).filter(|(_, b)| *b != 0).map(|(place, _)| place));
+        Ok(chosen)
     }
 
     /// The elements where `mask` is not 0, in one dimension.
@@ -86,6 +89,7 @@ impl Tensor {
                 continue;
             }
             let start = found.len();
+            more_room(&mut found, self.ndim())?;
             let mut rest = n;
             for &size in self.sizes().iter().rev() {
                 found.push((rest % size) as i64 + 1);
@@ -111,7 +115,12 @@ impl Tensor {
                 describe(index.sizes())
             ));
         }
-        index.to_vec::<i64>()?.into_iter().map(|i| from_one(i, self.sizes()[dim], dim)).collect()
+        let indices = index.to_vec::<i64>()?;
+        let mut positions = room(indices.len())?;
+        for i in indices {
+            positions.push(from_one(i, self.sizes()[dim], dim)?);
+        }
+        Ok(positions)
     }
 
     /// The slice at position `at` of a dimension, also of the only one.
@@ -210,7 +219,11 @@ impl Tensor {
         let base = Layout::new(self.offset(), index.sizes(), Some(&strides))?;
         let step = self.strides()[dim] as usize;
         let indices = index.to_vec::<i64>()?;
-        base.places().zip(indices).map(|(place, i)| Ok(place + step * from_one(i, self.sizes()[dim], dim)?)).collect()
+        let mut places = room(indices.len())?;
+        for (place, i) in base.places().zip(indices) {
+            places.push(place + step * from_one(i, self.sizes()[dim], dim)?);
+        }
+        Ok(places)
     }
 }
 

@@ -144,8 +144,11 @@ impl Tensor {
         dispatch!(self.dtype(), compute C => along::<C, _>(self, dim, Norm(p), |acc| C::from_f64(Norm(p).finish(acc))))
     }
 
-    /// The p-norm of `self - other`.
+    /// The p-norm of `self - other`. Integers are subtracted as doubles: their own differences wrap.
     pub fn dist(&self, other: &Tensor, p: f64) -> Result<f64> {
+        if !self.dtype().is_float() && other.dtype() == self.dtype() {
+            return self.to_dtype(DType::Double)?.dist(&other.to_dtype(DType::Double)?, p);
+        }
         let difference = self.clone_data()?;
         difference.add_scaled(&difference, -1, other)?;
         difference.norm(p)

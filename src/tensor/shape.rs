@@ -91,6 +91,21 @@ impl Layout {
         Ok(Layout::with(self.offset(), sizes, strides))
     }
 
+    /// Diagonal `k` of a matrix: 0 the main one, above it positive, below negative.
+    pub fn diagonal(&self, k: i64) -> Result<Layout> {
+        let (&[rows, columns], &[down, along]) = (self.sizes(), self.strides()) else {
+            return Err(err!(Argument, "expected a matrix, got a tensor of size {}", layout::describe(self.sizes())));
+        };
+        let away = usize::try_from(k.unsigned_abs()).unwrap_or(usize::MAX);
+        let (row, column) = if k < 0 { (away, 0) } else { (0, away) };
+        if row >= rows || column >= columns {
+            return Err(err!(Argument, "a {rows}x{columns} matrix has no diagonal {k}"));
+        }
+        let n = (rows - row).min(columns - column);
+        let offset = self.offset() + row * down as usize + column * along as usize;
+        Ok(Layout::with(offset, Sizes::from_slice(&[n]), Strides::from_slice(&[down + along])))
+    }
+
     /// The same elements in other sizes; one of them may be −1, it becomes what is left. Contiguous layouts only.
     pub fn view(&self, sizes: &[i64]) -> Result<Layout> {
         if !self.is_contiguous() {
@@ -250,6 +265,11 @@ impl Tensor {
             ));
         }
         self.transpose(0, 1)
+    }
+
+    /// Diagonal `k` of a matrix: 0 the main one, above it positive, below negative.
+    pub fn diagonal(&self, k: i64) -> Result<Tensor> {
+        Ok(self.view_as(self.layout().diagonal(k)?))
     }
 
     /// The same elements seen in other sizes, one of which may be −1 (what is left). For contiguous tensors.

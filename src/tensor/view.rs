@@ -190,6 +190,11 @@ impl Tensor {
         Ok(())
     }
 
+    /// Refuses a view that reaches past its storage, which was made smaller, and one of nothing.
+    pub fn check_storage(&self) -> Result<()> {
+        self.operand().map(drop)
+    }
+
     /// What a kernel works on: the memory as it is now, held for as long as the kernel runs, with the view proved to lie
     /// inside it.
     pub(super) fn operand(&self) -> Result<Operand<'_>> {

@@ -89,11 +89,11 @@ impl Family {
     }
 }
 
-/// The least memory that makes [`push`] collect garbage.
+/// The least memory that makes [`push`] and [`push_storage`] collect garbage.
 pub const LEAST_LIMIT: usize = 256 << 20;
 
-/// Collects garbage when tensors have come to hold twice the memory that they held after the last time. To Lua a tensor is a few
-/// dozen bytes, so that a loop of `x = x + 1` would fill the machine before Lua found a reason to collect.
+/// Collects garbage when tensors and storages have come to hold twice the memory that they held after the last time. To Lua
+/// each is a few dozen bytes, so that a loop of `x = x + 1` would fill the machine before Lua found a reason to collect.
 fn relieve(lua: Lua<'_>) -> Result<()> {
     let limit = &lua.state().tensor_limit;
     if live_bytes() < limit.get() {
@@ -119,6 +119,7 @@ pub fn push(lua: Lua<'_>, tensor: Tensor) -> Result<()> {
 
 /// Pushes a storage.
 pub fn push_storage(lua: Lua<'_>, storage: Storage) -> Result<()> {
+    relieve(lua)?;
     let dtype = storage.dtype();
     lua.push_object_as(storage, &STORAGE, |lua| push_metatable(lua, Family::Storage, dtype))
 }

@@ -186,7 +186,7 @@ pub fn storage(lua: Lua<'_>, i: c_int, dtype: DType) -> Result<Storage> {
                 let part = Storage::new(dtype, n)?;
                 let size = dtype.size();
                 if let Some(bytes) = other.span()?.part(from * size, n * size) {
-                    part.span()?.write(0, &bytes.to_vec());
+                    part.span()?.write(0, &bytes.copied()?);
                 }
                 Ok(part)
             }

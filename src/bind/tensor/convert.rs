@@ -187,7 +187,11 @@ fn each(lua: Lua<'_>, others: &[c_int]) -> Result<c_int> {
 fn data(lua: Lua<'_>) -> Result<c_int> {
     let tensor = lua.tensor(1)?;
     match tensor.storage() {
-        Some(storage) if tensor.numel() > 0 => pointer(lua, storage, tensor.offset()),
+        Some(storage) if tensor.numel() > 0 => {
+            // C code checks no position: all that the tensor has must be there.
+            tensor.check_storage()?;
+            pointer(lua, storage, tensor.offset())
+        }
         _ => {
             lua.push_nil();
             Ok(1)

@@ -92,19 +92,23 @@ fn dtype<const CODE: u8>(lua: Lua<'_>) -> DType {
     DType::from_code(CODE).unwrap_or_else(|| Context::of(lua).default_type.get())
 }
 
-/// Takes the constructor's own table from before the arguments.
-fn drop_self(lua: Lua<'_>) {
-    // SAFETY: moves stack slots only; `__call` passes the table in slot 1.
+/// Takes the constructor's own table from before the arguments. Lua code can call `__call` by hand, without it.
+fn drop_self(lua: Lua<'_>) -> Result<()> {
+    if lua.top() == 0 {
+        return Err(lua.expected(1, "table"));
+    }
+    // SAFETY: moves stack slots only; there is a slot 1.
     unsafe { ffi::lua_remove(lua.raw(), 1) }
+    Ok(())
 }
 
 fn new_tensor<const CODE: u8>(lua: Lua<'_>) -> Result<c_int> {
-    drop_self(lua);
+    drop_self(lua)?;
     lua.give(construct::tensor(lua, 1, dtype::<CODE>(lua))?)
 }
 
 fn new_storage<const CODE: u8>(lua: Lua<'_>) -> Result<c_int> {
-    drop_self(lua);
+    drop_self(lua)?;
     push_storage(lua, construct::storage(lua, 1, dtype::<CODE>(lua))?)?;
     Ok(1)
 }

@@ -22,7 +22,7 @@ super::bound! { METHODS, FUNCTIONS:
     "nonzero" => nonzero,
 }
 
-/// Pushes `value`, or the target made to hold it.
+/// Pushes `value`, or the target made to hold it. Nobody may look at an argument meanwhile: it may be the target.
 fn give(lua: Lua<'_>, target: Target, value: Tensor) -> Result<c_int> {
     match target {
         Target::New => lua.give(value),
@@ -48,7 +48,8 @@ fn source(lua: Lua<'_>, another: bool) -> Result<(Target, Tensor, c_int)> {
 fn index(lua: Lua<'_>) -> Result<c_int> {
     let (target, src, i) = source(lua, lua.is_tensor(2))?;
     let dim = lua.dimension(i, src.ndim())?;
-    give(lua, target, src.index_select(dim, &*lua.tensor_ref(i + 1)?)?)
+    let picked = src.index_select(dim, &lua.tensor(i + 1)?)?;
+    give(lua, target, picked)
 }
 
 /// `t:indexCopy(dim, indices, src)`
@@ -72,7 +73,8 @@ fn index_fill(lua: Lua<'_>) -> Result<c_int> {
 fn gather(lua: Lua<'_>) -> Result<c_int> {
     let (target, src, i) = source(lua, lua.is_tensor(2))?;
     let dim = lua.dimension(i, src.ndim())?;
-    give(lua, target, src.gather(dim, &*lua.tensor_ref(i + 1)?)?)
+    let gathered = src.gather(dim, &lua.tensor(i + 1)?)?;
+    give(lua, target, gathered)
 }
 
 /// `t:scatter(dim, indices, src | value)`
@@ -90,7 +92,8 @@ fn scatter(lua: Lua<'_>) -> Result<c_int> {
 /// `t:maskedSelect(mask)`, `res:maskedSelect(src, mask)`
 fn masked_select(lua: Lua<'_>) -> Result<c_int> {
     let (target, src, i) = source(lua, lua.kind(3) == Kind::Userdata)?;
-    give(lua, target, src.masked_select(&*lua.tensor_ref(i)?)?)
+    let selected = src.masked_select(&lua.tensor(i)?)?;
+    give(lua, target, selected)
 }
 
 /// `t:maskedFill(mask, value)`

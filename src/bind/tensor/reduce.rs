@@ -261,37 +261,16 @@ fn equal(lua: Lua<'_>) -> Result<c_int> {
     Ok(1)
 }
 
-fn matrix(lua: Lua<'_>, tensor: &Tensor) -> Result<(usize, usize)> {
+fn matrix(tensor: &Tensor) -> Result<(usize, usize)> {
     match *tensor.sizes() {
         [rows, columns] => Ok((rows, columns)),
-        _ => Err(err!(
-            Argument,
-            "{}: expected a matrix, got a tensor of size {}",
-            lua.place(),
-            crate::tensor::describe(tensor.sizes())
-        )),
-    }
-}
-
-/// The view of diagonal `k` (0 the main one, above it positive, below negative) of a matrix.
-fn diagonal(lua: Lua<'_>, tensor: &Tensor, k: i64) -> Result<Tensor> {
-    let (rows, columns) = matrix(lua, tensor)?;
-    let (down, right) = if k < 0 { (k.unsigned_abs() as usize, 0) } else { (0, k as usize) };
-    if down >= rows || right >= columns {
-        return Err(err!(Argument, "a {rows}x{columns} matrix has no diagonal {k}"));
-    }
-    let n = (rows - down).min(columns - right);
-    let strides = tensor.strides();
-    let offset = tensor.offset() + down * strides[0] as usize + right * strides[1] as usize;
-    match tensor.storage() {
-        Some(s) => Tensor::from_storage(s, offset, &[n], Some(&[strides[0] + strides[1]])),
-        None => Err(err!(State, "a tensor without a storage")),
+        _ => Err(err!(Argument, "expected a matrix, got a tensor of size {}", crate::tensor::describe(tensor.sizes()))),
     }
 }
 
 fn trace(lua: Lua<'_>) -> Result<c_int> {
     let tensor = lua.tensor(1)?;
-    lua.push_scalar(diagonal(lua, &tensor, 0)?.sum()?);
+    lua.push_scalar(tensor.diagonal(0)?.sum()?);
     Ok(1)
 }
 
@@ -302,10 +281,10 @@ fn diag(lua: Lua<'_>) -> Result<c_int> {
     let out = if tensor.ndim() == 1 {
         let n = tensor.numel() + k.unsigned_abs() as usize;
         let out = Tensor::with_sizes(tensor.dtype(), &[n, n])?;
-        diagonal(lua, &out, k)?.copy_from(&tensor)?;
+        out.diagonal(k)?.copy_from(&tensor)?;
         out
     } else {
-        diagonal(lua, &tensor, k)?.clone_data()?
+        tensor.diagonal(k)?.clone_data()?
     };
     give(lua, target, out)?;
     Ok(1)
@@ -315,7 +294,7 @@ fn diag(lua: Lua<'_>) -> Result<c_int> {
 fn triangle(lua: Lua<'_>, keep: fn(i64, i64) -> bool) -> Result<c_int> {
     let (target, tensor, i) = source(lua)?;
     let k = lua.optional(i, |lua, i| lua.integer_in(i, -(1 << 32)..=1 << 32))?.unwrap_or(0);
-    let (rows, columns) = matrix(lua, &tensor)?;
+    let (rows, columns) = matrix(&tensor)?;
     let out = tensor.clone_data()?;
     if let Some(storage) = out.storage() {
         for at in 0..rows * columns {

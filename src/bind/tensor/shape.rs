@@ -4,7 +4,7 @@
 
 use std::ffi::c_int;
 
-use super::args::Numbers;
+use super::args::{Numbers, Target, result};
 use super::class::{push, push_storage, tensor_at};
 use super::construct;
 use crate::bind::lua::Lua;
@@ -221,6 +221,17 @@ fn give_into(lua: Lua<'_>, view: Tensor, slot: Option<c_int>) -> Result<c_int> {
     }
 }
 
+/// Pushes a copy, or the tensor of the slot made to hold it: other views of that tensor's storage see the new elements.
+fn give_copy(lua: Lua<'_>, copy: Tensor, slot: Option<c_int>) -> Result<c_int> {
+    match slot {
+        Some(i) => {
+            result(lua, Target::Slot(i), copy.dtype(), copy.sizes())?.copy_from(&copy)?;
+            Ok(1)
+        }
+        None => lua.give(copy),
+    }
+}
+
 /// `t:view([src,] sizes…)`; one size may be −1.
 fn view(lua: Lua<'_>) -> Result<c_int> {
     let (src, i, slot) = into(lua)?;
@@ -234,11 +245,11 @@ fn view_as(lua: Lua<'_>) -> Result<c_int> {
     give_into(lua, src.view(&sizes)?, slot)
 }
 
-/// `t:reshape([res,] sizes…)`: a copy.
+/// `t:reshape([src,] sizes…)`: a copy.
 fn reshape(lua: Lua<'_>) -> Result<c_int> {
     let (src, i, slot) = into(lua)?;
     let copy = src.reshape(&lua.numbers(i)?)?;
-    give_into(lua, copy, slot)
+    give_copy(lua, copy, slot)
 }
 
 fn resize(lua: Lua<'_>) -> Result<c_int> {
@@ -279,13 +290,23 @@ fn expand_as(lua: Lua<'_>) -> Result<c_int> {
     give_into(lua, src.expand_as(&template)?, slot)
 }
 
-/// `t:squeeze([dim])`
+/// `t:squeeze([src,] [dim])`: what is a single element is given as a number; with `dim` only if the source has no other
+/// dimension.
 fn squeeze(lua: Lua<'_>) -> Result<c_int> {
-    let tensor = lua.tensor(1)?;
-    match lua.optional_dimension(2, tensor.ndim())? {
-        Some(d) => lua.give(tensor.squeeze_dim(d)?),
-        None => lua.give(tensor.squeeze()),
+    let (src, i, slot) = into(lua)?;
+    let (view, number) = match lua.optional_dimension(i, src.ndim())? {
+        Some(d) => (src.squeeze_dim(d)?, src.sizes() == [1]),
+        None => (src.squeeze(), src.numel() == 1),
+    };
+    if !number {
+        return give_into(lua, view, slot);
     }
+    let value = view.get(&[0])?;
+    if let Some(i) = slot {
+        lua.tensor_mut(i)?.set(&view)?;
+    }
+    lua.push_scalar(value);
+    Ok(1)
 }
 
 fn unsqueeze(lua: Lua<'_>) -> Result<c_int> {
@@ -325,7 +346,7 @@ fn repeat(lua: Lua<'_>) -> Result<c_int> {
         let tile: Vec<i64> = own.iter().flat_map(|&n| [1, n as i64]).collect();
         out.view(&split)?.copy_from(&src.contiguous()?.view(&tile)?.expand(&wide)?)?;
     }
-    give_into(lua, out, slot)
+    give_copy(lua, out, slot)
 }
 
 /// Pushes a table of the parts of dimension `dim`, `size` elements each, the last one what is left.

@@ -126,9 +126,11 @@ end
 -- torch.factory(name) → a function that makes objects of the class without initialising them
 function torch.factory(name)
   local mt = torch.getmetatable(name)
-  if not mt then fail(("torch.factory: there is no class '%s'"):format(name)) end
-  if not children[mt] then return mt.new end
-  return function() return setmetatable({}, mt) end
+  if mt and children[mt] then return function() return setmetatable({}, mt) end end
+  -- A tensor or storage, whose like without a value is empty.
+  local new = mt and torch.getconstructortable(name)
+  if not new then fail(("torch.factory: there is no class '%s'"):format(name)) end
+  return function() return new() end
 end
 
 function torch.setmetatable(object, name)

@@ -16,13 +16,14 @@ use crate::error::Result;
 use crate::tensor::DType;
 use crate::tensor::t7::{Form, Reader, Record};
 
-const UNDUMP: &str = "local load, set = loadstring or load, debug.setupvalue
-return function(code, list)
-  local f = assert(load(code, '=t7'))
+const UNDUMP: &str = "local load = loadstring or load
+return function(code) return assert(load(code, '=t7')) end";
+
+const SET_UPVALUES: &str = "local set = debug.setupvalue
+return function(f, list)
   for i, upvalue in ipairs(list) do
     if upvalue.name == '_ENV' then set(f, i, _G) else set(f, i, upvalue.value) end
   end
-  return f
 end";
 
 /// The walk of a reader's records to Lua values.
@@ -157,10 +158,17 @@ impl<R: BufRead> Loader<'_, R> {
         lua.reserve(10)?;
         push_helper(lua, "torch.undump", UNDUMP)?;
         lua.push_bytes(code)?;
+        lua.call(1, 1)?;
+        // Known before its upvalues are read: it may be one of them.
+        self.remember(index)?;
         self.value(depth + 1)?;
         lua.check(-1, Kind::Table)?;
-        lua.call(2, 1)?;
-        self.remember(index)
+        push_helper(lua, "torch.setupvalues", SET_UPVALUES)?;
+        lua.push_value(-3);
+        lua.push_value(-3);
+        lua.call(2, 0)?;
+        lua.pop(1);
+        Ok(())
     }
 }
 

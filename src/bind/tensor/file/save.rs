@@ -20,7 +20,8 @@ return function(f)
   while true do
     local name, value = upvalue(f, #list + 1)
     if not name then return dump(f), list end
-    list[#list + 1] = { name = name, value = name ~= '_ENV' and value or nil }
+    if name == '_ENV' then value = nil end
+    list[#list + 1] = { name = name, value = value }
   end
 end";
 
