@@ -707,21 +707,21 @@ describe('a client', function()
     local out = support.check([[
       local ipc, peer = require 'ipc', require 'spec.support.peer'
       local server, port = ipc.server()
-      local go = ipc.workqueue()
-      local dripper = ipc.map(1, function(port, go)
-        local raw = require 'spec.support.peer'.client(port)
-        local frame = require 'spec.support.peer'.frame(require 'spec.support.peer'.string(('x'):rep(200)))
+      local pid = ipc.fork()
+      if pid == 0 then
+        local raw, frame = peer.client(port), peer.frame(peer.string(('x'):rep(200)))
         for i = 1, #frame do
-          raw:send(frame:sub(i, i))
-          if go:read(0.1) then break end
+          if not raw:send(frame:sub(i, i)) then break end
+          ipc.sleep(0.1)
         end
-      end, port, go)
+        os.exit(0)
+      end
       local handle
-      server:clients(1, function(c) handle = c end)
+      server:clients(1, function(c) handle = c end, 60)
       local ok, e = pcall(handle.recv, handle, 1)
       assert(not ok and ipc.errcode(e) == 'timeout', e)
-      go:write(true)
-      dripper:join()
+      handle:close()
+      assert(ipc.waitpid(pid, 60) == 0)
       io.write 'in time'
     ]], { lua = support.on_one_core() })
     assert.equal('in time', out)
