@@ -321,11 +321,8 @@ impl<T: Send + 'static> Crew<T> {
         self.shared.clone()
     }
 
-    /// How many threads still run; those that were abandoned are not counted, nor those that now are.
+    /// How many threads still run; those that were abandoned are not counted.
     pub fn running(&self) -> usize {
-        if !self.shared.team.is_over() {
-            self.shared.abandon();
-        }
         self.shared.team.running.load(Ordering::Acquire)
     }
 
@@ -392,7 +389,8 @@ impl<T: Send + 'static> Crew<T> {
 
     /// Whether [`Crew::wait`] would not wait.
     pub fn has_ended(&self) -> bool {
-        !self.shared.team.is_ours() || self.running() == 0
+        let team = &self.shared.team;
+        !team.is_ours() || team.is_over() || team.patience_is_over()
     }
 
     /// A descriptor that polls readable once all threads have ended; `[state]` in the child of a fork.
