@@ -45,8 +45,8 @@ local function annotated(path)
       pending, class = named, named
       classes[named] = classes[named] or {}
     end
-    local field = line:match '^%-%-%-@field ([%w_]+)'
-    if field and class then classes[class][field] = true end
+    local field, optional = line:match '^%-%-%-@field ([%w_]+)(%??)'
+    if field and class then classes[class][field] = optional == '?' and 'optional' or true end
     local variable = line:match '^local ([%w_]+) = {}'
     if variable and pending then class_of[variable], pending = pending, nil end
     local owner, name = line:match '^function ([%w_]+)[.:]([%w_]+)%('
@@ -79,8 +79,8 @@ end
 
 local function difference(a, b)
   local only = {}
-  for name in pairs(a) do
-    if not b[name] then only[#only + 1] = name end
+  for name, how in pairs(a) do
+    if not b[name] and how ~= 'optional' then only[#only + 1] = name end
   end
   table.sort(only)
   return table.concat(only, ', ')

@@ -91,7 +91,8 @@ function marshal:close() end
 --- `'unix:/path'`. Options (last, in place of whatever is left out): `secret` (a string that both ends must have),
 --- `encrypt` (true), `insecure` (false: without a secret only clients of this host are let in), `max_message` (bytes,
 --- 1 GiB), `functions` (false: no Lua functions over sockets), `timeout` (seconds, for calls that are given none),
---- `transport` (`'auto'`, `'tcp'`). The environment gives defaults: `IPC_SECRET`, `IPC_INSECURE=1`, `IPC_FUNCTIONS=1`.
+--- `transport` (`'auto'`, `'tcp'`). The environment gives defaults: `IPC_SECRET`, `IPC_INSECURE=1`,
+--- `IPC_FUNCTIONS=1`; `IPC_LOG=info` or `debug` tells on stderr over which link each connection goes.
 ---@param host? string|number|table
 ---@param port? number|string|table
 ---@param options? table
@@ -838,6 +839,8 @@ function ipc.tree(options) end
 ---@class ipc.Tree
 ---@field nodeIndex integer this node, from 1; the root is 1
 ---@field numNodes integer how many there are
+---@field localIndex? integer which of the nodes of its host this is, from 1; trees of `ipc.tree` have it
+---@field gpu? integer the GPU that it may take, from 1; trees of `ipc.tree` have it where there is one
 local tree = {}
 
 --- Folds what the nodes bring, leaf by leaf, into one value that all get, to the same bits. Tensors are reduced in

@@ -1,5 +1,5 @@
-//! Connecting: goes on trying until somebody answers, says hello, and comes back with a connection over the best link. Imports its siblings `hello` and
-//! `options`.
+//! Connecting: goes on trying until somebody answers, says hello, and comes back with a connection over the best link. Imports its siblings `hello`,
+//! `log` and `options`.
 //!
 //! For now the link is the socket that the two ends met on. A link in memory, within a process or a host, is tried here
 //! after the hello, before the socket is settled for.
@@ -10,6 +10,7 @@ use std::os::fd::AsRawFd;
 use std::sync::Arc;
 
 use super::hello::{Agreed, Calling, HEAD, Packet};
+use super::log;
 use super::options::{Options, Place};
 use crate::err;
 use crate::error::{Error, Result};
@@ -32,7 +33,7 @@ pub fn dial(place: &Place, options: &Options, wait: &Wait) -> Result<Arc<dyn Con
         Place::Host(host, port) => resolve(host, *port, &wait)?.into_iter().map(Address::Tcp).collect(),
     };
     let mut pause = PAUSES.0;
-    let mut last = None;
+    let mut last: Option<io::Error> = None;
     loop {
         for address in &addresses {
             let bounded = if addresses.len() > 1 { wait.sooner(Deadline::after(EACH)) } else { wait };
@@ -40,7 +41,13 @@ pub fn dial(place: &Place, options: &Options, wait: &Wait) -> Result<Arc<dyn Con
                 Ok(connection) => return Ok(connection),
                 // An attempt that only ran out of time says less than what an earlier one was told.
                 Err(e) if last.is_some() && e.kind() == ErrorKind::TimedOut && wait.deadline.expired() => {}
-                Err(e) => last = Some(e),
+                Err(e) => {
+                    // Once, not for every attempt that meets the same.
+                    if last.as_ref().is_none_or(|last| last.kind() != e.kind()) {
+                        log::debug(format_args!("client to {place}: {e}, trying again"));
+                    }
+                    last = Some(e);
+                }
             }
         }
         let left = wait.deadline.remaining();
@@ -88,6 +95,7 @@ fn attempt(
             return Err(Error::new(e.code(), "", what));
         }
     };
+    log::linked(format_args!("client to {place}"), address, options, &agreed);
     Ok(Ok(Arc::new(Stream::new(fd, address, place.to_string(), agreed.policy, agreed.keys)?)))
 }
 

@@ -1,6 +1,6 @@
 //! The background half of a server: takes connections and shakes hands, in bounded time and number, so that a slow or hostile
 //! stranger holds up nobody. Whoever is through leaves tokio for good and waits to be admitted. Imports its siblings
-//! `hello`, `options` and `runtime`.
+//! `hello`, `log`, `options` and `runtime`.
 
 use std::collections::VecDeque;
 use std::io;
@@ -13,6 +13,7 @@ use tokio::io::unix::AsyncFd;
 use tokio::task::AbortHandle;
 
 use super::hello::{Agreed, HEAD, Heard, Packet};
+use super::log;
 use super::options::Options;
 use super::runtime;
 use crate::err;
@@ -127,6 +128,7 @@ impl Door {
     }
 
     fn sent_away(&self, why: Error) {
+        log::debug(format_args!("server sent away: {}", why.what()));
         let mut refused = self.refused.lock();
         refused.0 += 1;
         refused.1 = Some(why);
@@ -182,6 +184,7 @@ async fn greet(door: Arc<Door>, fd: Fd, from: Address) {
         }
         let mut link = Link(drive(fd).map_err(|e| Error::io("", "epoll_ctl", &e))?);
         let agreed = link.hello(&door.options, &from).await?;
+        log::linked(format_args!("server with client {name}"), &from, &door.options, &agreed);
         Stream::new(link.0.into_inner(), &from, name.clone(), agreed.policy, agreed.keys)
     };
     match tokio::time::timeout(PATIENCE, shaken).await {

@@ -117,6 +117,18 @@ struct Refusal {
 pub(super) struct Agreed {
     pub policy: Policy,
     pub keys: Option<Keys>,
+    pub near: Near,
+}
+
+/// How far away the other end is, by what it says of itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Near {
+    /// In this process.
+    Process,
+    /// In this process of this host.
+    Host(u32),
+    /// On another host, or in a container that hides which host it is on.
+    Elsewhere,
 }
 
 fn random() -> Result<[u8; 16]> {
@@ -163,6 +175,15 @@ impl Hello {
         })
     }
 
+    /// Where the one who says `other` is, seen from here.
+    fn near(other: &Hello) -> Result<Near> {
+        if other.process == process()? {
+            return Ok(Near::Process);
+        }
+        let same_host = !other.boot.is_empty() && other.boot == boot();
+        Ok(if same_host { Near::Host(other.pid) } else { Near::Elsewhere })
+    }
+
     fn encode(&self) -> Result<Vec<u8>> {
         rmp_serde::to_vec_named(self).map_err(|e| err!(Protocol, "the hello: {e}"))
     }
@@ -178,15 +199,16 @@ impl Hello {
 }
 
 /// What both can agree on. Whoever wants more protection gets it.
-fn agree(mine: &Options, other: &Hello, keys: Option<Keys>) -> Agreed {
-    Agreed {
+fn agree(mine: &Options, other: &Hello, keys: Option<Keys>) -> Result<Agreed> {
+    Ok(Agreed {
         policy: Policy {
             max_message: mine.max_message,
             peer_max_message: other.max_message,
             functions: mine.functions && other.functions,
         },
         keys: keys.filter(|_| mine.encrypt || other.encrypt),
-    }
+        near: Hello::near(other)?,
+    })
 }
 
 /// The client's half.
@@ -212,12 +234,12 @@ impl<'a> Calling<'a> {
     pub fn answered(self, packet: &Packet) -> Result<(Agreed, Option<Vec<u8>>)> {
         match (packet.kind, self.handshake) {
             (Kind::Refusal, _) => Err(refused(&packet.body)),
-            (Kind::Welcome, None) => Ok((agree(self.options, &Hello::decode(&packet.body)?, None), None)),
+            (Kind::Welcome, None) => Ok((agree(self.options, &Hello::decode(&packet.body)?, None)?, None)),
             (Kind::SealedWelcome, Some(mut handshake)) => {
                 let hello = Hello::decode(&handshake.read(&packet.body)?)?;
                 let mut keys = handshake.finish()?;
                 let confirm = Packet::encode(Kind::Confirm, &keys.seal(b"")?);
-                Ok((agree(self.options, &hello, Some(keys)), Some(confirm)))
+                Ok((agree(self.options, &hello, Some(keys))?, Some(confirm)))
             }
             (Kind::Welcome, Some(_)) => Err(err!(Auth, "the server answered without proof that it knows the secret")),
             (kind, _) => Err(err!(Protocol, "the server answered with {kind:?}")),
@@ -287,14 +309,14 @@ fn answer(packet: &Packet, options: &Options, from: &Address) -> Result<Heard> {
                 ));
             }
             let welcome = Packet::encode(Kind::Welcome, &Hello::of(options)?.encode()?);
-            Ok(Heard::In(welcome, agree(options, &hello, None)))
+            Ok(Heard::In(welcome, agree(options, &hello, None)?))
         }
         (Kind::SealedHello, Some(secret)) => {
             let mut handshake = Handshake::new(Role::Responder, secret, &MAGIC)?;
             let hello = Hello::decode(&handshake.read(&packet.body)?)?;
             let welcome = handshake.write(&Hello::of(options)?.encode()?)?;
             let keys = handshake.finish()?;
-            let agreed = agree(options, &hello, Some(keys.clone()));
+            let agreed = agree(options, &hello, Some(keys.clone()))?;
             Ok(Heard::Confirm(Packet::encode(Kind::SealedWelcome, &welcome), agreed, keys))
         }
         (Kind::Hello, Some(_)) => {

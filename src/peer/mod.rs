@@ -2,11 +2,12 @@
 //!
 //! `options` what a user may ask of a link · `hello` what two ends say to each other first · `dial` connecting · `server`
 //! the clients of one listener · `greet` the background half of it, which shakes hands · `runtime` the thread for that ·
-//! `meeting` where the nodes of a tree on one host find each other.
+//! `log` what `IPC_LOG` tells of it · `meeting` where the nodes of a tree on one host find each other.
 
 mod dial;
 mod greet;
 mod hello;
+mod log;
 pub mod meeting;
 mod options;
 mod runtime;

@@ -140,6 +140,8 @@ pub fn accept(listener: &Fd) -> Result<Option<(Fd, Address)>> {
             Err(e) => match e.kind() {
                 // The connection ended before we took it, or there was none.
                 ErrorKind::WouldBlock | ErrorKind::ConnectionAborted | ErrorKind::Interrupted => Ok(None),
+                // The listener was shut down: there never will be one.
+                ErrorKind::InvalidInput => Ok(None),
                 _ => Err(Error::io("", "accept", &e)),
             },
         }

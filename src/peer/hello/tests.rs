@@ -48,6 +48,17 @@ fn two_ends_agree_on_the_stricter_of_their_wishes() {
 }
 
 #[test]
+fn each_end_knows_how_far_away_the_other_is() {
+    let (c, s) = meet(&with(None), &with(None), &here());
+    assert_eq!((c.unwrap().near, s.unwrap().near), (Near::Process, Near::Process));
+    let me = Hello::of(&with(None)).unwrap();
+    let child = Hello { process: [9; 16], pid: 7, ..me.clone() };
+    assert_eq!(Hello::near(&child).unwrap(), Near::Host(7));
+    assert_eq!(Hello::near(&Hello { boot: "another".into(), ..child.clone() }).unwrap(), Near::Elsewhere);
+    assert_eq!(Hello::near(&Hello { boot: String::new(), ..child }).unwrap(), Near::Elsewhere);
+}
+
+#[test]
 fn encryption_is_off_only_where_both_ends_say_so() {
     for (a, b) in [(true, true), (true, false), (false, true), (false, false)] {
         let (client, server) = (Options { encrypt: a, ..with(Some("s")) }, Options { encrypt: b, ..with(Some("s")) });
@@ -80,7 +91,7 @@ fn a_recorded_hello_does_not_let_anyone_in() {
     let (_, first) = Calling::begin(&options).unwrap();
     let Heard::Confirm(_, agreed, keys) = Heard::first(&packet(&first), &options, &there()) else { panic!() };
     for body in [vec![], vec![0; 16], first[HEAD..].to_vec()] {
-        let agreed = Agreed { policy: agreed.policy, keys: None };
+        let agreed = Agreed { policy: agreed.policy, keys: None, near: agreed.near };
         let confirm = Packet { kind: Kind::Confirm, body };
         assert_eq!(Heard::confirmed(&confirm, agreed, keys.clone()).unwrap_err().code(), Code::Auth);
     }

@@ -93,3 +93,14 @@ fn addresses_read_as_people_write_them() {
     assert_eq!(Address::Unix("/a b".into()).to_string(), "unix:/a b");
     assert!(!Address::Tcp("10.0.0.1:1".parse().unwrap()).is_local());
 }
+
+#[test]
+fn a_listener_that_was_shut_down_has_nobody_waiting() {
+    let path = std::env::temp_dir().join(format!("ipc-shut-{}", std::process::id()));
+    for at in [Address::Tcp("127.0.0.1:0".parse().unwrap()), Address::Unix(path.clone())] {
+        let listener = listen(&at).unwrap();
+        shutdown(listener.as_raw_fd());
+        assert!(accept(&listener).unwrap().is_none());
+    }
+    std::fs::remove_file(path).unwrap();
+}

@@ -1,0 +1,106 @@
+-- §17: what IPC_LOG tells on stderr.
+local support = require 'spec.support'
+
+-- A server and a client in one process; then a client in a forked child, which waits for its server to come up.
+local pair = [[
+  local ipc = require 'libipc'
+  local options = { secret = arg[1], encrypt = arg[2] ~= 'plain' }
+  local server, port = ipc.server(options)
+  local client = ipc.client('127.0.0.1', port, options)
+  server:clients(1, function() end)
+  local child = ipc.fork()
+  if child == 0 then
+    local c = ipc.client('127.0.0.1', port, options)
+    c:send 'here'
+    c:recv()
+    os.exit(0)
+  end
+  local c = select(2, server:recvAny(60))
+  c:send 'bye'
+  assert(ipc.waitpid(child) == 0)
+  print(ipc.getpid(), child, port)
+]]
+
+-- The output's three numbers, and the lines of stderr.
+local function logged(code, opts)
+  local r = support.run(code, opts)
+  assert.equal(0, r.status, r.stderr)
+  local lines = {}
+  for line in r.stderr:gmatch '[^\n]+' do lines[#lines + 1] = line end
+  local parent, child, port = r.stdout:match '(%d+)%s+(%d+)%s+(%d+)'
+  return lines, parent, child, port
+end
+
+-- How many lines are `prefix`, anything of digits, and `rest`: both taken as they are.
+local function count(lines, prefix, rest)
+  local n = 0
+  for _, line in ipairs(lines) do
+    if line:sub(1, #prefix) == prefix and line:sub(-#rest) == rest and line:sub(#prefix + 1, -#rest - 1):match '^%d*$' then
+      n = n + 1
+    end
+  end
+  return n
+end
+
+describe('IPC_LOG', function()
+  it('tells at both ends over which link a pair talks, and why not over a faster one', function()
+    local plain = 'neither authenticated nor encrypted'
+    for _, case in ipairs {
+      { args = {}, how = plain },
+      { args = { 'a secret' }, how = 'encrypted' },
+      { args = { 'a secret', 'plain' }, how = 'authenticated, not encrypted' },
+    } do
+      local lines, parent, child, port = logged(pair, { env = { IPC_LOG = 'info' }, args = case.args })
+      local all = table.concat(lines, '\n')
+      local function once(prefix, rest) assert.equal(1, count(lines, prefix, rest .. case.how .. '; ' .. (
+        rest:find 'this process' and 'not in memory' or 'not in shared memory') .. ': this version cannot'), all) end
+      once('libipc ' .. parent .. ': client to 127.0.0.1:' .. port, ': tcp to this process, ')
+      once('libipc ' .. parent .. ': server with client 127.0.0.1:', ': tcp to this process, ')
+      once('libipc ' .. child .. ': client to 127.0.0.1:' .. port, ': tcp to process ' .. parent .. ' of this host, ')
+      once('libipc ' .. parent .. ': server with client 127.0.0.1:', ': tcp to process ' .. child .. ' of this host, ')
+      assert.equal(4, #lines, all)
+    end
+  end)
+
+  it('knows a Unix socket', function()
+    local path = support.tmpname()
+    local lines = logged([[
+      local ipc = require 'libipc'
+      local server = ipc.server('unix:' .. arg[1])
+      local client = ipc.client('unix:' .. arg[1])
+      server:clients(1, function() end)
+      print(1, 2, 3)
+    ]], { env = { IPC_LOG = 'info' }, args = { path } })
+    local all = table.concat(lines, '\n')
+    assert.equal(2, #lines, all)
+    assert.matches('client to unix:' .. path .. ': unix socket to this process, ', all, nil, true)
+    assert.matches('server with client unix:: unix socket to this process, ', all, nil, true)
+  end)
+
+  it('tells with debug what connecting met, and who was sent away', function()
+    local lines, id, nobody = logged([[
+      local ipc = require 'libipc'
+      local server, nobody = ipc.server()
+      server:close()
+      assert(ipc.errcode(select(2, pcall(ipc.client, '127.0.0.1', nobody, { connect_timeout = 0.2 }))) == 'timeout')
+      local server, port = ipc.server()
+      assert(ipc.errcode(select(2, pcall(ipc.client, '127.0.0.1', port, { secret = 'one' }))) == 'auth')
+      -- The server's line is written before its errors tell of it.
+      local told
+      repeat told = select(2, pcall(server.clients, server, 1, function() end, { timeout = 0.1 })) until tostring(told):find '1 sent away'
+      print(ipc.getpid(), nobody, 0)
+    ]], { env = { IPC_LOG = 'debug' } })
+    local all = table.concat(lines, '\n')
+    local prefix = 'libipc ' .. id .. ': '
+    assert.equal(1, count(lines, prefix .. 'client to 127.0.0.1:' .. nobody .. ': Connection refused (os error ', '), trying again'), all)
+    assert.matches(prefix .. 'server sent away: the client has a secret and this server has none', all, nil, true)
+    assert.equal(2, #lines, all)
+  end)
+
+  it('tells nothing unasked, and says so where it does not know what is asked', function()
+    assert.same({}, (logged(pair, {})))
+    assert.same({}, (logged(pair, { env = { IPC_LOG = 'off' } })))
+    local lines, parent = logged(pair, { env = { IPC_LOG = 'loud' } })
+    assert.same({ 'libipc ' .. parent .. ": IPC_LOG is 'info', 'debug' or 'off', not 'loud': nothing is logged" }, lines)
+  end)
+end)

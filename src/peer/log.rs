@@ -1,0 +1,119 @@
+//! What `IPC_LOG` has told on stderr: with `info` over which link each pair of peers talks, and why not over a faster one; with
+//! `debug` also what attempts to connect met, and who was sent away. Imports its siblings `hello` and `options`.
+//!
+//! It is for whoever operates a program, and tells nothing that a call does not raise or `netStats()` does not show.
+
+use std::fmt;
+use std::io::Write;
+
+use super::hello::{Agreed, Near};
+use super::options::Options;
+use crate::sys::SetOnce;
+use crate::sys::socket::Address;
+
+/// How much is told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Level {
+    Off,
+    Info,
+    Debug,
+}
+
+impl Level {
+    fn parse(asked: &str) -> Option<Level> {
+        match asked {
+            "" | "off" => Some(Level::Off),
+            "info" => Some(Level::Info),
+            "debug" => Some(Level::Debug),
+            _ => None,
+        }
+    }
+
+    /// What the environment asks for, read once.
+    fn get() -> Level {
+        static LEVEL: SetOnce<Level> = SetOnce::new();
+        if let Some(level) = LEVEL.get() {
+            return *level;
+        }
+        let asked = std::env::var_os("IPC_LOG").unwrap_or_default();
+        let asked = asked.to_string_lossy();
+        let level = Level::parse(&asked);
+        let first = LEVEL.set(level.unwrap_or(Level::Off)).is_ok();
+        if first && level.is_none() {
+            write(format_args!("IPC_LOG is 'info', 'debug' or 'off', not '{asked}': nothing is logged"));
+        }
+        *LEVEL.get_or_init(|| Level::Off)
+    }
+}
+
+/// Tells what came of a hello, at either end. `end` says which with whom, `link` is the socket's other end.
+pub(super) fn linked(end: fmt::Arguments<'_>, link: &Address, options: &Options, agreed: &Agreed) {
+    if Level::get() >= Level::Info {
+        write(format_args!("{end}: {}", sentence(link, options.secret.is_some(), agreed.keys.is_some(), agreed.near)));
+    }
+}
+
+/// Tells what only someone who looks for a fault wants to know.
+pub(super) fn debug(what: fmt::Arguments<'_>) {
+    if Level::get() == Level::Debug {
+        write(what);
+    }
+}
+
+/// Over which link, how it is protected, and why it is not a faster one.
+fn sentence(link: &Address, proved: bool, encrypted: bool, near: Near) -> String {
+    let over = match link {
+        Address::Tcp(_) => "tcp",
+        Address::Unix(_) => "unix socket",
+    };
+    let protection = match (proved, encrypted) {
+        (_, true) => "encrypted",
+        (true, false) => "authenticated, not encrypted",
+        (false, false) => "neither authenticated nor encrypted",
+    };
+    let (place, why) = match near {
+        Near::Process => ("this process", "not in memory: this version cannot"),
+        Near::Host(pid) => (&*format!("process {pid} of this host"), "not in shared memory: this version cannot"),
+        Near::Elsewhere => ("another host", "nothing faster reaches it"),
+    };
+    format!("{over} to {place}, {protection}; {why}")
+}
+
+/// One line, by one system call, so that those of many processes do not mix. If it cannot be written, nobody reads it.
+fn write(what: fmt::Arguments<'_>) {
+    let line = format!("libipc {}: {what}\n", std::process::id());
+    let _ = std::io::stderr().write_all(line.as_bytes());
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn the_levels_have_names_and_others_are_told() {
+        assert_eq!(
+            ["", "off", "info", "debug"].map(Level::parse),
+            [Some(Level::Off), Some(Level::Off), Some(Level::Info), Some(Level::Debug)]
+        );
+        assert_eq!(["INFO", "1", "trace"].map(Level::parse), [None, None, None]);
+    }
+
+    #[test]
+    fn a_sentence_says_link_protection_and_reason() {
+        let tcp = Address::Tcp("127.0.0.1:9".parse().unwrap());
+        let unix = Address::Unix("/tmp/s".into());
+        assert_eq!(
+            sentence(&tcp, false, false, Near::Process),
+            "tcp to this process, neither authenticated nor encrypted; not in memory: this version cannot"
+        );
+        assert_eq!(
+            sentence(&unix, true, true, Near::Host(7)),
+            "unix socket to process 7 of this host, encrypted; not in shared memory: this version cannot"
+        );
+        assert_eq!(
+            sentence(&tcp, true, false, Near::Elsewhere),
+            "tcp to another host, authenticated, not encrypted; nothing faster reaches it"
+        );
+    }
+}
