@@ -95,9 +95,15 @@ impl fmt::Display for Code {
 }
 
 /// A failure: `libipc [code] place: what`.
+///
+/// One pointer, so that a `Result` of something small comes back in registers: a successful call pays nothing for the
+/// errors that it might have had.
 #[derive(Clone, Debug, thiserror::Error)]
-#[error("libipc [{code}] {}{}{what}", .place, if .place.is_empty() { "" } else { ": " })]
-pub struct Error {
+#[error("libipc [{}] {}{}{}", .0.code, .0.place, if .0.place.is_empty() { "" } else { ": " }, .0.what)]
+pub struct Error(Box<Failure>);
+
+#[derive(Clone, Debug)]
+struct Failure {
     code: Code,
     place: Cow<'static, str>,
     what: Cow<'static, str>,
@@ -107,7 +113,7 @@ impl Error {
     /// An error of `code`, noticed at `place` (the call as its user knows it, `client:recv`; empty when only the
     /// binding knows), saying `what` happened.
     pub fn new(code: Code, place: impl Into<Cow<'static, str>>, what: impl Into<Cow<'static, str>>) -> Self {
-        Error { code, place: place.into(), what: what.into() }
+        Error(Box::new(Failure { code, place: place.into(), what: what.into() }))
     }
 
     /// The system call `call` failed with the current `errno`.
@@ -122,23 +128,23 @@ impl Error {
 
     /// What kind of failure this is.
     pub fn code(&self) -> Code {
-        self.code
+        self.0.code
     }
 
     /// What happened, without code and place.
     pub fn what(&self) -> &str {
-        &self.what
+        &self.0.what
     }
 
     /// Where it was noticed; empty when it is left to the binding.
     pub fn place(&self) -> &str {
-        &self.place
+        &self.0.place
     }
 
     /// The same error, noticed at `place` unless it already names one.
     pub fn at(mut self, place: impl Into<Cow<'static, str>>) -> Self {
-        if self.place.is_empty() {
-            self.place = place.into();
+        if self.0.place.is_empty() {
+            self.0.place = place.into();
         }
         self
     }

@@ -3,6 +3,7 @@
 use std::ffi::c_int;
 use std::sync::Arc;
 
+use crate::bind::call::Pushed;
 #[cfg(any(feature = "lua53", feature = "lua54", feature = "lua55"))]
 use crate::bind::lua::Kind;
 use crate::bind::lua::Lua;
@@ -75,34 +76,34 @@ pub(super) fn whole(n: i32) -> Number {
 }
 
 /// `ipc.atomic([n])`
-fn atomic(lua: Lua<'_>) -> Result<c_int> {
+fn atomic(lua: Lua<'_>) -> Result<Pushed> {
     let start = lua.optional(1, number)?.unwrap_or(whole(0));
     lua.push_object(Cell(Arc::new(Atomic::new(start))))?;
     Ok(1)
 }
 
 /// `a:get()` → the number.
-fn get(lua: Lua<'_>) -> Result<c_int> {
+fn get(lua: Lua<'_>) -> Result<Pushed> {
     push(lua, lua.object::<Cell>(1)?.0.get());
     Ok(1)
 }
 
 /// `a:set(n)` → what it held before.
-fn set(lua: Lua<'_>) -> Result<c_int> {
+fn set(lua: Lua<'_>) -> Result<Pushed> {
     let cell = lua.object::<Cell>(1)?;
     push(lua, cell.0.set(number(lua, 2)?));
     Ok(1)
 }
 
 /// `a:add(n)` → the sum.
-fn add(lua: Lua<'_>) -> Result<c_int> {
+fn add(lua: Lua<'_>) -> Result<Pushed> {
     let cell = lua.object::<Cell>(1)?;
     push(lua, cell.0.add(number(lua, 2)?));
     Ok(1)
 }
 
 /// `a:cas(old, new)` → true if it held `old` and now holds `new`, else false and what it holds.
-fn cas(lua: Lua<'_>) -> Result<c_int> {
+fn cas(lua: Lua<'_>) -> Result<Pushed> {
     let cell = lua.object::<Cell>(1)?;
     let (done, now) = cell.0.cas(number(lua, 2)?, number(lua, 3)?);
     lua.push_boolean(done);

@@ -1,8 +1,8 @@
 //! `ipc.batch`: tasks of a pool whose results are taken in the order in which they end.
 
-use std::ffi::c_int;
 use std::sync::Arc;
 
+use crate::bind::call::Pushed;
 use crate::bind::future;
 use crate::bind::lua::Lua;
 use crate::bind::object::{Class, ClassInfo, Method};
@@ -61,7 +61,7 @@ impl Class for Handle {
 }
 
 /// `b:submit(fn, ...)` → its number in the batch, and its future.
-fn submit(lua: Lua<'_>) -> Result<c_int> {
+fn submit(lua: Lua<'_>) -> Result<Pushed> {
     let batch = lua.object::<Handle>(1)?.0.clone();
     let task = task(lua, 2, batch.pool().terms().upvalues)?;
     let (number, future) = batch.submit(task)?;
@@ -71,7 +71,7 @@ fn submit(lua: Lua<'_>) -> Result<c_int> {
 }
 
 /// `b:next([timeout])` → the number and the future of a task that has ended; nil where none is left, or none ended in time.
-fn next(lua: Lua<'_>) -> Result<c_int> {
+fn next(lua: Lua<'_>) -> Result<Pushed> {
     let batch = lua.object::<Handle>(1)?.0.clone();
     let deadline = lua.timeout(2)?;
     match batch.next(&lua.wait(deadline))? {
@@ -84,20 +84,20 @@ fn next(lua: Lua<'_>) -> Result<c_int> {
 }
 
 /// `for number, future in b:results([timeout]) do`: the tasks as they end, until all have been taken.
-fn results(lua: Lua<'_>) -> Result<c_int> {
+fn results(lua: Lua<'_>) -> Result<Pushed> {
     lua.object::<Handle>(1)?;
     lua.timeout(2)?;
     lua.push_iterator(lua_fn!("batch:results", step))?;
     Ok(1)
 }
 
-fn step(lua: Lua<'_>) -> Result<c_int> {
+fn step(lua: Lua<'_>) -> Result<Pushed> {
     lua.given();
     step_of(lua)
 }
 
 /// One step of the loop over the batch in slot 1, with the time-out in slot 2.
-fn step_of(lua: Lua<'_>) -> Result<c_int> {
+fn step_of(lua: Lua<'_>) -> Result<Pushed> {
     let batch = lua.object::<Handle>(1)?.0.clone();
     let deadline = lua.timeout(2)?;
     match batch.next(&lua.wait(deadline))? {
@@ -110,14 +110,14 @@ fn step_of(lua: Lua<'_>) -> Result<c_int> {
     }
 }
 
-fn push(lua: Lua<'_>, (number, future): Numbered) -> Result<c_int> {
+fn push(lua: Lua<'_>, (number, future): Numbered) -> Result<Pushed> {
     lua.push_integer(number.cast_signed());
     lua.push_object(future::Handle(future))?;
     Ok(2)
 }
 
 /// `b:pending()`, `#b` → how many were submitted and not taken yet.
-fn pending(lua: Lua<'_>) -> Result<c_int> {
+fn pending(lua: Lua<'_>) -> Result<Pushed> {
     let pending = lua.object::<Handle>(1)?.0.pending();
     lua.push_integer(pending.cast_signed());
     Ok(1)

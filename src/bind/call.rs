@@ -18,8 +18,12 @@ use crate::bind::lua::Lua;
 use crate::bind::state::State;
 use crate::error::{Code, Error, Result};
 
+/// How many results a body has pushed. As wide as a pointer, so that a `Result` of it comes back in two registers: one of an `int`
+/// passes through memory, is written there by halves and read whole, for which the processor waits as long as for the call.
+pub type Pushed = isize;
+
 /// A bound function's body: the arguments are on the stack from 1; it pushes results and says how many.
-pub type Body = fn(Lua<'_>) -> Result<c_int>;
+pub type Body = fn(Lua<'_>) -> Result<Pushed>;
 
 /// Makes a C function of a [`Body`]: `lua_fn!("client:send", send)`. The place names it in errors; one with a colon is
 /// a method, whose arguments are counted after `self`.
@@ -30,7 +34,7 @@ macro_rules! lua_fn {
             const PLACE: &str = $place;
             const BODY: $crate::bind::call::Body = $body;
             // SAFETY: Lua calls this with its own state, and the function was made with the State as upvalue 1.
-            $crate::bind::call::count(unsafe { $crate::bind::call::enter(l, PLACE, BODY) })
+            unsafe { $crate::bind::call::enter(l, PLACE, BODY) }
         }
         $crate::bind::call::c_function(entry)
     }};
@@ -55,14 +59,14 @@ pub const fn c_function(f: unsafe extern "C-unwind" fn(*mut ffi::lua_State) -> C
 ///
 /// # Safety
 /// `l` is the state that is calling, and upvalue 1 of the running function is libipc's `State`.
-pub unsafe fn enter(l: *mut ffi::lua_State, place: &'static str, body: Body) -> c_int {
+pub unsafe fn enter(l: *mut ffi::lua_State, place: &'static str, body: Body) -> Count {
     // SAFETY: as this function's own promise. No value in this frame needs dropping when lua_error leaves it.
     unsafe {
         let state = ffi::lua_touserdata(l, ffi::lua_upvalueindex(1)) as *const State;
         let count = run(l, state, place, body);
         if count >= 0 {
             (*state).last.push(l, |message| (*state).keep_message(message));
-            return count;
+            return count as Count;
         }
         ffi::lua_error(l)
     }
@@ -73,7 +77,7 @@ pub unsafe fn enter(l: *mut ffi::lua_State, place: &'static str, body: Body) -> 
 /// # Safety
 /// As [`enter`].
 #[inline(always)]
-unsafe fn run(l: *mut ffi::lua_State, state: *const State, place: &'static str, body: Body) -> c_int {
+unsafe fn run(l: *mut ffi::lua_State, state: *const State, place: &'static str, body: Body) -> Pushed {
     // SAFETY: the State userdata is an upvalue of the running function, which keeps it alive.
     let lua = unsafe { Lua::new(l, &*state, place) };
     match catch_unwind(AssertUnwindSafe(|| body(lua))) {
@@ -85,7 +89,7 @@ unsafe fn run(l: *mut ffi::lua_State, state: *const State, place: &'static str, 
 
 #[cold]
 #[inline(never)]
-fn fail(lua: Lua<'_>, e: Error) -> c_int {
+fn fail(lua: Lua<'_>, e: Error) -> Pushed {
     if e.code() != Code::Raised {
         lua.push_error(e);
     }

@@ -1,8 +1,8 @@
 //! `ipc.channel`: items from any number of writers to any number of readers, until it is closed.
 
-use std::ffi::c_int;
 use std::sync::Arc;
 
+use crate::bind::call::Pushed;
 use crate::bind::items;
 use crate::bind::lua::{Kind, Lua};
 use crate::bind::module::add_maker;
@@ -86,7 +86,7 @@ pub(super) fn install(lua: Lua<'_>) -> Result<()> {
 }
 
 /// `ipc.channel([{capacity=, timeout=}])`
-fn channel(lua: Lua<'_>) -> Result<c_int> {
+fn channel(lua: Lua<'_>) -> Result<Pushed> {
     // What is called is no argument.
     lua.set_top(2);
     lua.remove(1);
@@ -99,7 +99,7 @@ fn channel(lua: Lua<'_>) -> Result<c_int> {
     Ok(1)
 }
 
-fn put(lua: Lua<'_>, route: Route) -> Result<c_int> {
+fn put(lua: Lua<'_>, route: Route) -> Result<Pushed> {
     let handle = lua.object::<ChannelHandle>(1)?;
     let channel = handle.channel();
     let status = items::send(lua, route, |items| channel.write(items, &lua.wait(channel.write_deadline())))?;
@@ -108,17 +108,17 @@ fn put(lua: Lua<'_>, route: Route) -> Result<c_int> {
 }
 
 /// `c:write(...)` → the status: OPEN if the items were written.
-fn write(lua: Lua<'_>) -> Result<c_int> {
+fn write(lua: Lua<'_>) -> Result<Pushed> {
     put(lua, Route::THREAD)
 }
 
 /// `c:writeup(...)`: functions take their upvalues along.
-fn writeup(lua: Lua<'_>) -> Result<c_int> {
+fn writeup(lua: Lua<'_>) -> Result<Pushed> {
     put(lua, Route::THREAD_UPVALUES)
 }
 
 /// `c:trywrite(...)` → true, or false and the status: OPEN where there is no room.
-fn trywrite(lua: Lua<'_>) -> Result<c_int> {
+fn trywrite(lua: Lua<'_>) -> Result<Pushed> {
     let handle = lua.object::<ChannelHandle>(1)?;
     let channel = handle.channel();
     let (written, status) = items::send(lua, Route::THREAD, |items| channel.write_now(items))?;
@@ -145,7 +145,7 @@ fn get(lua: Lua<'_>, channel: &Channel, deadline: Deadline, first: impl FnOnce(S
 }
 
 /// `c:read([timeout])` → the status and the item; the status alone where none came.
-fn read(lua: Lua<'_>) -> Result<c_int> {
+fn read(lua: Lua<'_>) -> Result<Pushed> {
     let deadline = lua.timeout(2)?;
     let handle = lua.object::<ChannelHandle>(1)?;
     let channel = handle.channel();
@@ -158,7 +158,7 @@ fn read(lua: Lua<'_>) -> Result<c_int> {
 }
 
 /// `c:tryread([timeout])` → true and the item, or false and the status.
-fn tryread(lua: Lua<'_>) -> Result<c_int> {
+fn tryread(lua: Lua<'_>) -> Result<Pushed> {
     let deadline = lua.timeout_or_none(2)?.unwrap_or_else(Deadline::now);
     let handle = lua.object::<ChannelHandle>(1)?;
     let channel = handle.channel();
@@ -171,14 +171,14 @@ fn tryread(lua: Lua<'_>) -> Result<c_int> {
 }
 
 /// `for item in c:items([timeout]) do`: every item until the channel is drained, or none comes in time.
-fn items(lua: Lua<'_>) -> Result<c_int> {
+fn items(lua: Lua<'_>) -> Result<Pushed> {
     lua.object::<ChannelHandle>(1)?;
     lua.timeout(2)?;
     lua.push_iterator(lua_fn!("channel:items", next))?;
     Ok(1)
 }
 
-fn next(lua: Lua<'_>) -> Result<c_int> {
+fn next(lua: Lua<'_>) -> Result<Pushed> {
     lua.given();
     let deadline = lua.timeout(2)?;
     let handle = lua.object::<ChannelHandle>(1)?;
@@ -197,25 +197,25 @@ fn next(lua: Lua<'_>) -> Result<c_int> {
 }
 
 /// `c:num_items()`, `#c`: how many items wait to be read.
-fn num_items(lua: Lua<'_>) -> Result<c_int> {
+fn num_items(lua: Lua<'_>) -> Result<Pushed> {
     lua.push_integer(lua.object::<ChannelHandle>(1)?.channel().len().cast_signed());
     Ok(1)
 }
 
 /// `c:close()`: it takes no more items.
-fn close(lua: Lua<'_>) -> Result<c_int> {
+fn close(lua: Lua<'_>) -> Result<Pushed> {
     lua.object::<ChannelHandle>(1)?.channel().close();
     Ok(0)
 }
 
 /// `c:closed()` → whether it takes no more items.
-fn closed(lua: Lua<'_>) -> Result<c_int> {
+fn closed(lua: Lua<'_>) -> Result<Pushed> {
     lua.push_boolean(lua.object::<ChannelHandle>(1)?.channel().status() != Status::Open);
     Ok(1)
 }
 
 /// `c:drained()` → whether it takes no more items and all were read.
-fn drained(lua: Lua<'_>) -> Result<c_int> {
+fn drained(lua: Lua<'_>) -> Result<Pushed> {
     lua.push_boolean(lua.object::<ChannelHandle>(1)?.channel().status() == Status::Drained);
     Ok(1)
 }

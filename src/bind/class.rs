@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use mlua::ffi;
 
+use crate::bind::call::Pushed;
 use crate::bind::lua::{Kind, Lua};
 use crate::bind::object::Method;
 use crate::bind::stack::string_at;
@@ -24,7 +25,7 @@ pub(super) const FUNCTIONS: &[Method] = &[("register", lua_fn!("ipc.register", r
 
 /// `ipc.register(name, metatable)`: tables with that metatable travel, and arrive with whatever metatable the receiver
 /// registered under the name. Returns the metatable.
-pub(super) fn register(lua: Lua<'_>) -> Result<c_int> {
+pub(super) fn register(lua: Lua<'_>) -> Result<Pushed> {
     let name = lua.bytes(1)?;
     lua.check(2, Kind::Table)?;
     let mut taken = false;

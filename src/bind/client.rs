@@ -1,8 +1,8 @@
 //! `ipc.client`: a connection to a server.
 
-use std::ffi::c_int;
 use std::sync::Arc;
 
+use crate::bind::call::Pushed;
 use crate::bind::link::{self, Given, Link};
 use crate::bind::lua::Lua;
 use crate::bind::object::{Class, ClassInfo, Method};
@@ -93,7 +93,7 @@ impl Link for Client {
 }
 
 /// `ipc.client([host = '127.0.0.1'], port, [opts])`
-fn client(lua: Lua<'_>) -> Result<c_int> {
+fn client(lua: Lua<'_>) -> Result<Pushed> {
     let Given { place, options, timeout } = Given::read(lua, 1)?;
     let connection = lua.apart(Deadline::NEVER, || move |wait: &Wait| dial(&place, &options, wait))?;
     lua.push_object(Client(Arc::new(Shared { connection, timeout })))?;

@@ -1,9 +1,9 @@
 //! What others make happen, to wait for beside our own objects: `ipc.fd`, `ipc.after`, `ipc.every`.
 
-use std::ffi::c_int;
 use std::os::fd::RawFd;
 use std::sync::Arc;
 
+use crate::bind::call::Pushed;
 use crate::bind::lua::Lua;
 use crate::bind::object::{Class, ClassInfo, Method};
 use crate::bind::select;
@@ -71,7 +71,7 @@ impl Class for Foreign {
 }
 
 /// `ipc.fd(n)`: a descriptor of another library, to be waited for.
-fn fd(lua: Lua<'_>) -> Result<c_int> {
+fn fd(lua: Lua<'_>) -> Result<Pushed> {
     let n = lua.integer_in(1, 0..=i64::from(i32::MAX))? as RawFd;
     if !sys::is_open(n) {
         return Err(lua.bad_value(1, format_args!("descriptor {n} is not open")));
@@ -106,7 +106,7 @@ impl Class for Handle {
 }
 
 /// `ipc.after(seconds)` → a timer that is ready once.
-fn after(lua: Lua<'_>) -> Result<c_int> {
+fn after(lua: Lua<'_>) -> Result<Pushed> {
     let seconds = lua.number(1)?;
     if seconds.is_nan() || seconds < 0.0 {
         return Err(lua.bad_value(1, format_args!("expected 0 or more seconds, got {seconds}")));
@@ -116,7 +116,7 @@ fn after(lua: Lua<'_>) -> Result<c_int> {
 }
 
 /// `ipc.every(seconds)` → a timer that is ready again and again.
-fn every(lua: Lua<'_>) -> Result<c_int> {
+fn every(lua: Lua<'_>) -> Result<Pushed> {
     let seconds = lua.number(1)?;
     if seconds.is_nan() || seconds <= 0.0 {
         return Err(lua.bad_value(1, format_args!("expected more than 0 seconds, got {seconds}")));
@@ -126,7 +126,7 @@ fn every(lua: Lua<'_>) -> Result<c_int> {
 }
 
 /// `t:read([timeout])` → how often it has ticked since the last read; nil where it did not in time.
-fn read(lua: Lua<'_>) -> Result<c_int> {
+fn read(lua: Lua<'_>) -> Result<Pushed> {
     let timer = lua.object::<Handle>(1)?.0.clone();
     match timer.read(&lua.wait(lua.timeout(2)?))? {
         Some(count) => lua.push_integer(count.cast_signed()),
@@ -136,7 +136,7 @@ fn read(lua: Lua<'_>) -> Result<c_int> {
 }
 
 /// `t:close()`
-fn close(lua: Lua<'_>) -> Result<c_int> {
+fn close(lua: Lua<'_>) -> Result<Pushed> {
     lua.object::<Handle>(1)?.0.close();
     Ok(0)
 }

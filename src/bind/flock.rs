@@ -1,10 +1,11 @@
 //! `ipc.flock`: a file that one holder at a time has, over threads and processes.
 
-use std::ffi::{OsStr, c_int};
+use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::sync::Arc;
 
+use crate::bind::call::Pushed;
 use crate::bind::lua::{Kind, Lua};
 use crate::bind::object::{Class, ClassInfo, Method};
 use crate::error::Result;
@@ -66,7 +67,7 @@ impl Class for Held {
 }
 
 /// `ipc.flock(path, [nonblock|timeout])` → the lock, nil where it was not to be had. With `true` no file is made.
-fn flock(lua: Lua<'_>) -> Result<c_int> {
+fn flock(lua: Lua<'_>) -> Result<Pushed> {
     let path = Path::new(OsStr::from_bytes(lua.bytes(1)?)).to_owned();
     let deadline = lua.timeout(2)?;
     let create = lua.kind(2) != Kind::Boolean || !lua.truth(2);
@@ -83,21 +84,21 @@ fn this(lua: Lua<'_>) -> Result<Arc<Shared>> {
 }
 
 /// `lock:read()` → all that is in the file.
-fn read(lua: Lua<'_>) -> Result<c_int> {
+fn read(lua: Lua<'_>) -> Result<Pushed> {
     let bytes = this(lua)?.0.read()?;
     lua.push_bytes(&bytes)?;
     Ok(1)
 }
 
 /// `lock:write(s)`: replaces what is in the file.
-fn write(lua: Lua<'_>) -> Result<c_int> {
+fn write(lua: Lua<'_>) -> Result<Pushed> {
     let lock = this(lua)?;
     lock.0.write(lua.bytes(2)?)?;
     Ok(0)
 }
 
 /// `lock:close()`: frees it.
-fn close(lua: Lua<'_>) -> Result<c_int> {
+fn close(lua: Lua<'_>) -> Result<Pushed> {
     this(lua)?.0.close();
     Ok(0)
 }

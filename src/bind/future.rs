@@ -1,8 +1,8 @@
 //! `ipc.future`: what a task of a pool will give.
 
-use std::ffi::c_int;
 use std::sync::Arc;
 
+use crate::bind::call::Pushed;
 use crate::bind::lua::Lua;
 use crate::bind::object::{Class, ClassInfo, Method};
 use crate::bind::select;
@@ -57,7 +57,7 @@ impl Class for Handle {
 }
 
 /// `f:get([timeout])` → all results of the task, or its error.
-fn get(lua: Lua<'_>) -> Result<c_int> {
+fn get(lua: Lua<'_>) -> Result<Pushed> {
     let future = lua.object::<Handle>(1)?.0.clone();
     let deadline = lua.timeout(2)?;
     match future.wait(&lua.wait(deadline))? {
@@ -69,7 +69,7 @@ fn get(lua: Lua<'_>) -> Result<c_int> {
 
 /// Pushes what a task has returned and says how many values it is, or raises what it has raised; `which` is the task, where its
 /// caller has many: ` 3`.
-pub(super) fn push_outcome(lua: Lua<'_>, outcome: &Outcome, which: &str) -> Result<c_int> {
+pub(super) fn push_outcome(lua: Lua<'_>, outcome: &Outcome, which: &str) -> Result<Pushed> {
     match outcome {
         Outcome::Done(results) => push_results(lua, results).map_err(|e| match e.code() {
             Code::Raised => e,
@@ -82,19 +82,19 @@ pub(super) fn push_outcome(lua: Lua<'_>, outcome: &Outcome, which: &str) -> Resu
     }
 }
 
-fn push_results(lua: Lua<'_>, results: &Message) -> Result<c_int> {
+fn push_results(lua: Lua<'_>, results: &Message) -> Result<Pushed> {
     lua.reserve(20)?;
     lua.decode_values_shared(results, Route::THREAD_UPVALUES)
 }
 
 /// `f:done()` → whether the task has ended, however it did.
-fn done(lua: Lua<'_>) -> Result<c_int> {
+fn done(lua: Lua<'_>) -> Result<Pushed> {
     lua.push_boolean(lua.object::<Handle>(1)?.0.is_done());
     Ok(1)
 }
 
 /// `f:cancel()` → false if the task had ended before.
-fn cancel(lua: Lua<'_>) -> Result<c_int> {
+fn cancel(lua: Lua<'_>) -> Result<Pushed> {
     let future = lua.object::<Handle>(1)?.0.clone();
     lua.push_boolean(future.cancel()?);
     Ok(1)

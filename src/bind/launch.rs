@@ -2,6 +2,7 @@
 
 use std::ffi::c_int;
 
+use crate::bind::call::Pushed;
 use crate::bind::lua::{Kind, Lua};
 use crate::bind::object::{Class, ClassInfo, Method};
 use crate::err;
@@ -30,7 +31,7 @@ impl Class for SignalWatch {
 }
 
 /// `ipc.tree([opts])`: `require 'ipc.launch'.tree(opts)`, loaded when it is first called.
-fn tree(lua: Lua<'_>) -> Result<c_int> {
+fn tree(lua: Lua<'_>) -> Result<Pushed> {
     let given = lua.top();
     lua.require("ipc.launch")?;
     lua.get_field(given + 1, "tree")?;
@@ -41,7 +42,7 @@ fn tree(lua: Lua<'_>) -> Result<c_int> {
 }
 
 /// `__signals(names)`: those signals are read from now on, in place of what they did.
-fn signals(lua: Lua<'_>) -> Result<c_int> {
+fn signals(lua: Lua<'_>) -> Result<Pushed> {
     lua.check(1, Kind::Table)?;
     let mut numbers = Vec::new();
     for n in 1..=lua.raw_len(1) as i64 {
@@ -54,13 +55,13 @@ fn signals(lua: Lua<'_>) -> Result<c_int> {
     Ok(1)
 }
 
-fn fd(lua: Lua<'_>) -> Result<c_int> {
+fn fd(lua: Lua<'_>) -> Result<Pushed> {
     lua.push_integer(lua.object::<SignalWatch>(1)?.fd()?.into());
     Ok(1)
 }
 
 /// The name of a signal that has come, or nil.
-fn next(lua: Lua<'_>) -> Result<c_int> {
+fn next(lua: Lua<'_>) -> Result<Pushed> {
     let signal = lua.object::<SignalWatch>(1)?.next()?;
     match signal {
         Some(n) => lua.push_string(&signal_name(n))?,
@@ -70,7 +71,7 @@ fn next(lua: Lua<'_>) -> Result<c_int> {
 }
 
 /// `__poll(fds, [timeout])` → a list of booleans: which of the descriptors have something to read, or their end.
-fn poll(lua: Lua<'_>) -> Result<c_int> {
+fn poll(lua: Lua<'_>) -> Result<Pushed> {
     lua.check(1, Kind::Table)?;
     let deadline = lua.timeout(2)?;
     let mut watches = Vec::new();
@@ -94,7 +95,7 @@ fn poll(lua: Lua<'_>) -> Result<c_int> {
 }
 
 /// `__end_with(pid)`: this process ends when its parent, `pid`, does; false if that is its parent no more.
-fn end_with(lua: Lua<'_>) -> Result<c_int> {
+fn end_with(lua: Lua<'_>) -> Result<Pushed> {
     let parent = lua.integer_in(1, 0..=i32::MAX.into())? as i32;
     lua.push_boolean(sys::end_with(parent));
     Ok(1)

@@ -3,6 +3,7 @@
 use std::ffi::c_int;
 use std::sync::Arc;
 
+use crate::bind::call::Pushed;
 use crate::bind::lua::{Kind, Lua};
 use crate::bind::object::Class;
 use crate::bind::stack::Route;
@@ -36,7 +37,7 @@ pub(super) fn deadline(lua: Lua<'_>, i: c_int, default: Option<f64>) -> Result<D
 }
 
 /// `c:send(v, [timeout])`
-pub(super) fn send<T: Link>(lua: Lua<'_>) -> Result<c_int> {
+pub(super) fn send<T: Link>(lua: Lua<'_>) -> Result<Pushed> {
     let (connection, timeout) = this::<T>(lua)?;
     let deadline = deadline(lua, 3, timeout)?;
     if lua.tries() {
@@ -53,7 +54,7 @@ pub(super) fn send<T: Link>(lua: Lua<'_>) -> Result<c_int> {
 }
 
 /// `c:recv([into], [timeout])`
-pub(super) fn recv<T: Link>(lua: Lua<'_>) -> Result<c_int> {
+pub(super) fn recv<T: Link>(lua: Lua<'_>) -> Result<Pushed> {
     let (connection, timeout) = this::<T>(lua)?;
     let (tensor, storage) = (tensor_at(lua, 2), storage_at(lua, 2));
     let into = match (&tensor, &storage) {
@@ -110,7 +111,7 @@ fn take(lua: Lua<'_>, connection: &Arc<dyn Connection>, deadline: Option<Deadlin
 }
 
 /// `c:recvAsync()` → the message, nil where no whole one has come.
-pub(super) fn recv_async<T: Link>(lua: Lua<'_>) -> Result<c_int> {
+pub(super) fn recv_async<T: Link>(lua: Lua<'_>) -> Result<Pushed> {
     let (connection, _) = this::<T>(lua)?;
     if !take(lua, &connection, None)? {
         lua.push_nil();
@@ -119,7 +120,7 @@ pub(super) fn recv_async<T: Link>(lua: Lua<'_>) -> Result<c_int> {
 }
 
 /// `c:tryrecv([timeout])` → true and the message, or false.
-pub(super) fn tryrecv<T: Link>(lua: Lua<'_>) -> Result<c_int> {
+pub(super) fn tryrecv<T: Link>(lua: Lua<'_>) -> Result<Pushed> {
     let (connection, _) = this::<T>(lua)?;
     let deadline = match lua.kind(2) {
         Kind::Table => Some(deadline(lua, 2, Some(0.0))?),
@@ -135,13 +136,13 @@ pub(super) fn tryrecv<T: Link>(lua: Lua<'_>) -> Result<c_int> {
 }
 
 /// `c:close()`
-pub(super) fn close<T: Link>(lua: Lua<'_>) -> Result<c_int> {
+pub(super) fn close<T: Link>(lua: Lua<'_>) -> Result<Pushed> {
     this::<T>(lua)?.0.close();
     Ok(0)
 }
 
 /// `c:address()` → where the peer is.
-pub(super) fn address<T: Link>(lua: Lua<'_>) -> Result<c_int> {
+pub(super) fn address<T: Link>(lua: Lua<'_>) -> Result<Pushed> {
     lua.push_string(this::<T>(lua)?.0.peer())?;
     Ok(1)
 }
@@ -161,7 +162,7 @@ fn source_of(connection: &Arc<dyn Connection>, way: Way) -> Box<dyn Source> {
 }
 
 /// `c:netStats()`
-pub(super) fn net_stats<T: Link>(lua: Lua<'_>) -> Result<c_int> {
+pub(super) fn net_stats<T: Link>(lua: Lua<'_>) -> Result<Pushed> {
     let stats = this::<T>(lua)?.0.stats();
     push_traffic(lua, &stats.tx, &stats.rx)?;
     lua.push_string(stats.transport)?;

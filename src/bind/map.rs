@@ -7,6 +7,7 @@ use std::sync::Arc;
 use mlua::ffi;
 
 use crate::bind::args::Options;
+use crate::bind::call::Pushed;
 use crate::bind::lua::{Kind, Lua};
 use crate::bind::object::{Class, ClassInfo, Method};
 use crate::bind::select;
@@ -79,7 +80,7 @@ fn named(name: &str) -> String {
 }
 
 /// `ipc.map(n, fn, ...)`, `ipc.map{threads=, fn=, args=, upvalues=, init=, name=}`.
-fn map(lua: Lua<'_>) -> Result<c_int> {
+fn map(lua: Lua<'_>) -> Result<Pushed> {
     if lua.kind(1) == Kind::Table {
         return map_table(lua);
     }
@@ -92,7 +93,7 @@ fn map(lua: Lua<'_>) -> Result<c_int> {
 }
 
 /// `ipc.map_extended(n, init, fn, ...)`.
-fn map_extended(lua: Lua<'_>) -> Result<c_int> {
+fn map_extended(lua: Lua<'_>) -> Result<Pushed> {
     let count = threads(lua)?;
     if !matches!(lua.kind(2), Kind::Nil | Kind::Function | Kind::String) {
         return Err(lua.expected(2, "a function, a string of Lua or nil"));
@@ -107,7 +108,7 @@ fn threads(lua: Lua<'_>) -> Result<usize> {
 }
 
 /// The form with a table of options.
-fn map_table(lua: Lua<'_>) -> Result<c_int> {
+fn map_table(lua: Lua<'_>) -> Result<Pushed> {
     let options = lua.options(1, &["threads", "fn", "args", "upvalues", "init", "name", "cancel"])?;
     let count = options.integer("threads", 0)?.map_or_else(cpus, |n| n as usize);
     let upvalues = options.boolean("upvalues")?.unwrap_or(false);
@@ -193,7 +194,7 @@ impl Start {
         }
     }
 
-    fn start(self, lua: Lua<'_>) -> Result<c_int> {
+    fn start(self, lua: Lua<'_>) -> Result<Pushed> {
         let values = lua.top() - self.first + 1;
         let mut message = Message::default();
         lua.encode_values(self.first, values, &mut message, self.route).map_err(|e| self.renamed(e))?;
@@ -249,7 +250,7 @@ impl Plan {
         call_init(lua, init, handler)?;
         lua.push_integer(id as i64);
         // The function and all arguments but init, and the id.
-        lua.call_traced(values - 1, ffi::LUA_MULTRET, handler)?;
+        lua.call_traced(values as c_int - 1, ffi::LUA_MULTRET, handler)?;
         lua.encode_values(init + 1, lua.top() - init, results, self.route)
             .map_err(|e| said("cannot return its results:", e))
     }
@@ -262,7 +263,7 @@ pub(super) fn split_number(text: &str) -> (usize, &str) {
 }
 
 /// `m:join([timeout])`: all results of thread 1, then of thread 2, …
-fn join(lua: Lua<'_>) -> Result<c_int> {
+fn join(lua: Lua<'_>) -> Result<Pushed> {
     let (crew, route) = this(lua)?;
     let deadline = lua.timeout(2)?;
     if !crew.wait(&lua.wait(deadline))? {
@@ -280,11 +281,11 @@ fn join(lua: Lua<'_>) -> Result<c_int> {
             return Err(e);
         }
     }
-    Ok(lua.top() - base)
+    Ok((lua.top() - base) as Pushed)
 }
 
 /// Pushes what thread `id` returned.
-fn read(lua: Lua<'_>, id: usize, message: &Message, route: Route) -> Result<c_int> {
+fn read(lua: Lua<'_>, id: usize, message: &Message, route: Route) -> Result<Pushed> {
     lua.reserve(20).and_then(|()| lua.decode_values_shared(message, route)).map_err(|e| match e.code() {
         Code::Raised => e,
         code => Error::new(code, "", format!("the results of thread {id} cannot be read here: {}", e.what())),
@@ -292,7 +293,7 @@ fn read(lua: Lua<'_>, id: usize, message: &Message, route: Route) -> Result<c_in
 }
 
 /// `for id, ... in m:results([timeout]) do`: what the threads return, as they end.
-fn results(lua: Lua<'_>) -> Result<c_int> {
+fn results(lua: Lua<'_>) -> Result<Pushed> {
     this(lua)?;
     lua.timeout(2)?;
     lua.push_iterator(lua_fn!("map:results", next))?;
@@ -300,13 +301,13 @@ fn results(lua: Lua<'_>) -> Result<c_int> {
 }
 
 /// One step of the iteration: the id and the results of a thread that has ended; nothing once all were given out.
-fn next(lua: Lua<'_>) -> Result<c_int> {
+fn next(lua: Lua<'_>) -> Result<Pushed> {
     lua.given();
     next_of(lua)
 }
 
 /// One step of the iteration over the map in slot 1, with the time-out in slot 2.
-fn next_of(lua: Lua<'_>) -> Result<c_int> {
+fn next_of(lua: Lua<'_>) -> Result<Pushed> {
     let (crew, route) = this(lua)?;
     let deadline = lua.timeout(2)?;
     match crew.next(&lua.wait(deadline))? {
@@ -325,7 +326,7 @@ fn out_of_time(crew: &Crew<Message>) -> Error {
 }
 
 /// `m:checkErrors()`: raises the error of a thread that has failed, without waiting.
-fn check_errors(lua: Lua<'_>) -> Result<c_int> {
+fn check_errors(lua: Lua<'_>) -> Result<Pushed> {
     let (crew, _) = this(lua)?;
     crew.check()?;
     raise_failure(lua, &crew)?;
@@ -333,7 +334,7 @@ fn check_errors(lua: Lua<'_>) -> Result<c_int> {
 }
 
 /// `m:poll()`: how many threads still run.
-fn poll(lua: Lua<'_>) -> Result<c_int> {
+fn poll(lua: Lua<'_>) -> Result<Pushed> {
     let (crew, _) = this(lua)?;
     crew.check()?;
     lua.push_integer(crew.running() as i64);
@@ -341,7 +342,7 @@ fn poll(lua: Lua<'_>) -> Result<c_int> {
 }
 
 /// `m:cancel()`.
-fn cancel(lua: Lua<'_>) -> Result<c_int> {
+fn cancel(lua: Lua<'_>) -> Result<Pushed> {
     let (crew, _) = this(lua)?;
     crew.check()?;
     crew.cancel();

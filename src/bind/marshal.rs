@@ -1,8 +1,8 @@
 //! `ipc.marshal`: a value turned into a message once and read any number of times, by any thread; and the way to and from bytes.
 
-use std::ffi::c_int;
 use std::sync::Arc;
 
+use crate::bind::call::Pushed;
 use crate::bind::lua::Lua;
 use crate::bind::object::{Class, ClassInfo, Method};
 use crate::bind::stack::Route;
@@ -77,7 +77,7 @@ impl Marshal {
 }
 
 /// `ipc.marshal(v, [upvalues], [size], [increment])`: the last two are taken for the sake of old scripts; memory grows by itself.
-fn marshal(lua: Lua<'_>) -> Result<c_int> {
+fn marshal(lua: Lua<'_>) -> Result<Pushed> {
     if lua.is_nil(1) {
         return Err(lua.bad_value(1, "expected a value, got nil"));
     }
@@ -93,27 +93,27 @@ fn marshal(lua: Lua<'_>) -> Result<c_int> {
 }
 
 /// `m:read()` → the value, anew each time.
-fn read(lua: Lua<'_>) -> Result<c_int> {
+fn read(lua: Lua<'_>) -> Result<Pushed> {
     let m = lua.object::<Marshal>(1)?.open()?;
     lua.decode_last_shared(&m.0, m.clone(), Route::THREAD_UPVALUES)?;
     Ok(1)
 }
 
 /// `m:bytes()` → the wire form; tensors as they are now.
-fn bytes(lua: Lua<'_>) -> Result<c_int> {
+fn bytes(lua: Lua<'_>) -> Result<Pushed> {
     let m = lua.object::<Marshal>(1)?.open()?;
     lua.push_bytes(&transport::freeze(&m.0)?)?;
     Ok(1)
 }
 
 /// `m:close()`: this handle lets go.
-fn close(lua: Lua<'_>) -> Result<c_int> {
+fn close(lua: Lua<'_>) -> Result<Pushed> {
     lua.object_mut::<Marshal>(1)?.0 = None;
     Ok(0)
 }
 
 /// `ipc.unmarshal(s, [{functions = true}])` → the value in the wire form `s`.
-fn unmarshal(lua: Lua<'_>) -> Result<c_int> {
+fn unmarshal(lua: Lua<'_>) -> Result<Pushed> {
     let bytes = lua.bytes(1)?;
     let functions = lua.options(2, &["functions"])?.boolean("functions")?.unwrap_or(false);
     let mut message = transport::thaw(bytes)?;

@@ -1,7 +1,6 @@
 //! `ipc.__meeting` and `ipc.__meeting_find`: what lua/ipc/LocalhostTree.lua stands on; not for users.
 
-use std::ffi::c_int;
-
+use crate::bind::call::Pushed;
 use crate::bind::lua::Lua;
 use crate::bind::object::{Class, ClassInfo, Method};
 use crate::err;
@@ -38,14 +37,14 @@ fn place(lua: Lua<'_>) -> Result<Place> {
 }
 
 /// `__meeting(ppid, key, text)`: takes the place and publishes `text` there.
-fn claim(lua: Lua<'_>) -> Result<c_int> {
+fn claim(lua: Lua<'_>) -> Result<Pushed> {
     let meeting = Meeting::claim(place(lua)?, lua.str(3)?)?;
     lua.push_object(Held(Some(meeting)))?;
     Ok(1)
 }
 
 /// `__meeting_find(ppid, key, known, [timeout])` → what a live root published that is not `known`; nil in time-out.
-fn find(lua: Lua<'_>) -> Result<c_int> {
+fn find(lua: Lua<'_>) -> Result<Pushed> {
     let place = place(lua)?;
     let known = lua.optional(3, Lua::str)?;
     let deadline = lua.timeout(4)?;
@@ -56,14 +55,14 @@ fn find(lua: Lua<'_>) -> Result<c_int> {
     Ok(1)
 }
 
-fn publish(lua: Lua<'_>) -> Result<c_int> {
+fn publish(lua: Lua<'_>) -> Result<Pushed> {
     let mut held = lua.object_mut::<Held>(1)?;
     let meeting = held.0.as_mut().ok_or_else(|| err!(State, "the meeting is closed"))?;
     meeting.publish(lua.str(2)?)?;
     Ok(0)
 }
 
-fn close(lua: Lua<'_>) -> Result<c_int> {
+fn close(lua: Lua<'_>) -> Result<Pushed> {
     lua.object_mut::<Held>(1)?.0 = None;
     Ok(0)
 }

@@ -6,6 +6,7 @@ use mlua::ffi;
 
 use crate::bind::atomic;
 use crate::bind::batch;
+use crate::bind::call::Pushed;
 use crate::bind::call::{Count, c_function, count};
 use crate::bind::channel;
 use crate::bind::class;
@@ -201,7 +202,7 @@ unsafe extern "C-unwind" fn run_job(l: *mut ffi::lua_State) -> Count {
 }
 
 /// Builds the module's table.
-fn open(lua: Lua<'_>) -> Result<c_int> {
+fn open(lua: Lua<'_>) -> Result<Pushed> {
     lua.new_table(0, 64)?;
     for (name, function) in FUNCTIONS.iter().copied().flatten() {
         lua.push_function(*function)?;
@@ -225,7 +226,7 @@ pub fn class_of(lua: Lua<'_>, i: c_int) -> Option<&'static str> {
 }
 
 /// `ipc.type(x)`: the class of an object of ours, else `type(x)`.
-fn type_of(lua: Lua<'_>) -> Result<c_int> {
+fn type_of(lua: Lua<'_>) -> Result<Pushed> {
     if lua.top() == 0 {
         return Err(lua.expected(1, "value"));
     }
@@ -235,7 +236,7 @@ fn type_of(lua: Lua<'_>) -> Result<c_int> {
 }
 
 /// `ipc.errcode(e)`: the code in the text of one of our errors, wherever in it the text begins.
-fn errcode(lua: Lua<'_>) -> Result<c_int> {
+fn errcode(lua: Lua<'_>) -> Result<Pushed> {
     let text = lua.to_bytes(1).unwrap_or_default();
     match code_in(text) {
         Some(code) => lua.push_string(code)?,

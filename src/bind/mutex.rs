@@ -1,8 +1,8 @@
 //! `ipc.mutex`: a recursive lock that threads share, and a barrier.
 
-use std::ffi::c_int;
 use std::sync::Arc;
 
+use crate::bind::call::Pushed;
 use crate::bind::lua::{Kind, Lua};
 use crate::bind::object::{Class, ClassInfo, Method};
 use crate::err;
@@ -60,7 +60,7 @@ fn this(lua: Lua<'_>) -> Result<(Arc<Mutex>, Owner)> {
 }
 
 /// `ipc.mutex([{timeout=}])`
-fn mutex(lua: Lua<'_>) -> Result<c_int> {
+fn mutex(lua: Lua<'_>) -> Result<Pushed> {
     let timeout = lua.options(1, &["timeout"])?.timeout("timeout")?;
     lua.push_object(MutexHandle::new(Arc::new(Mutex::new(timeout)), lua.state().owner()))?;
     Ok(1)
@@ -91,7 +91,7 @@ fn out_of_time() -> Error {
 
 /// Pushes how the holder before left the mutex, if it did not unlock it; says how many results that is.
 #[inline]
-fn push_legacy(lua: Lua<'_>, legacy: Option<String>) -> Result<c_int> {
+fn push_legacy(lua: Lua<'_>, legacy: Option<String>) -> Result<Pushed> {
     match legacy {
         None => Ok(0),
         Some(how) => lua.push_string(&how).map(|()| 1),
@@ -99,27 +99,27 @@ fn push_legacy(lua: Lua<'_>, legacy: Option<String>) -> Result<c_int> {
 }
 
 /// `m:lock([timeout])` → nothing; or how the holder before left it, if it did not unlock it.
-fn lock(lua: Lua<'_>) -> Result<c_int> {
+fn lock(lua: Lua<'_>) -> Result<Pushed> {
     let legacy = take(lua, lua.timeout_or_none(2)?, Mutex::legacy)?.ok_or_else(out_of_time)?;
     push_legacy(lua, legacy)
 }
 
 /// `m:trylock([timeout])` → whether it was taken; and if so, how it was left, as `lock`.
-fn trylock(lua: Lua<'_>) -> Result<c_int> {
+fn trylock(lua: Lua<'_>) -> Result<Pushed> {
     let taken = take(lua, Some(lua.timeout_or_none(2)?.unwrap_or_else(Deadline::now)), Mutex::legacy)?;
     lua.push_boolean(taken.is_some());
     Ok(1 + push_legacy(lua, taken.flatten())?)
 }
 
 /// `m:unlock()`
-fn unlock(lua: Lua<'_>) -> Result<c_int> {
+fn unlock(lua: Lua<'_>) -> Result<Pushed> {
     let handle = lua.object::<MutexHandle>(1)?;
     handle.mutex().unlock(handle.by())?;
     Ok(0)
 }
 
 /// `m:barrier(n, [timeout])`
-fn barrier(lua: Lua<'_>) -> Result<c_int> {
+fn barrier(lua: Lua<'_>) -> Result<Pushed> {
     let (mutex, by) = this(lua)?;
     let n = lua.integer_in(2, 1..=1 << 31)? as u32;
     lua.apart(lua.timeout_or_none(3)?.unwrap_or_else(|| mutex.deadline()), || {
@@ -129,7 +129,7 @@ fn barrier(lua: Lua<'_>) -> Result<c_int> {
 }
 
 /// `m:with(fn, ...)` → what `fn(...)` returns; the mutex is locked meanwhile, and unlocked however `fn` ends.
-fn with(lua: Lua<'_>) -> Result<c_int> {
+fn with(lua: Lua<'_>) -> Result<Pushed> {
     let (mutex, by) = this(lua)?;
     if lua.kind(2) != Kind::Function {
         return Err(lua.expected(2, "a function"));
@@ -140,5 +140,5 @@ fn with(lua: Lua<'_>) -> Result<c_int> {
     let unlocked = mutex.unlock(by);
     result?;
     unlocked?;
-    Ok(lua.top() - 1)
+    Ok(lua.top() as Pushed - 1)
 }

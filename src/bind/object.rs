@@ -17,7 +17,8 @@ use std::sync::Arc;
 
 use mlua::ffi;
 
-use crate::bind::call::{Count, c_function, count, enter};
+use crate::bind::call::Pushed;
+use crate::bind::call::{Count, c_function, enter};
 use crate::bind::lua::Lua;
 use crate::err;
 use crate::error::Result;
@@ -286,7 +287,7 @@ unsafe extern "C-unwind" fn gc<T: Class>(l: *mut ffi::lua_State) -> c_int {
 
 /// `__tostring`.
 unsafe extern "C-unwind" fn tostring<T: Class>(l: *mut ffi::lua_State) -> Count {
-    fn body<T: Class>(lua: Lua<'_>) -> Result<c_int> {
+    fn body<T: Class>(lua: Lua<'_>) -> Result<Pushed> {
         let text = match lua.object::<T>(1) {
             Ok(value) => value.describe(),
             Err(_) => format!("{}: finalized", T::info().name),
@@ -295,7 +296,7 @@ unsafe extern "C-unwind" fn tostring<T: Class>(l: *mut ffi::lua_State) -> Count 
         Ok(1)
     }
     // SAFETY: push_metatable made this function with the State as upvalue 1.
-    count(unsafe { enter(l, "tostring", body::<T>) })
+    unsafe { enter(l, "tostring", body::<T>) }
 }
 
 unsafe fn attach<T: Class>(at: *const c_void) -> Option<Attachment> {

@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use self::work::Plan;
 use crate::bind::batch;
+use crate::bind::call::Pushed;
 use crate::bind::future;
 use crate::bind::lua::{Kind, Lua};
 use crate::bind::map::{cancel_code, push_init, split_number};
@@ -66,7 +67,7 @@ impl Class for Handle {
 }
 
 /// `ipc.pool([n], [{init=, upvalues=, name=, cancel=}])`
-fn pool(lua: Lua<'_>) -> Result<c_int> {
+fn pool(lua: Lua<'_>) -> Result<Pushed> {
     let (count, options) = match lua.kind(1) {
         Kind::None | Kind::Nil => (cpus(), 2),
         Kind::Table => (cpus(), 1),
@@ -136,7 +137,7 @@ fn renamed(e: Error, name: impl Fn(usize) -> String) -> Error {
 }
 
 /// `p:submit(fn, ...)` → future
-fn submit(lua: Lua<'_>) -> Result<c_int> {
+fn submit(lua: Lua<'_>) -> Result<Pushed> {
     let pool = this(lua)?;
     let task = task(lua, 2, pool.terms().upvalues)?;
     lua.push_object(future::Handle(pool.submit(task)?))?;
@@ -144,20 +145,20 @@ fn submit(lua: Lua<'_>) -> Result<c_int> {
 }
 
 /// `p:batch()` → a batch
-fn batch(lua: Lua<'_>) -> Result<c_int> {
+fn batch(lua: Lua<'_>) -> Result<Pushed> {
     let pool = this(lua)?;
     lua.push_object(batch::Handle(Arc::new(Batch::new(pool))))?;
     Ok(1)
 }
 
 /// `p:cancel()`: drops what is queued, ends what runs, and takes no more.
-fn cancel(lua: Lua<'_>) -> Result<c_int> {
+fn cancel(lua: Lua<'_>) -> Result<Pushed> {
     this(lua)?.cancel()?;
     Ok(0)
 }
 
 /// `p:close([timeout])`: takes no more tasks, and waits until all have ended.
-fn close(lua: Lua<'_>) -> Result<c_int> {
+fn close(lua: Lua<'_>) -> Result<Pushed> {
     let pool = this(lua)?;
     let deadline = lua.timeout(2)?;
     pool.close(&lua.wait(deadline))?;

@@ -5,6 +5,7 @@ use std::os::unix::ffi::OsStringExt;
 use std::sync::Arc;
 
 use crate::bind::args::Options;
+use crate::bind::call::Pushed;
 use crate::bind::file::file_at;
 use crate::bind::last::Holder;
 use crate::bind::link::deadline;
@@ -83,7 +84,7 @@ fn this(lua: Lua<'_>) -> Result<Arc<Process>> {
 const KNOWN: &[&str] = &["file", "args", "env", "cwd", "stdin", "stdout", "stderr", "group"];
 
 /// `ipc.spawn{file=, args=, env=, cwd=, stdin=, stdout=, stderr=, group=}`
-fn spawn(lua: Lua<'_>) -> Result<c_int> {
+fn spawn(lua: Lua<'_>) -> Result<Pushed> {
     lua.check(1, Kind::Table)?;
     let options = lua.options(1, KNOWN)?;
     let Some(file) = options.bytes("file")? else {
@@ -241,13 +242,13 @@ fn stdio(lua: Lua<'_>, options: Options<'_>, name: &'static str, default: Stdio)
 }
 
 /// `p:pid()`
-fn pid(lua: Lua<'_>) -> Result<c_int> {
+fn pid(lua: Lua<'_>) -> Result<Pushed> {
     lua.push_integer(this(lua)?.pid().into());
     Ok(1)
 }
 
 /// `p:running()`
-fn running(lua: Lua<'_>) -> Result<c_int> {
+fn running(lua: Lua<'_>) -> Result<Pushed> {
     lua.push_boolean(this(lua)?.running()?);
     Ok(1)
 }
@@ -265,7 +266,7 @@ fn signal(lua: Lua<'_>, i: c_int) -> Result<i32> {
 }
 
 /// `p:wait([signal], [timeout])` → exit code, and the signal's name where one ended it that was not ours.
-fn wait(lua: Lua<'_>) -> Result<c_int> {
+fn wait(lua: Lua<'_>) -> Result<Pushed> {
     let process = this(lua)?;
     let (sent, deadline) = match lua.kind(2) {
         Kind::Table => (None, deadline(lua, 2, None)?),
@@ -289,7 +290,7 @@ fn wait(lua: Lua<'_>) -> Result<c_int> {
 }
 
 /// `p:kill([signal])` → whether it still ran.
-fn kill(lua: Lua<'_>) -> Result<c_int> {
+fn kill(lua: Lua<'_>) -> Result<Pushed> {
     let process = this(lua)?;
     let signal = lua.optional(2, signal)?.unwrap_or(libc::SIGTERM);
     lua.push_boolean(process.kill(signal)?);
@@ -297,7 +298,7 @@ fn kill(lua: Lua<'_>) -> Result<c_int> {
 }
 
 /// `p:stdin([s], [timeout])`: writes all of `s`; nothing: closes.
-fn stdin(lua: Lua<'_>) -> Result<c_int> {
+fn stdin(lua: Lua<'_>) -> Result<Pushed> {
     let process = this(lua)?;
     let deadline = deadline(lua, 3, None)?;
     match lua.kind(2) {
@@ -336,7 +337,7 @@ fn amount(lua: Lua<'_>) -> Result<(Amount, Deadline)> {
     Ok((amount, deadline(lua, 3, None)?))
 }
 
-fn read(lua: Lua<'_>, pipe: Pipe) -> Result<c_int> {
+fn read(lua: Lua<'_>, pipe: Pipe) -> Result<Pushed> {
     let process = this(lua)?;
     let (amount, deadline) = amount(lua)?;
     let mut message = lua.state().take_message();
@@ -356,26 +357,26 @@ fn read(lua: Lua<'_>, pipe: Pipe) -> Result<c_int> {
 }
 
 /// `p:stdout(['*line'|'*all'|n], [timeout])` → a string, nil at the end.
-fn stdout(lua: Lua<'_>) -> Result<c_int> {
+fn stdout(lua: Lua<'_>) -> Result<Pushed> {
     read(lua, Pipe::Stdout)
 }
 
 /// `p:stderr(['*line'|'*all'|n], [timeout])`
-fn stderr(lua: Lua<'_>) -> Result<c_int> {
+fn stderr(lua: Lua<'_>) -> Result<Pushed> {
     read(lua, Pipe::Stderr)
 }
 
 /// `p:stdoutFileId([timeout])` → the descriptor; nil after its end. It waits for a read by another thread to end.
-fn stdout_file_id(lua: Lua<'_>) -> Result<c_int> {
+fn stdout_file_id(lua: Lua<'_>) -> Result<Pushed> {
     file_id(lua, Pipe::Stdout)
 }
 
 /// `p:stderrFileId([timeout])`
-fn stderr_file_id(lua: Lua<'_>) -> Result<c_int> {
+fn stderr_file_id(lua: Lua<'_>) -> Result<Pushed> {
     file_id(lua, Pipe::Stderr)
 }
 
-fn file_id(lua: Lua<'_>, pipe: Pipe) -> Result<c_int> {
+fn file_id(lua: Lua<'_>, pipe: Pipe) -> Result<Pushed> {
     let deadline = lua.timeout(2)?;
     match this(lua)?.output_fd(pipe, &lua.wait(deadline))? {
         Some(fd) => lua.push_integer(fd.into()),

@@ -1,9 +1,8 @@
 //! `ipc.report`: what is alive, and who waits for what.
 
-use std::ffi::c_int;
-
 use mlua::ffi;
 
+use crate::bind::call::Pushed;
 use crate::bind::lua::{Kind, Lua};
 use crate::bind::object::Method;
 use crate::error::Result;
@@ -18,7 +17,7 @@ const TEXT: &str = "text";
 
 /// `ipc.report()` → `{process=, objects={{id=, class=, state=}, …}, threads={{name=, id=, waiting=, object=, since=}, …}, tensor_bytes=}`,
 /// which `tostring` makes readable.
-fn report(lua: Lua<'_>) -> Result<c_int> {
+fn report(lua: Lua<'_>) -> Result<Pushed> {
     let report = Report::now();
     lua.new_table(0, 4)?;
     lua.push_integer(report.process.into());
@@ -71,7 +70,7 @@ fn report(lua: Lua<'_>) -> Result<c_int> {
 }
 
 /// `tostring` of a report.
-fn text(lua: Lua<'_>) -> Result<c_int> {
+fn text(lua: Lua<'_>) -> Result<Pushed> {
     lua.check(1, Kind::Table)?;
     // SAFETY: reads the metatable of a table.
     let has = unsafe { ffi::lua_getmetatable(lua.raw(), 1) != 0 };

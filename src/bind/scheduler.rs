@@ -12,6 +12,7 @@ use std::ffi::c_int;
 use std::rc::Rc;
 
 use crate::bind::call::Body;
+use crate::bind::call::Pushed;
 use crate::bind::lua::{Kind, Lua, raised};
 use crate::bind::object::{Class, ClassInfo, Method};
 
@@ -48,7 +49,7 @@ const FUNCTION_TRIES: &[&[Method]] = &[select::TRIES, system::TRIES, client::FUN
 #[macro_export]
 macro_rules! try_fn {
     ($place:expr, $body:path) => {{
-        fn attempt(lua: $crate::bind::lua::Lua<'_>) -> $crate::error::Result<std::ffi::c_int> {
+        fn attempt(lua: $crate::bind::lua::Lua<'_>) -> $crate::error::Result<$crate::bind::call::Pushed> {
             $crate::bind::scheduler::attempt(lua, $body)
         }
         $crate::lua_fn!($place, attempt)
@@ -67,7 +68,7 @@ impl Class for Token {
 }
 
 /// See [`try_fn!`](crate::try_fn).
-pub(super) fn attempt(lua: Lua<'_>, body: Body) -> Result<c_int> {
+pub(super) fn attempt(lua: Lua<'_>, body: Body) -> Result<Pushed> {
     let attempt = if lua.is_nil(1) { Rc::default() } else { lua.object::<Token>(1)?.0.clone() };
     lua.remove(1);
     attempt.begin();
@@ -79,10 +80,10 @@ pub(super) fn attempt(lua: Lua<'_>, body: Body) -> Result<c_int> {
     match result {
         Ok(count) => {
             // A string that is the last result is pushed at the very end.
-            let pushed = count - c_int::from(lua.state().last.is_due());
+            let pushed = count - Pushed::from(lua.state().last.is_due());
             lua.reserve(1)?;
             lua.push_boolean(true);
-            lua.insert(lua.top() - pushed);
+            lua.insert(lua.top() - pushed as c_int);
             Ok(count + 1)
         }
         Err(e) if e.code() == Code::Later => {
@@ -108,7 +109,7 @@ pub(super) fn attempt(lua: Lua<'_>, body: Body) -> Result<c_int> {
 }
 
 /// `ipc.scheduler{wait = function(fd, mode, timeout) … end}`, `ipc.scheduler(nil)`
-fn scheduler(lua: Lua<'_>) -> Result<c_int> {
+fn scheduler(lua: Lua<'_>) -> Result<Pushed> {
     lua.set_top(1);
     let given = lua.options(1, &["wait"])?;
     if given.push("wait")? != Kind::Function && given.given() {

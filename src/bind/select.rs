@@ -6,6 +6,7 @@ use std::cell::Cell;
 use std::ffi::c_int;
 use std::rc::Rc;
 
+use crate::bind::call::Pushed;
 use crate::bind::lua::{Kind, Lua};
 use crate::bind::module::CLASSES;
 use crate::bind::object::{ClassInfo, Method, class_at, served_at, source_at};
@@ -40,7 +41,7 @@ fn way_at(lua: Lua<'_>, i: c_int) -> Result<Way> {
 }
 
 /// `obj:fd(['read'|'write'])` → a descriptor, and what to poll it for.
-fn fd(lua: Lua<'_>) -> Result<c_int> {
+fn fd(lua: Lua<'_>) -> Result<Pushed> {
     let way = way_at(lua, 2)?;
     let Some(info) = class_at(lua, 1, CLASSES) else {
         return Err(err!(Argument, "expected {WAITABLE} as self, got {}", lua.describe(1)));
@@ -104,7 +105,7 @@ fn wrong(lua: Lua<'_>, index: i64, expected: &str) -> Error {
 }
 
 /// `ipc.select({a, b, {c, 'write'}}, [timeout])` → the first that is ready, its index; nil when none was in time.
-fn select_first(lua: Lua<'_>) -> Result<c_int> {
+fn select_first(lua: Lua<'_>) -> Result<Pushed> {
     lua.check(1, Kind::Table)?;
     let deadline = lua.timeout(2)?;
     lua.set_top(2);

@@ -3,6 +3,7 @@
 use std::ffi::c_int;
 use std::sync::Arc;
 
+use crate::bind::call::Pushed;
 use crate::bind::link::{self, Given, Link, deadline, push_traffic};
 use crate::bind::lua::{Kind, Lua};
 use crate::bind::object::{Class, ClassInfo, Method};
@@ -165,7 +166,7 @@ impl Link for Client {
 }
 
 /// `ipc.server([host = '127.0.0.1'], [port = 0], [opts])` → server, port
-fn server(lua: Lua<'_>) -> Result<c_int> {
+fn server(lua: Lua<'_>) -> Result<Pushed> {
     let given = Given::read(lua, 0)?;
     let (functions, timeout) = (given.options.functions, given.timeout);
     let server = peer::Server::listen(&given.place, given.options, &lua.wait(Deadline::NEVER))?;
@@ -206,7 +207,7 @@ fn tag_at(lua: Lua<'_>, i: c_int) -> Result<Option<&[u8]>> {
 }
 
 /// `server:clients(n, fn, [timeout])`, `server:clients(fn, [tag], [invert])`, `server:clients(fn, [invert])` → how many were visited
-fn clients(lua: Lua<'_>) -> Result<c_int> {
+fn clients(lua: Lua<'_>) -> Result<Pushed> {
     let shared = this(lua)?;
     let (list, f) = if lua.kind(2) == Kind::Number {
         let n = lua.integer_in(2, 0..=i64::from(u32::MAX))? as usize;
@@ -249,7 +250,7 @@ fn inverted(lua: Lua<'_>, i: c_int) -> Result<bool> {
 }
 
 /// `server:broadcast(v, [tag], [timeout])` → how many it went to
-fn broadcast(lua: Lua<'_>) -> Result<c_int> {
+fn broadcast(lua: Lua<'_>) -> Result<Pushed> {
     let shared = this(lua)?;
     let tag = tag_at(lua, 3)?;
     let deadline = deadline(lua, 4, shared.timeout)?;
@@ -263,7 +264,7 @@ fn broadcast(lua: Lua<'_>) -> Result<c_int> {
 }
 
 /// `server:recvAny([tag], [timeout])` → value, client
-fn recv_any(lua: Lua<'_>) -> Result<c_int> {
+fn recv_any(lua: Lua<'_>) -> Result<Pushed> {
     let shared = this(lua)?;
     let (tag, timeout) = match lua.kind(2) {
         Kind::Number | Kind::Boolean | Kind::Table => (None, 2),
@@ -282,13 +283,13 @@ fn recv_any(lua: Lua<'_>) -> Result<c_int> {
 }
 
 /// `server:address()` → where it listens
-fn address(lua: Lua<'_>) -> Result<c_int> {
+fn address(lua: Lua<'_>) -> Result<Pushed> {
     lua.push_string(&this(lua)?.server.address().to_string())?;
     Ok(1)
 }
 
 /// `server:netStats()`
-fn net_stats(lua: Lua<'_>) -> Result<c_int> {
+fn net_stats(lua: Lua<'_>) -> Result<Pushed> {
     let stats = this(lua)?.server.stats()?;
     push_traffic(lua, &stats.tx, &stats.rx)?;
     lua.new_table(0, stats.transports.len() as c_int)?;
@@ -301,13 +302,13 @@ fn net_stats(lua: Lua<'_>) -> Result<c_int> {
 }
 
 /// `server:close()`
-fn close(lua: Lua<'_>) -> Result<c_int> {
+fn close(lua: Lua<'_>) -> Result<Pushed> {
     this(lua)?.server.close();
     Ok(0)
 }
 
 /// `c:id([n])` → the number by which clients are visited
-fn id(lua: Lua<'_>) -> Result<c_int> {
+fn id(lua: Lua<'_>) -> Result<Pushed> {
     let client = lua.object::<Client>(1)?.0.client.clone();
     if let Some(n) = lua.optional(2, Lua::integer)? {
         client.set_id(n);
@@ -317,7 +318,7 @@ fn id(lua: Lua<'_>) -> Result<c_int> {
 }
 
 /// `c:tag([s])` → what tells clients apart, nil where there is none
-fn tag(lua: Lua<'_>) -> Result<c_int> {
+fn tag(lua: Lua<'_>) -> Result<Pushed> {
     let client = lua.object::<Client>(1)?.0.client.clone();
     if let Some(tag) = tag_at(lua, 2)? {
         client.set_tag(Some(tag.into()));
@@ -330,7 +331,7 @@ fn tag(lua: Lua<'_>) -> Result<c_int> {
 }
 
 /// Handles that came to a thread by different ways are equal if their client is.
-fn equal(lua: Lua<'_>) -> Result<c_int> {
+fn equal(lua: Lua<'_>) -> Result<Pushed> {
     let same = match (lua.object::<Client>(1), lua.object::<Client>(2)) {
         (Ok(a), Ok(b)) => Arc::ptr_eq(&a.0.client, &b.0.client),
         _ => false,

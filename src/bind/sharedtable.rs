@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use self::convert::{key, push, push_key, push_last, value, written_key};
 use crate::bind::atomic;
+use crate::bind::call::Pushed;
 use crate::bind::lua::{Kind, Lua};
 use crate::bind::module::add_maker;
 use crate::bind::object::{Class, ClassInfo, Method};
@@ -93,7 +94,7 @@ pub(super) fn install(lua: Lua<'_>) -> Result<()> {
 }
 
 /// `ipc.sharedtable([tbl], [move])`
-fn create(lua: Lua<'_>) -> Result<c_int> {
+fn create(lua: Lua<'_>) -> Result<Pushed> {
     // The table that was called.
     lua.remove(1);
     let moved = lua.optional(2, Lua::boolean)?.unwrap_or(false);
@@ -112,7 +113,7 @@ fn this(lua: Lua<'_>) -> Result<Arc<Table>> {
 }
 
 /// `t[k]`
-fn index(lua: Lua<'_>) -> Result<c_int> {
+fn index(lua: Lua<'_>) -> Result<Pushed> {
     let table = lua.object::<SharedTable>(1)?;
     let found = key(lua, 2)?.and_then(|key| table.0.get(key));
     // Decoding may run Lua code, which may do anything to the handle.
@@ -122,7 +123,7 @@ fn index(lua: Lua<'_>) -> Result<c_int> {
 }
 
 /// `t[k] = v`
-fn new_index(lua: Lua<'_>) -> Result<c_int> {
+fn new_index(lua: Lua<'_>) -> Result<Pushed> {
     let key = written_key(lua, 2)?;
     let table = match lua.kind(3) {
         // What is plain runs no Lua code on its way.
@@ -140,13 +141,13 @@ fn new_index(lua: Lua<'_>) -> Result<c_int> {
 }
 
 /// `#t`: how many keys there are, of whatever kind.
-fn length(lua: Lua<'_>) -> Result<c_int> {
+fn length(lua: Lua<'_>) -> Result<Pushed> {
     lua.push_integer(lua.object::<SharedTable>(1)?.0.len() as i64);
     Ok(1)
 }
 
 /// `t == u`: whether both are handles on one table.
-fn equal(lua: Lua<'_>) -> Result<c_int> {
+fn equal(lua: Lua<'_>) -> Result<Pushed> {
     let both = lua.is_object::<SharedTable>(1) && lua.is_object::<SharedTable>(2);
     let same = both && Arc::ptr_eq(&lua.object::<SharedTable>(1)?.0, &lua.object::<SharedTable>(2)?.0);
     lua.push_boolean(same);
@@ -154,7 +155,7 @@ fn equal(lua: Lua<'_>) -> Result<c_int> {
 }
 
 /// `ipc.sharedtable.pairs(t)` → the three values of a for loop.
-fn pairs(lua: Lua<'_>) -> Result<c_int> {
+fn pairs(lua: Lua<'_>) -> Result<Pushed> {
     let table = this(lua)?;
     lua.push_function(lua_fn!("pairs", step))?;
     lua.push_object(Walk { table, cursor: Cursor::default() })?;
@@ -163,7 +164,7 @@ fn pairs(lua: Lua<'_>) -> Result<c_int> {
 }
 
 /// One step of `pairs`: the next key and its value, or nil.
-fn step(lua: Lua<'_>) -> Result<c_int> {
+fn step(lua: Lua<'_>) -> Result<Pushed> {
     let next = {
         let mut walk = lua.object_mut::<Walk>(1)?;
         let Walk { table, cursor } = &mut *walk;
@@ -179,7 +180,7 @@ fn step(lua: Lua<'_>) -> Result<c_int> {
 }
 
 /// `ipc.sharedtable.keys(t)` → a list of the keys, in no order.
-fn keys(lua: Lua<'_>) -> Result<c_int> {
+fn keys(lua: Lua<'_>) -> Result<Pushed> {
     let table = this(lua)?;
     lua.new_table(table.len().min(1 << 20) as c_int, 0)?;
     let (mut cursor, mut count) = (Cursor::default(), 0);
@@ -192,13 +193,13 @@ fn keys(lua: Lua<'_>) -> Result<c_int> {
 }
 
 /// `ipc.sharedtable.size(t)`, `ipc.sharedtable_size(t)` → KB held.
-fn size(lua: Lua<'_>) -> Result<c_int> {
+fn size(lua: Lua<'_>) -> Result<Pushed> {
     lua.push_number(lua.object::<SharedTable>(1)?.0.bytes() as f64 / 1024.0);
     Ok(1)
 }
 
 /// `ipc.sharedtable.incr(t, k, [n])` → the sum.
-fn incr(lua: Lua<'_>) -> Result<c_int> {
+fn incr(lua: Lua<'_>) -> Result<Pushed> {
     let table = lua.object::<SharedTable>(1)?;
     let key = written_key(lua, 2)?;
     let n = lua.optional(3, atomic::number)?.unwrap_or(atomic::whole(1));
@@ -208,7 +209,7 @@ fn incr(lua: Lua<'_>) -> Result<c_int> {
 }
 
 /// `ipc.sharedtable.cas(t, k, old, new)` → true if `t[k]` was `old` and now is `new`, else false and what it is.
-fn cas(lua: Lua<'_>) -> Result<c_int> {
+fn cas(lua: Lua<'_>) -> Result<Pushed> {
     let table = this(lua)?;
     let key = written_key(lua, 2)?;
     for slot in [3, 4] {
@@ -242,7 +243,7 @@ fn cas(lua: Lua<'_>) -> Result<c_int> {
 }
 
 /// `ipc.sharedtable.update(t, k, fn)` → what `fn` made of the value.
-fn update(lua: Lua<'_>) -> Result<c_int> {
+fn update(lua: Lua<'_>) -> Result<Pushed> {
     let table = this(lua)?;
     let key = written_key(lua, 2)?;
     if lua.kind(3) != Kind::Function {

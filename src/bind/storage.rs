@@ -2,6 +2,7 @@
 
 use std::ffi::c_int;
 
+use crate::bind::call::Pushed;
 use crate::bind::lua::Lua;
 use crate::bind::object::Method;
 use crate::bind::tensor::{pointer, push_storage, storage_as, storage_at};
@@ -44,49 +45,49 @@ methods! {
 pub const METAMETHODS: &[Method] = &[("__len", lua_fn!("#", length))];
 
 /// The storage of slot 1 is the result.
-fn itself(lua: Lua<'_>) -> Result<c_int> {
+fn itself(lua: Lua<'_>) -> Result<Pushed> {
     lua.push_value(1);
     Ok(1)
 }
 
-fn length(lua: Lua<'_>) -> Result<c_int> {
+fn length(lua: Lua<'_>) -> Result<Pushed> {
     lua.push_integer(lua.storage(1)?.len() as i64);
     Ok(1)
 }
 
 /// `s:size()`
-fn size(lua: Lua<'_>) -> Result<c_int> {
+fn size(lua: Lua<'_>) -> Result<Pushed> {
     length(lua)
 }
 
-fn element_size(lua: Lua<'_>) -> Result<c_int> {
+fn element_size(lua: Lua<'_>) -> Result<Pushed> {
     lua.push_integer(lua.storage(1)?.dtype().size() as i64);
     Ok(1)
 }
 
-fn resize(lua: Lua<'_>) -> Result<c_int> {
+fn resize(lua: Lua<'_>) -> Result<Pushed> {
     lua.storage(1)?.resize(lua.count(2)?)?;
     itself(lua)
 }
 
-fn fill(lua: Lua<'_>) -> Result<c_int> {
+fn fill(lua: Lua<'_>) -> Result<Pushed> {
     Tensor::of_storage(&lua.storage(1)?)?.fill(lua.scalar(2)?)?;
     itself(lua)
 }
 
 /// `s:copy(other)`: a storage of any type, as long.
-fn copy(lua: Lua<'_>) -> Result<c_int> {
+fn copy(lua: Lua<'_>) -> Result<Pushed> {
     let other = storage_at(lua, 2).ok_or_else(|| lua.expected(2, "torch.Storage"))?;
     Tensor::of_storage(&lua.storage(1)?)?.copy_from(&Tensor::of_storage(&other)?)?;
     itself(lua)
 }
 
-fn clone(lua: Lua<'_>) -> Result<c_int> {
+fn clone(lua: Lua<'_>) -> Result<Pushed> {
     let storage = lua.storage(1)?;
     storage_as(lua, &storage, storage.dtype())
 }
 
-fn to_table(lua: Lua<'_>) -> Result<c_int> {
+fn to_table(lua: Lua<'_>) -> Result<Pushed> {
     let storage = lua.storage(1)?;
     lua.new_table(storage.len().min(1 << 26) as c_int, 0)?;
     for at in 0..storage.len() {
@@ -97,7 +98,7 @@ fn to_table(lua: Lua<'_>) -> Result<c_int> {
 }
 
 /// `s:string([text])`: the bytes of a Byte or Char storage; with a text, makes it hold that text and returns it itself.
-fn string(lua: Lua<'_>) -> Result<c_int> {
+fn string(lua: Lua<'_>) -> Result<Pushed> {
     let storage = lua.storage(1)?;
     if storage.dtype().size() != 1 {
         return Err(err!(
@@ -121,13 +122,13 @@ fn string(lua: Lua<'_>) -> Result<c_int> {
 }
 
 /// `s:data()`: an FFI pointer to the first element.
-fn data(lua: Lua<'_>) -> Result<c_int> {
+fn data(lua: Lua<'_>) -> Result<Pushed> {
     let storage = lua.storage(1)?;
     pointer(lua, &storage, 0)
 }
 
 /// `s:type([name])`: the type's name, or a copy of that type.
-fn type_of(lua: Lua<'_>) -> Result<c_int> {
+fn type_of(lua: Lua<'_>) -> Result<Pushed> {
     let storage = lua.storage(1)?;
     if lua.is_nil(2) {
         lua.push_string(storage.dtype().storage_class())?;
@@ -136,17 +137,17 @@ fn type_of(lua: Lua<'_>) -> Result<c_int> {
     convert(lua, lua.dtype(2)?)
 }
 
-fn convert(lua: Lua<'_>, dtype: DType) -> Result<c_int> {
+fn convert(lua: Lua<'_>, dtype: DType) -> Result<Pushed> {
     let storage = lua.storage(1)?;
     if storage.dtype() == dtype { itself(lua) } else { storage_as(lua, &storage, dtype) }
 }
 
-fn to<const CODE: u8>(lua: Lua<'_>) -> Result<c_int> {
+fn to<const CODE: u8>(lua: Lua<'_>) -> Result<Pushed> {
     convert(lua, DType::from_code(CODE).ok_or_else(|| err!(State, "no element type has code {CODE}"))?)
 }
 
 /// `s:new(…)`: as the constructor of the storage's own type.
-fn new(lua: Lua<'_>) -> Result<c_int> {
+fn new(lua: Lua<'_>) -> Result<Pushed> {
     let dtype = lua.storage(1)?.dtype();
     push_storage(lua, crate::bind::tensor::new_storage(lua, 2, dtype)?)?;
     Ok(1)

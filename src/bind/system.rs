@@ -1,7 +1,6 @@
 //! `ipc.fork` and its kin: processes, threads, clocks, cores.
 
-use std::ffi::c_int;
-
+use crate::bind::call::Pushed;
 use crate::bind::lua::Lua;
 use crate::bind::object::Method;
 use crate::err;
@@ -30,14 +29,14 @@ pub(super) const TRIES: &[Method] =
     &[("sleep", try_fn!("ipc.sleep", nap)), ("waitpid", try_fn!("ipc.waitpid", waitpid))];
 
 /// `ipc.fork()` → the child's id; 0 in the child.
-fn fork(lua: Lua<'_>) -> Result<c_int> {
+fn fork(lua: Lua<'_>) -> Result<Pushed> {
     let pid = sys::fork()?;
     lua.push_integer(pid.into());
     Ok(1)
 }
 
 /// `ipc.waitpid(pid, [timeout])` → exit code, and the signal's name where one ended it.
-fn waitpid(lua: Lua<'_>) -> Result<c_int> {
+fn waitpid(lua: Lua<'_>) -> Result<Pushed> {
     // 0 and negative numbers mean other things to the system.
     let pid = lua.integer_in(1, 1..=i32::MAX.into())? as i32;
     let wait = lua.timeout(2)?;
@@ -53,37 +52,37 @@ fn waitpid(lua: Lua<'_>) -> Result<c_int> {
 }
 
 /// `ipc.getpid()`
-fn getpid(lua: Lua<'_>) -> Result<c_int> {
+fn getpid(lua: Lua<'_>) -> Result<Pushed> {
     lua.push_integer(sys::getpid().into());
     Ok(1)
 }
 
 /// `ipc.getppid()`
-fn getppid(lua: Lua<'_>) -> Result<c_int> {
+fn getppid(lua: Lua<'_>) -> Result<Pushed> {
     lua.push_integer(sys::getppid().into());
     Ok(1)
 }
 
 /// `ipc.gettid()`: the thread's number in the operating system.
-fn gettid(lua: Lua<'_>) -> Result<c_int> {
+fn gettid(lua: Lua<'_>) -> Result<Pushed> {
     lua.push_integer(sys::gettid().cast_signed());
     Ok(1)
 }
 
 /// `ipc.isOSX()`
-fn is_osx(lua: Lua<'_>) -> Result<c_int> {
+fn is_osx(lua: Lua<'_>) -> Result<Pushed> {
     lua.push_boolean(cfg!(target_os = "macos"));
     Ok(1)
 }
 
 /// `ipc.isDevel()`: whether the library was built for its developers, with assertions.
-fn is_devel(lua: Lua<'_>) -> Result<c_int> {
+fn is_devel(lua: Lua<'_>) -> Result<Pushed> {
     lua.push_boolean(cfg!(debug_assertions));
     Ok(1)
 }
 
 /// `ipc.sleep(seconds)`
-fn nap(lua: Lua<'_>) -> Result<c_int> {
+fn nap(lua: Lua<'_>) -> Result<Pushed> {
     let seconds = lua.number(1)?;
     if seconds.is_nan() || seconds < 0.0 {
         return Err(lua.bad_value(1, format_args!("expected 0 or more seconds, got {seconds}")));
@@ -93,13 +92,13 @@ fn nap(lua: Lua<'_>) -> Result<c_int> {
 }
 
 /// `ipc.clock()` → seconds of a clock that never jumps.
-fn clock(lua: Lua<'_>) -> Result<c_int> {
+fn clock(lua: Lua<'_>) -> Result<Pushed> {
     lua.push_number(sys::monotonic_ns() as f64 / 1e9);
     Ok(1)
 }
 
 /// `ipc.cpus()` → how many cores this process may use.
-fn cpus(lua: Lua<'_>) -> Result<c_int> {
+fn cpus(lua: Lua<'_>) -> Result<Pushed> {
     lua.push_integer(i64::try_from(sys::cpus()).unwrap_or(i64::MAX));
     Ok(1)
 }

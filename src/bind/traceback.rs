@@ -4,6 +4,7 @@ use std::ffi::c_int;
 
 use mlua::ffi;
 
+use crate::bind::call::Pushed;
 use crate::bind::call::{Count, count};
 use crate::bind::lua::{Kind, Lua};
 use crate::error::Result;
@@ -45,7 +46,7 @@ pub(super) fn without_ours(mut text: &[u8], frames: usize) -> &[u8] {
 }
 
 /// The error value in words.
-fn tell(lua: Lua<'_>) -> Result<c_int> {
+fn tell(lua: Lua<'_>) -> Result<Pushed> {
     let text = words(lua, 1);
     lua.push_bytes(&text)?;
     Ok(1)

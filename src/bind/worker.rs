@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use mlua::ffi;
 
+use crate::bind::call::Pushed;
 use crate::bind::call::{Count, c_function, count};
 use crate::bind::cancel;
 use crate::bind::lua::{Kind, Lua, raised};
@@ -194,7 +195,7 @@ unsafe extern "C-unwind" fn boot(l: *mut ffi::lua_State) -> Count {
 }
 
 /// The part of the job that is Rust: leaves the outcome in the Run.
-fn work(lua: Lua<'_>) -> Result<c_int> {
+fn work(lua: Lua<'_>) -> Result<Pushed> {
     let run = RUN.replace(std::ptr::null_mut());
     if run.is_null() {
         return Err(err!(State, "this function is not for calling"));

@@ -1,8 +1,8 @@
 //! `ipc.workqueue`: questions from the thread that owns it, answers from the others.
 
-use std::ffi::c_int;
 use std::sync::Arc;
 
+use crate::bind::call::Pushed;
 use crate::bind::items;
 use crate::bind::lua::{Kind, Lua};
 use crate::bind::object::{Class, ClassInfo, Method};
@@ -70,7 +70,7 @@ impl Class for WorkQueueHandle {
 
 /// `ipc.workqueue([name], [size], [increment])` or `ipc.workqueue{name=, capacity=, timeout=}` → queue, and 1 if this
 /// call made it, else 0. Size and increment are taken for the sake of old scripts; memory grows by itself.
-fn workqueue(lua: Lua<'_>) -> Result<c_int> {
+fn workqueue(lua: Lua<'_>) -> Result<Pushed> {
     let (mut name, mut limits) = (None, Limits::default());
     match lua.kind(1) {
         Kind::Table => {
@@ -96,7 +96,7 @@ fn workqueue(lua: Lua<'_>) -> Result<c_int> {
 }
 
 /// Writes the arguments, each as an item of its own.
-fn put(lua: Lua<'_>, route: Route) -> Result<c_int> {
+fn put(lua: Lua<'_>, route: Route) -> Result<Pushed> {
     let handle = lua.object::<WorkQueueHandle>(1)?;
     let queue = handle.queue()?;
     items::send(lua, route, |items| queue.write(handle.by(), items, &lua.wait(handle.write_deadline())))?;
@@ -104,17 +104,17 @@ fn put(lua: Lua<'_>, route: Route) -> Result<c_int> {
 }
 
 /// `q:write(...)`
-fn write(lua: Lua<'_>) -> Result<c_int> {
+fn write(lua: Lua<'_>) -> Result<Pushed> {
     put(lua, Route::THREAD)
 }
 
 /// `q:writeup(...)`: functions take their upvalues along.
-fn writeup(lua: Lua<'_>) -> Result<c_int> {
+fn writeup(lua: Lua<'_>) -> Result<Pushed> {
     put(lua, Route::THREAD_UPVALUES)
 }
 
 /// `q:trywrite(...)` → false where there is no room.
-fn trywrite(lua: Lua<'_>) -> Result<c_int> {
+fn trywrite(lua: Lua<'_>) -> Result<Pushed> {
     let handle = lua.object::<WorkQueueHandle>(1)?;
     let queue = handle.queue()?;
     let written = items::send(lua, Route::THREAD, |items| queue.write_now(handle.by(), items))?;
@@ -136,7 +136,7 @@ fn get(lua: Lua<'_>, deadline: Deadline) -> Result<bool> {
 }
 
 /// `q:read([timeout])` → the item, nil where none came.
-fn read(lua: Lua<'_>) -> Result<c_int> {
+fn read(lua: Lua<'_>) -> Result<Pushed> {
     if !get(lua, lua.timeout(2)?)? {
         lua.push_nil();
     }
@@ -144,7 +144,7 @@ fn read(lua: Lua<'_>) -> Result<c_int> {
 }
 
 /// `q:tryread([timeout])` → true and the item, or false.
-fn tryread(lua: Lua<'_>) -> Result<c_int> {
+fn tryread(lua: Lua<'_>) -> Result<Pushed> {
     let deadline = lua.timeout_or_none(2)?.unwrap_or_else(Deadline::now);
     lua.set_top(1);
     lua.push_boolean(true);
@@ -156,7 +156,7 @@ fn tryread(lua: Lua<'_>) -> Result<c_int> {
 }
 
 /// `q:drain([timeout])`: waits until every question has its answer.
-fn drain(lua: Lua<'_>) -> Result<c_int> {
+fn drain(lua: Lua<'_>) -> Result<Pushed> {
     let deadline = lua.timeout(2)?;
     let handle = lua.object::<WorkQueueHandle>(1)?;
     handle.queue()?.drain(handle.by(), &lua.wait(deadline))?;
@@ -164,7 +164,7 @@ fn drain(lua: Lua<'_>) -> Result<c_int> {
 }
 
 /// `q:pending()` → questions and answers that wait to be read.
-fn pending(lua: Lua<'_>) -> Result<c_int> {
+fn pending(lua: Lua<'_>) -> Result<Pushed> {
     let (questions, answers) = lua.object::<WorkQueueHandle>(1)?.queue()?.pending();
     lua.push_integer(questions.cast_signed());
     lua.push_integer(answers.cast_signed());
@@ -172,7 +172,7 @@ fn pending(lua: Lua<'_>) -> Result<c_int> {
 }
 
 /// `q:close()`: this handle lets go; the owner's last one closes the queue.
-fn close(lua: Lua<'_>) -> Result<c_int> {
+fn close(lua: Lua<'_>) -> Result<Pushed> {
     lua.object_mut::<WorkQueueHandle>(1)?.close();
     Ok(0)
 }

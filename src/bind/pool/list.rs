@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use super::{task, this};
 use crate::bind::batch;
+use crate::bind::call::Pushed;
 use crate::bind::future::push_outcome;
 use crate::bind::lua::{Kind, Lua};
 use crate::err;
@@ -70,7 +71,7 @@ impl Walk {
     }
 
     /// Waits for the next item that is done and pushes what its task returned: its number, and how many values.
-    fn take(&self, lua: Lua<'_>, deadline: Deadline) -> Result<Option<(i64, c_int)>> {
+    fn take(&self, lua: Lua<'_>, deadline: Deadline) -> Result<Option<(i64, Pushed)>> {
         let done = self.next(lua, deadline)?;
         done.map(|done| Ok((done.item, done.push(lua)?))).transpose()
     }
@@ -92,7 +93,7 @@ struct Done {
 
 impl Done {
     /// Pushes what the task returned, and says how many values that is; an error where it failed.
-    fn push(&self, lua: Lua<'_>) -> Result<c_int> {
+    fn push(&self, lua: Lua<'_>) -> Result<Pushed> {
         let outcome = self.future.outcome().ok_or_else(|| err!(State, "a future without an outcome"))?;
         push_outcome(lua, outcome, &format!(" of item {}", self.item))
     }
@@ -116,7 +117,7 @@ fn about(e: Error, item: i64) -> Error {
 }
 
 /// `p:map(fn, list, [timeout])` → the first result of each, in the order of the list.
-pub(super) fn map(lua: Lua<'_>) -> Result<c_int> {
+pub(super) fn map(lua: Lua<'_>) -> Result<Pushed> {
     let walk = Walk::begin(lua)?;
     let deadline = lua.timeout(4)?;
     lua.new_table(walk.count.clamp(0, 1 << 20) as c_int, 0)?;
@@ -147,7 +148,7 @@ impl Drop for Mapping {
 }
 
 /// A try of `p:map`.
-pub(super) fn try_map(lua: Lua<'_>) -> Result<c_int> {
+pub(super) fn try_map(lua: Lua<'_>) -> Result<Pushed> {
     let Some(attempt) = lua.attempt() else { return map(lua) };
     let mapping = attempt.state(|| Ok::<_, Error>(Mapping { walk: Walk::begin(lua)?, done: RefCell::default() }))?;
     lua.set_top(4);
@@ -177,7 +178,7 @@ const COUNT: i64 = 4;
 const TIMEOUT: i64 = 5;
 
 /// `p:each(fn, list, [timeout])` → what `for` wants: an iterator over numbers and all results, and its state.
-pub(super) fn each(lua: Lua<'_>) -> Result<c_int> {
+pub(super) fn each(lua: Lua<'_>) -> Result<Pushed> {
     let walk = Walk::begin(lua)?;
     lua.push_function(lua_fn!("pool:each", advance))?;
     lua.new_table(5, 0)?;
@@ -194,7 +195,7 @@ pub(super) fn each(lua: Lua<'_>) -> Result<c_int> {
 }
 
 /// The next step of a `for`; the state is in slot 1.
-pub(super) fn advance(lua: Lua<'_>) -> Result<c_int> {
+pub(super) fn advance(lua: Lua<'_>) -> Result<Pushed> {
     lua.check(1, Kind::Table)?;
     lua.set_top(1);
     for part in [FUNCTION, LIST, TIMEOUT, COUNT, BATCH] {

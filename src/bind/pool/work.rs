@@ -103,7 +103,7 @@ impl Desk<'_> {
             values += 1;
         }
         drop(task.values);
-        lua.call_traced(values - 1, ffi::LUA_MULTRET, self.handler)?;
+        lua.call_traced(values as c_int - 1, ffi::LUA_MULTRET, self.handler)?;
         let mut results = Message::default();
         lua.encode_values(base + 1, lua.top() - base, &mut results, self.route)
             .map_err(|e| said("cannot return its results:", e))?;

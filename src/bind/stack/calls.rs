@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use super::decode::Plain;
 use super::{Route, decode, encode};
+use crate::bind::call::Pushed;
 use crate::bind::last::Holder;
 use crate::bind::lua::{Kind, Lua};
 use crate::err;
@@ -99,13 +100,13 @@ impl<'a> Lua<'a> {
     }
 
     /// Pushes all values of a message written by [`Lua::encode_values`] and says how many.
-    pub fn decode_values(self, message: &mut Message, route: Route) -> Result<c_int> {
+    pub fn decode_values(self, message: &mut Message, route: Route) -> Result<Pushed> {
         let attachments = std::mem::take(&mut message.attachments);
         decode::walk(self, &message.bytes, decode::Attachments::Moved(attachments), route, true)
     }
 
     /// As [`Lua::decode_values`], of a message that stays whole.
-    pub fn decode_values_shared(self, message: &Message, route: Route) -> Result<c_int> {
+    pub fn decode_values_shared(self, message: &Message, route: Route) -> Result<Pushed> {
         decode::walk(self, &message.bytes, decode::Attachments::Shared(&message.attachments), route, true)
     }
 }

@@ -10,6 +10,7 @@ use std::ffi::c_int;
 use mlua::ffi;
 
 use super::{Failure, Go, Route, Stop, descend};
+use crate::bind::call::Pushed;
 use crate::bind::class;
 use crate::bind::last::push_string;
 use crate::bind::lua::{Lua, no_room, raised};
@@ -50,7 +51,7 @@ pub(super) fn walk(
     attachments: Attachments<'_>,
     route: Route,
     many: bool,
-) -> Result<c_int> {
+) -> Result<Pushed> {
     let bytes = Decoder::new(bytes)?;
     if many != (bytes.flags() & ext::MANY != 0) {
         return Err(err!(
@@ -89,7 +90,7 @@ pub(super) fn walk(
         }
     })?;
     match walk.failure.take() {
-        None => Ok(count),
+        None => Ok(count as Pushed),
         Some(Failure::Raised) => Err(raised()),
         Some(Failure::Ours(e)) => {
             lua.set_top(base);

@@ -10,6 +10,7 @@ use std::ffi::{c_char, c_int};
 
 use mlua::ffi;
 
+use crate::bind::call::Pushed;
 use crate::bind::lua::{Kind, Lua};
 use crate::bind::object::{Class, ClassInfo, Method};
 use crate::error::Result;
@@ -175,7 +176,7 @@ impl<'a> Lua<'a> {
     }
 
     /// Pushes a tensor and says that it is the one result.
-    pub fn give(self, tensor: Tensor) -> Result<c_int> {
+    pub fn give(self, tensor: Tensor) -> Result<Pushed> {
         push(self, tensor)?;
         Ok(1)
     }

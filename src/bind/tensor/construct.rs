@@ -7,6 +7,7 @@ use std::ffi::c_int;
 use super::args::{MAX_NESTING, Numbers, Sizes, Target, size};
 use super::class::{push_storage, storage_at, tensor_at};
 use super::context::Context;
+use crate::bind::call::Pushed;
 use crate::bind::lua::{Kind, Lua};
 use crate::err;
 use crate::error::Result;
@@ -196,7 +197,7 @@ pub fn storage(lua: Lua<'_>, i: c_int, dtype: DType) -> Result<Storage> {
 }
 
 /// `t:new(…)`: as the constructor of the tensor's own type.
-fn new(lua: Lua<'_>) -> Result<c_int> {
+fn new(lua: Lua<'_>) -> Result<Pushed> {
     let dtype = lua.tensor_ref(1)?.dtype();
     lua.give(tensor(lua, 2, dtype)?)
 }
@@ -215,7 +216,7 @@ pub(super) fn target_and_sizes(lua: Lua<'_>) -> Result<(Target, DType, Sizes)> {
 }
 
 /// Pushes `numbers` as a LongStorage, which sizes and strides are.
-pub(super) fn give_numbers(lua: Lua<'_>, numbers: impl Iterator<Item = i64>) -> Result<c_int> {
+pub(super) fn give_numbers(lua: Lua<'_>, numbers: impl Iterator<Item = i64>) -> Result<Pushed> {
     let numbers: Numbers = numbers.collect();
     push_storage(lua, Storage::from_slice(&numbers)?)?;
     Ok(1)

@@ -6,6 +6,7 @@ use std::ffi::c_int;
 
 use super::args::MAX_NESTING;
 use super::class::{class_name, push_storage, tensor_at};
+use crate::bind::call::Pushed;
 use crate::bind::lua::{Kind, Lua};
 use crate::bind::object::Method;
 use crate::err;
@@ -38,32 +39,32 @@ super::bound! { METHODS, FUNCTIONS:
 /// Not a function as well: `torch.type` is another one.
 pub(super) const TYPE: &[Method] = &[("type", lua_fn!("tensor:type", type_of))];
 
-fn clone(lua: Lua<'_>) -> Result<c_int> {
+fn clone(lua: Lua<'_>) -> Result<Pushed> {
     lua.give(lua.tensor(1)?.clone_data()?)
 }
 
 /// `t:copy(other)`: as many elements, of any type and sizes; or a storage's.
-fn copy(lua: Lua<'_>) -> Result<c_int> {
+fn copy(lua: Lua<'_>) -> Result<Pushed> {
     lua.tensor(1)?.copy_from(&*lua.tensor_ref(2)?)?;
     lua.push_value(1);
     Ok(1)
 }
 
-fn fill(lua: Lua<'_>) -> Result<c_int> {
+fn fill(lua: Lua<'_>) -> Result<Pushed> {
     let tensor = lua.tensor(1)?;
     tensor.fill(lua.scalar(2)?)?;
     lua.push_value(1);
     Ok(1)
 }
 
-fn zero(lua: Lua<'_>) -> Result<c_int> {
+fn zero(lua: Lua<'_>) -> Result<Pushed> {
     lua.tensor(1)?.zero()?;
     lua.push_value(1);
     Ok(1)
 }
 
 /// Pushes the tensor of slot 1 as one of `dtype`: itself if it is.
-fn convert(lua: Lua<'_>, dtype: DType) -> Result<c_int> {
+fn convert(lua: Lua<'_>, dtype: DType) -> Result<Pushed> {
     let tensor = lua.tensor(1)?;
     if tensor.dtype() == dtype {
         lua.push_value(1);
@@ -72,12 +73,12 @@ fn convert(lua: Lua<'_>, dtype: DType) -> Result<c_int> {
     lua.give(tensor.to_dtype(dtype)?)
 }
 
-fn to<const CODE: u8>(lua: Lua<'_>) -> Result<c_int> {
+fn to<const CODE: u8>(lua: Lua<'_>) -> Result<Pushed> {
     convert(lua, DType::from_code(CODE).ok_or_else(|| err!(State, "no element type has code {CODE}"))?)
 }
 
 /// `t:type([name])`: the type's name, or the tensor as one of that type.
-fn type_of(lua: Lua<'_>) -> Result<c_int> {
+fn type_of(lua: Lua<'_>) -> Result<Pushed> {
     if lua.is_nil(2) {
         lua.push_string(lua.tensor_ref(1)?.dtype().tensor_class())?;
         return Ok(1);
@@ -86,7 +87,7 @@ fn type_of(lua: Lua<'_>) -> Result<c_int> {
     convert(lua, dtype)
 }
 
-fn type_as(lua: Lua<'_>) -> Result<c_int> {
+fn type_as(lua: Lua<'_>) -> Result<Pushed> {
     match tensor_at(lua, 2) {
         Some(other) => convert(lua, other.dtype()),
         None => match class_name(lua, 2) {
@@ -97,7 +98,7 @@ fn type_as(lua: Lua<'_>) -> Result<c_int> {
 }
 
 /// `t:totable()`: nested tables of numbers.
-fn to_table(lua: Lua<'_>) -> Result<c_int> {
+fn to_table(lua: Lua<'_>) -> Result<Pushed> {
     let tensor = lua.tensor(1)?;
     if tensor.ndim() > MAX_NESTING {
         return Err(err!(Limit, "a tensor of {} dimensions has no table: {MAX_NESTING} is the most", tensor.ndim()));
@@ -126,23 +127,23 @@ fn nested(lua: Lua<'_>, storage: &Storage, sizes: &[usize], places: &mut Places)
 }
 
 /// `t:apply(f)`: every element becomes `f(element)`, unless that is nil.
-fn apply(lua: Lua<'_>) -> Result<c_int> {
+fn apply(lua: Lua<'_>) -> Result<Pushed> {
     each(lua, &[])
 }
 
 /// `t:map(other, f)`: every element becomes `f(element, other's element)`, unless that is nil.
-fn map(lua: Lua<'_>) -> Result<c_int> {
+fn map(lua: Lua<'_>) -> Result<Pushed> {
     each(lua, &[2])
 }
 
 /// `t:map2(a, b, f)`
-fn map2(lua: Lua<'_>) -> Result<c_int> {
+fn map2(lua: Lua<'_>) -> Result<Pushed> {
     each(lua, &[2, 3])
 }
 
 /// Calls the function after the `others` for each element. The function may do anything, also to the tensors: every access
 /// is checked anew.
-fn each(lua: Lua<'_>, others: &[c_int]) -> Result<c_int> {
+fn each(lua: Lua<'_>, others: &[c_int]) -> Result<Pushed> {
     let tensor = lua.tensor(1)?;
     let function = others.len() as c_int + 2;
     let mut sources: Vec<(Storage, Places)> = Vec::new();
@@ -184,7 +185,7 @@ fn each(lua: Lua<'_>, others: &[c_int]) -> Result<c_int> {
 }
 
 /// `t:data()`: an FFI pointer to the first element. It stays good while the tensor does and nobody resizes its storage.
-fn data(lua: Lua<'_>) -> Result<c_int> {
+fn data(lua: Lua<'_>) -> Result<Pushed> {
     let tensor = lua.tensor(1)?;
     match tensor.storage() {
         Some(storage) if tensor.numel() > 0 => {
@@ -214,7 +215,7 @@ fn c_type(dtype: DType) -> &'static str {
 }
 
 /// Pushes an FFI pointer to the element at `at`.
-pub fn pointer(lua: Lua<'_>, storage: &Storage, at: usize) -> Result<c_int> {
+pub fn pointer(lua: Lua<'_>, storage: &Storage, at: usize) -> Result<Pushed> {
     if !cfg!(feature = "luajit") {
         return Err(err!(Unsupported, "pointers to elements are cdata, which only LuaJIT has; read elements by index"));
     }
@@ -235,7 +236,7 @@ pub fn pointer(lua: Lua<'_>, storage: &Storage, at: usize) -> Result<c_int> {
 }
 
 /// `t:storage():…` conversions share the tensor's: a storage as a tensor of one dimension.
-pub fn storage_as(lua: Lua<'_>, storage: &Storage, dtype: DType) -> Result<c_int> {
+pub fn storage_as(lua: Lua<'_>, storage: &Storage, dtype: DType) -> Result<Pushed> {
     let copy = Tensor::of_storage(storage)?.to_dtype(dtype)?;
     match copy.storage() {
         Some(s) => push_storage(lua, s.clone())?,

@@ -13,6 +13,7 @@ use std::io::{BufReader, BufWriter, Read};
 
 use self::load::read;
 use self::save::write;
+use crate::bind::call::Pushed;
 use crate::bind::lua::{Kind, Lua};
 use crate::bind::object::Method;
 use crate::error::{Error, Result};
@@ -32,7 +33,7 @@ const MAX_DEPTH: usize = 1000;
 const BUFFER: usize = 1 << 16;
 
 /// `torch.save(path, value, [form = 'binary'], [options])`
-fn save(lua: Lua<'_>) -> Result<c_int> {
+fn save(lua: Lua<'_>) -> Result<Pushed> {
     let path = lua.str(1)?.to_owned();
     let (form, functions) = form_and_options(lua, 3)?;
     let file = File::create(&path).map_err(|e| Error::io("", &format!("open {path}"), &e))?;
@@ -42,7 +43,7 @@ fn save(lua: Lua<'_>) -> Result<c_int> {
 }
 
 /// `torch.load(path, [form = 'binary'], [options])`
-fn load(lua: Lua<'_>) -> Result<c_int> {
+fn load(lua: Lua<'_>) -> Result<Pushed> {
     let path = lua.str(1)?.to_owned();
     let (form, functions) = form_and_options(lua, 2)?;
     let failed = |e| Error::io("", &format!("open {path}"), &e);
@@ -59,7 +60,7 @@ fn load(lua: Lua<'_>) -> Result<c_int> {
 }
 
 /// `torch.serialize(value, [form = 'binary'], [options])` → string
-fn serialize(lua: Lua<'_>) -> Result<c_int> {
+fn serialize(lua: Lua<'_>) -> Result<Pushed> {
     if lua.top() == 0 {
         return Err(lua.expected(1, "value"));
     }
@@ -70,7 +71,7 @@ fn serialize(lua: Lua<'_>) -> Result<c_int> {
 }
 
 /// `torch.deserialize(string, [form = 'binary'], [options])`
-fn deserialize(lua: Lua<'_>) -> Result<c_int> {
+fn deserialize(lua: Lua<'_>) -> Result<Pushed> {
     let bytes = lua.bytes(1)?;
     let (form, functions) = form_and_options(lua, 2)?;
     read(lua, bytes, bytes.len() as u64, form, functions)

@@ -8,7 +8,8 @@ use mlua::ffi;
 
 use super::args::Numbers;
 use super::class::{storage_at, tensor_at};
-use crate::bind::call::{Count, c_function, count, enter};
+use crate::bind::call::Pushed;
+use crate::bind::call::{Count, c_function, enter};
 use crate::bind::lua::{Kind, Lua};
 use crate::bind::object::Method;
 use crate::err;
@@ -28,13 +29,13 @@ pub(super) const STORAGE_METAMETHODS: &[Method] =
 /// `t[k]`: for a string the method of that name, without entering Rust proper.
 unsafe extern "C-unwind" fn index(l: *mut ffi::lua_State) -> Count {
     // SAFETY: Lua calls this with its own state; push_functions made it with the State as upvalue 1.
-    count(unsafe { if method(l) { 1 } else { enter(l, "t[…]", element) } })
+    unsafe { if method(l) { 1 } else { enter(l, "t[…]", element) } }
 }
 
 /// `s[k]`.
 unsafe extern "C-unwind" fn storage_index(l: *mut ffi::lua_State) -> Count {
     // SAFETY: as in `index`.
-    count(unsafe { if method(l) { 1 } else { enter(l, "s[…]", storage_element) } })
+    unsafe { if method(l) { 1 } else { enter(l, "s[…]", storage_element) } }
 }
 
 /// Pushes the field of the metatable that slot 2 names, if it is a string.
@@ -54,7 +55,7 @@ unsafe fn method(l: *mut ffi::lua_State) -> bool {
 }
 
 /// `t[n]`, `t[LongStorage]`, `t[{…}]`, `t[mask]`.
-fn element(lua: Lua<'_>) -> Result<c_int> {
+fn element(lua: Lua<'_>) -> Result<Pushed> {
     let tensor = lua.tensor(1)?;
     match key(lua, &tensor, 2)? {
         Place::Element(at) => {
@@ -71,7 +72,7 @@ fn element(lua: Lua<'_>) -> Result<c_int> {
 }
 
 /// `t[k] = v`: a number everywhere, or a tensor's elements.
-fn set_element(lua: Lua<'_>) -> Result<c_int> {
+fn set_element(lua: Lua<'_>) -> Result<Pushed> {
     let tensor = lua.tensor(1)?;
     let place = key(lua, &tensor, 2)?;
     if let Some(value) = lua.to_scalar(3) {
@@ -223,13 +224,13 @@ fn storage_position(lua: Lua<'_>, len: usize) -> Result<usize> {
     }
 }
 
-fn storage_element(lua: Lua<'_>) -> Result<c_int> {
+fn storage_element(lua: Lua<'_>) -> Result<Pushed> {
     let storage = lua.storage(1)?;
     lua.push_scalar(storage.get(storage_position(lua, storage.len())?)?);
     Ok(1)
 }
 
-fn set_storage_element(lua: Lua<'_>) -> Result<c_int> {
+fn set_storage_element(lua: Lua<'_>) -> Result<Pushed> {
     let storage = lua.storage(1)?;
     let at = storage_position(lua, storage.len())?;
     storage.put(at, lua.scalar(3)?)?;

@@ -2,9 +2,8 @@
 //!
 //! Stands on: args, class.
 
-use std::ffi::c_int;
-
 use super::args::{Target, result};
+use crate::bind::call::Pushed;
 use crate::bind::lua::{Kind, Lua};
 use crate::err;
 use crate::error::Result;
@@ -69,7 +68,7 @@ fn batched(r: &Tensor, beta: Scalar, start: &Tensor, alpha: Scalar, a: &Tensor, 
 }
 
 /// `[res,] a, b`: the product alone. A method's `self` is the result.
-fn product(lua: Lua<'_>, size: fn(&Tensor, &Tensor) -> Result<Vec<usize>>, compute: Product) -> Result<c_int> {
+fn product(lua: Lua<'_>, size: fn(&Tensor, &Tensor) -> Result<Vec<usize>>, compute: Product) -> Result<Pushed> {
     let (target, i) = if lua.top() > 2 { (Target::Slot(1), 2) } else { (Target::New, 1) };
     let (a, b) = (lua.tensor(i)?, lua.tensor(i + 1)?);
     into(lua, target, &a, &b, size, compute)
@@ -82,14 +81,14 @@ fn into(
     b: &Tensor,
     size: fn(&Tensor, &Tensor) -> Result<Vec<usize>>,
     compute: Product,
-) -> Result<c_int> {
+) -> Result<Pushed> {
     let out = result(lua, target, a.dtype(), &size(a, b)?)?;
     compute(&out, Scalar::Int(0), &out, Scalar::Int(1), a, b)?;
     Ok(1)
 }
 
 /// `[res,] [beta,] start, [alpha,] a, b`: for methods `start` is `self` when none is given.
-fn added(lua: Lua<'_>, size: fn(&Tensor, &Tensor) -> Result<Vec<usize>>, compute: Product) -> Result<c_int> {
+fn added(lua: Lua<'_>, size: fn(&Tensor, &Tensor) -> Result<Vec<usize>>, compute: Product) -> Result<Pushed> {
     let mut numbers = Vec::new();
     let mut tensors = Vec::new();
     for i in 1..=lua.top() {
@@ -138,58 +137,58 @@ fn added(lua: Lua<'_>, size: fn(&Tensor, &Tensor) -> Result<Vec<usize>>, compute
 }
 
 /// `a:dot(b)`
-fn dot(lua: Lua<'_>) -> Result<c_int> {
+fn dot(lua: Lua<'_>) -> Result<Pushed> {
     let sum = lua.tensor(1)?.dot(&*lua.tensor_ref(2)?)?;
     lua.push_scalar(sum);
     Ok(1)
 }
 
 /// `torch.mv([res,] matrix, vector)`
-fn mv(lua: Lua<'_>) -> Result<c_int> {
+fn mv(lua: Lua<'_>) -> Result<Pushed> {
     product(lua, product_size, Tensor::addmv)
 }
 
 /// `torch.mm([res,] matrix, matrix)`
-fn mm(lua: Lua<'_>) -> Result<c_int> {
+fn mm(lua: Lua<'_>) -> Result<Pushed> {
     product(lua, product_size, Tensor::addmm)
 }
 
 /// `torch.bmm([res,] matrices, matrices)`
-fn bmm(lua: Lua<'_>) -> Result<c_int> {
+fn bmm(lua: Lua<'_>) -> Result<Pushed> {
     product(lua, batch_size, batched)
 }
 
 /// `torch.ger([res,] vector, vector)`: the outer product.
-fn ger(lua: Lua<'_>) -> Result<c_int> {
+fn ger(lua: Lua<'_>) -> Result<Pushed> {
     product(lua, outer_size, Tensor::addr)
 }
 
 /// `t:addmv([beta,] [start,] [alpha,] matrix, vector)`
-fn addmv(lua: Lua<'_>) -> Result<c_int> {
+fn addmv(lua: Lua<'_>) -> Result<Pushed> {
     added(lua, product_size, Tensor::addmv)
 }
 
 /// `t:addmm([beta,] [start,] [alpha,] matrix, matrix)`
-fn addmm(lua: Lua<'_>) -> Result<c_int> {
+fn addmm(lua: Lua<'_>) -> Result<Pushed> {
     added(lua, product_size, Tensor::addmm)
 }
 
 /// `t:addr([beta,] [start,] [alpha,] vector, vector)`
-fn addr(lua: Lua<'_>) -> Result<c_int> {
+fn addr(lua: Lua<'_>) -> Result<Pushed> {
     added(lua, outer_size, Tensor::addr)
 }
 
 /// `t:baddbmm([beta,] [start,] [alpha,] matrices, matrices)`
-fn baddbmm(lua: Lua<'_>) -> Result<c_int> {
+fn baddbmm(lua: Lua<'_>) -> Result<Pushed> {
     added(lua, batch_size, batched)
 }
 
 /// `matrix * vector`
-pub(super) fn mv_new(lua: Lua<'_>, a: &Tensor, b: &Tensor) -> Result<c_int> {
+pub(super) fn mv_new(lua: Lua<'_>, a: &Tensor, b: &Tensor) -> Result<Pushed> {
     into(lua, Target::New, a, b, product_size, Tensor::addmv)
 }
 
 /// `matrix * matrix`
-pub(super) fn mm_new(lua: Lua<'_>, a: &Tensor, b: &Tensor) -> Result<c_int> {
+pub(super) fn mm_new(lua: Lua<'_>, a: &Tensor, b: &Tensor) -> Result<Pushed> {
     into(lua, Target::New, a, b, product_size, Tensor::addmm)
 }

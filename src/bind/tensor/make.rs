@@ -8,6 +8,7 @@ use super::args::{Target, result};
 
 use super::class::tensor_at;
 use super::construct::{default_type, target_and_sizes};
+use crate::bind::call::Pushed;
 use crate::bind::lua::{Kind, Lua};
 use crate::error::Result;
 use crate::tensor::{Binary, DType, Tensor};
@@ -22,7 +23,7 @@ super::bound! { METHODS, FUNCTIONS:
     "cat" => cat,
 }
 
-fn filled(lua: Lua<'_>, value: i64) -> Result<c_int> {
+fn filled(lua: Lua<'_>, value: i64) -> Result<Pushed> {
     let (target, dtype, sizes) = target_and_sizes(lua)?;
     let tensor = result(lua, target, dtype, &sizes)?;
     tensor.fill(value)?;
@@ -30,12 +31,12 @@ fn filled(lua: Lua<'_>, value: i64) -> Result<c_int> {
 }
 
 /// `torch.zeros([res,] sizes…)`
-fn zeros(lua: Lua<'_>) -> Result<c_int> {
+fn zeros(lua: Lua<'_>) -> Result<Pushed> {
     filled(lua, 0)
 }
 
 /// `torch.ones([res,] sizes…)`
-fn ones(lua: Lua<'_>) -> Result<c_int> {
+fn ones(lua: Lua<'_>) -> Result<Pushed> {
     filled(lua, 1)
 }
 
@@ -48,7 +49,7 @@ fn target(lua: Lua<'_>) -> (Target, DType, c_int) {
 }
 
 /// Pushes `made`, or the target made to hold it.
-fn give(lua: Lua<'_>, target: Target, made: Tensor) -> Result<c_int> {
+fn give(lua: Lua<'_>, target: Target, made: Tensor) -> Result<Pushed> {
     match target {
         Target::New => lua.give(made),
         Target::Slot(_) => {
@@ -59,21 +60,21 @@ fn give(lua: Lua<'_>, target: Target, made: Tensor) -> Result<c_int> {
 }
 
 /// `torch.range([res,] from, to, [step])`, `to` included.
-fn range(lua: Lua<'_>) -> Result<c_int> {
+fn range(lua: Lua<'_>) -> Result<Pushed> {
     let (target, dtype, i) = target(lua);
     let step = lua.optional(i + 2, Lua::number)?.unwrap_or(1.0);
     give(lua, target, Tensor::range(dtype, lua.number(i)?, lua.number(i + 1)?, step)?)
 }
 
 /// `torch.linspace([res,] from, to, [n])`
-fn linspace(lua: Lua<'_>) -> Result<c_int> {
+fn linspace(lua: Lua<'_>) -> Result<Pushed> {
     let (target, dtype, i) = target(lua);
     let n = lua.optional(i + 2, Lua::count)?.unwrap_or(100);
     give(lua, target, Tensor::linspace(dtype, lua.number(i)?, lua.number(i + 1)?, n)?)
 }
 
 /// `torch.logspace([res,] from, to, [n])`: powers of ten.
-fn logspace(lua: Lua<'_>) -> Result<c_int> {
+fn logspace(lua: Lua<'_>) -> Result<Pushed> {
     let (target, dtype, i) = target(lua);
     let n = lua.optional(i + 2, Lua::count)?.unwrap_or(100);
     let exponents = Tensor::linspace(DType::Double, lua.number(i)?, lua.number(i + 1)?, n)?;
@@ -82,7 +83,7 @@ fn logspace(lua: Lua<'_>) -> Result<c_int> {
 }
 
 /// `torch.eye([res,] rows, [columns])`
-fn eye(lua: Lua<'_>) -> Result<c_int> {
+fn eye(lua: Lua<'_>) -> Result<Pushed> {
     let (target, dtype, i) = target(lua);
     let rows = lua.count(i)?;
     let columns = lua.optional(i + 1, Lua::count)?.unwrap_or(rows);
@@ -90,7 +91,7 @@ fn eye(lua: Lua<'_>) -> Result<c_int> {
 }
 
 /// `torch.cat([res,] a, b, [dim])`, `torch.cat([res,] {a, b, …}, [dim])`: along the last dimension when none is given.
-fn cat(lua: Lua<'_>) -> Result<c_int> {
+fn cat(lua: Lua<'_>) -> Result<Pushed> {
     let top = lua.top();
     let tensors_in_front = (1..=top).take_while(|&i| lua.is_tensor(i)).count() as c_int;
     let mut parts = Vec::new();

@@ -2,10 +2,9 @@
 //!
 //! Stands on: args, class.
 
-use std::ffi::c_int;
-
 use super::args::{Form, Target, result};
 use super::class::tensor_at;
+use crate::bind::call::Pushed;
 use crate::bind::lua::{Kind, Lua};
 use crate::bind::object::Method;
 use crate::err;
@@ -77,38 +76,38 @@ pub(super) const METAMETHODS: &[Method] = &[
 ];
 
 /// `t:sqrt([src])` and its kin.
-fn unary<const OP: usize>(lua: Lua<'_>) -> Result<c_int> {
+fn unary<const OP: usize>(lua: Lua<'_>) -> Result<Pushed> {
     let form = Form::read(lua, 0)?;
     form.result(lua, form.src.dtype())?.unary(Unary::ALL[OP], &form.src)?;
     Ok(1)
 }
 
 /// The result of `op(src, number)`.
-fn with_number(lua: Lua<'_>, form: &Form, op: Binary, value: Scalar) -> Result<c_int> {
+fn with_number(lua: Lua<'_>, form: &Form, op: Binary, value: Scalar) -> Result<Pushed> {
     form.result(lua, form.src.dtype())?.binary_scalar(op, &form.src, value)?;
     Ok(1)
 }
 
 /// The result of `op(src, tensor)`.
-fn with_tensor(lua: Lua<'_>, form: &Form, op: Binary, other: &Tensor) -> Result<c_int> {
+fn with_tensor(lua: Lua<'_>, form: &Form, op: Binary, other: &Tensor) -> Result<Pushed> {
     form.result(lua, form.src.dtype())?.binary(op, &form.src, other)?;
     Ok(1)
 }
 
 /// `[res,] src, number`
-fn by_number<const OP: usize>(lua: Lua<'_>) -> Result<c_int> {
+fn by_number<const OP: usize>(lua: Lua<'_>) -> Result<Pushed> {
     let form = Form::read(lua, 1)?;
     with_number(lua, &form, Binary::ALL[OP], lua.scalar(form.rest)?)
 }
 
 /// `[res,] src, tensor`
-fn by_tensor<const OP: usize>(lua: Lua<'_>) -> Result<c_int> {
+fn by_tensor<const OP: usize>(lua: Lua<'_>) -> Result<Pushed> {
     let form = Form::read(lua, 1)?;
     with_tensor(lua, &form, Binary::ALL[OP], &lua.tensor(form.rest)?)
 }
 
 /// `[res,] src, number | tensor`
-fn by_either<const OP: usize>(lua: Lua<'_>) -> Result<c_int> {
+fn by_either<const OP: usize>(lua: Lua<'_>) -> Result<Pushed> {
     let form = Form::read(lua, 1)?;
     match lua.to_scalar(form.rest) {
         Some(value) => with_number(lua, &form, Binary::ALL[OP], value),
@@ -117,7 +116,7 @@ fn by_either<const OP: usize>(lua: Lua<'_>) -> Result<c_int> {
 }
 
 /// `[res,] src, number | [number,] tensor`: the number multiplies the tensor.
-fn sum(lua: Lua<'_>, sign: i64) -> Result<c_int> {
+fn sum(lua: Lua<'_>, sign: i64) -> Result<Pushed> {
     let top = lua.top();
     let scaled = top > 1 && lua.is_tensor(top) && lua.kind(top - 1) == Kind::Number;
     let form = Form::read(lua, if scaled { 2 } else { 1 })?;
@@ -139,17 +138,17 @@ fn sum(lua: Lua<'_>, sign: i64) -> Result<c_int> {
 }
 
 /// `t:add([src,] number)`, `t:add([src,] [number,] tensor)`
-fn add(lua: Lua<'_>) -> Result<c_int> {
+fn add(lua: Lua<'_>) -> Result<Pushed> {
     sum(lua, 1)
 }
 
 /// `t:csub(…)`: as `add`, subtracting.
-fn csub(lua: Lua<'_>) -> Result<c_int> {
+fn csub(lua: Lua<'_>) -> Result<Pushed> {
     sum(lua, -1)
 }
 
 /// `t:pow([src,] number)`, `torch.pow([res,] number, tensor)`
-fn pow(lua: Lua<'_>) -> Result<c_int> {
+fn pow(lua: Lua<'_>) -> Result<Pushed> {
     let top = lua.top();
     if top >= 2 && lua.is_tensor(top) && lua.kind(top - 1) == Kind::Number {
         let (base, exponent) = (lua.scalar(top - 1)?, lua.tensor(top)?);
@@ -170,21 +169,21 @@ fn fused(lua: Lua<'_>) -> Result<(Form, Scalar, Tensor, Tensor)> {
 }
 
 /// `t:addcmul([src,] [number,] a, b)`: src + number · a · b
-fn addcmul(lua: Lua<'_>) -> Result<c_int> {
+fn addcmul(lua: Lua<'_>) -> Result<Pushed> {
     let (form, value, a, b) = fused(lua)?;
     form.result(lua, form.src.dtype())?.addcmul(&form.src, value, &a, &b)?;
     Ok(1)
 }
 
 /// `t:addcdiv([src,] [number,] a, b)`: src + number · a / b
-fn addcdiv(lua: Lua<'_>) -> Result<c_int> {
+fn addcdiv(lua: Lua<'_>) -> Result<Pushed> {
     let (form, value, a, b) = fused(lua)?;
     form.result(lua, form.src.dtype())?.addcdiv(&form.src, value, &a, &b)?;
     Ok(1)
 }
 
 /// `t:clamp([src,] low, high)`
-fn clamp(lua: Lua<'_>) -> Result<c_int> {
+fn clamp(lua: Lua<'_>) -> Result<Pushed> {
     let form = Form::read(lua, 2)?;
     let (low, high) = (lua.scalar(form.rest)?, lua.scalar(form.rest + 1)?);
     form.result(lua, form.src.dtype())?.clamp(&form.src, low, high)?;
@@ -192,7 +191,7 @@ fn clamp(lua: Lua<'_>) -> Result<c_int> {
 }
 
 /// `a:lt(number | tensor)`: a ByteTensor; with a tensor before it, that one, which may also be of `a`'s type.
-fn compare<const OP: usize>(lua: Lua<'_>) -> Result<c_int> {
+fn compare<const OP: usize>(lua: Lua<'_>) -> Result<Pushed> {
     let op = Compare::ALL[OP];
     let target = if lua.top() > 2 { Target::Slot(1) } else { Target::New };
     let i = if lua.top() > 2 { 2 } else { 1 };
@@ -212,7 +211,7 @@ fn compare<const OP: usize>(lua: Lua<'_>) -> Result<c_int> {
 }
 
 /// A new tensor of `op(a, b)`, where one of the two operands may be a number.
-fn combine(lua: Lua<'_>, op: Binary) -> Result<c_int> {
+fn combine(lua: Lua<'_>, op: Binary) -> Result<Pushed> {
     match (tensor_at(lua, 1), tensor_at(lua, 2)) {
         (Some(a), Some(b)) => result(lua, Target::New, a.dtype(), a.sizes())?.binary(op, &a, &b)?,
         (Some(a), None) => {
@@ -228,20 +227,20 @@ fn combine(lua: Lua<'_>, op: Binary) -> Result<c_int> {
     Ok(1)
 }
 
-fn operator<const OP: usize>(lua: Lua<'_>) -> Result<c_int> {
+fn operator<const OP: usize>(lua: Lua<'_>) -> Result<Pushed> {
     combine(lua, Binary::ALL[OP])
 }
 
-fn plus(lua: Lua<'_>) -> Result<c_int> {
+fn plus(lua: Lua<'_>) -> Result<Pushed> {
     combine(lua, Binary::Add)
 }
 
-fn minus(lua: Lua<'_>) -> Result<c_int> {
+fn minus(lua: Lua<'_>) -> Result<Pushed> {
     combine(lua, Binary::Sub)
 }
 
 /// `a * b`: with a number each element, else the inner product, matrix · vector or matrix · matrix.
-fn times(lua: Lua<'_>) -> Result<c_int> {
+fn times(lua: Lua<'_>) -> Result<Pushed> {
     let (Some(a), Some(b)) = (tensor_at(lua, 1), tensor_at(lua, 2)) else {
         return combine(lua, Binary::Mul);
     };
@@ -256,7 +255,7 @@ fn times(lua: Lua<'_>) -> Result<c_int> {
     }
 }
 
-fn negative(lua: Lua<'_>) -> Result<c_int> {
+fn negative(lua: Lua<'_>) -> Result<Pushed> {
     let a = lua.tensor(1)?;
     result(lua, Target::New, a.dtype(), a.sizes())?.unary(Unary::Neg, &a)?;
     Ok(1)

@@ -1,6 +1,6 @@
 //! Tensors in Lua: the module that `require 'ipc.torch'` gives, with Torch7's names and meanings.
 //!
-//! This file puts the folder together. A method is a function `fn(Lua) -> Result<c_int>` in the file of its theme and a line in
+//! This file puts the folder together. A method is a function `fn(Lua) -> Result<Pushed>` in the file of its theme and a line in
 //! that file's `bound!` list, which makes both `t:name(…)` and `torch.name(t, …)` of it; annotate it in `lua/library/torch.lua`.
 //!
 //! ```text

@@ -10,6 +10,7 @@ use mlua::ffi;
 use super::class::{Family, class_name, push_metatable, push_storage};
 use super::context::Context;
 use super::{construct, storage_at};
+use crate::bind::call::Pushed;
 use crate::bind::call::{Count, count};
 use crate::bind::class;
 use crate::bind::lua::{Kind, Lua};
@@ -102,12 +103,12 @@ fn drop_self(lua: Lua<'_>) -> Result<()> {
     Ok(())
 }
 
-fn new_tensor<const CODE: u8>(lua: Lua<'_>) -> Result<c_int> {
+fn new_tensor<const CODE: u8>(lua: Lua<'_>) -> Result<Pushed> {
     drop_self(lua)?;
     lua.give(construct::tensor(lua, 1, dtype::<CODE>(lua))?)
 }
 
-fn new_storage<const CODE: u8>(lua: Lua<'_>) -> Result<c_int> {
+fn new_storage<const CODE: u8>(lua: Lua<'_>) -> Result<Pushed> {
     drop_self(lua)?;
     push_storage(lua, construct::storage(lua, 1, dtype::<CODE>(lua))?)?;
     Ok(1)
@@ -118,7 +119,7 @@ fn family(tensor: bool) -> Family {
 }
 
 /// `torch.FloatTensor.name`: a field of the class's metatable.
-fn field<const CODE: u8, const TENSOR: bool>(lua: Lua<'_>) -> Result<c_int> {
+fn field<const CODE: u8, const TENSOR: bool>(lua: Lua<'_>) -> Result<Pushed> {
     push_metatable(lua, family(TENSOR), dtype::<CODE>(lua))?;
     lua.push_value(2);
     // SAFETY: a raw read of the table below the key raises nothing.
@@ -127,7 +128,7 @@ fn field<const CODE: u8, const TENSOR: bool>(lua: Lua<'_>) -> Result<c_int> {
 }
 
 /// `function torch.FloatTensor.name(self) … end`: a method more for the class.
-fn set_field<const CODE: u8, const TENSOR: bool>(lua: Lua<'_>) -> Result<c_int> {
+fn set_field<const CODE: u8, const TENSOR: bool>(lua: Lua<'_>) -> Result<Pushed> {
     lua.bytes(2)?;
     lua.set_top(3);
     push_metatable(lua, family(TENSOR), dtype::<CODE>(lua))?;
@@ -138,7 +139,7 @@ fn set_field<const CODE: u8, const TENSOR: bool>(lua: Lua<'_>) -> Result<c_int> 
 }
 
 /// Pushes the module's table, made at the first call in this Lua state.
-pub fn open(lua: Lua<'_>) -> Result<c_int> {
+pub fn open(lua: Lua<'_>) -> Result<Pushed> {
     const TIMER: &std::ffi::CStr = c"torch.Timer";
     let mut timer = false;
     // SAFETY: in protect everything may be called.
@@ -187,7 +188,7 @@ pub fn open(lua: Lua<'_>) -> Result<c_int> {
 }
 
 /// What the searcher finds: the module, which also becomes the global `torch` as the real one does.
-fn load(lua: Lua<'_>) -> Result<c_int> {
+fn load(lua: Lua<'_>) -> Result<Pushed> {
     open(lua)?;
     lua.push_value(-1);
     lua.set_global("torch")?;
@@ -195,7 +196,7 @@ fn load(lua: Lua<'_>) -> Result<c_int> {
 }
 
 /// One of `package.searchers`: knows `torch`, for when nothing before it does.
-pub fn searcher(lua: Lua<'_>) -> Result<c_int> {
+pub fn searcher(lua: Lua<'_>) -> Result<Pushed> {
     match lua.to_bytes(1) {
         Some(b"torch") => lua.push_function(lua_fn!("require 'torch'", load))?,
         _ => lua.push_nil(),
@@ -265,13 +266,13 @@ fn push_typename(lua: Lua<'_>, i: c_int) -> Result<()> {
 }
 
 /// `torch.typename(x)`: the name of a torch class, or nil.
-fn typename(lua: Lua<'_>) -> Result<c_int> {
+fn typename(lua: Lua<'_>) -> Result<Pushed> {
     push_typename(lua, 1)?;
     Ok(1)
 }
 
 /// `torch.type(x)`: that, or `type(x)`.
-fn type_of(lua: Lua<'_>) -> Result<c_int> {
+fn type_of(lua: Lua<'_>) -> Result<Pushed> {
     push_typename(lua, 1)?;
     if lua.is_nil(-1) {
         let kind = if lua.kind(1) == Kind::None { Kind::Nil } else { lua.kind(1) };
@@ -280,18 +281,18 @@ fn type_of(lua: Lua<'_>) -> Result<c_int> {
     Ok(1)
 }
 
-fn is_tensor(lua: Lua<'_>) -> Result<c_int> {
+fn is_tensor(lua: Lua<'_>) -> Result<Pushed> {
     lua.push_boolean(lua.is_tensor(1));
     Ok(1)
 }
 
-fn is_storage(lua: Lua<'_>) -> Result<c_int> {
+fn is_storage(lua: Lua<'_>) -> Result<Pushed> {
     lua.push_boolean(storage_at(lua, 1).is_some());
     Ok(1)
 }
 
 /// `torch.getmetatable(name)`: the metatable of a class, or nil.
-fn get_metatable(lua: Lua<'_>) -> Result<c_int> {
+fn get_metatable(lua: Lua<'_>) -> Result<Pushed> {
     let name = lua.bytes(1)?;
     for dtype in DType::ALL {
         for family in [Family::Tensor, Family::Storage] {
@@ -311,7 +312,7 @@ fn get_metatable(lua: Lua<'_>) -> Result<c_int> {
 }
 
 /// `torch.setdefaulttensortype('torch.FloatTensor')`: what `torch.Tensor` and the functions that make tensors make.
-fn set_default(lua: Lua<'_>) -> Result<c_int> {
+fn set_default(lua: Lua<'_>) -> Result<Pushed> {
     let dtype = lua.dtype(1)?;
     if !dtype.is_float() {
         return Err(lua.bad_value(1, format_args!("expected a type with fractions, got {}", dtype.tensor_class())));
@@ -320,13 +321,13 @@ fn set_default(lua: Lua<'_>) -> Result<c_int> {
     Ok(0)
 }
 
-fn get_default(lua: Lua<'_>) -> Result<c_int> {
+fn get_default(lua: Lua<'_>) -> Result<Pushed> {
     lua.push_string(Context::of(lua).default_type.get().tensor_class())?;
     Ok(1)
 }
 
 /// Seconds since the first call in this process.
-fn clock(lua: Lua<'_>) -> Result<c_int> {
+fn clock(lua: Lua<'_>) -> Result<Pushed> {
     static START: SetOnce<Instant> = SetOnce::new();
     lua.push_number(START.get_or_init(Instant::now).elapsed().as_secs_f64());
     Ok(1)

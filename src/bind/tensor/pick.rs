@@ -6,6 +6,7 @@ use std::ffi::c_int;
 
 use super::args::{Target, result};
 use super::class::tensor_at;
+use crate::bind::call::Pushed;
 use crate::bind::lua::{Kind, Lua};
 use crate::error::Result;
 use crate::tensor::Tensor;
@@ -23,7 +24,7 @@ super::bound! { METHODS, FUNCTIONS:
 }
 
 /// Pushes `value`, or the target made to hold it. Nobody may look at an argument meanwhile: it may be the target.
-fn give(lua: Lua<'_>, target: Target, value: Tensor) -> Result<c_int> {
+fn give(lua: Lua<'_>, target: Target, value: Tensor) -> Result<Pushed> {
     match target {
         Target::New => lua.give(value),
         Target::Slot(_) => {
@@ -34,7 +35,7 @@ fn give(lua: Lua<'_>, target: Target, value: Tensor) -> Result<c_int> {
 }
 
 /// The tensor of slot 1 is the result.
-fn itself(lua: Lua<'_>) -> Result<c_int> {
+fn itself(lua: Lua<'_>) -> Result<Pushed> {
     lua.push_value(1);
     Ok(1)
 }
@@ -45,7 +46,7 @@ fn source(lua: Lua<'_>, another: bool) -> Result<(Target, Tensor, c_int)> {
 }
 
 /// `t:index(dim, indices)`, `res:index(src, dim, indices)`
-fn index(lua: Lua<'_>) -> Result<c_int> {
+fn index(lua: Lua<'_>) -> Result<Pushed> {
     let (target, src, i) = source(lua, lua.is_tensor(2))?;
     let dim = lua.dimension(i, src.ndim())?;
     let picked = src.index_select(dim, &lua.tensor(i + 1)?)?;
@@ -53,7 +54,7 @@ fn index(lua: Lua<'_>) -> Result<c_int> {
 }
 
 /// `t:indexCopy(dim, indices, src)`
-fn index_copy(lua: Lua<'_>) -> Result<c_int> {
+fn index_copy(lua: Lua<'_>) -> Result<Pushed> {
     let tensor = lua.tensor(1)?;
     let dim = lua.dimension(2, tensor.ndim())?;
     tensor.index_copy(dim, &*lua.tensor_ref(3)?, &*lua.tensor_ref(4)?)?;
@@ -61,7 +62,7 @@ fn index_copy(lua: Lua<'_>) -> Result<c_int> {
 }
 
 /// `t:indexFill(dim, indices, value)`
-fn index_fill(lua: Lua<'_>) -> Result<c_int> {
+fn index_fill(lua: Lua<'_>) -> Result<Pushed> {
     let tensor = lua.tensor(1)?;
     let dim = lua.dimension(2, tensor.ndim())?;
     let value = lua.scalar(4)?;
@@ -70,7 +71,7 @@ fn index_fill(lua: Lua<'_>) -> Result<c_int> {
 }
 
 /// `t:gather(dim, indices)`, `res:gather(src, dim, indices)`
-fn gather(lua: Lua<'_>) -> Result<c_int> {
+fn gather(lua: Lua<'_>) -> Result<Pushed> {
     let (target, src, i) = source(lua, lua.is_tensor(2))?;
     let dim = lua.dimension(i, src.ndim())?;
     let gathered = src.gather(dim, &lua.tensor(i + 1)?)?;
@@ -78,7 +79,7 @@ fn gather(lua: Lua<'_>) -> Result<c_int> {
 }
 
 /// `t:scatter(dim, indices, src | value)`
-fn scatter(lua: Lua<'_>) -> Result<c_int> {
+fn scatter(lua: Lua<'_>) -> Result<Pushed> {
     let tensor = lua.tensor(1)?;
     let dim = lua.dimension(2, tensor.ndim())?;
     let indices = lua.tensor(3)?;
@@ -90,14 +91,14 @@ fn scatter(lua: Lua<'_>) -> Result<c_int> {
 }
 
 /// `t:maskedSelect(mask)`, `res:maskedSelect(src, mask)`
-fn masked_select(lua: Lua<'_>) -> Result<c_int> {
+fn masked_select(lua: Lua<'_>) -> Result<Pushed> {
     let (target, src, i) = source(lua, lua.kind(3) == Kind::Userdata)?;
     let selected = src.masked_select(&lua.tensor(i)?)?;
     give(lua, target, selected)
 }
 
 /// `t:maskedFill(mask, value)`
-fn masked_fill(lua: Lua<'_>) -> Result<c_int> {
+fn masked_fill(lua: Lua<'_>) -> Result<Pushed> {
     let tensor = lua.tensor(1)?;
     let value = lua.scalar(3)?;
     tensor.masked_fill(&*lua.tensor_ref(2)?, value)?;
@@ -105,13 +106,13 @@ fn masked_fill(lua: Lua<'_>) -> Result<c_int> {
 }
 
 /// `t:maskedCopy(mask, src)`
-fn masked_copy(lua: Lua<'_>) -> Result<c_int> {
+fn masked_copy(lua: Lua<'_>) -> Result<Pushed> {
     let tensor = lua.tensor(1)?;
     tensor.masked_copy(&*lua.tensor_ref(2)?, &*lua.tensor_ref(3)?)?;
     itself(lua)
 }
 
 /// `t:nonzero()`: a LongTensor with a row of positions for each element that is not 0.
-fn nonzero(lua: Lua<'_>) -> Result<c_int> {
+fn nonzero(lua: Lua<'_>) -> Result<Pushed> {
     lua.give(lua.tensor(1)?.nonzero()?)
 }

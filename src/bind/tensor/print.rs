@@ -2,8 +2,7 @@
 //!
 //! Stands on: class.
 
-use std::ffi::c_int;
-
+use crate::bind::call::Pushed;
 use crate::bind::lua::Lua;
 use crate::bind::object::Method;
 use crate::error::Result;
@@ -13,13 +12,13 @@ use crate::tensor::{format_storage, format_tensor};
 pub(super) const METAMETHODS: &[Method] = &[("__tostring", lua_fn!("tostring", tensor))];
 pub(super) const STORAGE_METAMETHODS: &[Method] = &[("__tostring", lua_fn!("tostring", storage))];
 
-fn tensor(lua: Lua<'_>) -> Result<c_int> {
+fn tensor(lua: Lua<'_>) -> Result<Pushed> {
     let tensor = lua.tensor(1)?;
     lua.push_string(&format_tensor(&tensor)?)?;
     Ok(1)
 }
 
-fn storage(lua: Lua<'_>) -> Result<c_int> {
+fn storage(lua: Lua<'_>) -> Result<Pushed> {
     let storage = lua.storage(1)?;
     lua.push_string(&format_storage(&storage)?)?;
     Ok(1)

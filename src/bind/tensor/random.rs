@@ -8,6 +8,7 @@ use super::args::{Target, result};
 use super::class::tensor_at;
 use super::construct::{default_type, target_and_sizes};
 use super::context::Context;
+use crate::bind::call::Pushed;
 use crate::bind::lua::Lua;
 use crate::bind::object::Method;
 use crate::err;
@@ -39,25 +40,25 @@ const UNIT: Distribution = Distribution::Uniform { from: 0.0, to: 1.0 };
 const STANDARD: Distribution = Distribution::Normal { mean: 0.0, deviation: 1.0 };
 
 /// `torch.manualSeed(n)`: from here on the same numbers, whoever runs this.
-fn manual_seed(lua: Lua<'_>) -> Result<c_int> {
+fn manual_seed(lua: Lua<'_>) -> Result<Pushed> {
     let seed = lua.integer(1)?;
     *Context::of(lua).generator.borrow_mut() = Generator::new(seed as u64);
     Ok(0)
 }
 
 /// `torch.seed()`: other numbers every time; returns the seed.
-fn seed(lua: Lua<'_>) -> Result<c_int> {
+fn seed(lua: Lua<'_>) -> Result<Pushed> {
     *Context::of(lua).generator.borrow_mut() = Generator::from_system();
     initial_seed(lua)
 }
 
-fn initial_seed(lua: Lua<'_>) -> Result<c_int> {
+fn initial_seed(lua: Lua<'_>) -> Result<Pushed> {
     lua.push_number(Context::of(lua).generator.borrow().seed() as f64);
     Ok(1)
 }
 
 /// A new tensor, or the one given first resized, filled with numbers of a distribution.
-fn made(lua: Lua<'_>, distribution: Distribution) -> Result<c_int> {
+fn made(lua: Lua<'_>, distribution: Distribution) -> Result<Pushed> {
     let (target, dtype, sizes) = target_and_sizes(lua)?;
     let tensor = result(lua, target, dtype, &sizes)?;
     Context::of(lua).generator.borrow_mut().fill(&tensor, distribution)?;
@@ -65,17 +66,17 @@ fn made(lua: Lua<'_>, distribution: Distribution) -> Result<c_int> {
 }
 
 /// `torch.rand([res,] sizes…)`: uniform in [0, 1).
-fn rand(lua: Lua<'_>) -> Result<c_int> {
+fn rand(lua: Lua<'_>) -> Result<Pushed> {
     made(lua, UNIT)
 }
 
 /// `torch.randn([res,] sizes…)`: normal, mean 0 and deviation 1.
-fn randn(lua: Lua<'_>) -> Result<c_int> {
+fn randn(lua: Lua<'_>) -> Result<Pushed> {
     made(lua, STANDARD)
 }
 
 /// `torch.randperm([res,] n)`: 1 to n in a random order.
-fn randperm(lua: Lua<'_>) -> Result<c_int> {
+fn randperm(lua: Lua<'_>) -> Result<Pushed> {
     let (target, dtype, i) = match tensor_at(lua, 1) {
         Some(t) => (Target::Slot(1), t.dtype(), 2),
         None => (Target::New, default_type(lua), 1),
@@ -89,7 +90,7 @@ fn randperm(lua: Lua<'_>) -> Result<c_int> {
 }
 
 /// Without a tensor a number of the distribution, with one the tensor filled. `read` gets the slot of the first parameter.
-fn drawn<'a>(lua: Lua<'a>, read: impl Fn(Lua<'a>, c_int) -> Result<Distribution>) -> Result<c_int> {
+fn drawn<'a>(lua: Lua<'a>, read: impl Fn(Lua<'a>, c_int) -> Result<Distribution>) -> Result<Pushed> {
     let context = Context::of(lua);
     match tensor_at(lua, 1) {
         Some(tensor) => {
@@ -117,7 +118,7 @@ fn positive_or(lua: Lua<'_>, i: c_int, default: f64) -> Result<f64> {
 }
 
 /// `torch.random([a,] [b])`, `t:random([a,] [b])`: integers of [a, b], of [1, b], or of all the type counts.
-fn random(lua: Lua<'_>) -> Result<c_int> {
+fn random(lua: Lua<'_>) -> Result<Pushed> {
     let context = Context::of(lua);
     let tensor = tensor_at(lua, 1);
     let first = if tensor.is_some() { 2 } else { 1 };
@@ -146,34 +147,34 @@ fn random(lua: Lua<'_>) -> Result<c_int> {
 }
 
 /// `torch.uniform([a,] [b])`, `t:uniform([a,] [b])`
-fn uniform(lua: Lua<'_>) -> Result<c_int> {
+fn uniform(lua: Lua<'_>) -> Result<Pushed> {
     drawn(lua, |lua, i| Ok(Distribution::Uniform { from: number_or(lua, i, 0.0)?, to: number_or(lua, i + 1, 1.0)? }))
 }
 
 /// `torch.normal([mean,] [deviation])`, `t:normal(…)`
-fn normal(lua: Lua<'_>) -> Result<c_int> {
+fn normal(lua: Lua<'_>) -> Result<Pushed> {
     drawn(lua, |lua, i| {
         Ok(Distribution::Normal { mean: number_or(lua, i, 0.0)?, deviation: positive_or(lua, i + 1, 1.0)? })
     })
 }
 
-fn log_normal(lua: Lua<'_>) -> Result<c_int> {
+fn log_normal(lua: Lua<'_>) -> Result<Pushed> {
     drawn(lua, |lua, i| {
         Ok(Distribution::LogNormal { mean: number_or(lua, i, 1.0)?, deviation: positive_or(lua, i + 1, 2.0)? })
     })
 }
 
-fn exponential(lua: Lua<'_>) -> Result<c_int> {
+fn exponential(lua: Lua<'_>) -> Result<Pushed> {
     drawn(lua, |lua, i| Ok(Distribution::Exponential { rate: positive_or(lua, i, 1.0)? }))
 }
 
-fn cauchy(lua: Lua<'_>) -> Result<c_int> {
+fn cauchy(lua: Lua<'_>) -> Result<Pushed> {
     drawn(lua, |lua, i| {
         Ok(Distribution::Cauchy { median: number_or(lua, i, 0.0)?, width: positive_or(lua, i + 1, 1.0)? })
     })
 }
 
-fn geometric(lua: Lua<'_>) -> Result<c_int> {
+fn geometric(lua: Lua<'_>) -> Result<Pushed> {
     drawn(lua, |lua, i| {
         let p = number_or(lua, i, 0.5)?;
         if p > 0.0 && p < 1.0 {
@@ -185,7 +186,7 @@ fn geometric(lua: Lua<'_>) -> Result<c_int> {
 }
 
 /// `torch.bernoulli([p])`, `t:bernoulli([p])`, p a number or a tensor of them.
-fn bernoulli(lua: Lua<'_>) -> Result<c_int> {
+fn bernoulli(lua: Lua<'_>) -> Result<Pushed> {
     if let (Some(tensor), Some(p)) = (tensor_at(lua, 1), tensor_at(lua, 2)) {
         Context::of(lua).generator.borrow_mut().fill_bernoulli(&tensor, &p)?;
         lua.push_value(1);

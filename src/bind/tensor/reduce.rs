@@ -6,6 +6,7 @@ use std::ffi::c_int;
 
 use super::args::{Target, result};
 use super::class::push;
+use crate::bind::call::Pushed;
 use crate::bind::lua::{Kind, Lua};
 use crate::err;
 use crate::error::Result;
@@ -62,7 +63,7 @@ fn folded(
     lua: Lua<'_>,
     whole: impl Fn(&Tensor) -> Result<Scalar>,
     along: impl Fn(&Tensor, usize) -> Result<Tensor>,
-) -> Result<c_int> {
+) -> Result<Pushed> {
     let (target, tensor, i) = source(lua)?;
     match lua.optional_dimension(i, tensor.ndim())? {
         Some(dim) => give(lua, target, along(&tensor, dim)?)?,
@@ -71,15 +72,15 @@ fn folded(
     Ok(1)
 }
 
-fn sum(lua: Lua<'_>) -> Result<c_int> {
+fn sum(lua: Lua<'_>) -> Result<Pushed> {
     folded(lua, Tensor::sum, Tensor::sum_dim)
 }
 
-fn prod(lua: Lua<'_>) -> Result<c_int> {
+fn prod(lua: Lua<'_>) -> Result<Pushed> {
     folded(lua, Tensor::prod, Tensor::prod_dim)
 }
 
-fn mean(lua: Lua<'_>) -> Result<c_int> {
+fn mean(lua: Lua<'_>) -> Result<Pushed> {
     folded(lua, |t| t.mean().map(Scalar::Float), Tensor::mean_dim)
 }
 
@@ -93,7 +94,7 @@ fn pair(lua: Lua<'_>) -> Result<([Target; 2], Tensor, c_int)> {
 }
 
 /// Pushes values and indices.
-fn give_pair(lua: Lua<'_>, targets: [Target; 2], (values, indices): (Tensor, Tensor)) -> Result<c_int> {
+fn give_pair(lua: Lua<'_>, targets: [Target; 2], (values, indices): (Tensor, Tensor)) -> Result<Pushed> {
     give(lua, targets[0], values)?;
     give(lua, targets[1], indices)?;
     Ok(2)
@@ -103,7 +104,7 @@ fn extreme(
     lua: Lua<'_>,
     whole: impl Fn(&Tensor) -> Result<Scalar>,
     along: impl Fn(&Tensor, usize) -> Result<(Tensor, Tensor)>,
-) -> Result<c_int> {
+) -> Result<Pushed> {
     let (targets, tensor, i) = pair(lua)?;
     match lua.optional_dimension(i, tensor.ndim())? {
         Some(dim) => give_pair(lua, targets, along(&tensor, dim)?),
@@ -114,11 +115,11 @@ fn extreme(
     }
 }
 
-fn max(lua: Lua<'_>) -> Result<c_int> {
+fn max(lua: Lua<'_>) -> Result<Pushed> {
     extreme(lua, Tensor::max, Tensor::max_dim)
 }
 
-fn min(lua: Lua<'_>) -> Result<c_int> {
+fn min(lua: Lua<'_>) -> Result<Pushed> {
     extreme(lua, Tensor::min, Tensor::min_dim)
 }
 
@@ -127,7 +128,7 @@ fn spread(
     lua: Lua<'_>,
     whole: impl Fn(&Tensor, bool) -> Result<f64>,
     along: impl Fn(&Tensor, usize, bool) -> Result<Tensor>,
-) -> Result<c_int> {
+) -> Result<Pushed> {
     let (target, tensor, i) = source(lua)?;
     if lua.kind(i) == Kind::Number {
         let dim = lua.dimension(i, tensor.ndim())?;
@@ -138,16 +139,16 @@ fn spread(
     Ok(1)
 }
 
-fn var(lua: Lua<'_>) -> Result<c_int> {
+fn var(lua: Lua<'_>) -> Result<Pushed> {
     spread(lua, Tensor::var, Tensor::var_dim)
 }
 
-fn std(lua: Lua<'_>) -> Result<c_int> {
+fn std(lua: Lua<'_>) -> Result<Pushed> {
     spread(lua, Tensor::std, Tensor::std_dim)
 }
 
 /// `t:norm([p, [dim]])`
-fn norm(lua: Lua<'_>) -> Result<c_int> {
+fn norm(lua: Lua<'_>) -> Result<Pushed> {
     let (target, tensor, i) = source(lua)?;
     let p = lua.optional(i, Lua::number)?.unwrap_or(2.0);
     match lua.optional_dimension(i + 1, tensor.ndim())? {
@@ -158,7 +159,7 @@ fn norm(lua: Lua<'_>) -> Result<c_int> {
 }
 
 /// `a:dist(b, [p])`: the norm of the difference.
-fn dist(lua: Lua<'_>) -> Result<c_int> {
+fn dist(lua: Lua<'_>) -> Result<Pushed> {
     let (a, b) = (lua.tensor(1)?, lua.tensor(2)?);
     let p = lua.optional(3, Lua::number)?.unwrap_or(2.0);
     lua.push_number(a.dist(&b, p)?);
@@ -170,29 +171,29 @@ fn bytes(lua: Lua<'_>) -> Result<Tensor> {
     if tensor.dtype() == DType::Byte { Ok(tensor) } else { Err(lua.expected(1, "torch.ByteTensor")) }
 }
 
-fn all(lua: Lua<'_>) -> Result<c_int> {
+fn all(lua: Lua<'_>) -> Result<Pushed> {
     lua.push_boolean(bytes(lua)?.all()?);
     Ok(1)
 }
 
-fn any(lua: Lua<'_>) -> Result<c_int> {
+fn any(lua: Lua<'_>) -> Result<Pushed> {
     lua.push_boolean(bytes(lua)?.any()?);
     Ok(1)
 }
 
 /// `[res,] t, [dim]`: the first dimension when none is given.
-fn running(lua: Lua<'_>, along: fn(&Tensor, usize) -> Result<Tensor>) -> Result<c_int> {
+fn running(lua: Lua<'_>, along: fn(&Tensor, usize) -> Result<Tensor>) -> Result<Pushed> {
     let (target, tensor, i) = source(lua)?;
     let dim = lua.optional_dimension(i, tensor.ndim())?.unwrap_or(0);
     give(lua, target, along(&tensor, dim)?)?;
     Ok(1)
 }
 
-fn cumsum(lua: Lua<'_>) -> Result<c_int> {
+fn cumsum(lua: Lua<'_>) -> Result<Pushed> {
     running(lua, Tensor::cumsum)
 }
 
-fn cumprod(lua: Lua<'_>) -> Result<c_int> {
+fn cumprod(lua: Lua<'_>) -> Result<Pushed> {
     running(lua, Tensor::cumprod)
 }
 
@@ -205,7 +206,7 @@ fn last_or(lua: Lua<'_>, i: c_int, tensor: &Tensor) -> Result<usize> {
 }
 
 /// `[values, indices,] t, [dim,] [descending]`: along the last dimension when none is given.
-fn sort(lua: Lua<'_>) -> Result<c_int> {
+fn sort(lua: Lua<'_>) -> Result<Pushed> {
     let (targets, tensor, i) = pair(lua)?;
     let flag_first = lua.kind(i) == Kind::Boolean;
     let dim = if flag_first { tensor.ndim().saturating_sub(1) } else { last_or(lua, i, &tensor)? };
@@ -220,7 +221,7 @@ fn nth(tensor: &Tensor, dim: usize, at: usize) -> Result<(Tensor, Tensor)> {
 }
 
 /// `t:median([dim])`: the lower of the middle ones, with its index; of all elements without a dimension for a number alone.
-fn median(lua: Lua<'_>) -> Result<c_int> {
+fn median(lua: Lua<'_>) -> Result<Pushed> {
     let (targets, tensor, i) = pair(lua)?;
     if lua.is_nil(i) && tensor.numel() > 0 && matches!(targets[0], Target::New) {
         let flat = tensor.contiguous()?.view(&[-1])?;
@@ -232,7 +233,7 @@ fn median(lua: Lua<'_>) -> Result<c_int> {
 }
 
 /// `t:kthvalue(k, [dim])`: the k-th smallest, with its index.
-fn kth_value(lua: Lua<'_>) -> Result<c_int> {
+fn kth_value(lua: Lua<'_>) -> Result<Pushed> {
     let (targets, tensor, i) = pair(lua)?;
     let dim = last_or(lua, i + 1, &tensor)?;
     let k = lua.integer_in(i, 1..=tensor.sizes()[dim] as i64)? as usize;
@@ -240,7 +241,7 @@ fn kth_value(lua: Lua<'_>) -> Result<c_int> {
 }
 
 /// `t:topk([k,] [dim,] [largest], [sorted])`: the k smallest, or the largest, with their indices.
-fn top_k(lua: Lua<'_>) -> Result<c_int> {
+fn top_k(lua: Lua<'_>) -> Result<Pushed> {
     let (targets, tensor, i) = pair(lua)?;
     let dim = last_or(lua, i + 1, &tensor)?;
     let k = lua.optional(i, |lua, i| lua.integer_in(i, 1..=tensor.sizes()[dim] as i64))?.unwrap_or(1) as usize;
@@ -250,7 +251,7 @@ fn top_k(lua: Lua<'_>) -> Result<c_int> {
 }
 
 /// `a:equal(b)`: same sizes, same elements.
-fn equal(lua: Lua<'_>) -> Result<c_int> {
+fn equal(lua: Lua<'_>) -> Result<Pushed> {
     let (a, b) = (lua.tensor(1)?, lua.tensor(2)?);
     let same = a.same_size(&b) && {
         let differ = Tensor::with_sizes(DType::Byte, a.sizes())?;
@@ -268,14 +269,14 @@ fn matrix(tensor: &Tensor) -> Result<(usize, usize)> {
     }
 }
 
-fn trace(lua: Lua<'_>) -> Result<c_int> {
+fn trace(lua: Lua<'_>) -> Result<Pushed> {
     let tensor = lua.tensor(1)?;
     lua.push_scalar(tensor.diagonal(0)?.sum()?);
     Ok(1)
 }
 
 /// `[res,] t, [k]`: the diagonal of a matrix, or a matrix with this diagonal.
-fn diag(lua: Lua<'_>) -> Result<c_int> {
+fn diag(lua: Lua<'_>) -> Result<Pushed> {
     let (target, tensor, i) = source(lua)?;
     let k = lua.optional(i, |lua, i| lua.integer_in(i, -(1 << 32)..=1 << 32))?.unwrap_or(0);
     let out = if tensor.ndim() == 1 {
@@ -291,7 +292,7 @@ fn diag(lua: Lua<'_>) -> Result<c_int> {
 }
 
 /// `[res,] t, [k]`: a copy with zeros beyond diagonal `k`.
-fn triangle(lua: Lua<'_>, keep: fn(i64, i64) -> bool) -> Result<c_int> {
+fn triangle(lua: Lua<'_>, keep: fn(i64, i64) -> bool) -> Result<Pushed> {
     let (target, tensor, i) = source(lua)?;
     let k = lua.optional(i, |lua, i| lua.integer_in(i, -(1 << 32)..=1 << 32))?.unwrap_or(0);
     let (rows, columns) = matrix(&tensor)?;
@@ -307,10 +308,10 @@ fn triangle(lua: Lua<'_>, keep: fn(i64, i64) -> bool) -> Result<c_int> {
     Ok(1)
 }
 
-fn tril(lua: Lua<'_>) -> Result<c_int> {
+fn tril(lua: Lua<'_>) -> Result<Pushed> {
     triangle(lua, |d, k| d <= k)
 }
 
-fn triu(lua: Lua<'_>) -> Result<c_int> {
+fn triu(lua: Lua<'_>) -> Result<Pushed> {
     triangle(lua, |d, k| d >= k)
 }

@@ -7,6 +7,7 @@ use std::ffi::c_int;
 use super::args::{Numbers, Target, result};
 use super::class::{push, push_storage, tensor_at};
 use super::construct;
+use crate::bind::call::Pushed;
 use crate::bind::lua::Lua;
 use crate::err;
 use crate::error::Result;
@@ -50,7 +51,7 @@ super::bound! { METHODS, FUNCTIONS:
 }
 
 /// `t:size([dim])`, `#t`: a LongStorage, or the size of one dimension.
-pub(super) fn size(lua: Lua<'_>) -> Result<c_int> {
+pub(super) fn size(lua: Lua<'_>) -> Result<Pushed> {
     let tensor = lua.tensor_ref(1)?;
     // `#t` passes the tensor twice, or nil.
     if lua.place() == "#" {
@@ -65,7 +66,7 @@ pub(super) fn size(lua: Lua<'_>) -> Result<c_int> {
     }
 }
 
-fn stride(lua: Lua<'_>) -> Result<c_int> {
+fn stride(lua: Lua<'_>) -> Result<Pushed> {
     let tensor = lua.tensor_ref(1)?;
     match lua.optional_dimension(2, tensor.ndim())? {
         Some(d) => {
@@ -76,56 +77,56 @@ fn stride(lua: Lua<'_>) -> Result<c_int> {
     }
 }
 
-fn dim(lua: Lua<'_>) -> Result<c_int> {
+fn dim(lua: Lua<'_>) -> Result<Pushed> {
     lua.push_integer(lua.tensor_ref(1)?.ndim() as i64);
     Ok(1)
 }
 
-fn numel(lua: Lua<'_>) -> Result<c_int> {
+fn numel(lua: Lua<'_>) -> Result<Pushed> {
     lua.push_integer(lua.tensor_ref(1)?.numel() as i64);
     Ok(1)
 }
 
-fn element_size(lua: Lua<'_>) -> Result<c_int> {
+fn element_size(lua: Lua<'_>) -> Result<Pushed> {
     lua.push_integer(lua.tensor_ref(1)?.dtype().size() as i64);
     Ok(1)
 }
 
-fn is_contiguous(lua: Lua<'_>) -> Result<c_int> {
+fn is_contiguous(lua: Lua<'_>) -> Result<Pushed> {
     lua.push_boolean(lua.tensor_ref(1)?.is_contiguous());
     Ok(1)
 }
 
-fn is_same_size(lua: Lua<'_>) -> Result<c_int> {
+fn is_same_size(lua: Lua<'_>) -> Result<Pushed> {
     lua.push_boolean(lua.tensor(1)?.same_size(&*lua.tensor_ref(2)?));
     Ok(1)
 }
 
-fn is_size(lua: Lua<'_>) -> Result<c_int> {
+fn is_size(lua: Lua<'_>) -> Result<Pushed> {
     let same = lua.tensor(1)?.sizes().iter().map(|&n| n as i64).eq(lua.numbers(2)?);
     lua.push_boolean(same);
     Ok(1)
 }
 
-fn is_set_to(lua: Lua<'_>) -> Result<c_int> {
+fn is_set_to(lua: Lua<'_>) -> Result<Pushed> {
     lua.push_boolean(lua.tensor(1)?.same_view(&*lua.tensor_ref(2)?));
     Ok(1)
 }
 
 /// `t:storage()`; a tensor that never had elements gets an empty one.
-fn storage(lua: Lua<'_>) -> Result<c_int> {
+fn storage(lua: Lua<'_>) -> Result<Pushed> {
     let storage = lua.tensor_mut(1)?.storage_or_new()?.clone();
     push_storage(lua, storage)?;
     Ok(1)
 }
 
-fn storage_offset(lua: Lua<'_>) -> Result<c_int> {
+fn storage_offset(lua: Lua<'_>) -> Result<Pushed> {
     lua.push_integer(lua.tensor_ref(1)?.offset() as i64 + 1);
     Ok(1)
 }
 
 /// `t:set(…)`: `t` views what the constructor of these arguments would.
-fn set(lua: Lua<'_>) -> Result<c_int> {
+fn set(lua: Lua<'_>) -> Result<Pushed> {
     let dtype = lua.tensor_ref(1)?.dtype();
     let other = construct::view(lua, 2, dtype)?;
     *lua.tensor_mut(1)? = other;
@@ -133,13 +134,13 @@ fn set(lua: Lua<'_>) -> Result<c_int> {
 }
 
 /// The tensor of slot 1 is the result.
-fn itself(lua: Lua<'_>) -> Result<c_int> {
+fn itself(lua: Lua<'_>) -> Result<Pushed> {
     lua.push_value(1);
     Ok(1)
 }
 
 /// `t:narrow(dim, from, count)`
-fn narrow(lua: Lua<'_>) -> Result<c_int> {
+fn narrow(lua: Lua<'_>) -> Result<Pushed> {
     let tensor = lua.tensor(1)?;
     let dim = lua.dimension(2, tensor.ndim())?;
     let from = lua.position(3, &tensor, dim)?;
@@ -148,7 +149,7 @@ fn narrow(lua: Lua<'_>) -> Result<c_int> {
 }
 
 /// `t:select(dim, at)`; the elements of a tensor of one dimension are numbers, `t:narrow(1, at, 1)` is a tensor.
-fn select(lua: Lua<'_>) -> Result<c_int> {
+fn select(lua: Lua<'_>) -> Result<Pushed> {
     let tensor = lua.tensor(1)?;
     let dim = lua.dimension(2, tensor.ndim())?;
     let at = lua.position(3, &tensor, dim)?;
@@ -160,7 +161,7 @@ fn select(lua: Lua<'_>) -> Result<c_int> {
 }
 
 /// `t:sub(from1, to1, [from2, to2, …])`
-fn sub(lua: Lua<'_>) -> Result<c_int> {
+fn sub(lua: Lua<'_>) -> Result<Pushed> {
     let tensor = lua.tensor(1)?;
     let numbers = (2..=lua.top()).map(|i| lua.integer(i)).collect::<Result<Vec<_>>>()?;
     if numbers.is_empty() || numbers.len() % 2 != 0 {
@@ -170,18 +171,18 @@ fn sub(lua: Lua<'_>) -> Result<c_int> {
     lua.give(tensor.sub(&ranges)?)
 }
 
-fn transpose(lua: Lua<'_>) -> Result<c_int> {
+fn transpose(lua: Lua<'_>) -> Result<Pushed> {
     let tensor = lua.tensor(1)?;
     let (a, b) = (lua.dimension(2, tensor.ndim())?, lua.dimension(3, tensor.ndim())?);
     lua.give(tensor.transpose(a, b)?)
 }
 
-fn t(lua: Lua<'_>) -> Result<c_int> {
+fn t(lua: Lua<'_>) -> Result<Pushed> {
     lua.give(lua.tensor(1)?.t()?)
 }
 
 /// `t:permute(3, 1, 2)`: dimension i of the result is the one named in place i.
-fn permute(lua: Lua<'_>) -> Result<c_int> {
+fn permute(lua: Lua<'_>) -> Result<Pushed> {
     let tensor = lua.tensor(1)?;
     let numbers = lua.numbers(2)?;
     let order = numbers.iter().map(|&n| crate::tensor::dimension(n, tensor.ndim())).collect::<Result<Vec<_>>>()?;
@@ -210,7 +211,7 @@ fn into(lua: Lua<'_>) -> Result<(Tensor, c_int, Option<c_int>)> {
 }
 
 /// Puts a view into the tensor of the slot, or pushes it.
-fn give_into(lua: Lua<'_>, view: Tensor, slot: Option<c_int>) -> Result<c_int> {
+fn give_into(lua: Lua<'_>, view: Tensor, slot: Option<c_int>) -> Result<Pushed> {
     match slot {
         Some(i) => {
             lua.tensor_mut(i)?.set(&view)?;
@@ -222,7 +223,7 @@ fn give_into(lua: Lua<'_>, view: Tensor, slot: Option<c_int>) -> Result<c_int> {
 }
 
 /// Pushes a copy, or the tensor of the slot made to hold it: other views of that tensor's storage see the new elements.
-fn give_copy(lua: Lua<'_>, copy: Tensor, slot: Option<c_int>) -> Result<c_int> {
+fn give_copy(lua: Lua<'_>, copy: Tensor, slot: Option<c_int>) -> Result<Pushed> {
     match slot {
         Some(i) => {
             result(lua, Target::Slot(i), copy.dtype(), copy.sizes())?.copy_from(&copy)?;
@@ -233,26 +234,26 @@ fn give_copy(lua: Lua<'_>, copy: Tensor, slot: Option<c_int>) -> Result<c_int> {
 }
 
 /// `t:view([src,] sizes…)`; one size may be −1.
-fn view(lua: Lua<'_>) -> Result<c_int> {
+fn view(lua: Lua<'_>) -> Result<Pushed> {
     let (src, i, slot) = into(lua)?;
     give_into(lua, src.view(&lua.numbers(i)?)?, slot)
 }
 
 /// `t:viewAs([src,] template)`
-fn view_as(lua: Lua<'_>) -> Result<c_int> {
+fn view_as(lua: Lua<'_>) -> Result<Pushed> {
     let (src, template, slot) = if lua.is_tensor(3) { (lua.tensor(2)?, 3, Some(1)) } else { (lua.tensor(1)?, 2, None) };
     let sizes: Numbers = lua.tensor_ref(template)?.sizes().iter().map(|&n| n as i64).collect();
     give_into(lua, src.view(&sizes)?, slot)
 }
 
 /// `t:reshape([src,] sizes…)`: a copy.
-fn reshape(lua: Lua<'_>) -> Result<c_int> {
+fn reshape(lua: Lua<'_>) -> Result<Pushed> {
     let (src, i, slot) = into(lua)?;
     let copy = src.reshape(&lua.numbers(i)?)?;
     give_copy(lua, copy, slot)
 }
 
-fn resize(lua: Lua<'_>) -> Result<c_int> {
+fn resize(lua: Lua<'_>) -> Result<Pushed> {
     let (sizes, strides) = construct::shape(lua, 2)?;
     let mut tensor = lua.tensor_mut(1)?;
     match strides {
@@ -262,14 +263,14 @@ fn resize(lua: Lua<'_>) -> Result<c_int> {
     itself(lua)
 }
 
-fn resize_as(lua: Lua<'_>) -> Result<c_int> {
+fn resize_as(lua: Lua<'_>) -> Result<Pushed> {
     let other = lua.tensor(2)?;
     lua.tensor_mut(1)?.resize_as(&other)?;
     itself(lua)
 }
 
 /// `t:expand([src,] sizes…)`; −1 keeps a size.
-fn expand(lua: Lua<'_>) -> Result<c_int> {
+fn expand(lua: Lua<'_>) -> Result<Pushed> {
     let (src, i, slot) = into(lua)?;
     let numbers = lua.numbers(i)?;
     let front = numbers.len().saturating_sub(src.ndim());
@@ -284,7 +285,7 @@ fn expand(lua: Lua<'_>) -> Result<c_int> {
     give_into(lua, src.expand(&sizes)?, slot)
 }
 
-fn expand_as(lua: Lua<'_>) -> Result<c_int> {
+fn expand_as(lua: Lua<'_>) -> Result<Pushed> {
     let (src, template, slot) = if lua.is_tensor(3) { (lua.tensor(2)?, 3, Some(1)) } else { (lua.tensor(1)?, 2, None) };
     let template = lua.tensor(template)?;
     give_into(lua, src.expand_as(&template)?, slot)
@@ -292,7 +293,7 @@ fn expand_as(lua: Lua<'_>) -> Result<c_int> {
 
 /// `t:squeeze([src,] [dim])`: what is a single element is given as a number; with `dim` only if the source has no other
 /// dimension.
-fn squeeze(lua: Lua<'_>) -> Result<c_int> {
+fn squeeze(lua: Lua<'_>) -> Result<Pushed> {
     let (src, i, slot) = into(lua)?;
     let (view, number) = match lua.optional_dimension(i, src.ndim())? {
         Some(d) => (src.squeeze_dim(d)?, src.sizes() == [1]),
@@ -309,21 +310,21 @@ fn squeeze(lua: Lua<'_>) -> Result<c_int> {
     Ok(1)
 }
 
-fn unsqueeze(lua: Lua<'_>) -> Result<c_int> {
+fn unsqueeze(lua: Lua<'_>) -> Result<Pushed> {
     let tensor = lua.tensor(1)?;
     let dim = lua.dimension(2, tensor.ndim() + 1)?;
     lua.give(tensor.unsqueeze(dim)?)
 }
 
 /// `t:unfold(dim, size, step)`
-fn unfold(lua: Lua<'_>) -> Result<c_int> {
+fn unfold(lua: Lua<'_>) -> Result<Pushed> {
     let tensor = lua.tensor(1)?;
     let dim = lua.dimension(2, tensor.ndim())?;
     lua.give(tensor.unfold(dim, lua.count(3)?, lua.count(4)?)?)
 }
 
 /// `t:repeatTensor([src,] counts…)`: a copy, tiled.
-fn repeat(lua: Lua<'_>) -> Result<c_int> {
+fn repeat(lua: Lua<'_>) -> Result<Pushed> {
     let (src, i, slot) = into(lua)?;
     let counts = lua.sizes(i)?;
     if counts.len() < src.ndim() || src.ndim() == 0 {
@@ -350,7 +351,7 @@ fn repeat(lua: Lua<'_>) -> Result<c_int> {
 }
 
 /// Pushes a table of the parts of dimension `dim`, `size` elements each, the last one what is left.
-fn parts(lua: Lua<'_>, tensor: &Tensor, size: usize, dim: usize) -> Result<c_int> {
+fn parts(lua: Lua<'_>, tensor: &Tensor, size: usize, dim: usize) -> Result<Pushed> {
     let total = tensor.sizes()[dim];
     lua.new_table(total.div_ceil(size).min(1 << 20) as c_int, 0)?;
     for (n, from) in (0..total).step_by(size).enumerate() {
@@ -361,7 +362,7 @@ fn parts(lua: Lua<'_>, tensor: &Tensor, size: usize, dim: usize) -> Result<c_int
 }
 
 /// `t:split(size, [dim])`
-fn split(lua: Lua<'_>) -> Result<c_int> {
+fn split(lua: Lua<'_>) -> Result<Pushed> {
     let tensor = lua.tensor(1)?;
     let size = lua.count(2)?.max(1);
     let dim = lua.optional_dimension(3, tensor.ndim())?.unwrap_or(0);
@@ -370,7 +371,7 @@ fn split(lua: Lua<'_>) -> Result<c_int> {
 }
 
 /// `t:chunk(count, [dim])`
-fn chunk(lua: Lua<'_>) -> Result<c_int> {
+fn chunk(lua: Lua<'_>) -> Result<Pushed> {
     let tensor = lua.tensor(1)?;
     let count = lua.count(2)?.max(1);
     let dim = lua.optional_dimension(3, tensor.ndim())?.unwrap_or(0);
@@ -379,7 +380,7 @@ fn chunk(lua: Lua<'_>) -> Result<c_int> {
 }
 
 /// `t:contiguous()`: the tensor itself if it is.
-fn contiguous(lua: Lua<'_>) -> Result<c_int> {
+fn contiguous(lua: Lua<'_>) -> Result<Pushed> {
     let tensor = lua.tensor(1)?;
     if tensor.is_contiguous() { itself(lua) } else { lua.give(tensor.clone_data()?) }
 }

@@ -8,6 +8,7 @@ use std::io::BufRead;
 use mlua::ffi;
 
 use super::{MAX_DEPTH, push_helper};
+use crate::bind::call::Pushed;
 use crate::bind::class::push_metatable;
 use crate::bind::lua::{Kind, Lua};
 use crate::bind::tensor::class::{push, push_storage};
@@ -36,7 +37,7 @@ struct Loader<'a, R> {
 }
 
 /// Pushes the value that is read.
-pub(super) fn read<R: BufRead>(lua: Lua<'_>, from: R, length: u64, form: Form, functions: bool) -> Result<c_int> {
+pub(super) fn read<R: BufRead>(lua: Lua<'_>, from: R, length: u64, form: Form, functions: bool) -> Result<Pushed> {
     lua.new_table(0, 0)?;
     let mut loader = Loader { lua, from: Reader::new(from, length, form), functions, seen: lua.top() };
     loader.value(0)?;
