@@ -4,27 +4,35 @@
 //! slot and goes. A crew whose handle is dropped is cancelled; its threads then live as long as their jobs. When the
 //! process ends, all crews are cancelled and have a fifth of a second together to end in good order.
 //!
+//! This file is the handle; `team` is what handle and threads share, `thread` the life of one, `farewell` the end of the process.
+//!
 //! ```ignore
 //! let crew = Crew::start("loader", 4, STACK, |seat| Ok(seat.id * 2))?;
 //! crew.wait(&Wait::until(Deadline::NEVER))?;
 //! assert_eq!(crew.take_results(), [(1, 2), (2, 4), (3, 6), (4, 8)]);
 //! ```
 
-use std::cell::Cell;
-use std::collections::VecDeque;
 use std::fmt;
 use std::os::fd::RawFd;
-use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
-use std::sync::{Arc, Weak};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use crate::err;
 use crate::error::Result;
-use crate::sys::{
-    Lock, SetOnce, at_exit, demote_thread, exit, fork_generation, gettid, spawn_quiet, thread_name, thread_room,
-};
-use crate::wait::{Cancel, Deadline, Signal, Wait, hide_thread, show_background_thread, sleep};
+use crate::sys::{spawn_quiet, thread_name, thread_room};
+use crate::wait::{Cancel, Deadline, Wait, show_background_thread, sleep};
 use crate::wire::Object;
+
+mod farewell;
+mod team;
+#[cfg(test)]
+mod tests;
+mod thread;
+
+use farewell::remember;
+pub use team::after_cancel;
+use team::{DISMISSED, OPEN, PATIENCE, Shared, Slot};
+use thread::work;
 
 /// How a job failed: the text that its user will see, of any bytes.
 pub type Failure = Vec<u8>;
@@ -38,145 +46,11 @@ pub struct Seat {
     pub cancel: Arc<Cancel>,
 }
 
-/// How long a thread has to end after its cancel before it is abandoned, in seconds.
-const PATIENCE: f64 = 1.0;
-
-/// How long all threads together have to end when the process does, in seconds.
-const FAREWELL: f64 = 0.2;
-
 /// Crews up to this size start without asking what the system can give.
 const SURELY_FITS: usize = 256;
 
 /// What a thread takes at the least, its Lua state included.
 const FOOTPRINT: usize = 128 << 10;
-
-const CLOSED: u32 = 0;
-const OPEN: u32 = 1;
-const DISMISSED: u32 = 2;
-
-/// The part of a crew that is the same whatever its jobs give.
-#[derive(Debug)]
-struct Team {
-    name: String,
-    generation: u32,
-    seats: Vec<Seat>,
-    /// No job begins before the last thread was started.
-    gate: AtomicU32,
-    gate_moved: Signal,
-    /// How many threads have not ended, nor been abandoned.
-    running: AtomicUsize,
-    ended: Signal,
-    /// When the patience with cancelled threads ends.
-    give_up: Lock<Option<Deadline>>,
-    /// Whether somebody has the descriptor, and a thread of our own waits for that end.
-    watched: AtomicBool,
-    minded: AtomicBool,
-}
-
-impl Team {
-    fn is_ours(&self) -> bool {
-        self.generation == fork_generation()
-    }
-
-    /// Whether no thread runs that was not abandoned.
-    fn is_over(&self) -> bool {
-        self.running.load(Ordering::Acquire) == 0
-    }
-
-    fn patience_is_over(&self) -> bool {
-        self.give_up.lock().is_some_and(Deadline::expired)
-    }
-
-    fn cancel(&self) {
-        if self.is_over() {
-            return;
-        }
-        self.give_up.lock().get_or_insert(Deadline::after(PATIENCE));
-        self.seats.iter().for_each(|seat| seat.cancel.fire());
-        // Whoever waits for the end now waits with patience.
-        self.ended.notify_all();
-        if let Some(then) = AFTER_CANCEL.get() {
-            then();
-        }
-    }
-
-    fn open(&self, how: u32) {
-        self.gate.store(how, Ordering::Release);
-        self.gate_moved.notify_all();
-    }
-
-    /// Waits for the gate; whether the job is to be done.
-    fn enter(&self) -> bool {
-        let wait = Wait::until(Deadline::NEVER);
-        let look = || match self.gate.load(Ordering::Acquire) {
-            CLOSED => None,
-            how => Some(how == OPEN),
-        };
-        matches!(self.gate_moved.wait_until(&wait, look), Ok(Some(true)))
-    }
-
-    fn one_less(&self, how_many: usize) {
-        if how_many > 0 {
-            self.running.fetch_sub(how_many, Ordering::AcqRel);
-            self.ended.notify_all();
-            self.ended.refresh(|| self.is_over());
-        }
-    }
-}
-
-/// Where a thread leaves what its job gave.
-#[derive(Debug)]
-enum Slot<T> {
-    Running {
-        /// 0 before the thread runs.
-        tid: u64,
-    },
-    Done(T),
-    Failed(Failure),
-    /// Given out, or raised.
-    Taken,
-}
-
-struct Shared<T> {
-    team: Team,
-    slots: Lock<Slots<T>>,
-}
-
-struct Slots<T> {
-    /// One a thread, in the order of the ids.
-    all: Vec<Slot<T>>,
-    /// The places of those that have ended, in the order in which they did; some may be taken already.
-    ended: VecDeque<usize>,
-}
-
-impl<T> Shared<T> {
-    /// Makes failures of those that still run when the patience with them is over. What they give when they end after all is
-    /// dropped.
-    fn abandon(&self) {
-        if !self.team.is_ours() || !self.team.patience_is_over() {
-            return;
-        }
-        let text = err!(
-            Cancelled,
-            "it has not ended {PATIENCE} s after its cancel and is abandoned: it goes on by itself, at the lowest priority"
-        );
-        let text = text.to_string().into_bytes();
-        let mut abandoned = Vec::new();
-        {
-            let mut slots = self.slots.lock();
-            let Slots { all, ended } = &mut *slots;
-            for (index, slot) in all.iter_mut().enumerate() {
-                if let Slot::Running { tid } = *slot {
-                    *slot = Slot::Failed(text.clone());
-                    ended.push_back(index);
-                    abandoned.push(tid);
-                }
-            }
-        }
-        abandoned.iter().filter(|tid| **tid != 0).for_each(|tid| demote_thread(*tid));
-        self.team.one_less(abandoned.len());
-    }
-}
 
 /// What [`Crew::next`] has.
 #[derive(Debug)]
@@ -187,41 +61,6 @@ pub enum NextEnd<T> {
     Nothing,
     /// No other thread has ended in time.
     OutOfTime,
-}
-
-/// A crew, whatever its jobs give.
-trait Ending: Send + Sync {
-    fn team(&self) -> &Team;
-}
-
-impl<T: Send> Ending for Shared<T> {
-    fn team(&self) -> &Team {
-        &self.team
-    }
-}
-
-impl<T> fmt::Debug for Shared<T> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Shared").field("team", &self.team).finish_non_exhaustive()
-    }
-}
-
-impl<T: Send + 'static> Object for Shared<T> {
-    fn class(&self) -> &'static str {
-        "ipc.map"
-    }
-
-    fn state(&self) -> String {
-        let team = &self.team;
-        let running = match team.running.load(Ordering::Acquire) {
-            _ if !team.is_ours() => "of the parent process".into(),
-            n => format!("{n} running"),
-        };
-        let count = team.seats.len();
-        // Threads that were given no name are called as their class is.
-        let name = if team.name == self.class() { String::new() } else { format!("'{}', ", team.name) };
-        format!("{name}{count} thread{}, {running}", if count == 1 { "" } else { "s" })
-    }
 }
 
 /// Threads that run one job, each with its own seat.
@@ -260,22 +99,7 @@ impl<T: Send + 'static> Crew<T> {
     where
         J: Fn(&Seat) -> std::result::Result<T, Failure> + Send + Sync + 'static,
     {
-        let seats = (1..=count).map(|id| Seat { id, cancel: Arc::new(Cancel::new()) }).collect();
-        let team = Team {
-            name: name.into(),
-            generation: fork_generation(),
-            seats,
-            gate: AtomicU32::new(CLOSED),
-            gate_moved: Signal::new(),
-            running: AtomicUsize::new(0),
-            ended: Signal::new(),
-            give_up: Lock::new(None),
-            watched: AtomicBool::new(false),
-            minded: AtomicBool::new(false),
-        };
-        let all = (0..count).map(|_| Slot::Running { tid: 0 }).collect();
-        let slots = Slots { all, ended: VecDeque::with_capacity(count) };
-        let shared = Arc::new(Shared { team, slots: Lock::new(slots) });
+        let shared = Shared::new(name, count);
         remember(&shared);
         let job = Arc::new(job);
         for index in 0..count {
@@ -287,7 +111,7 @@ impl<T: Send + 'static> Crew<T> {
             let started = std::thread::Builder::new()
                 .name(thread_name(name, index + first))
                 .stack_size(stack)
-                .spawn(move || thread(its, index, job));
+                .spawn(move || work(its, index, job));
             if let Err(e) = started {
                 shared.team.one_less(1);
                 shared.team.open(DISMISSED);
@@ -473,117 +297,3 @@ impl<T> fmt::Debug for Crew<T> {
         f.debug_struct("Crew").field("team", &self.shared.team).finish_non_exhaustive()
     }
 }
-
-/// The whole life of one thread.
-fn thread<T, J>(shared: Arc<Shared<T>>, index: usize, job: Arc<J>)
-where
-    J: Fn(&Seat) -> std::result::Result<T, Failure>,
-{
-    let team = &shared.team;
-    TEAM.set(team);
-    if !team.enter() {
-        return team.one_less(1);
-    }
-    if let Slot::Running { tid } = &mut shared.slots.lock().all[index] {
-        *tid = gettid();
-    }
-    let seat = &team.seats[index];
-    let result = catch_unwind(AssertUnwindSafe(|| job(seat)))
-        .unwrap_or_else(|_| Err(err!(State, "internal error in a worker, please report it").to_string().into_bytes()));
-    // What only the job held is gone before anybody hears that this thread has ended.
-    drop(job);
-    hide_thread();
-    if !team.is_ours() {
-        end_child(result.err());
-    }
-    let mut left = match result {
-        result if !seat.cancel.fired() => result.map_or_else(Slot::Failed, Slot::Done),
-        result => Slot::Failed(cancelled(result.err())),
-    };
-    {
-        let mut slots = shared.slots.lock();
-        if !matches!(slots.all[index], Slot::Running { .. }) {
-            return;
-        }
-        std::mem::swap(&mut slots.all[index], &mut left);
-        slots.ended.push_back(index);
-    }
-    team.one_less(1);
-}
-
-/// What is told of a thread that still ran when it was cancelled, however it ended.
-fn cancelled(failure: Option<Failure>) -> Failure {
-    const MARK: &[u8] = b"[cancelled]";
-    let (mut text, failure) = match failure {
-        Some(failure) if failure.windows(MARK.len()).any(|w| w == MARK) => return failure,
-        Some(failure) => (err!(Cancelled, "it was cancelled, and then failed: ").to_string().into_bytes(), failure),
-        None => (err!(Cancelled, "it was cancelled while it ran").to_string().into_bytes(), Vec::new()),
-    };
-    text.extend(failure);
-    text
-}
-
-/// A job forked, and this is the child, whose only thread now has nobody to tell how it ended.
-fn end_child(failure: Option<Failure>) -> ! {
-    if let Some(text) = &failure {
-        eprintln!("{}", String::from_utf8_lossy(text));
-    }
-    exit(i32::from(failure.is_some()))
-}
-
-thread_local! {
-    /// The team that this thread works in.
-    static TEAM: Cell<*const Team> = const { Cell::new(std::ptr::null()) };
-}
-
-/// What a job's surroundings do about cancelled threads that call nothing of ours.
-static AFTER_CANCEL: SetOnce<fn()> = SetOnce::new();
-
-/// From now on `then` runs after each cancel of a crew: in the thread that cancels, which may be a collector of garbage or
-/// the end of the process.
-pub fn after_cancel(then: fn()) {
-    AFTER_CANCEL.get_or_init(|| then);
-}
-
-/// Every crew that may have running threads.
-static CREWS: SetOnce<Lock<Crews>> = SetOnce::new();
-
-#[derive(Default)]
-struct Crews {
-    known: Vec<Weak<dyn Ending>>,
-    /// Whether [`farewell`] runs at the end of the process.
-    at_exit: bool,
-}
-
-fn remember<T: Send + 'static>(shared: &Arc<Shared<T>>) {
-    let crew: Arc<dyn Ending> = shared.clone();
-    let mut crews = CREWS.get_or_init(Lock::default).lock();
-    if !crews.at_exit {
-        at_exit(farewell);
-        crews.at_exit = true;
-    }
-    crews.known.retain(|known| known.strong_count() > 0);
-    crews.known.push(Arc::downgrade(&crew));
-}
-
-/// The process ends: threads that are blocked in our calls end in good order, the others run until they are gone.
-extern "C" fn farewell() {
-    let _ = catch_unwind(|| {
-        let Some(crews) = CREWS.get() else { return };
-        let crews: Vec<_> = crews.lock().known.iter().filter_map(Weak::upgrade).collect();
-        let teams = || crews.iter().map(|crew| crew.team()).filter(|team| team.is_ours());
-        teams().for_each(Team::cancel);
-        let wait = Wait::until(Deadline::after(FAREWELL));
-        for team in teams() {
-            // One of the threads may be the one that ends the process.
-            let own = TEAM.try_with(Cell::get).is_ok_and(|mine| std::ptr::eq(mine, team));
-            let rest = || (team.running.load(Ordering::Acquire) <= usize::from(own)).then_some(());
-            let _ = team.ended.wait_until(&wait, rest);
-        }
-        // Dropped by whoever still runs, if at all.
-        std::mem::forget(crews);
-    });
-}
-
-#[cfg(test)]
-mod tests;

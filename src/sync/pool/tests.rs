@@ -2,7 +2,7 @@
 use super::*;
 use crate::error::Code;
 use crate::sync::{Batch, Next, Stage};
-use crate::wait::sleep;
+use crate::wait::{Deadline, sleep};
 use crate::wire::Message;
 use std::sync::atomic::AtomicU32;
 

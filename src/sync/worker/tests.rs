@@ -1,7 +1,9 @@
 #![allow(clippy::unwrap_used)]
+use super::thread::cancelled;
 use super::*;
 use crate::error::Code;
 use crate::wait::sleep;
+use std::sync::atomic::{AtomicU32, AtomicUsize};
 
 const STACK: usize = 256 << 10;
 

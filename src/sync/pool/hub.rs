@@ -1,0 +1,294 @@
+//! What workers, futures and handles of a pool share: the queue, and who works on what. Imports its sibling `bench`.
+
+use std::cell::Cell;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
+
+use super::bench::Bench;
+use super::{Terms, Work};
+use crate::err;
+use crate::error::Result;
+use crate::sync::{Crew, Failure, Future, Outcome, Seat, Task};
+use crate::sys::{Lock, SetOnce, fork_generation};
+use crate::wait::{Cancel, Deadline, Signal, Wait};
+
+pub(super) const NEVER_RAN: &str = "before it ran";
+pub(super) const CANCELLED: &str = "while it ran";
+
+/// What workers, futures and handles of a pool share.
+pub struct Hub {
+    generation: u32,
+    pub terms: Terms,
+    work: Box<Work>,
+    pub books: Lock<Books>,
+    /// How many tasks are queued: read without the lock by those who look for one.
+    pub queued: AtomicUsize,
+    pub closed: AtomicBool,
+    /// There is a task, or none will come any more.
+    pub moved: Signal,
+    /// Some future was settled.
+    pub finished: Signal,
+}
+
+/// Who does what; under the lock.
+#[derive(Default)]
+pub struct Books {
+    /// The number of the last task.
+    pub last: u64,
+    pub queue: BTreeMap<u64, (Task, Arc<Future>)>,
+    pub posts: Vec<Post>,
+    /// Threads that may still run: those of the posts, and those that have left theirs.
+    pub threads: Vec<Arc<Worker>>,
+    /// Why no worker can start.
+    pub broken: Option<Failure>,
+}
+
+/// A worker at work.
+pub struct Post {
+    pub worker: Arc<Worker>,
+    /// The task in its hands.
+    pub current: Option<Arc<Future>>,
+    /// Its task was cancelled, and it ends.
+    pub dismissed: bool,
+}
+
+/// One worker.
+pub struct Worker {
+    /// From 1; a successor has its predecessor's.
+    pub id: usize,
+    /// Set right after its thread has started.
+    pub crew: SetOnce<Crew<()>>,
+    pub progress: AtomicU32,
+}
+
+/// It may wait for its predecessor.
+const COMING: u32 = 0;
+/// It does what comes before [`Bench::ready`].
+pub(super) const STARTING: u32 = 1;
+/// It takes tasks.
+pub(super) const READY: u32 = 2;
+
+impl Worker {
+    /// Whether that is how far it has come.
+    pub fn is(&self, progress: u32) -> bool {
+        self.progress.load(Ordering::SeqCst) == progress
+    }
+}
+
+thread_local! {
+    /// The pool that this thread works for; only compared.
+    static EMPLOYER: Cell<*const Hub> = const { Cell::new(std::ptr::null()) };
+}
+
+impl Hub {
+    /// No worker has started yet.
+    pub fn new(terms: Terms, work: Box<Work>) -> Arc<Hub> {
+        Arc::new(Hub {
+            generation: fork_generation(),
+            terms,
+            work,
+            books: Lock::default(),
+            queued: AtomicUsize::new(0),
+            closed: AtomicBool::new(false),
+            moved: Signal::new(),
+            finished: Signal::new(),
+        })
+    }
+
+    /// Whether this thread works for it.
+    pub fn employs_us(&self) -> bool {
+        EMPLOYER.try_with(Cell::get).is_ok_and(|own| std::ptr::eq(own, self))
+    }
+
+    /// `[state]` in the child of a fork, which has none of the workers.
+    pub fn check(&self) -> Result<()> {
+        if self.generation == fork_generation() {
+            return Ok(());
+        }
+        Err(err!(State, "the workers belong to the process that forked this one; make a new pool here"))
+    }
+
+    /// Takes no more tasks.
+    pub fn shut(&self) {
+        {
+            // Under the lock: what is submitted is in the queue before this, or refused.
+            let _books = self.books.lock();
+            self.closed.store(true, Ordering::SeqCst);
+        }
+        self.moved.notify_all();
+    }
+
+    /// Whether this task waits for a worker.
+    pub fn is_queued(&self, number: u64) -> bool {
+        self.books.lock().queue.contains_key(&number)
+    }
+
+    /// How many tasks wait, and how many run.
+    pub fn tasks(&self) -> (usize, usize) {
+        let books = self.books.lock();
+        (books.queue.len(), books.posts.iter().filter(|post| post.current.is_some()).count())
+    }
+
+    /// Forgets threads that have ended.
+    pub fn tidy(&self) {
+        let ended = |worker: &Arc<Worker>| worker.crew.get().is_some_and(|crew| crew.running() == 0);
+        let gone: Vec<_> = {
+            let mut books = self.books.lock();
+            let (gone, rest) = std::mem::take(&mut books.threads).into_iter().partition(ended);
+            books.threads = rest;
+            gone
+        };
+        drop(gone);
+    }
+
+    /// Starts a worker, in the place of `predecessor` if there is one.
+    pub fn employ(self: &Arc<Self>, id: usize, predecessor: Option<Arc<Worker>>) -> Result<()> {
+        self.tidy();
+        let worker = Arc::new(Worker { id, crew: SetOnce::new(), progress: AtomicU32::new(COMING) });
+        {
+            let mut books = self.books.lock();
+            books.posts.push(Post { worker: worker.clone(), current: None, dismissed: false });
+            books.threads.push(worker.clone());
+        }
+        let (hub, its, gone) = (self.clone(), worker.clone(), Lock::new(predecessor));
+        let started = Crew::start_at(&self.terms.name, id, 1, self.terms.stack, move |seat| {
+            let predecessor = gone.lock().take();
+            hub.serve(&its, predecessor, seat)
+        });
+        match started {
+            Ok(crew) => {
+                let _ = worker.crew.set(crew);
+                // It takes no task before this is known.
+                self.moved.notify_all();
+                Ok(())
+            }
+            Err(e) => {
+                let mut books = self.books.lock();
+                books.posts.retain(|post| !Arc::ptr_eq(&post.worker, &worker));
+                books.threads.retain(|known| !Arc::ptr_eq(known, &worker));
+                Err(e)
+            }
+        }
+    }
+
+    /// The whole life of a worker's thread.
+    fn serve(
+        self: &Arc<Self>,
+        worker: &Arc<Worker>,
+        predecessor: Option<Arc<Worker>>,
+        seat: &Seat,
+    ) -> std::result::Result<(), Failure> {
+        EMPLOYER.set(Arc::as_ptr(self));
+        let bench = Bench::new(self.clone(), worker.clone(), seat.cancel.clone());
+        if let Some(predecessor) = predecessor {
+            self.bury(&predecessor, &seat.cancel);
+        }
+        // Before the look: whoever ends the pool after it finds a worker that starts, and breaks in.
+        worker.progress.store(STARTING, Ordering::SeqCst);
+        if self.is_over() {
+            return Ok(());
+        }
+        let result = (self.work)(&bench);
+        if let Err(text) = &result
+            && worker.is(STARTING)
+            && self.check().is_ok()
+        {
+            self.break_down(text);
+        }
+        result
+    }
+
+    /// Waits until `worker`, which was dismissed, has ended, or its time to do so is over; then its task has ended too.
+    fn bury(&self, worker: &Arc<Worker>, cancel: &Cancel) {
+        let Some(crew) = worker.crew.get() else { return };
+        let _ = crew.wait(&Wait { deadline: Deadline::NEVER, interrupt: &Cancelled(cancel) });
+        if let Some(future) = self.leave(worker).and_then(|post| post.current) {
+            let text = crew.take_failure().map_or_else(Vec::new, |(_, text)| text);
+            let text = String::from_utf8_lossy(&text);
+            let why = text.strip_prefix("libipc [cancelled] ").unwrap_or("this thread was cancelled too");
+            future.settle(Outcome::Cancelled(format!("{CANCELLED}; {why}").into()));
+        }
+    }
+
+    /// Takes `worker` off the list, if it still is on it.
+    pub fn leave(&self, worker: &Arc<Worker>) -> Option<Post> {
+        let mut books = self.books.lock();
+        let at = books.posts.iter().position(|post| Arc::ptr_eq(&post.worker, worker))?;
+        Some(books.posts.swap_remove(at))
+    }
+
+    /// Whether there is nothing left to do for workers.
+    pub fn is_over(&self) -> bool {
+        // In this order: nothing is queued once it is closed.
+        self.closed.load(Ordering::SeqCst) && self.queued.load(Ordering::SeqCst) == 0
+    }
+
+    /// No worker can work: all that is queued fails with `text`, as does all that is submitted from now on.
+    fn break_down(&self, text: &[u8]) {
+        let text = [b"the pool has no workers: ", text].concat();
+        let queue = {
+            let mut books = self.books.lock();
+            books.broken.get_or_insert_with(|| text.clone());
+            self.queued.store(0, Ordering::SeqCst);
+            std::mem::take(&mut books.queue)
+        };
+        for (_, future) in queue.into_values() {
+            future.settle(Outcome::Failed(text.clone()));
+        }
+    }
+
+    /// Takes this task out of the queue, or dismisses the worker that has it; false where it has ended.
+    pub fn cancel(self: &Arc<Self>, future: &Future) -> Result<bool> {
+        let (queued, running) = {
+            let mut books = self.books.lock();
+            let queued = books.queue.remove(&future.number);
+            self.queued.store(books.queue.len(), Ordering::SeqCst);
+            let is_its = |post: &&mut Post| post.current.as_ref().is_some_and(|f| f.number == future.number);
+            let running = match books.posts.iter_mut().find(is_its) {
+                Some(post) if post.dismissed => return Ok(true),
+                Some(post) => {
+                    post.dismissed = true;
+                    Some(post.worker.clone())
+                }
+                None => None,
+            };
+            (queued, running)
+        };
+        if let Some((_, future)) = queued {
+            future.settle(Outcome::Cancelled(NEVER_RAN.into()));
+            return Ok(true);
+        }
+        let Some(worker) = running else { return Ok(false) };
+        if let Some(crew) = worker.crew.get() {
+            crew.cancel();
+        }
+        if let Err(e) = self.employ(worker.id, Some(worker.clone())) {
+            self.without_successor(&worker, &e.to_string());
+        }
+        Ok(true)
+    }
+
+    /// The system gives no thread for a successor.
+    pub fn without_successor(&self, worker: &Arc<Worker>, why: &str) {
+        if let Some(future) = self.leave(worker).and_then(|post| post.current) {
+            let text = format!("{CANCELLED}, and nobody could take its worker's place: {why}");
+            future.settle(Outcome::Cancelled(text.into()));
+        }
+        if self.books.lock().posts.is_empty() {
+            self.break_down(why.as_bytes());
+        }
+    }
+}
+
+/// Breaks into a worker that waits for its predecessor.
+struct Cancelled<'a>(&'a Cancel);
+
+impl crate::wait::Interrupt for Cancelled<'_> {
+    fn on_signal(&self) -> Result<()> {
+        Ok(())
+    }
+    fn cancel(&self) -> Option<&Cancel> {
+        Some(self.0)
+    }
+}

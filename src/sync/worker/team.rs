@@ -1,0 +1,209 @@
+//! What the handle and the threads of a crew share: who is in it, who still runs, what each has left.
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
+
+use super::{Failure, Seat};
+use crate::err;
+use crate::sys::{Lock, SetOnce, demote_thread, fork_generation};
+use crate::wait::{Cancel, Deadline, Signal, Wait};
+use crate::wire::Object;
+
+/// How long a thread has to end after its cancel before it is abandoned, in seconds.
+pub(super) const PATIENCE: f64 = 1.0;
+
+/// The gate is closed: more threads are yet to be started.
+const CLOSED: u32 = 0;
+/// All were: go to work.
+pub(super) const OPEN: u32 = 1;
+/// The system gave too few: go home.
+pub(super) const DISMISSED: u32 = 2;
+
+/// What a job's surroundings do about cancelled threads that call nothing of ours.
+static AFTER_CANCEL: SetOnce<fn()> = SetOnce::new();
+
+/// From now on `then` runs after each cancel of a crew: in the thread that cancels, which may be a collector of garbage or
+/// the end of the process.
+pub fn after_cancel(then: fn()) {
+    AFTER_CANCEL.get_or_init(|| then);
+}
+
+/// The part of a crew that is the same whatever its jobs give.
+#[derive(Debug)]
+pub(super) struct Team {
+    pub name: String,
+    generation: u32,
+    pub seats: Vec<Seat>,
+    /// No job begins before the last thread was started.
+    gate: AtomicU32,
+    gate_moved: Signal,
+    /// How many threads have not ended, nor been abandoned.
+    pub running: AtomicUsize,
+    pub ended: Signal,
+    /// When the patience with cancelled threads ends.
+    pub give_up: Lock<Option<Deadline>>,
+    /// Whether somebody has the descriptor, and a thread of our own waits for that end.
+    pub watched: AtomicBool,
+    pub minded: AtomicBool,
+}
+
+impl Team {
+    /// Of `count` threads, none of which runs yet.
+    pub fn new(name: &str, count: usize) -> Team {
+        Team {
+            name: name.into(),
+            generation: fork_generation(),
+            seats: (1..=count).map(|id| Seat { id, cancel: Arc::new(Cancel::new()) }).collect(),
+            gate: AtomicU32::new(CLOSED),
+            gate_moved: Signal::new(),
+            running: AtomicUsize::new(0),
+            ended: Signal::new(),
+            give_up: Lock::new(None),
+            watched: AtomicBool::new(false),
+            minded: AtomicBool::new(false),
+        }
+    }
+
+    /// Whether its threads are of this process, not of the one that forked it.
+    pub fn is_ours(&self) -> bool {
+        self.generation == fork_generation()
+    }
+
+    /// Whether no thread runs that was not abandoned.
+    pub fn is_over(&self) -> bool {
+        self.running.load(Ordering::Acquire) == 0
+    }
+
+    /// Whether cancelled threads that still run are to be abandoned.
+    pub fn patience_is_over(&self) -> bool {
+        self.give_up.lock().is_some_and(Deadline::expired)
+    }
+
+    /// Cancels the calls of all.
+    pub fn cancel(&self) {
+        if self.is_over() {
+            return;
+        }
+        self.give_up.lock().get_or_insert(Deadline::after(PATIENCE));
+        self.seats.iter().for_each(|seat| seat.cancel.fire());
+        // Whoever waits for the end now waits with patience.
+        self.ended.notify_all();
+        if let Some(then) = AFTER_CANCEL.get() {
+            then();
+        }
+    }
+
+    /// Opens the gate, to the one or the other end.
+    pub fn open(&self, how: u32) {
+        self.gate.store(how, Ordering::Release);
+        self.gate_moved.notify_all();
+    }
+
+    /// Waits for the gate; whether the job is to be done.
+    pub fn enter(&self) -> bool {
+        let wait = Wait::until(Deadline::NEVER);
+        let look = || match self.gate.load(Ordering::Acquire) {
+            CLOSED => None,
+            how => Some(how == OPEN),
+        };
+        matches!(self.gate_moved.wait_until(&wait, look), Ok(Some(true)))
+    }
+
+    /// So many threads run no more.
+    pub fn one_less(&self, how_many: usize) {
+        if how_many > 0 {
+            self.running.fetch_sub(how_many, Ordering::AcqRel);
+            self.ended.notify_all();
+            self.ended.refresh(|| self.is_over());
+        }
+    }
+}
+
+/// Where a thread leaves what its job gave.
+#[derive(Debug)]
+pub(super) enum Slot<T> {
+    Running {
+        /// 0 before the thread runs.
+        tid: u64,
+    },
+    Done(T),
+    Failed(Failure),
+    /// Given out, or raised.
+    Taken,
+}
+
+/// A crew without its handle.
+pub(super) struct Shared<T> {
+    pub team: Team,
+    pub slots: Lock<Slots<T>>,
+}
+
+/// What the threads have left.
+pub(super) struct Slots<T> {
+    /// One a thread, in the order of the ids.
+    pub all: Vec<Slot<T>>,
+    /// The places of those that have ended, in the order in which they did; some may be taken already.
+    pub ended: VecDeque<usize>,
+}
+
+impl<T> Shared<T> {
+    /// `count` threads that are yet to be started.
+    pub fn new(name: &str, count: usize) -> Arc<Shared<T>> {
+        let all = (0..count).map(|_| Slot::Running { tid: 0 }).collect();
+        let slots = Slots { all, ended: VecDeque::with_capacity(count) };
+        Arc::new(Shared { team: Team::new(name, count), slots: Lock::new(slots) })
+    }
+
+    /// Makes failures of those that still run when the patience with them is over. What they give when they end after all is
+    /// dropped.
+    pub fn abandon(&self) {
+        if !self.team.is_ours() || !self.team.patience_is_over() {
+            return;
+        }
+        let text = err!(
+            Cancelled,
+            "it has not ended {PATIENCE} s after its cancel and is abandoned: it goes on by itself, at the lowest priority"
+        );
+        let text = text.to_string().into_bytes();
+        let mut abandoned = Vec::new();
+        {
+            let mut slots = self.slots.lock();
+            let Slots { all, ended } = &mut *slots;
+            for (index, slot) in all.iter_mut().enumerate() {
+                if let Slot::Running { tid } = *slot {
+                    *slot = Slot::Failed(text.clone());
+                    ended.push_back(index);
+                    abandoned.push(tid);
+                }
+            }
+        }
+        abandoned.iter().filter(|tid| **tid != 0).for_each(|tid| demote_thread(*tid));
+        self.team.one_less(abandoned.len());
+    }
+}
+
+impl<T> fmt::Debug for Shared<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Shared").field("team", &self.team).finish_non_exhaustive()
+    }
+}
+
+impl<T: Send + 'static> Object for Shared<T> {
+    fn class(&self) -> &'static str {
+        "ipc.map"
+    }
+
+    fn state(&self) -> String {
+        let team = &self.team;
+        let running = match team.running.load(Ordering::Acquire) {
+            _ if !team.is_ours() => "of the parent process".into(),
+            n => format!("{n} running"),
+        };
+        let count = team.seats.len();
+        // Threads that were given no name are called as their class is.
+        let name = if team.name == self.class() { String::new() } else { format!("'{}', ", team.name) };
+        format!("{name}{count} thread{}, {running}", if count == 1 { "" } else { "s" })
+    }
+}

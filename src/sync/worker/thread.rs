@@ -1,0 +1,78 @@
+//! The life of one thread of a crew, from the gate to what it leaves. Imports its sibling `team`.
+
+use std::cell::Cell;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+
+use super::team::{Shared, Slot, Team};
+use super::{Failure, Seat};
+use crate::err;
+use crate::sys::{exit, gettid};
+use crate::wait::hide_thread;
+
+thread_local! {
+    /// The team that this thread works in.
+    static TEAM: Cell<*const Team> = const { Cell::new(std::ptr::null()) };
+}
+
+/// Whether this thread works in `team`.
+pub(super) fn is_of(team: &Team) -> bool {
+    TEAM.try_with(Cell::get).is_ok_and(|own| std::ptr::eq(own, team))
+}
+
+/// The whole life of one thread.
+pub(super) fn work<T, J>(shared: Arc<Shared<T>>, index: usize, job: Arc<J>)
+where
+    J: Fn(&Seat) -> std::result::Result<T, Failure>,
+{
+    let team = &shared.team;
+    TEAM.set(team);
+    if !team.enter() {
+        return team.one_less(1);
+    }
+    if let Slot::Running { tid } = &mut shared.slots.lock().all[index] {
+        *tid = gettid();
+    }
+    let seat = &team.seats[index];
+    let result = catch_unwind(AssertUnwindSafe(|| job(seat)))
+        .unwrap_or_else(|_| Err(err!(State, "internal error in a worker, please report it").to_string().into_bytes()));
+    // What only the job held is gone before anybody hears that this thread has ended.
+    drop(job);
+    hide_thread();
+    if !team.is_ours() {
+        end_child(result.err());
+    }
+    let mut left = match result {
+        result if !seat.cancel.fired() => result.map_or_else(Slot::Failed, Slot::Done),
+        result => Slot::Failed(cancelled(result.err())),
+    };
+    {
+        let mut slots = shared.slots.lock();
+        if !matches!(slots.all[index], Slot::Running { .. }) {
+            return;
+        }
+        std::mem::swap(&mut slots.all[index], &mut left);
+        slots.ended.push_back(index);
+    }
+    team.one_less(1);
+}
+
+/// What is told of a thread that still ran when it was cancelled, however it ended.
+pub(super) fn cancelled(failure: Option<Failure>) -> Failure {
+    const MARK: &[u8] = b"[cancelled]";
+    let (mut text, failure) = match failure {
+        Some(failure) if failure.windows(MARK.len()).any(|w| w == MARK) => return failure,
+        Some(failure) => (err!(Cancelled, "it was cancelled, and then failed: ").to_string().into_bytes(), failure),
+        None => (err!(Cancelled, "it was cancelled while it ran").to_string().into_bytes(), Vec::new()),
+    };
+    text.extend(failure);
+    text
+}
+
+/// A job forked, and this is the child, whose only thread now has nobody to tell how it ended.
+fn end_child(failure: Option<Failure>) -> ! {
+    if let Some(text) = &failure {
+        eprintln!("{}", String::from_utf8_lossy(text));
+    }
+    exit(i32::from(failure.is_some()))
+}
