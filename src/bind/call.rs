@@ -6,7 +6,7 @@
 //! 1. `entry`, an `extern "C-unwind"` function made by [`lua_fn!`](crate::lua_fn), and [`enter`]: nothing in them needs dropping, so
 //!    `lua_error` may leave from here.
 //! 2. `catch_unwind`: a panic stops here and becomes an error.
-//! 3. the body, `fn(Lua) -> Result<i32>`: ordinary Rust. Through [`Lua`] it reads the stack directly, and does
+//! 3. the body, `fn(Lua) -> Result<Pushed>`: ordinary Rust. Through [`Lua`] it reads the stack directly, and does
 //!    everything that Lua may refuse (allocations included) under `lua_pcall`.
 
 use std::ffi::c_int;

@@ -6,8 +6,7 @@ use mlua::ffi;
 
 use crate::bind::atomic;
 use crate::bind::batch;
-use crate::bind::call::Pushed;
-use crate::bind::call::{Count, c_function, count};
+use crate::bind::call::{Count, Pushed, c_function, count};
 use crate::bind::channel;
 use crate::bind::class;
 use crate::bind::client;

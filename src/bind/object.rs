@@ -17,8 +17,7 @@ use std::sync::Arc;
 
 use mlua::ffi;
 
-use crate::bind::call::Pushed;
-use crate::bind::call::{Count, c_function, enter};
+use crate::bind::call::{Count, Pushed, c_function, enter};
 use crate::bind::lua::Lua;
 use crate::err;
 use crate::error::Result;

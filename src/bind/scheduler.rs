@@ -11,8 +11,7 @@
 use std::ffi::c_int;
 use std::rc::Rc;
 
-use crate::bind::call::Body;
-use crate::bind::call::Pushed;
+use crate::bind::call::{Body, Pushed};
 use crate::bind::lua::{Kind, Lua, raised};
 use crate::bind::object::{Class, ClassInfo, Method};
 

@@ -4,8 +4,7 @@ use std::ffi::c_int;
 
 use mlua::ffi;
 
-use crate::bind::call::Pushed;
-use crate::bind::call::{Count, count};
+use crate::bind::call::{Count, Pushed, count};
 use crate::bind::lua::{Kind, Lua};
 use crate::error::Result;
 use crate::lua_fn;

@@ -9,8 +9,7 @@ use std::sync::Arc;
 
 use mlua::ffi;
 
-use crate::bind::call::Pushed;
-use crate::bind::call::{Count, c_function, count};
+use crate::bind::call::{Count, Pushed, c_function, count};
 use crate::bind::cancel;
 use crate::bind::lua::{Kind, Lua, raised};
 use crate::bind::module::{luaopen_libipc, push_bound};

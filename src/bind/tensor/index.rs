@@ -8,8 +8,7 @@ use mlua::ffi;
 
 use super::args::Numbers;
 use super::class::{storage_at, tensor_at};
-use crate::bind::call::Pushed;
-use crate::bind::call::{Count, c_function, enter};
+use crate::bind::call::{Count, Pushed, c_function, enter};
 use crate::bind::lua::{Kind, Lua};
 use crate::bind::object::Method;
 use crate::err;
