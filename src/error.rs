@@ -169,6 +169,11 @@ mod tests {
     }
 
     #[test]
+    fn a_result_fits_two_registers() {
+        assert_eq!(size_of::<Result<isize>>(), 2 * size_of::<usize>());
+    }
+
+    #[test]
     fn a_place_is_filled_in_once() {
         let e = err!(Limit, "depth {}", 3).at("marshal").at("elsewhere");
         assert_eq!(e.to_string(), "libipc [limit] marshal: depth 3");
