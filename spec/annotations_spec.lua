@@ -77,6 +77,7 @@ local function methods(object)
   return names(index)
 end
 
+-- What `a` has and `b` lacks, but for what not every object has.
 local function difference(a, b)
   local only = {}
   for name, how in pairs(a) do

@@ -44,7 +44,7 @@ pub fn dial(place: &Place, options: &Options, wait: &Wait) -> Result<Arc<dyn Con
                 Err(e) => {
                     // Once, not for every attempt that meets the same.
                     if last.as_ref().is_none_or(|last| last.kind() != e.kind()) {
-                        log::debug(format_args!("client to {place}: {e}, trying again"));
+                        log::debug(format_args!("client to {place}: an attempt failed: {e}"));
                     }
                     last = Some(e);
                 }

@@ -125,7 +125,7 @@ pub(super) struct Agreed {
 pub(super) enum Near {
     /// In this process.
     Process,
-    /// In this process of this host.
+    /// On this host, in the process of this number.
     Host(u32),
     /// On another host, or in a container that hides which host it is on.
     Elsewhere,
@@ -153,9 +153,12 @@ fn process() -> Result<[u8; 16]> {
     Ok(bytes)
 }
 
-fn boot() -> String {
-    let id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
-    id.trim().chars().take(64).collect()
+fn boot() -> &'static str {
+    static READ: SetOnce<String> = SetOnce::new();
+    READ.get_or_init(|| {
+        let id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+        id.trim().chars().take(64).collect()
+    })
 }
 
 impl Hello {
@@ -163,7 +166,7 @@ impl Hello {
         Ok(Hello {
             version: env!("CARGO_PKG_VERSION").into(),
             process: process()?,
-            boot: boot(),
+            boot: boot().into(),
             pid: std::process::id(),
             uid: socket::uid(),
             little_endian: cfg!(target_endian = "little"),

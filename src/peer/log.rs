@@ -1,7 +1,7 @@
 //! What `IPC_LOG` has told on stderr: with `info` over which link each pair of peers talks, and why not over a faster one; with
 //! `debug` also what attempts to connect met, and who was sent away. Imports its siblings `hello` and `options`.
 //!
-//! It is for whoever operates a program, and tells nothing that a call does not raise or `netStats()` does not show.
+//! It is for whoever operates a program. The program itself has the errors of its calls, and `netStats()`.
 
 use std::fmt;
 use std::io::Write;
@@ -42,7 +42,7 @@ impl Level {
         if first && level.is_none() {
             write(format_args!("IPC_LOG is 'info', 'debug' or 'off', not '{asked}': nothing is logged"));
         }
-        *LEVEL.get_or_init(|| Level::Off)
+        level.unwrap_or(Level::Off)
     }
 }
 
