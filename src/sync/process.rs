@@ -12,6 +12,7 @@
 //! ```
 
 mod command;
+mod life;
 mod output;
 mod reaper;
 
@@ -28,9 +29,10 @@ pub use output::{Amount, KEPT};
 
 use crate::err;
 use crate::error::{Error, Result};
-use crate::sys::{Event, Exit, Fd, Lock, Polled, fork_generation, kill, pidfd, poll, reap, write_some};
+use crate::sys::{Event, Exit, Fd, Lock, Polled, fork_generation, kill, pidfd, poll, write_some};
 use crate::wait::{Deadline, Interest, LONGEST_NAP, Turn, Wait, Watch, sleep_on_many};
 use crate::wire::Object;
+use life::Life;
 use output::{Found, Output};
 
 /// How many more reads an output gets once time is over, or its process: enough for all that a pipe can hold, and an end for those
@@ -70,39 +72,6 @@ pub struct Process {
     /// Each taken by whoever reads it; who waits for something else leaves it alone then.
     outputs: [Turn<Output>; 2],
     life: Lock<Life>,
-}
-
-/// What is known of its end.
-#[derive(Debug, Default)]
-struct Life {
-    exit: Option<Exit>,
-    /// Somebody else was told of it.
-    lost: bool,
-    /// Bit n: signal n was sent by us while it lived.
-    sent: u128,
-    /// Polls readable once it has ended; given back then, since nobody knows when this is collected.
-    fd: Option<Arc<Fd>>,
-    /// The descriptor was given out, and so stays.
-    shown: bool,
-    /// The same, made after the end.
-    event: Option<Event>,
-}
-
-impl Life {
-    /// Asks the system for the end, unless it is known. False while the child runs.
-    fn look(&mut self, pid: i32) -> bool {
-        if self.exit.is_none() && !self.lost {
-            match reap(pid) {
-                Ok(exit) => self.exit = exit,
-                Err(_) => self.lost = true,
-            }
-        }
-        let ended = self.exit.is_some() || self.lost;
-        if ended && !self.shown {
-            self.fd = None;
-        }
-        ended
-    }
 }
 
 impl Process {
@@ -149,9 +118,7 @@ impl Process {
         if life.look(self.pid) || !kill(if self.group { -self.pid } else { self.pid }, signal)? {
             return Ok(false);
         }
-        if let Ok(n) = u32::try_from(signal) {
-            life.sent |= 1u128.checked_shl(n).unwrap_or(0);
-        }
+        life.signalled(signal);
         Ok(true)
     }
 
@@ -167,10 +134,7 @@ impl Process {
                 "the end of process {pid} was told to somebody else (waitpid, or SIGCHLD is ignored)"
             ));
         }
-        Ok(life.exit.clone().map(|exit| match &exit.signal {
-            Some(_) if life.sent >> (exit.code - 128) & 1 == 1 => Exit { code: 0, signal: None },
-            _ => exit,
-        }))
+        Ok(life.told())
     }
 
     /// Waits for its end with stdin closed and its outputs emptied; `None` when time runs out. What it wrote can be read afterwards,
@@ -445,12 +409,7 @@ impl Object for Process {
         } else {
             let mut life = self.life.lock();
             life.look(self.pid);
-            match &life.exit {
-                Some(Exit { signal: Some(name), .. }) => format!("ended by {name}"),
-                Some(Exit { code, .. }) => format!("ended with {code}"),
-                None if life.lost => "ended".to_owned(),
-                None => "running".to_owned(),
-            }
+            life.state()
         };
         format!("{}, process {}, {state}", self.file, self.pid)
     }

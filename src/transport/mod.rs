@@ -16,9 +16,11 @@ use crate::wait::Wait;
 use crate::wire::Message;
 
 mod ahead;
+mod counters;
 mod frame;
 mod line;
 mod place;
+mod ready;
 mod receive;
 mod secure;
 mod send;

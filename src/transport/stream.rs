@@ -1,18 +1,19 @@
-//! A connection over a stream socket, as doc/stream.md describes it. Imports its siblings `line`, `receive`, `secure` and
-//! `send`.
+//! A connection over a stream socket, as doc/stream.md describes it. Imports its siblings `counters`, `line`,
+//! `ready`, `receive`, `secure` and `send`.
 
 use std::os::fd::RawFd;
-use std::sync::atomic::{AtomicU64, Ordering};
 
+use super::counters::{Counters, Moves};
 use super::line::Line;
+use super::ready::Ready;
 use super::receive::{Fault, Receiver, Step};
 use super::secure::Keys;
 use super::send::{Outgoing, Sender};
-use super::{Connection, Stats, Target, Traffic};
+use super::{Connection, Stats, Target};
 use crate::err;
 use crate::error::{Code, Error, Result};
 use crate::sys::socket::{self, Address, Empty, Moved, Region};
-use crate::sys::{Event, Fd, SetOnce, WatchSet, monotonic_ns};
+use crate::sys::{Fd, SetOnce, monotonic_ns};
 use crate::wait::{Asleep, Held, Interest, LONGEST_NAP, Patience, Turn, Wait, poll_fd, sleep_on_fd, spare_core};
 use crate::wire::Message;
 
@@ -60,49 +61,12 @@ struct Rx {
     ended: Option<Error>,
 }
 
-/// A descriptor for those who select: it watches the socket and an event that stands for what was read ahead, or for the end.
-#[derive(Debug)]
-struct Ready {
-    set: WatchSet,
-    event: Event,
-}
-
 /// Whom to tell of messages that were read ahead.
 struct ReadAhead(Box<dyn Fn() + Send + Sync>);
 
 impl std::fmt::Debug for ReadAhead {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("ReadAhead")
-    }
-}
-
-/// Statistics of one direction; written by whoever has its turn, read by anyone.
-#[derive(Debug, Default)]
-struct Counters {
-    bytes: AtomicU64,
-    regions: AtomicU64,
-    calls: AtomicU64,
-    system_calls: AtomicU64,
-    total_ns: AtomicU64,
-    system_ns: AtomicU64,
-}
-
-fn bump(counter: &AtomicU64, by: u64) {
-    // One writer at a time, so no read-modify-write is needed.
-    counter.store(counter.load(Ordering::Relaxed).wrapping_add(by), Ordering::Relaxed);
-}
-
-impl Counters {
-    fn read(&self) -> Traffic {
-        let seconds = |n: &AtomicU64| n.load(Ordering::Relaxed) as f64 / 1e9;
-        Traffic {
-            bytes: self.bytes.load(Ordering::Relaxed),
-            regions: self.regions.load(Ordering::Relaxed),
-            calls: self.calls.load(Ordering::Relaxed),
-            system_calls: self.system_calls.load(Ordering::Relaxed),
-            total_seconds: seconds(&self.total_ns),
-            system_seconds: seconds(&self.system_ns),
-        }
     }
 }
 
@@ -214,38 +178,21 @@ impl Stream {
     fn end_line(&self, reason: Error) {
         self.line.end(reason);
         for ready in [&self.ready, &self.room].into_iter().filter_map(SetOnce::get) {
-            ready.event.set();
+            ready.set();
         }
     }
 
     /// The descriptor of `slot`, made where there is none; for room to write, or for something to read.
-    fn made<'a>(&self, slot: &'a SetOnce<Ready>, write: bool) -> Result<&'a Ready> {
-        if let Some(ready) = slot.get() {
-            return Ok(ready);
+    fn made<'a>(&self, slot: &'a SetOnce<Ready>, interest: Interest) -> Result<&'a Ready> {
+        match slot.get() {
+            Some(ready) => Ok(ready),
+            None => Ready::new(&self.line, interest).map(|ready| slot.get_or_init(|| ready)),
         }
-        if !self.line.is_ours() {
-            // The error that says so.
-            self.line.enter()?;
-        }
-        let ready = Ready { set: WatchSet::new()?, event: Event::new()? };
-        ready.set.add(ready.event.fd()?, 0)?;
-        match self.line.enter() {
-            Ok(inside) => ready.set.add_for(inside.fd(), 1, !write, write)?,
-            Err(_) => ready.event.set(),
-        }
-        Ok(slot.get_or_init(|| ready))
     }
 
-    /// Brings the descriptor up to date.
+    /// Brings the descriptor for readers up to date.
     fn follow(&self, ready: &Ready, rx: &Rx) {
-        if rx.ended.is_some() || rx.receiver.is_ready() {
-            return ready.event.set();
-        }
-        ready.event.clear();
-        // Closed between the look and the clearing: whoever closes sets it after closing.
-        if !self.is_open() {
-            ready.event.set();
-        }
+        ready.follow(rx.ended.is_some() || rx.receiver.is_ready(), &self.line);
     }
 
     fn gone(&self, how: &str) -> Error {
@@ -303,7 +250,7 @@ impl Stream {
             let empty = if block { Empty::Block } else { Empty::Return };
             if self.advance(rx, into, fd, empty)? == Step::Whole {
                 rx.receiver.hand_out(into, out)?;
-                bump(&self.received.calls, 1);
+                self.received.message();
                 return Ok(true);
             }
             let Some(wait) = wait else { return Ok(false) };
@@ -333,11 +280,13 @@ impl Stream {
         let got = self.receive(&mut rx, into, out, wait);
         let counts = std::mem::take(&mut rx.receiver.counts);
         let now = monotonic_ns();
-        bump(&self.received.bytes, counts.bytes);
-        bump(&self.received.regions, counts.regions);
-        bump(&self.received.system_calls, counts.system_calls);
-        bump(&self.received.system_ns, now - taken);
-        bump(&self.received.total_ns, now - began);
+        self.received.moved(&Moves {
+            bytes: counts.bytes,
+            regions: counts.regions,
+            system_calls: counts.system_calls,
+            system_ns: now - taken,
+            total_ns: now - began,
+        });
         if let Some(ready) = self.ready.get() {
             self.follow(ready, &rx);
         }
@@ -368,12 +317,14 @@ impl Connection for Stream {
         let laid_out = monotonic_ns();
         let done = self.push(&mut tx, &mut out, inside.fd(), wait);
         let now = monotonic_ns();
-        bump(&self.sent.calls, 1);
-        bump(&self.sent.bytes, out.bytes);
-        bump(&self.sent.regions, out.regions());
-        bump(&self.sent.system_calls, out.system_calls);
-        bump(&self.sent.system_ns, now - laid_out);
-        bump(&self.sent.total_ns, now - began);
+        self.sent.message();
+        self.sent.moved(&Moves {
+            bytes: out.bytes,
+            regions: out.regions(),
+            system_calls: out.system_calls,
+            system_ns: now - laid_out,
+            total_ns: now - began,
+        });
         let Err(e) = done else { return Ok(()) };
         if out.moved && tx.ended.is_none() {
             let what = format!(
@@ -429,20 +380,20 @@ impl Connection for Stream {
     }
 
     fn fd(&self) -> Result<RawFd> {
-        let ready = self.made(&self.ready, false)?;
+        let ready = self.made(&self.ready, Interest::Read)?;
         // Whoever receives meanwhile brings the event up to date when done.
         if let Some(rx) = self.rx.try_take() {
             self.follow(ready, &rx);
         }
-        ready.set.fd()
+        ready.fd()
     }
 
     fn room_fd(&self) -> Result<RawFd> {
-        let room = self.made(&self.room, true)?;
+        let room = self.made(&self.room, Interest::Write)?;
         if !self.is_open() {
-            room.event.set();
+            room.set();
         }
-        room.set.fd()
+        room.fd()
     }
 
     fn peer(&self) -> &str {

@@ -1,0 +1,186 @@
+//! A server and those whom it has let in.
+
+use super::*;
+
+#[test]
+fn clients_come_in_by_order_of_arrival_until_n_are_in_never_more() {
+    let (server, place) = serve(Options::default());
+    let clients: Vec<_> = (0..4)
+        .map(|i| {
+            let c = connect(&place);
+            send(&c, &i.to_string());
+            c
+        })
+        .collect();
+    for n in [0, 2, 2, 3] {
+        server.admit(n, &never()).unwrap();
+        let list = server.clients(None, false).unwrap();
+        assert_eq!(list.len(), n);
+    }
+    for (i, c) in server.clients(None, false).unwrap().iter().enumerate() {
+        assert_eq!(hear(c.connection()).unwrap(), i.to_string());
+    }
+    assert_eq!(server.admit(5, &within(0.01)).unwrap_err().code(), Code::Timeout);
+    assert_eq!(server.count(), 4);
+    drop(clients);
+}
+
+#[test]
+fn clients_are_visited_by_id_then_arrival_and_by_tag() {
+    let (server, place) = serve(Options::default());
+    let _clients: Vec<_> = (0..4).map(|_| connect(&place)).collect();
+    server.admit(4, &never()).unwrap();
+    let list = server.clients(None, false).unwrap();
+    for (c, (id, tag)) in list.iter().zip([(3, "a"), (1, "b"), (3, "b"), (-2, "b")]) {
+        c.set_id(id);
+        c.set_tag(Some(tag.as_bytes().into()));
+    }
+    let order = |tag: Option<&[u8]>, invert| -> Vec<usize> {
+        let place = |c: &Arc<Client>| list.iter().position(|l| Arc::ptr_eq(l, c)).unwrap();
+        server.clients(tag, invert).unwrap().iter().map(place).collect()
+    };
+    assert_eq!(order(None, false), [3, 1, 0, 2]);
+    assert_eq!(order(None, true), [0, 2, 1, 3]);
+    assert_eq!(order(Some(b"b"), false), [3, 1, 2]);
+    assert_eq!(order(Some(b"c"), false), [0usize; 0]);
+}
+
+#[test]
+fn a_broadcast_reaches_all_of_the_tag_and_names_the_gone_once() {
+    let (server, place) = serve(Options::default());
+    let clients: Vec<_> = (0..3).map(|_| connect(&place)).collect();
+    server.admit(3, &never()).unwrap();
+    server.clients(None, false).unwrap()[1].set_tag(Some(b"x"[..].into()));
+    assert_eq!(server.broadcast(&text("one"), Some(b"x"), &never()).unwrap(), 1);
+    assert_eq!(hear(&clients[1]).unwrap(), "one");
+    let t = Tensor::from_slice(&[1i32, 2, 3, 4]).unwrap().view(&[2, 2]).unwrap().transpose(0, 1).unwrap();
+    let message = Message {
+        bytes: vec![0x10, 0xd6, 2, 0, 0, 0, 0],
+        attachments: vec![Attachment::Tensor(t)],
+        ..Message::default()
+    };
+    assert_eq!(server.broadcast(&message, None, &never()).unwrap(), 3);
+    for c in &clients {
+        let mut out = Message::default();
+        c.recv(None, &mut out, &never()).unwrap();
+        let [Attachment::Tensor(t)] = &out.attachments[..] else { panic!() };
+        assert_eq!(t.to_vec::<i32>().unwrap(), [1, 3, 2, 4]);
+    }
+    clients[0].close();
+    let big = text(&"x".repeat(1 << 20));
+    // The first send to a peer that is gone may still be taken by the system.
+    let clients = &clients;
+    thread::scope(|s| {
+        for c in &clients[1..] {
+            s.spawn(move || (0..4).for_each(|_| assert_eq!(hear(c).unwrap().len(), 1 << 20)));
+        }
+        let failed = (0..4).filter(|_| server.broadcast(&big, None, &never()).is_err()).count();
+        assert_eq!(failed, 1);
+    });
+}
+
+#[test]
+fn recv_any_is_fair_admits_who_comes_and_forgets_who_goes() {
+    let (server, place) = serve(Options::default());
+    let mut clients: Vec<_> = (0..3).map(|_| connect(&place)).collect();
+    for c in &clients {
+        (0..50).for_each(|_| send(c, "m"));
+    }
+    server.admit(3, &never()).unwrap();
+    clients.iter().for_each(delivered);
+    let mut counts = [0i32; 4];
+    for _ in 0..150 {
+        let (_, client) = any(&server, None);
+        let at = server.clients(None, false).unwrap().iter().position(|c| Arc::ptr_eq(c, &client)).unwrap();
+        counts[at] += 1;
+        let most = *counts[..3].iter().max().unwrap();
+        assert!(counts[..3].iter().all(|n| most - n <= 2), "{counts:?}");
+    }
+    clients.remove(1).close();
+    let mut out = Message::default();
+    while server.count() > 2 {
+        assert!(server.recv_any(None, &mut out, &within(0.05)).unwrap().is_none());
+    }
+    assert_eq!(server.count(), 2);
+    let late = connect(&place);
+    send(&late, "late");
+    assert_eq!(any(&server, None).0, "late");
+    assert_eq!(server.count(), 3);
+}
+
+#[test]
+fn recv_any_of_a_tag_leaves_the_others_messages_and_does_not_spin_on_them() {
+    let (server, place) = serve(Options::default());
+    let clients: Vec<_> = (0..2).map(|_| connect(&place)).collect();
+    server.admit(2, &never()).unwrap();
+    let list = server.clients(None, false).unwrap();
+    list[0].set_tag(Some(b"a"[..].into()));
+    list[1].set_tag(Some(b"b"[..].into()));
+    send(&clients[0], "a1");
+    send(&clients[0], "a2");
+    delivered(&clients[0]);
+    let mut out = Message::default();
+    let before = cpu_time();
+    assert!(server.recv_any(Some(b"b"), &mut out, &within(0.3)).unwrap().is_none());
+    assert!(cpu_time() - before < 0.2);
+    send(&clients[1], "b1");
+    assert_eq!(any(&server, Some(b"b")).0, "b1");
+    assert_eq!(any(&server, Some(b"a")).0, "a1");
+    assert_eq!(any(&server, None).0, "a2");
+}
+
+#[test]
+fn recv_any_and_the_descriptor_find_what_a_receive_of_one_client_left_in_the_read_ahead() {
+    let (server, place) = serve(Options::default());
+    let client = connect(&place);
+    server.admit(1, &within(60.0)).unwrap();
+    let handle = server.clients(None, false).unwrap().remove(0);
+    let fd = server.fd().unwrap();
+    let readable = || poll_fd(fd, Interest::Read, &Wait::until(Deadline::now())).unwrap();
+    for round in 0..3 {
+        for text in ["a", "b", "c"] {
+            send(&client, text);
+        }
+        delivered(&client);
+        assert_eq!(hear(handle.connection()).unwrap(), "a");
+        assert!(server.is_ready() && readable(), "round {round}");
+        assert_eq!(any(&server, None).0, "b");
+        assert!(server.is_ready() && readable(), "round {round}");
+        assert_eq!(hear(handle.connection()).unwrap(), "c");
+        assert!(!server.is_ready() && !readable(), "round {round}");
+    }
+}
+
+fn cpu_time() -> f64 {
+    let mut t = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: a valid place.
+    unsafe { libc::clock_gettime(libc::CLOCK_THREAD_CPUTIME_ID, &mut t) };
+    t.tv_sec as f64 + t.tv_nsec as f64 / 1e9
+}
+
+#[test]
+fn more_clients_than_select_could_watch() {
+    let (server, place) = serve(Options::default());
+    let clients: Vec<_> = (0..1200).map(|_| connect(&place)).collect();
+    server.admit(1200, &never()).unwrap();
+    clients.iter().for_each(|c| send(c, "m"));
+    let mut seen = std::collections::HashSet::new();
+    while seen.len() < 1200 {
+        seen.insert(Arc::as_ptr(&any(&server, None).1) as usize);
+    }
+}
+
+#[test]
+fn statistics_count_the_gone_as_well() {
+    let (server, place) = serve(Options::default());
+    let (a, b) = (connect(&place), connect(&place));
+    send(&a, "12345");
+    send(&b, "12345");
+    any(&server, None);
+    any(&server, None);
+    drop(a);
+    assert!(server.recv_any(None, &mut Message::default(), &within(0.05)).unwrap().is_none());
+    let stats = server.stats().unwrap();
+    assert_eq!((stats.rx.calls, stats.rx.bytes), (2, 42));
+    assert_eq!(stats.transports, [("tcp", 1)]);
+}

@@ -1,0 +1,187 @@
+//! One message: how it goes, what is refused, what a time-out leaves.
+
+use super::*;
+
+#[test]
+fn a_small_message_costs_one_system_call_each_way() {
+    let (a, b) = pair();
+    for _ in 0..10 {
+        a.send(&text(b"hello"), &never()).unwrap();
+        assert_eq!(receive(&b).unwrap().bytes, b"hello");
+    }
+    assert_eq!((a.stats().tx.calls, a.stats().tx.system_calls, a.stats().tx.bytes), (10, 10, 210));
+    assert_eq!((b.stats().rx.calls, b.stats().rx.system_calls, b.stats().rx.bytes), (10, 10, 210));
+    // Many that lie there are read at once.
+    (0..10).for_each(|_| a.send(&text(b"hello"), &never()).unwrap());
+    (0..10).for_each(|_| assert_eq!(receive(&b).unwrap().bytes, b"hello"));
+    assert_eq!(b.stats().rx.system_calls, 11);
+}
+
+#[test]
+fn a_time_out_keeps_the_partial_message_and_its_tensor() {
+    let (raw, b) = raw_pair(Policy::default());
+    let (a, tap) = socket::pair().unwrap();
+    let t = tensor(&[1.0; 1000]);
+    stream(a, Policy::default(), None).send(&lone(&t), &never()).unwrap(); // and closes
+    // 16 bytes of header, 7 of message, 12 of descriptor, 4,000 of data.
+    let tap = Raw(tap);
+    let all: Vec<u8> = std::iter::from_fn(|| tap.read(1 << 16)).flatten().collect();
+    assert_eq!(all.len(), 4035);
+    let (head, rest) = all.split_at(2000);
+    raw.write(head);
+    let into = tensor(&[0.0; 1000]);
+    let mut out = Message::default();
+    assert!(!b.recv_before(Some(Target::Tensor(&into)), &mut out, &soon()).unwrap());
+    assert!(!b.try_recv(&mut out).unwrap());
+    assert_eq!(b.recv(None, &mut out, &soon()).unwrap_err().code(), Code::Timeout);
+    raw.write(rest);
+    // Another tensor now: both are filled.
+    let other = tensor(&[0.0; 1000]);
+    b.recv(Some(Target::Tensor(&other)), &mut out, &never()).unwrap();
+    assert_eq!(into.to_vec::<f32>().unwrap(), [1.0; 1000]);
+    assert_eq!(other.to_vec::<f32>().unwrap(), [1.0; 1000]);
+}
+
+#[test]
+fn a_tensor_goes_straight_into_another_of_any_strides() {
+    let (a, b) = pair();
+    let sent = Tensor::from_slice(&[1i64, 2, 3, 4, 5, 6]).unwrap().view(&[2, 3]).unwrap();
+    let mut out = Message::default();
+    for target in [
+        Tensor::with_sizes(DType::Long, &[2, 3]).unwrap(),
+        Tensor::with_sizes(DType::Long, &[3, 2]).unwrap().transpose(0, 1).unwrap(),
+    ] {
+        for message in [sent.clone(), sent.transpose(0, 1).unwrap().contiguous().unwrap().transpose(0, 1).unwrap()] {
+            target.zero().unwrap();
+            a.send(&lone(&message), &never()).unwrap();
+            b.recv(Some(Target::Tensor(&target)), &mut out, &never()).unwrap();
+            assert_eq!(target.to_vec::<i64>().unwrap(), [1, 2, 3, 4, 5, 6]);
+            assert!(matches!(&out.attachments[..], [Attachment::Tensor(t)] if t.same_view(&target)));
+        }
+    }
+    let storage = Storage::from_slice(&[7u8; 100_000]).unwrap();
+    let message =
+        Message { bytes: LONE.to_vec(), attachments: vec![Attachment::Storage(storage.clone())], ..Message::default() };
+    let target = Storage::new(DType::Byte, 100_000).unwrap();
+    let sender = thread::spawn(move || a.send(&message, &never()));
+    b.recv(Some(Target::Storage(&target)), &mut out, &never()).unwrap();
+    sender.join().unwrap().unwrap();
+    assert_eq!(target.span().unwrap().to_vec(), storage.span().unwrap().to_vec());
+}
+
+#[test]
+fn what_does_not_fit_names_both_and_the_stream_stays_in_step() {
+    let (a, b) = pair();
+    let target = tensor(&[0.0; 6]);
+    let mut out = Message::default();
+    let mut table = lone(&tensor(&[1.0; 6]));
+    table.bytes.insert(1, 0x91);
+    let wrong = [
+        (lone(&tensor(&[1.0; 7])), "torch.FloatTensor of 7 came, and what it should fill is a torch.FloatTensor of 6"),
+        (lone(&Tensor::from_slice(&[1.0f64; 6]).unwrap()), "torch.DoubleTensor of 6 came"),
+        (lone(&tensor(&[1.0; 6]).view(&[2, 3]).unwrap()), "torch.FloatTensor of 2x3 came"),
+        (text(b"hello"), "a value without tensors came"),
+        (table, "with 1 tensors in it came"),
+        (lone(&tensor(&vec![1.0; 40_000])), "of 40000 came"),
+    ];
+    for (message, want) in wrong {
+        let a = a.clone();
+        let sender = thread::spawn(move || a.send(&message, &never()));
+        let e = b.recv(Some(Target::Tensor(&target)), &mut out, &never()).unwrap_err();
+        assert_eq!(e.code(), Code::Mismatch);
+        assert!(e.what().contains(want), "{e}");
+        sender.join().unwrap().unwrap();
+    }
+    a.send(&lone(&tensor(&[3.0; 6])), &never()).unwrap();
+    b.recv(Some(Target::Tensor(&target)), &mut out, &never()).unwrap();
+    assert_eq!(target.to_vec::<f32>().unwrap(), [3.0; 6]);
+}
+
+#[test]
+fn announced_sizes_past_the_limits_take_no_memory() {
+    for (bytes, descriptors) in [(1u64 << 62, 0u32), (u64::MAX, 0), (101, 0), (0, u32::MAX)] {
+        let (raw, b) = raw_pair(Policy { max_message: 100, ..Policy::default() });
+        let mut header = Header { functions: false, descriptors: 0, bytes: 0 }.encode();
+        header[4..8].copy_from_slice(&descriptors.to_le_bytes());
+        header[8..].copy_from_slice(&bytes.to_le_bytes());
+        raw.write(&header);
+        assert_eq!(receive(&b).unwrap_err().code(), Code::Limit);
+        assert!(!b.is_open());
+        assert_eq!(raw.read(1), None);
+    }
+    // A tensor of 2^62 bytes is within what can be said, but not within any memory.
+    let (raw, b) = raw_pair(Policy::default());
+    raw.write(&Header { functions: false, descriptors: 12, bytes: 7 }.encode());
+    raw.write(LONE);
+    raw.write(&[1, 1, 1, 0]);
+    raw.write(&(1u64 << 62).to_le_bytes());
+    assert_eq!(receive(&b).unwrap_err().code(), Code::Limit);
+}
+
+#[test]
+fn no_more_tensors_are_announced_than_named() {
+    let mut descriptors = Vec::new();
+    (0..1000).for_each(|_| Descriptor::encode(Kind::Tensor, DType::Float, &[], 0, &mut descriptors).unwrap());
+    let (raw, b) = raw_pair(Policy::default());
+    raw.write(&Header { functions: false, descriptors: descriptors.len(), bytes: 100 }.encode());
+    raw.write(&[0x10; 100]);
+    raw.write(&descriptors);
+    let e = receive(&b).unwrap_err();
+    assert_eq!(e.code(), Code::Protocol);
+    assert!(e.what().contains("more tensors"), "{e}");
+}
+
+#[test]
+fn functions_travel_only_where_both_ends_ask() {
+    let message = Message { bytes: b"f".to_vec(), functions: true, ..Message::default() };
+    let (a, _b) = pair();
+    assert_eq!(a.send(&message, &never()).unwrap_err().code(), Code::Unsupported);
+    let (raw, b) = raw_pair(Policy::default());
+    raw.write(&Header { functions: true, descriptors: 0, bytes: 1 }.encode());
+    raw.write(b"f");
+    raw.write(&Header { functions: false, descriptors: 0, bytes: 1 }.encode());
+    raw.write(b"g");
+    assert_eq!(receive(&b).unwrap_err().code(), Code::Unsupported);
+    assert_eq!(receive(&b).unwrap().bytes, b"g");
+    let (a, b) = pair_with(Policy { functions: true, ..Policy::default() }, false);
+    a.send(&message, &never()).unwrap();
+    assert!(receive(&b).unwrap().functions);
+}
+
+#[test]
+fn a_send_that_has_begun_and_runs_out_of_time_closes_the_connection() {
+    for sealed in [false, true] {
+        let (a, b) = pair_with(Policy::default(), sealed);
+        let big = text(&vec![1; 10 << 20]);
+        let e = a.send(&big, &soon()).unwrap_err();
+        assert_eq!(e.code(), Code::Timeout);
+        assert!(e.what().contains("closed the connection"), "{e}");
+        assert!(!a.is_open());
+        assert_eq!(a.send(&text(b"x"), &never()).unwrap_err().code(), Code::Closed);
+        assert_eq!(receive(&b).unwrap_err().code(), Code::Closed);
+    }
+}
+
+#[test]
+fn a_send_that_has_not_begun_changes_nothing() {
+    for sealed in [false, true] {
+        let (a, b) = pair_with(Policy::default(), sealed);
+        // Fill the socket to the brim with whole messages.
+        let (small, mut sent) = (text(&[5; 100]), 0);
+        let e = loop {
+            match a.send(&small, &Wait::until(Deadline::after(0.001))) {
+                Ok(()) => sent += 1,
+                Err(e) => break e,
+            }
+        };
+        assert_eq!(e.code(), Code::Timeout);
+        if !a.is_open() {
+            continue; // a byte of it went
+        }
+        for _ in 0..sent {
+            assert_eq!(receive(&b).unwrap().bytes, [5; 100]);
+        }
+        a.send(&text(b"last"), &never()).unwrap();
+        assert_eq!(receive(&b).unwrap().bytes, b"last");
+    }
+}
