@@ -302,6 +302,26 @@ describe('security', function()
     server:close()
   end)
 
+  it('removes the file of its own Unix socket only', function()
+    local path = support.tmpname '.sock'
+    local first = ipc.server('unix:' .. path)
+    assert(os.rename(path, path .. '.old'))
+    local second = ipc.server('unix:' .. path)
+    first:close()
+    local c = ipc.client('unix:' .. path, nil, { connect_timeout = 60 })
+    c:send 'still there'
+    assert.equal('still there', (second:recvAny(60)))
+    second:close()
+    assert.equal('', support.sh('ls ' .. path .. ' 2>/dev/null'))
+    -- A server that is collected, with something else in its place.
+    first = ipc.server('unix:' .. path)
+    assert(os.remove(path))
+    support.write(path, 'text')
+    first = nil -- luacheck: ignore 311
+    collectgarbage() collectgarbage()
+    assert.equal('text', support.read(path))
+  end)
+
   it('ends an encrypted connection whose records were changed', function()
     local server, port, fine = guarded { secret = 's' }
     local listener = assert(require('socket').bind('127.0.0.1', 0))

@@ -1,13 +1,12 @@
-//! A server: its listener, and the clients that it has admitted. Imports its siblings `dial`, `greet` and `options`.
+//! A server: its listener, and the clients that it has admitted. Imports its siblings `dial`, `greet`, `options`
+//! and `socket_file`.
 
 mod client;
 mod flat;
 mod inbox;
 
 use std::collections::{BTreeMap, VecDeque};
-use std::io::ErrorKind;
 use std::os::fd::{AsRawFd, RawFd};
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -16,6 +15,7 @@ use self::inbox::Inbox;
 use super::dial::resolve;
 use super::greet::Door;
 use super::options::{Options, Place};
+use super::socket_file::SocketFile;
 use crate::err;
 use crate::error::{Code, Error, Result};
 use crate::sys::socket::{self, Address};
@@ -42,8 +42,8 @@ pub struct Server {
     admitted: Lock<Admitted>,
     closed: AtomicBool,
     generation: u32,
-    /// The socket file to remove at the end.
-    path: Option<PathBuf>,
+    /// The socket's file, to be removed at the end.
+    file: Option<SocketFile>,
 }
 
 #[derive(Debug, Default)]
@@ -73,8 +73,8 @@ impl Server {
     pub fn listen(place: &Place, options: Options, wait: &Wait) -> Result<Server> {
         // Thousands of clients need as many descriptors; the soft limit is for programs that use select().
         socket::raise_descriptor_limit();
-        let (listener, path) = match place {
-            Place::Unix(path) => (listen_unix(path)?, Some(path.clone())),
+        let (listener, file) = match place {
+            Place::Unix(path) => SocketFile::listen(path).map(|(fd, file)| (fd, Some(file)))?,
             Place::Host(host, port) => {
                 let mut last = err!(Io, "the host '{host}' has no address");
                 let found = resolve(host, *port, wait)?
@@ -99,7 +99,7 @@ impl Server {
             admitted: Lock::default(),
             closed: AtomicBool::new(false),
             generation: fork_generation(),
-            path,
+            file,
         })
     }
 
@@ -356,13 +356,13 @@ impl Server {
 
     /// Listens no more.
     fn stop(&self) {
+        if let Some(file) = &self.file {
+            file.remove();
+        }
         // The port is free from here on, whenever the background thread lets go of the descriptor: it still has it, since only
         // `close` ends its listening.
         socket::shutdown(self.listener);
         self.door.close();
-        if let Some(path) = &self.path {
-            let _ = std::fs::remove_file(path);
-        }
     }
 }
 
@@ -373,21 +373,4 @@ impl Drop for Server {
             self.stop();
         }
     }
-}
-
-/// A socket file that its program left behind gives way; one that somebody listens at does not.
-fn listen_unix(path: &PathBuf) -> Result<crate::sys::Fd> {
-    let at = Address::Unix(path.clone());
-    let first = match socket::listen(&at) {
-        Ok(fd) => return Ok(fd),
-        Err(e) => e,
-    };
-    use std::os::unix::fs::FileTypeExt;
-    let is_socket = std::fs::symlink_metadata(path).is_ok_and(|m| m.file_type().is_socket());
-    let dead = is_socket && matches!(socket::connect(&at), Err(e) if e.kind() == ErrorKind::ConnectionRefused);
-    if !dead {
-        return Err(first);
-    }
-    std::fs::remove_file(path).map_err(|e| err!(Io, "removing the old socket {}: {e}", path.display()))?;
-    socket::listen(&at)
 }

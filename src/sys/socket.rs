@@ -103,9 +103,20 @@ pub fn listen(address: &Address) -> Result<Fd> {
             // "::" serves IPv4 as well, where the system lets it.
             let _ = socket.set_only_v6(false);
         }
+        // The same user only.
+        #[cfg(target_os = "linux")]
+        if matches!(address, Address::Unix(_)) {
+            // The file that bind() makes has the mode of the socket: there is no moment at which others could enter, and
+            // no second look-up of the path, which might find something else.
+            // SAFETY: touches no memory.
+            if unsafe { libc::fchmod(socket.as_raw_fd(), 0o600) } != 0 {
+                return Err(io::Error::last_os_error());
+            }
+        }
         socket.bind(&os)?;
+        #[cfg(not(target_os = "linux"))]
         if let Address::Unix(path) = address {
-            // The same user only. Nobody can connect before listen().
+            // Nobody can connect before listen().
             use std::os::unix::fs::PermissionsExt;
             std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))?;
         }
