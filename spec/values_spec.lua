@@ -452,7 +452,14 @@ describe('marshal', function()
     assert.equal('unsupported', ipc.errcode(fails(ipc.unmarshal, bytes)))
     assert.equal(7, ipc.unmarshal(bytes, { functions = true })())
     assert.matches('unknown option', fails(ipc.unmarshal, bytes, { function_ = true }))
-    assert.equal(print, ipc.unmarshal(ipc.marshal(print):bytes()))
+    -- By name, too.
+    for _, named in ipairs { print, ipc.marshal } do
+      bytes = ipc.marshal({ f = named }):bytes()
+      local e = fails(ipc.unmarshal, bytes)
+      assert.equal('unsupported', ipc.errcode(e))
+      assert.matches('functions = true', e, nil, true)
+      assert.equal(named, ipc.unmarshal(bytes, { functions = true }).f)
+    end
   end)
 
   it('is read in any thread, any number of times, until all have let go', function()

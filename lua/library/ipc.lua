@@ -46,11 +46,14 @@ local report = {}
 -- ## Values
 
 --- Gives a metatable a name, so that tables with it travel: they arrive with the metatable that the receiver
---- registered under the same name. Torch's classes have their names already.
+--- registered under the same name. Torch's classes have their names already. From another process no table takes a
+--- metatable with `__gc` or `__close` unless that was registered with `{ peers = true }` (`{ peers = false }` takes it
+--- back).
 ---@param name string
 ---@param metatable table
+---@param options? table `peers`
 ---@return table metatable
-function ipc.register(name, metatable) end
+function ipc.register(name, metatable, options) end
 
 --- Turns a value into a message that can be read any number of times, in any thread: `ipc.marshal(v):read()` is a deep
 --- copy. Tensors and objects of ipc are kept by reference.
@@ -90,7 +93,7 @@ function marshal:close() end
 --- 127.0.0.1; port 0, the default, is any free one. `host` is an address, a name, `'*'` (every address) or
 --- `'unix:/path'`. Options (last, in place of whatever is left out): `secret` (a string that both ends must have),
 --- `encrypt` (true), `insecure` (false: without a secret only clients of this host are let in), `max_message` (bytes,
---- 1 GiB), `functions` (false: no Lua functions over sockets), `timeout` (seconds, for calls that are given none),
+--- 1 GiB), `functions` (false: no functions over sockets, by name or in bytecode), `timeout` (seconds, for calls that are given none),
 --- `transport` (`'auto'`, `'tcp'`). The environment gives defaults: `IPC_SECRET`, `IPC_INSECURE=1`,
 --- `IPC_FUNCTIONS=1`; `IPC_LOG=info` or `debug` tells on stderr over which link each connection goes.
 ---@param host? string|number|table

@@ -70,6 +70,14 @@ end
 function peer.string(s) return '\16\219' .. little(#s, 4):reverse() .. s end
 peer.lone = '\16\214\2\0\0\0\0'
 
+-- Values by hand: a short string, an extension of code `code`, a table of a class, a function or (without `field`) a module by
+-- name; `value` makes a message of one.
+function peer.str(s) return '\217' .. string.char(#s) .. s end
+function peer.ext(code, body) return '\200' .. little(#body, 2):reverse() .. string.char(code) .. body end
+function peer.class(name, fields) return peer.ext(4, peer.str(name) .. (fields or '\128')) end
+function peer.named(module, field) return peer.ext(6, peer.str(module) .. (field and peer.str(field) or '\192')) end
+function peer.value(bytes, flags) return string.char(16 + (flags or 0)) .. bytes end
+
 -- A FloatTensor of whole numbers from 1 to 4.
 function peer.floats(list)
   local bits = { '\0\0\128\63', '\0\0\0\64', '\0\0\64\64', '\0\0\128\64' }

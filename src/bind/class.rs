@@ -23,11 +23,12 @@ use crate::wire::Foreign;
 /// What the module offers of this.
 pub(super) const FUNCTIONS: &[Method] = &[("register", lua_fn!("ipc.register", register))];
 
-/// `ipc.register(name, metatable)`: tables with that metatable travel, and arrive with whatever metatable the receiver
-/// registered under the name. Returns the metatable.
+/// `ipc.register(name, metatable, [{peers = true}])`: tables with that metatable travel, and arrive with whatever metatable the
+/// receiver registered under the name; with `peers` also where it has finalizers. Returns the metatable.
 pub(super) fn register(lua: Lua<'_>) -> Result<Pushed> {
     let name = lua.bytes(1)?;
     lua.check(2, Kind::Table)?;
+    let peers = lua.options(3, &["peers"])?.boolean("peers")?;
     let mut taken = false;
     lua.push_value(1);
     lua.push_value(2);
@@ -50,9 +51,18 @@ pub(super) fn register(lua: Lua<'_>) -> Result<Pushed> {
         let name = String::from_utf8_lossy(name);
         return Err(lua.bad_value(1, format_args!("the name '{name}' is registered for something else")));
     }
+    if let Some(peers) = peers {
+        lua.anchored(FOR_PEERS, |lua| lua.new_table(0, 0))?;
+        lua.push_value(2);
+        lua.push_boolean(peers);
+        lua.raw_set(-3)?;
+    }
     lua.push_value(2);
     Ok(1)
 }
+
+/// The anchor of a table of metatables: true for those that peers may put on tables whatever they have.
+const FOR_PEERS: &str = "classes for peers";
 
 // What follows runs inside `Lua::protect`: Lua may raise, and no frame holds anything to drop across a call that may.
 
@@ -162,6 +172,44 @@ pub(super) unsafe fn push_metatable(l: *mut ffi::lua_State, name: &[u8]) -> bool
     }
 }
 
+/// The field for which the metatable on top may not go onto a table that a peer sent; `None` if it may. A finalizer runs by
+/// itself, on whatever fields the peer chose; methods of what lends its pointer expect a userdata.
+///
+/// Any `__gc` but nil counts: Lua notes down an object as one to be finalized by that alone, and calls what is there later.
+pub(super) unsafe fn forbidden_to_peers(lua: Lua<'_>, l: *mut ffi::lua_State) -> Option<&'static str> {
+    // SAFETY: as said above; raw reads only. The borrow ends before Lua is called.
+    unsafe {
+        let top = ffi::lua_gettop(l);
+        let mut found = None;
+        for field in [c"__gc", c"__close"] {
+            ffi::lua_pushlstring(l, field.as_ptr(), field.count_bytes());
+            ffi::lua_rawget(l, top);
+            if ffi::lua_type(l, -1) != ffi::LUA_TNIL {
+                found = found.or(field.to_str().ok());
+            }
+            ffi::lua_settop(l, top);
+        }
+        if found.is_none() && push_method(l, c"metatablename") {
+            ffi::lua_settop(l, top);
+            if push_method(l, c"retain") {
+                ffi::lua_settop(l, top);
+                found = Some("retain");
+            }
+        }
+        let registered = lua.state().anchors.borrow().get(FOR_PEERS).copied();
+        if let (Some(_), Some(reference)) = (found, registered) {
+            ffi::lua_rawgeti(l, ffi::LUA_REGISTRYINDEX, reference as _);
+            ffi::lua_pushvalue(l, top);
+            ffi::lua_rawget(l, -2);
+            if ffi::lua_toboolean(l, -1) != 0 {
+                found = None;
+            }
+            ffi::lua_settop(l, top);
+        }
+        found
+    }
+}
+
 /// Pushes a userdata of class `name` that owns one reference to `pointer`; false (and nothing pushed) if the class is unknown here.
 pub(super) unsafe fn push_foreign(l: *mut ffi::lua_State, name: &[u8], pointer: usize) -> bool {
     // SAFETY: as said above; the new userdata has room for the pointer.
@@ -256,5 +304,15 @@ pub(super) fn unknown(name: &[u8]) -> crate::error::Error {
         Unsupported,
         "a value of class '{}' arrived, but this Lua has no class of that name: load its module here first, or register it with ipc.register",
         String::from_utf8_lossy(name)
+    )
+}
+
+/// The error for a class of which no table comes from a peer, since it has `field`.
+pub(super) fn not_for_peers(name: &[u8], field: &str) -> crate::error::Error {
+    let name = String::from_utf8_lossy(name);
+    err!(
+        Unsupported,
+        "a value of class '{name}' arrived from another process, but its metatable here has {field}, which would run on fields \
+         that the sender chose: if it is made for that, register it with ipc.register('{name}', metatable, {{peers = true}})"
     )
 }

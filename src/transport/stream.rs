@@ -100,7 +100,7 @@ impl Stream {
         if message.functions && !self.policy.functions {
             return Err(err!(
                 Unsupported,
-                "a Lua function goes to a peer only where both ends ask for it (functions = true), since bytecode is code"
+                "a function, in bytecode or by name, goes to a peer only where both ends ask for it (functions = true): it is code"
             ));
         }
         if message.bytes.len() as u64 > self.policy.peer_max_message {

@@ -17,7 +17,7 @@ pub struct Message {
     pub bytes: Vec<u8>,
     /// What the bytes refer to, in order of first appearance.
     pub attachments: Vec<Attachment>,
-    /// Whether the bytes hold bytecode of Lua functions, which peer routes refuse unless both ends asked for it.
+    /// Whether the bytes hold functions, in bytecode or by name, which peer routes refuse unless both ends asked for them.
     pub functions: bool,
 }
 

@@ -191,16 +191,8 @@ impl<'w> Walk<'w> {
                 Token::Unsigned(n) => return self.unsigned(l, n),
                 Token::Float(n) => ffi::lua_pushnumber(l, n),
                 Token::String(s) | Token::Binary(s) => push_bytes(l, s),
-                Token::Array(n) => {
-                    self.begin(l, n, 0)?;
-                    self.items(l, n)?;
-                    self.depth -= 1;
-                }
-                Token::Map(n) => {
-                    self.begin(l, 0, n)?;
-                    self.pairs(l, n)?;
-                    self.depth -= 1;
-                }
+                Token::Array(n) => return self.array(l, n),
+                Token::Map(n) => return self.map(l, n),
                 Token::Extension(code, n) => return self.extension(l, code, n),
             }
             Ok(())
@@ -279,6 +271,28 @@ impl<'w> Walk<'w> {
         Ok(())
     }
 
+    /// Pushes a table of the next `n` values.
+    unsafe fn array(&mut self, l: *mut ffi::lua_State, n: u32) -> Go {
+        // SAFETY: as the module says.
+        unsafe {
+            self.begin(l, n, 0)?;
+            self.items(l, n)?;
+        }
+        self.depth -= 1;
+        Ok(())
+    }
+
+    /// Pushes a table of the next `n` keys and values.
+    unsafe fn map(&mut self, l: *mut ffi::lua_State, n: u32) -> Go {
+        // SAFETY: as the module says.
+        unsafe {
+            self.begin(l, 0, n)?;
+            self.pairs(l, n)?;
+        }
+        self.depth -= 1;
+        Ok(())
+    }
+
     /// Puts the next `n` values into the table on top.
     unsafe fn items(&mut self, l: *mut ffi::lua_State, n: u32) -> Go {
         // SAFETY: as the module says.
@@ -339,16 +353,23 @@ impl<'w> Walk<'w> {
                 }
                 ext::CLASS => {
                     let Token::String(name) = self.token()? else { return Err(self.malformed("class")) };
-                    self.enter(l)?;
-                    self.value(l)?;
-                    if ffi::lua_type(l, -1) != ffi::LUA_TTABLE {
-                        return Err(self.malformed("class"));
+                    // A table in its own bytes and nothing else: metatables go on what this message makes, never on a
+                    // table that was there before; and so a level of classes is one level, as the writer counts.
+                    match self.token()? {
+                        Token::Array(n) => self.array(l, n)?,
+                        Token::Map(n) => self.map(l, n)?,
+                        Token::Extension(ext::MIXED, n) => self.extension(l, ext::MIXED, n)?,
+                        _ => return Err(self.malformed("class")),
                     }
                     if !class::push_metatable(l, name) {
                         return Err(self.fail(class::unknown(name)));
                     }
+                    if self.route.peer
+                        && let Some(field) = class::forbidden_to_peers(self.lua, l)
+                    {
+                        return Err(self.fail(class::not_for_peers(name, field)));
+                    }
                     ffi::lua_setmetatable(l, -2);
-                    self.depth -= 1;
                 }
                 ext::FUNCTION => {
                     self.enter(l)?;

@@ -33,6 +33,8 @@ pub(super) struct Walk<'w> {
     objects: Seen,
     /// Upvalues, by their identity.
     pub(super) cells: Seen,
+    /// Whether a function or a module goes by name.
+    pub(super) has_names: bool,
     depth: usize,
     /// Whether nothing protects this walk: see [`bare_walk`].
     bare: bool,
@@ -75,7 +77,8 @@ pub(super) fn walk(
         }
         None => {
             lua.pop(1);
-            message.functions = message.bytes.first().is_some_and(|b| b & ext::HAS_CODE != 0);
+            let has_names = walk.has_names;
+            message.functions = has_names || message.bytes.first().is_some_and(|b| b & ext::HAS_CODE != 0);
             Ok(())
         }
     }
@@ -129,6 +132,7 @@ impl<'w> Walk<'w> {
             route,
             objects: Seen::new(),
             cells: Seen::new(),
+            has_names: false,
             depth: 0,
             bare: false,
             failure: None,

@@ -15,8 +15,8 @@ use super::{Go, VM};
 use crate::err;
 use crate::wire::ext;
 
-/// The standard libraries: their functions cross by name on every route.
-pub(super) const STANDARD: &[&CStr] = &[
+/// The standard libraries: their functions cross by name on every route that takes functions.
+const STANDARD: &[&CStr] = &[
     c"_G",
     c"string",
     c"table",
@@ -131,6 +131,7 @@ unsafe fn write_name(walk: &mut Walk<'_>, l: *mut ffi::lua_State, named: Named) 
     // SAFETY: as the module says; the names are on top.
     unsafe {
         let names = if named == Named::Function { 2 } else { 1 };
+        walk.has_names = true;
         let mark = walk.out.open_ext(ext::NAME);
         let mut whole = walk.out.string(string_at(l, -names));
         match named {
@@ -147,10 +148,19 @@ unsafe fn write_name(walk: &mut Walk<'_>, l: *mut ffi::lua_State, named: Named) 
 pub(super) unsafe fn encode(walk: &mut Walk<'_>, l: *mut ffi::lua_State, i: c_int) -> Go {
     // SAFETY: as the module says.
     unsafe {
-        if is_builtin(l, i) {
-            if ffi::lua_checkstack(l, 8) == 0 {
-                return Err(walk.fail(crate::bind::lua::no_room(8)));
-            }
+        let builtin = is_builtin(l, i);
+        if builtin && ffi::lua_checkstack(l, 8) == 0 {
+            return Err(walk.fail(crate::bind::lua::no_room(8)));
+        }
+        if !walk.route.functions {
+            let about = if builtin { builtin_name(l, i) } else { describe(l, i) };
+            return Err(walk.fail(err!(
+                Unsupported,
+                "{about} cannot travel here: a function is code, by name as well as in bytecode, so both ends must ask for it \
+                 (functions = true, or IPC_FUNCTIONS=1)"
+            )));
+        }
+        if builtin {
             return match push_standard(l, i) {
                 Named::Not => {
                     let name = builtin_name(l, i);
@@ -164,13 +174,6 @@ pub(super) unsafe fn encode(walk: &mut Walk<'_>, l: *mut ffi::lua_State, i: c_in
                     Ok(())
                 }
             };
-        }
-        if !walk.route.functions {
-            let about = describe(l, i);
-            return Err(walk.fail(err!(
-                Unsupported,
-                "{about} cannot travel here: bytecode is code, so both ends must ask for it (functions = true, or IPC_FUNCTIONS=1)"
-            )));
         }
         if walk.seen(l, i) {
             return Ok(());

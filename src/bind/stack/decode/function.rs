@@ -11,7 +11,7 @@ use super::Walk;
 use crate::bind::lua::raised;
 #[cfg(not(feature = "lua51"))]
 use crate::bind::stack::upvalue_join;
-use crate::bind::stack::{Go, VM, function, vm_name};
+use crate::bind::stack::{Go, Stop, VM, function, string_at, vm_name};
 use crate::err;
 use crate::wire::{Token, ext};
 
@@ -33,8 +33,9 @@ impl Walk<'_> {
             }
             let Token::Binary(code) = self.token()? else { return Err(self.malformed("function")) };
             let p = code.as_ptr() as *const c_char;
-            if ffi::luaL_loadbufferx(l, p, code.len(), c"=bytecode".as_ptr(), c"b".as_ptr()) != ffi::LUA_OK {
-                return Err(self.fail(raised()));
+            let loaded = ffi::luaL_loadbufferx(l, p, code.len(), c"=bytecode".as_ptr(), c"b".as_ptr());
+            if loaded != ffi::LUA_OK {
+                return Err(self.failed(l, loaded, "a function arrived that this Lua does not load"));
             }
             let slot = ffi::lua_gettop(l);
             let number = self.count;
@@ -45,6 +46,19 @@ impl Walk<'_> {
             }
             Ok(())
         }
+    }
+
+    /// Ends the walk after a call that the message asked for failed with what lies on top: that is the message's fault, but for
+    /// what would have come to any call here, which is raised as it is: no memory, Ctrl-C, a cancel.
+    unsafe fn failed(&mut self, l: *mut ffi::lua_State, status: c_int, what: &str) -> Stop {
+        // SAFETY: as the module says.
+        let text = unsafe { string_at(l, -1) };
+        let from_outside = |text: &[u8]| text.ends_with(b"interrupted!") || text.starts_with(b"libipc [cancelled]");
+        let of_the_call = status == ffi::LUA_ERRRUN || status == ffi::LUA_ERRSYNTAX;
+        if !self.route.peer || !of_the_call || from_outside(text) {
+            return self.fail(raised());
+        }
+        self.fail(err!(Unsupported, "{what}: {}", String::from_utf8_lossy(text)))
     }
 
     /// Sets upvalue `n` of function `number` in `slot`.
@@ -99,12 +113,15 @@ impl Walk<'_> {
                 Token::Nil => None,
                 _ => return Err(self.malformed("name")),
             };
-            let standard = function::STANDARD.iter().any(|s| s.to_bytes() == module);
-            if !(self.route.functions || standard && field.is_some()) {
-                let module = String::from_utf8_lossy(module).into_owned();
+            if !self.route.functions {
+                let module = String::from_utf8_lossy(module);
+                let what = match field {
+                    Some(field) => format!("function {module}.{}", String::from_utf8_lossy(field)),
+                    None => format!("module '{module}'"),
+                };
                 return Err(self.fail(err!(
                     Unsupported,
-                    "module '{module}' arrived by name, which was not asked for (functions = true)"
+                    "{what} arrived by name, which was not asked for (functions = true): a name stands for code"
                 )));
             }
             // What is loaded is taken as it is, `_G` among it; anything else is required.
@@ -115,7 +132,10 @@ impl Walk<'_> {
             if ffi::lua_type(l, -1) == ffi::LUA_TNIL {
                 ffi::lua_getglobal(l, c"require".as_ptr());
                 ffi::lua_pushvalue(l, -3);
-                ffi::lua_call(l, 1, 1);
+                let status = ffi::lua_pcall(l, 1, 1, 0);
+                if status != ffi::LUA_OK {
+                    return Err(self.failed(l, status, "a module arrived by name that this Lua does not load"));
+                }
                 ffi::lua_replace(l, -2);
             }
             ffi::lua_replace(l, -3);
