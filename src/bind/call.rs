@@ -14,6 +14,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use mlua::ffi;
 
+use crate::bind::account::collect;
 use crate::bind::lua::Lua;
 use crate::bind::state::State;
 use crate::error::{Code, Error, Result};
@@ -63,6 +64,10 @@ pub unsafe fn enter(l: *mut ffi::lua_State, place: &'static str, body: Body) -> 
     // SAFETY: as this function's own promise. No value in this frame needs dropping when lua_error leaves it.
     unsafe {
         let state = ffi::lua_touserdata(l, ffi::lua_upvalueindex(1)) as *const State;
+        if (*state).account.is_due() {
+            // Between two calls: no frame of ours holds anything, and the arguments lie on the stack.
+            collect(Lua::new(l, &*state, place));
+        }
         let count = run(l, state, place, body);
         if count >= 0 {
             (*state).last.push(l, |message| (*state).keep_message(message));

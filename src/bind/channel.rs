@@ -102,7 +102,8 @@ fn channel(lua: Lua<'_>) -> Result<Pushed> {
 fn put(lua: Lua<'_>, route: Route) -> Result<Pushed> {
     let handle = lua.object::<ChannelHandle>(1)?;
     let channel = handle.channel();
-    let status = items::send(lua, route, |items| channel.write(items, &lua.wait(channel.write_deadline())))?;
+    let status =
+        items::send::<ChannelHandle, _>(lua, route, |items| channel.write(items, &lua.wait(channel.write_deadline())))?;
     lua.push_integer(number(status));
     Ok(1)
 }
@@ -121,7 +122,7 @@ fn writeup(lua: Lua<'_>) -> Result<Pushed> {
 fn trywrite(lua: Lua<'_>) -> Result<Pushed> {
     let handle = lua.object::<ChannelHandle>(1)?;
     let channel = handle.channel();
-    let (written, status) = items::send(lua, Route::THREAD, |items| channel.write_now(items))?;
+    let (written, status) = items::send::<ChannelHandle, _>(lua, Route::THREAD, |items| channel.write_now(items))?;
     lua.push_boolean(written);
     if written {
         return Ok(1);

@@ -42,6 +42,9 @@ pub(super) const TRIES: &[Method] = &[
     ("tryrecv", try_fn!("client:tryrecv", link::tryrecv::<Client>)),
 ];
 
+/// What a client counts for where garbage is measured, in bytes: buffers here and in the system; and descriptors are scarce.
+const WEIGHT: usize = 128 << 10;
+
 /// What threads share of a client.
 #[derive(Debug)]
 struct Shared {
@@ -58,6 +61,10 @@ impl Object for Shared {
         let connection = &self.connection;
         let state = if connection.is_open() { "open" } else { "closed" };
         format!("{state}, to {} over {}", connection.peer(), connection.stats().transport)
+    }
+
+    fn weight(&self) -> usize {
+        WEIGHT
     }
 }
 

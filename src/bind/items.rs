@@ -4,6 +4,7 @@ use std::slice;
 
 use crate::bind::args::Options;
 use crate::bind::lua::Lua;
+use crate::bind::object::Class;
 use crate::bind::stack::Route;
 use crate::error::Result;
 use crate::sync::Limits;
@@ -17,24 +18,34 @@ pub(super) fn limits(options: Options<'_>) -> Result<Limits> {
     })
 }
 
-/// Makes an item of each argument after `self` and hands all of them to `send` at once.
-pub(super) fn send<T>(lua: Lua<'_>, route: Route, send: impl FnOnce(&mut [Message]) -> Result<T>) -> Result<T> {
+/// Makes an item of each argument after `self`, a `C`, and hands all of them to `send` at once.
+pub(super) fn send<C: Class, T>(
+    lua: Lua<'_>,
+    route: Route,
+    send: impl FnOnce(&mut [Message]) -> Result<T>,
+) -> Result<T> {
     if lua.top() == 2 {
         // A message that did not go as it should is not kept: it may be long, or hold things.
         let mut message = lua.state().take_message();
         lua.encode(2, &mut message, route)?;
+        let bytes = message.bytes.len();
         let sent = send(slice::from_mut(&mut *message))?;
+        lua.wrote::<C>(1, bytes);
         lua.state().keep_message(message);
         return Ok(sent);
     }
     let mut items = Vec::new();
+    let mut bytes = 0;
     for slot in 2..=lua.top() {
         let mut message = Message::default();
         lua.encode(slot, &mut message, route)?;
+        bytes += message.bytes.len();
         items.push(message);
     }
     if items.is_empty() {
         return Err(lua.expected(2, "value"));
     }
-    send(&mut items)
+    let sent = send(&mut items)?;
+    lua.wrote::<C>(1, bytes);
+    Ok(sent)
 }

@@ -20,7 +20,7 @@ use crate::sync::{Crew, Failure, NextEnd, Seat};
 use crate::sys::cpus;
 use crate::try_fn;
 use crate::wait::{Source, Way, source};
-use crate::wire::{Message, Object, release};
+use crate::wire::{Entry, Ledger, Message, Object, release};
 
 /// What the module has of this room.
 pub(super) const FUNCTIONS: &[Method] =
@@ -44,7 +44,7 @@ pub(super) const TRIES: &[Method] =
 
 /// A handle on running threads. Collected, it cancels them.
 struct Map {
-    crew: Rc<Crew<Message>>,
+    crew: Rc<Crew<Results>>,
     route: Route,
 }
 
@@ -70,6 +70,13 @@ impl Class for Map {
     fn object(&self) -> Option<Arc<dyn Object>> {
         Some(self.crew.object())
     }
+}
+
+/// What a thread returned, as it is entered in the ledger of the state that started it.
+#[derive(Debug)]
+struct Results {
+    message: Message,
+    _entry: Entry,
 }
 
 /// The name of threads that were given none.
@@ -198,7 +205,12 @@ impl Start {
         let values = lua.top() - self.first + 1;
         let mut message = Message::default();
         lua.encode_values(self.first, values, &mut message, self.route).map_err(|e| self.renamed(e))?;
-        let plan = Plan { message, route: self.route, setup: Setup::new(lua, self.cancel_code)? };
+        let plan = Plan {
+            message,
+            route: self.route,
+            setup: Setup::new(lua, self.cancel_code)?,
+            ledger: lua.state().account.ledger(),
+        };
         let crew = Crew::start(&self.name, self.count, worker::STACK, move |seat| plan.run(seat))?;
         lua.push_object(Map { crew: Rc::new(crew), route: self.route })?;
         Ok(1)
@@ -224,6 +236,7 @@ struct Plan {
     message: Message,
     route: Route,
     setup: Setup,
+    ledger: Arc<Ledger>,
 }
 
 impl Drop for Plan {
@@ -234,10 +247,11 @@ impl Drop for Plan {
 
 impl Plan {
     /// A thread's job.
-    fn run(&self, seat: &Seat) -> std::result::Result<Message, Failure> {
-        let mut results = Message::default();
-        worker::run(&self.setup, &seat.cancel, &mut |lua, handler| self.perform(lua, handler, seat.id, &mut results))?;
-        Ok(results)
+    fn run(&self, seat: &Seat) -> std::result::Result<Results, Failure> {
+        let mut message = Message::default();
+        worker::run(&self.setup, &seat.cancel, &mut |lua, handler| self.perform(lua, handler, seat.id, &mut message))?;
+        let entry = Entry::new(&self.ledger, message.weight());
+        Ok(Results { message, _entry: entry })
     }
 
     /// Decodes, calls, encodes.
@@ -273,8 +287,8 @@ fn join(lua: Lua<'_>) -> Result<Pushed> {
     let base = lua.top();
     let mut results = crew.take_results();
     for at in 0..results.len() {
-        let (id, message) = &results[at];
-        if let Err(e) = read(lua, *id, message, route) {
+        let (id, result) = &results[at];
+        if let Err(e) = read(lua, *id, &result.message, route) {
             // The others' results stay for the next join.
             results.remove(at);
             crew.put_back(results);
@@ -314,14 +328,14 @@ fn next_of(lua: Lua<'_>) -> Result<Pushed> {
         NextEnd::Nothing => Ok(0),
         NextEnd::OutOfTime => Err(out_of_time(&crew)),
         NextEnd::Ended(id, Err(failure)) => Err(failed(lua, &crew, id, &failure)),
-        NextEnd::Ended(id, Ok(message)) => {
+        NextEnd::Ended(id, Ok(results)) => {
             lua.push_integer(id as i64);
-            Ok(1 + read(lua, id, &message, route)?)
+            Ok(1 + read(lua, id, &results.message, route)?)
         }
     }
 }
 
-fn out_of_time(crew: &Crew<Message>) -> Error {
+fn out_of_time(crew: &Crew<Results>) -> Error {
     err!(Timeout, "{} of {} threads still run", crew.running(), crew.count())
 }
 
@@ -350,18 +364,18 @@ fn cancel(lua: Lua<'_>) -> Result<Pushed> {
 }
 
 /// The map in slot 1, held beyond any finalizer that Lua runs meanwhile.
-fn this(lua: Lua<'_>) -> Result<(Rc<Crew<Message>>, Route)> {
+fn this(lua: Lua<'_>) -> Result<(Rc<Crew<Results>>, Route)> {
     let map = lua.object::<Map>(1)?;
     Ok((map.crew.clone(), map.route))
 }
 
 /// The error of the first thread whose failure nobody was told yet.
-fn raise_failure(lua: Lua<'_>, crew: &Crew<Message>) -> Result<()> {
+fn raise_failure(lua: Lua<'_>, crew: &Crew<Results>) -> Result<()> {
     crew.take_failure().map_or(Ok(()), |(id, failure)| Err(failed(lua, crew, id, &failure)))
 }
 
 /// The error that thread `id` has failed.
-fn failed(lua: Lua<'_>, crew: &Crew<Message>, id: usize, failure: &[u8]) -> Error {
+fn failed(lua: Lua<'_>, crew: &Crew<Results>, id: usize, failure: &[u8]) -> Error {
     let head = match crew.failed() {
         0 => format!("thread {id} of {}{} failed: ", named(crew.name()), crew.count()),
         n => format!(

@@ -43,6 +43,10 @@ impl Object for Marshalled {
     fn state(&self) -> String {
         format!("{} bytes", self.0.bytes.len())
     }
+
+    fn weight(&self) -> usize {
+        size_of::<Marshalled>() + self.0.bytes.capacity()
+    }
 }
 
 /// A handle on a marshalled value; `None` once closed.
@@ -109,6 +113,7 @@ fn bytes(lua: Lua<'_>) -> Result<Pushed> {
 /// `m:close()`: this handle lets go.
 fn close(lua: Lua<'_>) -> Result<Pushed> {
     lua.object_mut::<Marshal>(1)?.0 = None;
+    lua.recharge::<Marshal>(1);
     Ok(0)
 }
 

@@ -7,6 +7,7 @@
 //! 2. Add `("name", lua_fn!("place:name", name))` to the methods of its class ([`object::Class`]) or to `module`'s table.
 //! 3. Annotate it in `lua/library/ipc.lua` and specify it in `spec/`.
 
+pub mod account;
 pub mod args;
 pub mod atomic;
 pub mod batch;

@@ -17,8 +17,10 @@ use std::sync::Arc;
 
 use mlua::ffi;
 
+use crate::bind::account::{Charge, Charged};
 use crate::bind::call::{Count, Pushed, c_function, enter};
 use crate::bind::lua::Lua;
+use crate::bind::state::State;
 use crate::err;
 use crate::error::Result;
 use crate::wait::{Source, Way};
@@ -58,6 +60,11 @@ pub trait Class: Sized + 'static {
             Some(Attachment::Object(object)) => Some(object),
             _ => None,
         }
+    }
+
+    /// The memory that a handle stands for.
+    fn charge(&self) -> Charge {
+        Charge::Own(self.object().map_or(0, |object| object.weight()))
     }
 
     /// The object on the other side of a crossing, in the state that received it.
@@ -111,6 +118,8 @@ struct Block<T> {
     info: &'static ClassInfo,
     /// When `ipc.select` returned it last, by way: what has waited longest goes first. 0: never.
     served: [Cell<u32>; 2],
+    /// What the state's account has of it.
+    charged: Cell<Charged>,
     /// `None` once finalized: Lua code can call `__gc` by hand and go on using the object.
     value: RefCell<Option<T>>,
 }
@@ -180,17 +189,21 @@ pub(super) fn identity_at(lua: Lua<'_>, index: c_int, classes: &[&'static ClassI
 impl<'a> Lua<'a> {
     /// Pushes a new userdata that holds `value`.
     pub fn push_object<T: Class>(self, value: T) -> Result<()> {
+        let mut weight = 0;
         if let Some(object) = value.object() {
             remember(&object);
+            weight = object.weight();
         }
-        self.push_object_as(value, T::info(), |lua| lua.push_metatable(T::info()))
+        self.push_object_as(value, T::info(), Charge::Own(weight), |lua| lua.push_metatable(T::info()))
     }
 
-    /// As [`Lua::push_object`], under the metatable that `metatable` pushes: for types with a metatable for each variant.
+    /// As [`Lua::push_object`], charged with `charge`, under the metatable that `metatable` pushes: for types with a metatable for each
+    /// variant.
     pub fn push_object_as<T: Class>(
         self,
         value: T,
         info: &'static ClassInfo,
+        charge: Charge,
         metatable: impl FnOnce(Lua<'a>) -> Result<()>,
     ) -> Result<()> {
         metatable(self)?;
@@ -200,7 +213,8 @@ impl<'a> Lua<'a> {
         unsafe {
             let l = self.raw();
             let at = ffi::lua_touserdata(l, -1) as *mut Block<T>;
-            at.write(Block { info, served: Default::default(), value: RefCell::new(Some(value)) });
+            let charged = Cell::new(self.state().account.enter(charge));
+            at.write(Block { info, served: Default::default(), charged, value: RefCell::new(Some(value)) });
             ffi::lua_insert(l, -2);
             ffi::lua_setmetatable(l, -2);
         }
@@ -225,6 +239,26 @@ impl<'a> Lua<'a> {
         };
         let held = block.value.try_borrow_mut().map_err(|_| err!(State, "{} is in use", T::info().name))?;
         RefMut::filter_map(held, Option::as_mut).map_err(|_| err!(State, "{} was finalized", T::info().name))
+    }
+
+    /// The object in slot `index`, a `T`, may hold more or less than it did: its charge is made anew.
+    pub fn recharge<T: Class>(self, index: c_int) {
+        let Some(block) = block::<T>(self, index) else { return };
+        let charge = match block.value.try_borrow() {
+            Ok(value) => value.as_ref().map_or(Charge::Own(0), T::charge),
+            Err(_) => return,
+        };
+        let account = &self.state().account;
+        account.leave(block.charged.take());
+        block.charged.set(account.enter(charge));
+    }
+
+    /// `bytes` were written to the object in slot `index`, a `T`.
+    #[inline]
+    pub fn wrote<T: Class>(self, index: c_int, bytes: usize) {
+        if self.state().account.wrote(bytes) {
+            self.recharge::<T>(index);
+        }
     }
 
     /// Whether slot `index` holds a `T`.
@@ -263,7 +297,7 @@ impl<'a> Lua<'a> {
     }
 }
 
-/// `__gc`: drops the value. Touches no Lua but the slot, since it may run while the state closes.
+/// `__gc`: drops the value. Touches no Lua but the slot and its upvalue, the State, since it may run while the state closes.
 unsafe extern "C-unwind" fn gc<T: Class>(l: *mut ffi::lua_State) -> c_int {
     // SAFETY: the same checks as in `block`, without a State (which may be finalized already).
     unsafe {
@@ -271,12 +305,17 @@ unsafe extern "C-unwind" fn gc<T: Class>(l: *mut ffi::lua_State) -> c_int {
             && std::ptr::eq(at.read(), T::info())
         {
             let block = &*at.cast::<Block<T>>();
+            let state = ffi::lua_touserdata(l, ffi::lua_upvalueindex(1)) as *const State;
             // A panic in a destructor has nowhere to go: the value is lost, the program lives.
             let _ = catch_unwind(AssertUnwindSafe(|| {
                 if let Ok(mut held) = block.value.try_borrow_mut() {
                     let value = held.take();
                     drop(held);
                     drop(value);
+                    // SAFETY: whoever pushes this function gives it the State, which is there as long as the Lua state.
+                    if let Some(state) = state.as_ref() {
+                        state.account.leave(block.charged.take());
+                    }
                 }
             }));
         }

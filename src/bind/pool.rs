@@ -110,7 +110,7 @@ pub(super) fn task(lua: Lua<'_>, first: c_int, upvalues: bool) -> Result<Task> {
         let name = |n| if n == 1 { "the function".into() } else { format!("argument #{n}") };
         lua.encode_values(first, count + 1, &mut values, route).map_err(|e| renamed(e, name))?;
     }
-    Ok(Task { function, values })
+    Ok(Task { function, values, ledger: Some(lua.state().account.ledger()) })
 }
 
 fn route(upvalues: bool) -> Route {

@@ -63,6 +63,9 @@ pub(super) const CLIENT_TRIES: &[Method] = &[
 
 const CLIENT_METAMETHODS: &[Method] = &[("__eq", lua_fn!("==", equal))];
 
+/// What a server counts for where garbage is measured, in bytes: its clients' buffers; and descriptors are scarce.
+const WEIGHT: usize = 256 << 10;
+
 /// What threads share of a server.
 #[derive(Debug)]
 struct Shared {
@@ -83,6 +86,10 @@ impl Object for Shared {
         }
         let (n, s) = (server.count(), if server.count() == 1 { "" } else { "s" });
         format!("open at {}, {n} client{s}", server.address())
+    }
+
+    fn weight(&self) -> usize {
+        WEIGHT
     }
 }
 

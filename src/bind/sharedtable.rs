@@ -17,7 +17,7 @@ use crate::bind::object::{Class, ClassInfo, Method};
 use crate::err;
 use crate::error::Result;
 use crate::lua_fn;
-use crate::sync::{Cursor, KeyRef, Table};
+use crate::sync::{Cursor, KeyRef, Table, Value};
 use crate::wait::Deadline;
 use crate::wire::{Attachment, Object, downcast};
 
@@ -26,6 +26,9 @@ pub(super) const FUNCTIONS: &[Method] = &[("sharedtable_size", lua_fn!("ipc.shar
 
 /// The class `ipc.sharedtable`.
 pub(super) static INFO: ClassInfo = ClassInfo::of::<SharedTable>("ipc.sharedtable", &[], METAMETHODS);
+
+/// About what a key with a small value takes in a table, in bytes.
+const ENTRY: usize = 64;
 
 /// What `pairs` walks with. Nobody has use for its class: it has no name among ours and does not travel.
 static WALK: ClassInfo = ClassInfo::of::<Walk>("pairs of ipc.sharedtable", &[], &[]);
@@ -131,13 +134,22 @@ fn new_index(lua: Lua<'_>) -> Result<Pushed> {
             let table = lua.object::<SharedTable>(1)?;
             not_updating(lua, &table.0, key)?;
             table.0.set(key, value(lua, 3)?)?;
+            lua.wrote::<SharedTable>(1, ENTRY);
             return Ok(0);
         }
         _ => this(lua)?,
     };
     not_updating(lua, &table, key)?;
-    table.set(key, value(lua, 3)?)?;
+    put(lua, &table, key, value(lua, 3)?)?;
     Ok(0)
+}
+
+/// Sets a key of the table in slot 1.
+fn put(lua: Lua<'_>, table: &Table, key: KeyRef<'_>, value: Option<Value>) -> Result<()> {
+    let bytes = ENTRY + value.as_ref().map_or(0, Value::heap);
+    table.set(key, value)?;
+    lua.wrote::<SharedTable>(1, bytes);
+    Ok(())
 }
 
 /// `#t`: how many keys there are, of whatever kind.
@@ -229,8 +241,11 @@ fn cas(lua: Lua<'_>) -> Result<Pushed> {
             ),
         ));
     }
-    match table.cas(key, old.as_ref(), value(lua, 4)?)? {
+    let new = value(lua, 4)?;
+    let bytes = ENTRY + new.as_ref().map_or(0, Value::heap);
+    match table.cas(key, old.as_ref(), new)? {
         Ok(()) => {
+            lua.wrote::<SharedTable>(1, bytes);
             lua.push_boolean(true);
             Ok(1)
         }
@@ -251,14 +266,18 @@ fn update(lua: Lua<'_>) -> Result<Pushed> {
     }
     not_updating(lua, &table, key)?;
     let _updating = Updating::new(lua, &table, key);
+    let mut bytes = 0;
     table.update(key, |old| {
         lua.wait(Deadline::NEVER).check()?;
         lua.set_top(3);
         lua.push_value(3);
         push(lua, old)?;
         lua.call(1, 1)?;
-        value(lua, 4)
+        let new = value(lua, 4)?;
+        bytes = ENTRY + new.as_ref().map_or(0, Value::heap);
+        Ok(new)
     })?;
+    lua.wrote::<SharedTable>(1, bytes);
     Ok(1)
 }
 

@@ -11,6 +11,7 @@ use std::sync::Arc;
 
 use mlua::ffi;
 
+use crate::bind::account::Account;
 use crate::bind::last::Last;
 use crate::bind::object::ClassInfo;
 use crate::bind::tensor;
@@ -40,8 +41,8 @@ pub struct State {
     pub(super) metatables: RefCell<Vec<(&'static ClassInfo, c_int)>>,
     /// The metatables of tensors and storages, by class; 0 until the first value of a class is pushed.
     pub(super) torch: [Cell<c_int>; tensor::CLASSES],
-    /// Garbage is collected when tensors hold more memory than this: Lua sees their handles only.
-    pub(super) tensor_limit: Cell<usize>,
+    /// The memory behind the handles of this state.
+    pub(super) account: Account,
     /// Registry references made once, by name.
     pub(super) anchors: RefCell<HashMap<&'static str, c_int>>,
     /// A message whose memory is used again and again.
@@ -76,7 +77,7 @@ impl State {
             job: Cell::new(None),
             metatables: RefCell::default(),
             torch: Default::default(),
-            tensor_limit: Cell::new(tensor::LEAST_LIMIT),
+            account: Account::new(),
             anchors: RefCell::default(),
             message: Cell::new(None),
             last: Last::default(),
@@ -149,6 +150,7 @@ impl State {
                 None => break,
             }
         }
+        self.account.close();
         drop(self.message.take());
         self.last.close();
         drop(self.farewells.take());

@@ -9,7 +9,7 @@ use crate::bind::tensor::{pointer, push_storage, storage_as, storage_at};
 use crate::err;
 use crate::error::Result;
 use crate::lua_fn;
-use crate::tensor::{DType, Tensor};
+use crate::tensor::{DType, Storage, Tensor};
 
 macro_rules! methods {
     ($($name:literal => $body:path,)*) => {
@@ -67,6 +67,7 @@ fn element_size(lua: Lua<'_>) -> Result<Pushed> {
 
 fn resize(lua: Lua<'_>) -> Result<Pushed> {
     lua.storage(1)?.resize(lua.count(2)?)?;
+    lua.recharge::<Storage>(1);
     itself(lua)
 }
 
@@ -114,6 +115,7 @@ fn string(lua: Lua<'_>) -> Result<Pushed> {
     }
     let text = lua.bytes(2)?;
     storage.resize(text.len())?;
+    lua.recharge::<Storage>(1);
     let span = storage.span()?;
     if span.len() >= text.len() {
         span.write(0, text);

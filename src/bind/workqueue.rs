@@ -99,7 +99,9 @@ fn workqueue(lua: Lua<'_>) -> Result<Pushed> {
 fn put(lua: Lua<'_>, route: Route) -> Result<Pushed> {
     let handle = lua.object::<WorkQueueHandle>(1)?;
     let queue = handle.queue()?;
-    items::send(lua, route, |items| queue.write(handle.by(), items, &lua.wait(handle.write_deadline())))?;
+    items::send::<WorkQueueHandle, _>(lua, route, |items| {
+        queue.write(handle.by(), items, &lua.wait(handle.write_deadline()))
+    })?;
     Ok(0)
 }
 
@@ -117,7 +119,7 @@ fn writeup(lua: Lua<'_>) -> Result<Pushed> {
 fn trywrite(lua: Lua<'_>) -> Result<Pushed> {
     let handle = lua.object::<WorkQueueHandle>(1)?;
     let queue = handle.queue()?;
-    let written = items::send(lua, Route::THREAD, |items| queue.write_now(handle.by(), items))?;
+    let written = items::send::<WorkQueueHandle, _>(lua, Route::THREAD, |items| queue.write_now(handle.by(), items))?;
     lua.push_boolean(written);
     Ok(1)
 }

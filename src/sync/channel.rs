@@ -149,6 +149,10 @@ impl Object for Channel {
         }
     }
 
+    fn weight(&self) -> usize {
+        size_of::<Channel>() + self.fifo.queue().bytes()
+    }
+
     fn inside(&self) -> Option<Inside<'_>> {
         Some(Inside { handles: &self.handles, queues: [Some(self.fifo.queue()), None] })
     }

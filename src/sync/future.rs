@@ -13,7 +13,7 @@ use super::pool::Hub;
 use crate::error::Result;
 use crate::sys::SetOnce;
 use crate::wait::{Signal, Wait};
-use crate::wire::{Message, Object, release};
+use crate::wire::{Entry, Ledger, Message, Object, release};
 
 /// What a worker is to do.
 #[derive(Debug, Default)]
@@ -22,6 +22,8 @@ pub struct Task {
     pub function: Option<Box<[u8]>>,
     /// Its arguments.
     pub values: Message,
+    /// Of the Lua state that holds the future: results are entered there.
+    pub ledger: Option<Arc<Ledger>>,
 }
 
 /// How a task ended.
@@ -58,13 +60,21 @@ pub struct Future {
     outcome: SetOnce<Outcome>,
     /// Made when somebody asks for a descriptor.
     level: SetOnce<Box<Signal>>,
+    /// Where its results are entered, and their entry.
+    ledger: Option<Arc<Ledger>>,
+    entry: SetOnce<Entry>,
     /// The batch that it belongs to, and its number there.
     batch: Option<(Weak<Finished>, u64)>,
 }
 
 impl Future {
-    pub(super) fn new(number: u64, hub: Arc<Hub>, batch: Option<(Weak<Finished>, u64)>) -> Future {
-        Future { number, hub, outcome: SetOnce::new(), level: SetOnce::new(), batch }
+    pub(super) fn new(
+        number: u64,
+        hub: Arc<Hub>,
+        ledger: Option<Arc<Ledger>>,
+        batch: Option<(Weak<Finished>, u64)>,
+    ) -> Future {
+        Future { number, hub, outcome: SetOnce::new(), level: SetOnce::new(), ledger, entry: SetOnce::new(), batch }
     }
 
     /// Whether the task has ended, however it did.
@@ -117,8 +127,16 @@ impl Future {
 
     /// Sets the outcome, if there is none yet, and tells whoever waits.
     pub(super) fn settle(self: &Arc<Self>, outcome: Outcome) {
+        let entry = match (&self.ledger, &outcome) {
+            (Some(ledger), Outcome::Done(results)) => Some(Entry::new(ledger, results.weight())),
+            _ => None,
+        };
         if self.outcome.set(outcome).is_err() {
             return;
+        }
+        if let Some(entry) = entry {
+            // The outcome is set once, and so is this.
+            _ = self.entry.set(entry);
         }
         self.hub.finished.notify_all();
         if let Some(level) = self.level.get() {

@@ -17,6 +17,7 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
 
 use super::batch::Finished;
+use super::worker::THREAD_WEIGHT;
 use super::{Crew, Failure, Future, Outcome, Task};
 use crate::err;
 use crate::error::Result;
@@ -95,7 +96,7 @@ impl Pool {
             }
             books.last += 1;
             let number = books.last;
-            let future = Arc::new(Future::new(number, hub.clone(), batch));
+            let future = Arc::new(Future::new(number, hub.clone(), task.ledger.clone(), batch));
             books.queue.insert(number, (task, future.clone()));
             hub.queued.store(books.queue.len(), Ordering::SeqCst);
             future
@@ -214,6 +215,10 @@ impl Object for Pool {
     fn state(&self) -> String {
         let name = self.name().map(|name| format!("'{name}', ")).unwrap_or_default();
         name + &self.described()
+    }
+
+    fn weight(&self) -> usize {
+        self.0.terms.count * THREAD_WEIGHT
     }
 }
 

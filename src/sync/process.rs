@@ -42,6 +42,9 @@ const LEFT: usize = 20;
 /// How often the end of a child is looked for where the system has nothing that tells of it, in seconds.
 const LOOK: f64 = 0.005;
 
+/// What a child counts for where garbage is measured, in bytes: its pipes lie in the system's memory, and descriptors are scarce.
+const WEIGHT: usize = 256 << 10;
+
 /// Which output of a child.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Pipe {
@@ -412,6 +415,10 @@ impl Object for Process {
             life.state()
         };
         format!("{}, process {}, {state}", self.file, self.pid)
+    }
+
+    fn weight(&self) -> usize {
+        WEIGHT
     }
 }
 

@@ -215,6 +215,10 @@ impl Object for Table {
             n => format!("{n} keys"),
         }
     }
+
+    fn weight(&self) -> usize {
+        self.bytes()
+    }
 }
 
 /// A walk over the keys of a table, while others may write to it.

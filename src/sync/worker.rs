@@ -52,6 +52,9 @@ const SURELY_FITS: usize = 256;
 /// What a thread takes at the least, its Lua state included.
 const FOOTPRINT: usize = 128 << 10;
 
+/// What a thread counts for where garbage is measured: that, and what it loads.
+pub(super) const THREAD_WEIGHT: usize = 4 * FOOTPRINT;
+
 /// What [`Crew::next`] has.
 #[derive(Debug)]
 pub enum NextEnd<T> {

@@ -244,6 +244,10 @@ impl Object for WorkQueue {
         self.name.as_ref().map_or(state.clone(), |name| format!("'{name}', {state}"))
     }
 
+    fn weight(&self) -> usize {
+        size_of::<WorkQueue>() + self.questions.queue().bytes() + self.answers.queue().bytes()
+    }
+
     fn inside(&self) -> Option<Inside<'_>> {
         let queues = [Some(self.questions.queue()), Some(self.answers.queue())];
         Some(Inside { handles: &self.handles, queues })

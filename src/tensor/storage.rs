@@ -57,6 +57,11 @@ impl Storage {
         self.inner.memory.load().size() / self.dtype().size()
     }
 
+    /// The size of its memory in bytes.
+    pub fn bytes(&self) -> usize {
+        self.inner.memory.load().size()
+    }
+
     /// Whether there are no elements.
     pub fn is_empty(&self) -> bool {
         self.len() == 0

@@ -22,6 +22,16 @@ pub struct Message {
 }
 
 impl Message {
+    /// How many bytes of memory it keeps, those of attached tensors too.
+    pub fn weight(&self) -> usize {
+        let attached = |a: &Attachment| match a {
+            Attachment::Tensor(t) => t.storage().map_or(0, Storage::bytes),
+            Attachment::Storage(s) => s.bytes(),
+            Attachment::Object(_) | Attachment::Foreign(_) => 0,
+        };
+        self.bytes.capacity() + self.attachments.iter().map(attached).sum::<usize>()
+    }
+
     /// Empties the message and keeps its memory for the next one.
     pub fn clear(&mut self) {
         self.bytes.clear();
@@ -64,6 +74,12 @@ pub trait Object: Any + Send + Sync + fmt::Debug {
     /// it takes no lock that is held for longer than moments, nor one of the standard library.
     fn state(&self) -> String {
         String::new()
+    }
+
+    /// How many bytes of memory it holds, about: a garbage collector that sees only a handle of it wants to know. What is attached
+    /// to its messages by reference is not its own.
+    fn weight(&self) -> usize {
+        0
     }
 
     /// For an object that messages wait in: what [`release`](super::release) has to know of it.

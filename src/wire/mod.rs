@@ -5,6 +5,7 @@ mod encoder;
 pub mod ext;
 #[cfg(test)]
 mod form_tests;
+mod ledger;
 mod live;
 mod message;
 mod path;
@@ -14,6 +15,7 @@ mod release;
 
 pub use decoder::{Common, Decoder, Token};
 pub use encoder::{Encoder, Mark};
+pub use ledger::{Entry, Ledger};
 pub use live::{each_live, identity, remember};
 pub use message::{Attachment, Foreign, Inside, Message, Object, downcast};
 pub use path::{field_path, path_to};

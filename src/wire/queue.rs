@@ -7,6 +7,7 @@
 //! Imports its siblings `queue_chunk`, which holds the messages, and `release`.
 
 use std::fmt;
+use std::sync::atomic;
 
 use super::queue_chunk::{Cursor, Spare, chain};
 use super::release::release;
@@ -42,9 +43,9 @@ pub struct Queue {
     writer: Lock<Writer>,
     reader: Lock<Reader>,
     /// Messages ever written; stored under the writers' lock.
-    written: Apart<AtomicU64>,
+    written: Apart,
     /// Messages ever taken; stored under the readers' lock.
-    taken: Apart<AtomicU64>,
+    taken: Apart,
     /// Set under the writers' lock.
     closed: AtomicBool,
     capacity: u64,
@@ -53,14 +54,20 @@ pub struct Queue {
     objects: AtomicU64,
 }
 
-/// On cache lines of its own.
+/// What one end tells the other, on cache lines of its own.
 #[derive(Default)]
 #[repr(align(128))]
-struct Apart<T>(T);
+struct Apart {
+    /// How many messages.
+    count: AtomicU64,
+    /// How many bytes they had. Nothing is decided by it, so the models need not know: it is the standard library's atomic.
+    bytes: atomic::AtomicU64,
+}
 
 struct Writer {
     cursor: Cursor,
     written: u64,
+    bytes: u64,
     /// `taken`, as last seen.
     taken: u64,
 }
@@ -68,6 +75,7 @@ struct Writer {
 struct Reader {
     cursor: Cursor,
     taken: u64,
+    bytes: u64,
     /// `written`, as last seen.
     written: u64,
 }
@@ -77,8 +85,8 @@ impl Queue {
     pub fn new(capacity: Option<u64>) -> Queue {
         let (writer, reader) = chain();
         Queue {
-            writer: Lock::new(Writer { cursor: writer, written: 0, taken: 0 }),
-            reader: Lock::new(Reader { cursor: reader, taken: 0, written: 0 }),
+            writer: Lock::new(Writer { cursor: writer, written: 0, bytes: 0, taken: 0 }),
+            reader: Lock::new(Reader { cursor: reader, taken: 0, bytes: 0, written: 0 }),
             written: Apart::default(),
             taken: Apart::default(),
             closed: AtomicBool::new(false),
@@ -98,7 +106,7 @@ impl Queue {
         }
         let after = writer.written + messages.len() as u64;
         if after - writer.taken > self.capacity {
-            writer.taken = self.taken.0.load(Ordering::Acquire);
+            writer.taken = self.taken.count.load(Ordering::Acquire);
             if after - writer.taken > self.capacity {
                 return Push::Full;
             }
@@ -107,11 +115,13 @@ impl Queue {
             if has_objects(message) {
                 self.objects.fetch_add(1, Ordering::Relaxed);
             }
+            writer.bytes += message.bytes.len() as u64;
             // SAFETY: the lock makes us the only writer, and `spare` belongs to this chain.
             unsafe { writer.cursor.put(message, &self.spare) };
         }
         writer.written = after;
-        self.written.0.store(after, Ordering::Release);
+        self.written.bytes.store(writer.bytes, atomic::Ordering::Relaxed);
+        self.written.count.store(after, Ordering::Release);
         Push::Done
     }
 
@@ -122,7 +132,7 @@ impl Queue {
         let mut guard = self.reader.lock();
         let reader = &mut *guard;
         if reader.taken == reader.written {
-            reader.written = self.written.0.load(Ordering::Acquire);
+            reader.written = self.written.count.load(Ordering::Acquire);
             if reader.taken == reader.written {
                 return false;
             }
@@ -130,7 +140,9 @@ impl Queue {
         // SAFETY: the lock makes us the only reader, and a published message is left.
         unsafe { reader.cursor.take(out, &self.spare) };
         reader.taken += 1;
-        self.taken.0.store(reader.taken, Ordering::Release);
+        reader.bytes += out.bytes.len() as u64;
+        self.taken.bytes.store(reader.bytes, atomic::Ordering::Relaxed);
+        self.taken.count.store(reader.taken, Ordering::Release);
         if has_objects(out) {
             self.objects.fetch_sub(1, Ordering::Relaxed);
         }
@@ -141,16 +153,16 @@ impl Queue {
     #[inline]
     pub fn is_empty(&self) -> bool {
         // In this order: `taken` cannot overtake a `written` that is read after it.
-        let taken = self.taken.0.load(Ordering::Acquire);
-        self.written.0.load(Ordering::Acquire) == taken
+        let taken = self.taken.count.load(Ordering::Acquire);
+        self.written.count.load(Ordering::Acquire) == taken
     }
 
     /// How many messages wait to be read: so many did at one moment, if others write and read meanwhile.
     pub fn len(&self) -> u64 {
-        let mut taken = self.taken.0.load(Ordering::Acquire);
+        let mut taken = self.taken.count.load(Ordering::Acquire);
         loop {
-            let written = self.written.0.load(Ordering::Acquire);
-            let still = self.taken.0.load(Ordering::Acquire);
+            let written = self.written.count.load(Ordering::Acquire);
+            let still = self.taken.count.load(Ordering::Acquire);
             if still == taken {
                 return written - taken;
             }
@@ -160,7 +172,14 @@ impl Queue {
 
     /// How many messages were ever written.
     pub fn written(&self) -> u64 {
-        self.written.0.load(Ordering::Acquire)
+        self.written.count.load(Ordering::Acquire)
+    }
+
+    /// How many bytes the messages have that wait to be read, about; what is attached to them is not counted.
+    pub fn bytes(&self) -> usize {
+        let taken = self.taken.bytes.load(atomic::Ordering::Relaxed);
+        let written = self.written.bytes.load(atomic::Ordering::Relaxed);
+        usize::try_from(written.saturating_sub(taken)).unwrap_or(usize::MAX)
     }
 
     /// How many messages it holds at most.

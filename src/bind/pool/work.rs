@@ -5,6 +5,7 @@ use std::ffi::c_int;
 
 use mlua::ffi;
 
+use crate::bind::account::collect;
 use crate::bind::lua::{Kind, Lua, raised};
 use crate::bind::stack::Route;
 use crate::bind::worker::{self, Setup, call_init, failure, said};
@@ -67,10 +68,7 @@ impl Desk<'_> {
             match bench.next(&lua.at("ipc.pool").wait(deadline))? {
                 Order::Leave => return Ok(()),
                 Order::Idle => {
-                    // What a finalizer raises is nobody's error.
-                    if collect(lua).is_err() {
-                        lua.set_top(self.handler);
-                    }
+                    collect(lua);
                     clean = true;
                 }
                 Order::Run(task) => {
@@ -80,6 +78,7 @@ impl Desk<'_> {
                         Err(e) => Outcome::Failed(failure(lua, e)),
                     };
                     lua.set_top(self.handler);
+                    lua.collect_if_due();
                     if bench.check().is_err() {
                         return end_child(lua, outcome);
                     }
@@ -170,15 +169,6 @@ fn renew(lua: Lua<'_>, upvalues: c_int) {
         ffi::lua_pushvalue(lua.raw(), ffi::LUA_GLOBALSINDEX);
         ffi::lua_setfenv(lua.raw(), -2);
     }
-}
-
-/// A full collection.
-fn collect(lua: Lua<'_>) -> Result<()> {
-    // SAFETY: in protect everything may be called.
-    lua.protect(0, 0, |l| unsafe {
-        ffi::lua_gc(l, ffi::LUA_GCCOLLECT, 0);
-        0
-    })
 }
 
 /// A task has forked, and this is the child: it ends as its task did.

@@ -82,6 +82,7 @@ pub(super) fn walk(
         lua.reserve(count)?;
     }
     let base = lua.top();
+    let _walking = lua.state().account.walk();
     lua.protect(0, ffi::LUA_MULTRET, |l| {
         // SAFETY: this runs under pcall, and no frame of the walk holds anything to drop across a call that may raise.
         match unsafe { walk.values(l, count) } {

@@ -62,6 +62,7 @@ pub(super) fn walk(
     for i in first..first + count {
         lua.push_value(i);
     }
+    let _walking = lua.state().account.walk();
     let done = lua.protect(count, 1, |l| {
         // SAFETY: this runs under pcall, and no frame of the walk holds anything to drop across a call that may raise.
         let _ = unsafe { walk.values(l, count, many) };

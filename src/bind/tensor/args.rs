@@ -180,7 +180,10 @@ pub(super) fn result(lua: Lua<'_>, target: Target, dtype: DType, sizes: &[usize]
                 return Err(lua.expected(i, &format!("{} for the result", dtype.tensor_class())));
             }
             at.resize(sizes)?;
-            Ok(at.clone())
+            let tensor = at.clone();
+            drop(at);
+            lua.recharge::<Tensor>(i);
+            Ok(tensor)
         }
     }
 }

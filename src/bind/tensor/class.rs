@@ -10,11 +10,12 @@ use std::ffi::{c_char, c_int};
 
 use mlua::ffi;
 
+use crate::bind::account::Charge;
 use crate::bind::call::Pushed;
 use crate::bind::lua::{Kind, Lua};
 use crate::bind::object::{Class, ClassInfo, Method};
 use crate::error::Result;
-use crate::tensor::{DType, Storage, Tensor, live_bytes};
+use crate::tensor::{DType, Storage, Tensor};
 use crate::wire::Attachment;
 
 /// What all tensors are to the binding; the class of one is by its element type.
@@ -30,6 +31,10 @@ impl Class for Tensor {
     fn attach(&self) -> Option<Attachment> {
         Some(Attachment::Tensor(self.clone()))
     }
+
+    fn charge(&self) -> Charge {
+        charge(self.storage())
+    }
 }
 
 impl Class for Storage {
@@ -39,6 +44,10 @@ impl Class for Storage {
 
     fn attach(&self) -> Option<Attachment> {
         Some(Attachment::Storage(self.clone()))
+    }
+
+    fn charge(&self) -> Charge {
+        charge(Some(self))
     }
 }
 
@@ -90,39 +99,23 @@ impl Family {
     }
 }
 
-/// The least memory that makes [`push`] and [`push_storage`] collect garbage.
-pub const LEAST_LIMIT: usize = 256 << 20;
-
-/// Collects garbage when tensors and storages have come to hold twice the memory that they held after the last time. To Lua
-/// each is a few dozen bytes, so that a loop of `x = x + 1` would fill the machine before Lua found a reason to collect.
-fn relieve(lua: Lua<'_>) -> Result<()> {
-    let limit = &lua.state().tensor_limit;
-    if live_bytes() < limit.get() {
-        return Ok(());
-    }
-    // Raised first: a finalizer that makes tensors must not begin again.
-    limit.set(usize::MAX);
-    // SAFETY: in protect everything may be called, also what runs finalizers.
-    let collected = lua.protect(0, 0, |l| unsafe {
-        ffi::lua_gc(l, ffi::LUA_GCCOLLECT, 0);
-        0
-    });
-    limit.set(LEAST_LIMIT.max(live_bytes().saturating_mul(2)));
-    collected
+/// What a handle on `storage` stands for.
+fn charge(storage: Option<&Storage>) -> Charge {
+    storage.map_or(Charge::Own(0), |s| Charge::Storage { id: s.id(), bytes: s.bytes() })
 }
 
 /// Pushes a tensor.
 pub fn push(lua: Lua<'_>, tensor: Tensor) -> Result<()> {
-    relieve(lua)?;
     let dtype = tensor.dtype();
-    lua.push_object_as(tensor, &TENSOR, |lua| push_metatable(lua, Family::Tensor, dtype))
+    let charge = tensor.charge();
+    lua.push_object_as(tensor, &TENSOR, charge, |lua| push_metatable(lua, Family::Tensor, dtype))
 }
 
 /// Pushes a storage.
 pub fn push_storage(lua: Lua<'_>, storage: Storage) -> Result<()> {
-    relieve(lua)?;
     let dtype = storage.dtype();
-    lua.push_object_as(storage, &STORAGE, |lua| push_metatable(lua, Family::Storage, dtype))
+    let charge = storage.charge();
+    lua.push_object_as(storage, &STORAGE, charge, |lua| push_metatable(lua, Family::Storage, dtype))
 }
 
 /// The tensor in slot `i`, if there is one: another view of the same elements.

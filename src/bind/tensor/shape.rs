@@ -130,6 +130,7 @@ fn set(lua: Lua<'_>) -> Result<Pushed> {
     let dtype = lua.tensor_ref(1)?.dtype();
     let other = construct::view(lua, 2, dtype)?;
     *lua.tensor_mut(1)? = other;
+    lua.recharge::<Tensor>(1);
     itself(lua)
 }
 
@@ -215,6 +216,7 @@ fn give_into(lua: Lua<'_>, view: Tensor, slot: Option<c_int>) -> Result<Pushed> 
     match slot {
         Some(i) => {
             lua.tensor_mut(i)?.set(&view)?;
+            lua.recharge::<Tensor>(i);
             lua.push_value(i);
             Ok(1)
         }
@@ -260,12 +262,15 @@ fn resize(lua: Lua<'_>) -> Result<Pushed> {
         None => tensor.resize(&sizes)?,
         Some(strides) => tensor.resize_strided(&sizes, &strides)?,
     }
+    drop(tensor);
+    lua.recharge::<Tensor>(1);
     itself(lua)
 }
 
 fn resize_as(lua: Lua<'_>) -> Result<Pushed> {
     let other = lua.tensor(2)?;
     lua.tensor_mut(1)?.resize_as(&other)?;
+    lua.recharge::<Tensor>(1);
     itself(lua)
 }
 
@@ -305,6 +310,7 @@ fn squeeze(lua: Lua<'_>) -> Result<Pushed> {
     let value = view.get(&[0])?;
     if let Some(i) = slot {
         lua.tensor_mut(i)?.set(&view)?;
+        lua.recharge::<Tensor>(i);
     }
     lua.push_scalar(value);
     Ok(1)

@@ -20,7 +20,7 @@ const PANIC: u8 = 3;
 const SHRUG: u8 = 4;
 
 fn task(what: u8, n: u8) -> Task {
-    Task { function: None, values: Message { bytes: vec![what, n], ..Message::default() } }
+    Task { values: Message { bytes: vec![what, n], ..Message::default() }, ..Task::default() }
 }
 
 /// A worker that starts well and does what it is told.

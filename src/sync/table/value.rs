@@ -113,7 +113,7 @@ impl Value {
     }
 
     /// Bytes of memory beside the value itself; what is attached by reference belongs to itself.
-    pub(super) fn heap(&self) -> usize {
+    pub fn heap(&self) -> usize {
         match self {
             Value::Message(m) => {
                 let attachments = m.attachments.capacity() * size_of::<Attachment>();

@@ -5,7 +5,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 
-use super::{Failure, Seat};
+use super::{Failure, Seat, THREAD_WEIGHT};
 use crate::err;
 use crate::sys::{Lock, SetOnce, demote_thread, fork_generation};
 use crate::wait::{Cancel, Deadline, Signal, Wait};
@@ -205,5 +205,9 @@ impl<T: Send + 'static> Object for Shared<T> {
         // Threads that were given no name are called as their class is.
         let name = if team.name == self.class() { String::new() } else { format!("'{}', ", team.name) };
         format!("{name}{count} thread{}, {running}", if count == 1 { "" } else { "s" })
+    }
+
+    fn weight(&self) -> usize {
+        self.team.seats.len() * THREAD_WEIGHT
     }
 }
