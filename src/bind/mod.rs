@@ -18,6 +18,7 @@ pub mod cdata;
 pub mod channel;
 pub mod class;
 pub mod client;
+mod depth;
 pub mod events;
 mod file;
 pub mod flock;

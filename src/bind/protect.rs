@@ -5,6 +5,7 @@ use std::ffi::{c_char, c_int, c_void};
 
 use mlua::ffi;
 
+use crate::bind::depth::too_deep;
 use crate::bind::lua::{Kind, Lua, no_room, raised};
 use crate::error::{Code, Error, Result};
 
@@ -13,8 +14,20 @@ impl<'a> Lua<'a> {
     /// and the `results` topmost of its own come back.
     ///
     /// `job` may call anything of the C API. It must hold nothing that needs dropping across a call that may raise, and not panic.
+    ///
+    /// Where calls are nested too deeply for the C stack, it raises instead.
     #[inline]
     pub fn protect<F>(self, args: c_int, results: c_int, job: F) -> Result<()>
+    where
+        F: FnMut(*mut ffi::lua_State) -> c_int,
+    {
+        let Some(_level) = self.state().depth.descend() else { return Err(self.too_deep(args)) };
+        self.protect_at_any_depth(args, results, job)
+    }
+
+    /// As [`Lua::protect`], for a job that ends soon and calls nothing of the user's.
+    #[inline]
+    fn protect_at_any_depth<F>(self, args: c_int, results: c_int, job: F) -> Result<()>
     where
         F: FnMut(*mut ffi::lua_State) -> c_int,
     {
@@ -40,12 +53,14 @@ impl<'a> Lua<'a> {
 
     /// Calls the function below the topmost `args` values; its results replace them.
     pub fn call(self, args: c_int, results: c_int) -> Result<()> {
+        let Some(_level) = self.state().depth.descend() else { return Err(self.too_deep(args + 1)) };
         // SAFETY: the function and its arguments are on the stack; pcall catches whatever is raised.
         unsafe { if ffi::lua_pcall(self.raw(), args, results, 0) == ffi::LUA_OK { Ok(()) } else { Err(raised()) } }
     }
 
     /// As [`Lua::call`], with the function in slot `handler` making the error value of what was raised.
     pub fn call_traced(self, args: c_int, results: c_int, handler: c_int) -> Result<()> {
+        let Some(_level) = self.state().depth.descend() else { return Err(self.too_deep(args + 1)) };
         // SAFETY: as in `call`; slot `handler` holds a function.
         unsafe {
             if ffi::lua_pcall(self.raw(), args, results, handler) == ffi::LUA_OK { Ok(()) } else { Err(raised()) }
@@ -315,6 +330,15 @@ impl<'a> Lua<'a> {
         self.push_error_text(e.at(self.place()).to_string().as_bytes());
     }
 
+    /// Drops `count` values from the top and pushes the error for calls that are nested too deeply.
+    #[cold]
+    #[inline(never)]
+    fn too_deep(self, count: c_int) -> Error {
+        self.pop(count);
+        self.push_error(too_deep());
+        raised()
+    }
+
     /// The error `libipc [code] PLACE: headTEXT`, whose text may be of any bytes.
     pub(super) fn failure(self, code: Code, head: &str, text: &[u8]) -> Error {
         let mut whole = Error::new(code, self.place(), head.to_string()).to_string().into_bytes();
@@ -327,7 +351,7 @@ impl<'a> Lua<'a> {
         // Between a try and who called is a function of ours, in Lua.
         let level = if self.tries() { 3 } else { 2 };
         // SAFETY: in protect everything may be called. Level 0 is the protected function, 1 the bound one, 2 its caller.
-        let _ = self.protect(0, 1, |l| unsafe {
+        let _ = self.protect_at_any_depth(0, 1, |l| unsafe {
             ffi::luaL_where(l, level);
             ffi::lua_pushlstring(l, text.as_ptr() as *const c_char, text.len());
             ffi::lua_concat(l, 2);

@@ -12,6 +12,7 @@ use std::sync::Arc;
 use mlua::ffi;
 
 use crate::bind::account::Account;
+use crate::bind::depth::Depth;
 use crate::bind::last::Last;
 use crate::bind::object::ClassInfo;
 use crate::bind::tensor;
@@ -37,6 +38,8 @@ pub struct State {
     pub(super) empty: Cell<c_int>,
     /// What [`State::protected`] runs next.
     pub(super) job: Cell<Option<Job>>,
+    /// How far down the C stack calls into Lua may go.
+    pub(super) depth: Depth,
     /// Metatables that exist already, by class.
     pub(super) metatables: RefCell<Vec<(&'static ClassInfo, c_int)>>,
     /// The metatables of tensors and storages, by class; 0 until the first value of a class is pushed.
@@ -75,6 +78,7 @@ impl State {
             protected: Cell::new(ffi::LUA_NOREF),
             empty: Cell::new(ffi::LUA_NOREF),
             job: Cell::new(None),
+            depth: Depth::default(),
             metatables: RefCell::default(),
             torch: Default::default(),
             account: Account::new(),

@@ -241,7 +241,7 @@ impl<'w> Walk<'w> {
     unsafe fn enter(&mut self, l: *mut ffi::lua_State) -> Go {
         self.depth += 1;
         // SAFETY: as the module says.
-        unsafe { descend(l, self.depth) }.map_err(|e| self.fail(e))
+        unsafe { descend(self.lua, l, self.depth) }.map_err(|e| self.fail(e))
     }
 
     /// Remembers the object on top under the next number.

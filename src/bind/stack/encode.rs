@@ -253,7 +253,7 @@ impl<'w> Walk<'w> {
             return if enough { Ok(()) } else { Err(Stop) };
         }
         // SAFETY: as the module says.
-        unsafe { descend(l, self.depth) }.map_err(|e| self.fail(e))
+        unsafe { descend(self.lua, l, self.depth) }.map_err(|e| self.fail(e))
     }
 
     /// Comes up again.

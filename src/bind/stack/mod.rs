@@ -16,7 +16,8 @@ mod seen;
 #[cfg(feature = "luajit")]
 use std::ffi::{c_int, c_void};
 
-use crate::bind::lua::{no_room, raised};
+use crate::bind::depth;
+use crate::bind::lua::{Lua, no_room, raised};
 use crate::err;
 use crate::error::{Error, Result};
 use crate::wire::ext;
@@ -106,9 +107,12 @@ const ROOM: std::ffi::c_int = LEVELS as std::ffi::c_int * 4 + 12;
 /// # Safety
 /// Runs inside `Lua::protect`, in a frame that holds nothing to drop: 5.1 may raise here for want of memory.
 #[inline]
-unsafe fn descend(l: *mut mlua::ffi::lua_State, depth: usize) -> Result<()> {
+unsafe fn descend(lua: Lua<'_>, l: *mut mlua::ffi::lua_State, depth: usize) -> Result<()> {
     if depth % LEVELS != 1 {
         return Ok(());
+    }
+    if !lua.state().depth.has_room() {
+        return Err(depth::too_deep());
     }
     if depth > ext::MAX_DEPTH {
         return Err(too_deep());
