@@ -275,6 +275,33 @@ describe('fork', function()
     server:close()
   end)
 
+  it('costs the child no memory for the locks that there are', function()
+    if not support.exists '/proc/self/smaps' then return pending 'no /proc here' end
+    local out = support.check [[
+      local ipc = require 'libipc'
+      local keep = {}
+      for i = 1, 20000 do keep[i] = ipc.channel() end
+      -- Before it touches anything else: what the child has of its own.
+      local function own()
+        local kilobytes = 0
+        for line in io.lines '/proc/self/smaps' do
+          kilobytes = kilobytes + (tonumber(line:match '^Private_Dirty:%s*(%d+)') or 0)
+        end
+        return kilobytes
+      end
+      collectgarbage 'stop'
+      local pid = ipc.fork()
+      if pid == 0 then
+        io.write(own())
+        io.flush()
+        os.exit(0)
+      end
+      assert(ipc.waitpid(pid, 100) == 0)
+    ]]
+    -- Two locks of each channel, on lines of their own, would be 5 MB.
+    assert.is_true(tonumber(out) < 3000, out .. ' KB')
+  end)
+
   it('leaves no descriptor to programs that are started', function()
     if not support.exists '/proc/self/fd/0' then return pending 'no /proc here' end
     local server, port = ipc.server()

@@ -17,7 +17,9 @@ use mlua::ffi;
 use crate::bind::account::collect;
 use crate::bind::lua::Lua;
 use crate::bind::state::State;
+use crate::err;
 use crate::error::{Code, Error, Result};
+use crate::sys::{Torn, is_torn};
 
 /// How many results a body has pushed. As wide as a pointer, so that a `Result` of it comes back in two registers: one of an `int`
 /// passes through memory, is written there by halves and read whole, for which the processor waits as long as for the call.
@@ -85,6 +87,9 @@ pub unsafe fn enter(l: *mut ffi::lua_State, place: &'static str, body: Body) -> 
 unsafe fn run(l: *mut ffi::lua_State, state: *const State, place: &'static str, body: Body) -> Pushed {
     // SAFETY: the State userdata is an upvalue of the running function, which keeps it alive.
     let lua = unsafe { Lua::new(l, &*state, place) };
+    if is_torn() {
+        return fail(lua, torn());
+    }
     match catch_unwind(AssertUnwindSafe(|| body(lua))) {
         Ok(Ok(count)) => count,
         Ok(Err(e)) => fail(lua, e),
@@ -101,8 +106,20 @@ fn fail(lua: Lua<'_>, e: Error) -> Pushed {
     -1
 }
 
+/// What every call raises in the child of a fork that came in the middle of a change.
+fn torn() -> Error {
+    err!(
+        State,
+        "this process was forked, not by ipc.fork, while another thread of its parent was changing what threads share, and did not come \
+         to the end of it in time; that may be half changed here, so nothing of libipc works in this process"
+    )
+}
+
 /// The error that a panic becomes.
 pub fn bug(place: &'static str, panic: Box<dyn std::any::Any + Send>) -> Error {
+    if panic.is::<Torn>() {
+        return torn().at(place);
+    }
     let what = panic
         .downcast_ref::<&str>()
         .map(|s| s.to_string())

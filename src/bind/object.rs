@@ -23,6 +23,7 @@ use crate::bind::lua::Lua;
 use crate::bind::state::State;
 use crate::err;
 use crate::error::Result;
+use crate::sys::is_torn;
 use crate::wait::{Source, Way};
 use crate::wire::{Attachment, Object, identity, remember};
 
@@ -311,6 +312,10 @@ unsafe extern "C-unwind" fn gc<T: Class>(l: *mut ffi::lua_State) -> c_int {
                 if let Ok(mut held) = block.value.try_borrow_mut() {
                     let value = held.take();
                     drop(held);
+                    if is_torn() {
+                        // What it leads to may be half changed.
+                        return std::mem::forget(value);
+                    }
                     drop(value);
                     // SAFETY: whoever pushes this function gives it the State, which is there as long as the Lua state.
                     if let Some(state) = state.as_ref() {

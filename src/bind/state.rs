@@ -17,6 +17,7 @@ use crate::bind::last::Last;
 use crate::bind::object::ClassInfo;
 use crate::bind::tensor;
 use crate::sync::Key;
+use crate::sys::is_torn;
 use crate::wait::{Cancel, Owner};
 use crate::wire::Message;
 
@@ -146,6 +147,10 @@ impl State {
 
     /// Lets go of everything; called by the finalizer. The state stays usable, as one that holds nothing.
     pub(super) fn close(&self) {
+        if is_torn() {
+            // What the farewells lead to may be half changed; all of it goes with the process.
+            return;
+        }
         loop {
             // One at a time, the borrow ended: a farewell may add another.
             let next = self.farewells.borrow_mut().pop();

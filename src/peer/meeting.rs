@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use crate::err;
 use crate::error::{Error, Result};
-use crate::sys::{Fd, FolderWatch, Lock, SetOnce, at_exit, fork_generation, opening, try_flock, user};
+use crate::sys::{Fd, FolderWatch, Lock, SetOnce, at_exit, fork_generation, is_torn, opening, try_flock, user};
 use crate::wait::{Deadline, Interest, Wait, poll_fd, sleep};
 
 /// The longest text that a root can publish.
@@ -186,7 +186,9 @@ impl Held {
 }
 
 extern "C" fn remove_all() {
-    if let Some(held) = HELD.get().and_then(Lock::try_lock) {
+    if !is_torn()
+        && let Some(held) = HELD.get().and_then(Lock::try_lock)
+    {
         held.files.iter().for_each(Held::remove);
     }
 }

@@ -3,16 +3,15 @@
 //! A peer learns of our death by the end of its socket; a forked child that still holds a copy would hide it. So every
 //! descriptor of this library stands in a table, and the child closes them all (it never shuts them down: that would
 //! reach through to the parent). The table is a bitmap of atomics, since the child may take no lock. Opening and closing
-//! happens inside a gate that a fork waits for, so that no descriptor is open and not in the table when it happens.
+//! happens inside a critical section, which a fork waits for, so that no descriptor is open and not in the table when it happens.
 //!
-//! Imports its sibling `fork`.
+//! Imports its siblings `fork` and `critical`.
 
-use std::cell::Cell;
 use std::os::fd::{AsRawFd, RawFd};
 use std::ptr;
-use std::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::sync::atomic::{AtomicPtr, AtomicU64, Ordering};
 
+use super::critical::Critical;
 use super::fork::{ForkHook, at_fork, fork_generation};
 use crate::error::{Error, Result};
 
@@ -24,66 +23,9 @@ const CHUNKS: usize = 1 << 14;
 type Words = [AtomicU64; WORDS];
 static TABLE: [AtomicPtr<Words>; CHUNKS] = [const { AtomicPtr::new(ptr::null_mut()) }; CHUNKS];
 
-/// How many threads are between opening a descriptor and its entry, or between its removal and closing it.
-static INSIDE: AtomicU32 = AtomicU32::new(0);
-/// How many forks are going on.
-static FORKING: AtomicU32 = AtomicU32::new(0);
-
-static HOOK: ForkHook = ForkHook { prepare, parent, child };
-
-thread_local! {
-    /// How often this thread is inside the gate: a descriptor may be dropped while another is opened.
-    static DEPTH: Cell<u32> = const { Cell::new(0) };
-}
-
-/// Being inside. No lock of ours is taken there: a fork takes the locks first, then waits for the gate.
-struct Gate;
-
-impl Gate {
-    fn enter() -> Gate {
-        if DEPTH.with(|d| d.replace(d.get() + 1)) > 0 {
-            return Gate;
-        }
-        loop {
-            INSIDE.fetch_add(1, Ordering::SeqCst);
-            if FORKING.load(Ordering::SeqCst) == 0 {
-                return Gate;
-            }
-            INSIDE.fetch_sub(1, Ordering::SeqCst);
-            std::thread::yield_now();
-        }
-    }
-}
-
-impl Drop for Gate {
-    fn drop(&mut self) {
-        if DEPTH.with(|d| d.replace(d.get() - 1)) == 1 {
-            INSIDE.fetch_sub(1, Ordering::SeqCst);
-        }
-    }
-}
-
-/// Has descriptors known to fork. Hooks run newest first before a fork: what is to come before this one registers after.
-pub(super) fn hook() {
-    at_fork(&HOOK);
-}
-
-fn prepare() {
-    FORKING.fetch_add(1, Ordering::SeqCst);
-    // What happens inside the gate does not block; the bound is for a thread that was stopped there.
-    let give_up = Instant::now() + Duration::from_secs(5);
-    while INSIDE.load(Ordering::SeqCst) != 0 && Instant::now() < give_up {
-        std::thread::yield_now();
-    }
-}
-
-fn parent() {
-    FORKING.fetch_sub(1, Ordering::SeqCst);
-}
+static HOOK: ForkHook = ForkHook { prepare: || (), parent: || (), child };
 
 fn child() {
-    INSIDE.store(0, Ordering::SeqCst);
-    FORKING.store(0, Ordering::SeqCst);
     for (c, chunk) in TABLE.iter().enumerate() {
         // SAFETY: null, or a chunk that `words` leaked.
         let Some(words) = (unsafe { chunk.load(Ordering::Acquire).as_ref() }) else { continue };
@@ -126,7 +68,7 @@ fn word(fd: RawFd, make: bool) -> Option<(&'static AtomicU64, u64)> {
 /// Enters an open descriptor that something else owns (a runtime's socket) into the table of those that a forked child
 /// closes. Call it inside [`opening`], or a fork in between misses it.
 pub fn track_fd(fd: RawFd) {
-    hook();
+    at_fork(&HOOK);
     if let Some((word, bit)) = word(fd, true) {
         word.fetch_or(bit, Ordering::Relaxed);
     }
@@ -141,8 +83,7 @@ pub fn forget_fd(fd: RawFd) {
 
 /// Runs `f`, which opens, tracks, forgets or closes descriptors and does not block, while no fork can happen.
 pub fn opening<T>(f: impl FnOnce() -> T) -> T {
-    hook();
-    let _gate = Gate::enter();
+    let _section = Critical::enter();
     f()
 }
 
@@ -281,7 +222,6 @@ mod tests {
             }
         });
         assert!(is_open(outer.raw));
-        assert_eq!(DEPTH.get(), 0);
     }
 
     #[test]

@@ -1,16 +1,19 @@
 //! The operating system: descriptors, futex, poll, fork, processes, clocks. Nearly all `unsafe` lives here.
 //!
-//! What needs to know about `fork` (descriptors, locks) registers itself with [`fork`](at_fork) and imports that file.
+//! What needs to know about `fork` (descriptors, critical sections) registers itself with [`fork`](at_fork) and imports that file.
 
 pub mod atomic;
 mod clock;
+mod critical;
 mod event;
 mod fd;
 mod flock;
 mod folder;
 mod fork;
+mod fork_gate;
 mod futex;
 mod lock;
+mod membarrier;
 #[cfg(target_os = "linux")]
 mod nudge;
 mod poll;
@@ -28,6 +31,7 @@ mod watch;
 mod word_lock;
 
 pub use clock::{cpus, gettid, monotonic_ns, spare_core, thread_cpu_ns};
+pub use critical::{Critical, Torn, is_torn};
 pub use event::Event;
 pub use fd::{Fd, forget_fd, is_open, opening, track_fd};
 pub use flock::{FileLock, LockFile};

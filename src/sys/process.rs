@@ -1,5 +1,6 @@
-//! Processes: fork, and how children end. Imports its sibling `fd`.
+//! Processes: fork, and how children end. Imports its siblings `critical` and `fd`.
 
+use super::critical::quiesce;
 use super::fd::Fd;
 use crate::err;
 use crate::error::{Error, Result};
@@ -13,8 +14,16 @@ pub struct Exit {
     pub signal: Option<String>,
 }
 
-/// `fork(2)`: 0 in the child. Every hook around a fork runs (see `at_fork`).
+/// `fork(2)`: 0 in the child. Every hook around a fork runs (see `at_fork`). An error, and nothing forked, where another thread does
+/// not come out of a critical section.
 pub fn fork() -> Result<i32> {
+    let _quiet = quiesce().map_err(|thread| {
+        err!(
+            Timeout,
+            "thread {thread} has been changing what threads share for seconds (was it stopped?), and the child would have found \
+             that half done; nothing was forked"
+        )
+    })?;
     // SAFETY: the child goes on in the caller's Lua state alone; the atfork handlers of this library and of libc leave
     // its locks free and its descriptors closed, and it never touches what other threads had in hand.
     match unsafe { libc::fork() } {

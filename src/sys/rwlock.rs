@@ -1,20 +1,20 @@
 //! A lock for short critical sections that readers share, and that fork knows about.
 //!
-//! As [`Lock`](super::Lock) in all but that: held for a bounded time, waited for without a deadline, made once an object. A
-//! reader that finds no writer adds one number to a word and goes on, whatever other readers do. A writer that waits
+//! As [`Lock`](super::Lock) in all but that: held for a bounded time, waited for without a deadline, and both inside a critical
+//! section. A reader that finds no writer adds one number to a word and goes on, whatever other readers do. A writer that waits
 //! holds back new readers, so that a stream of them does not keep it out for ever.
 //!
-//! Imports its siblings `lock` (whose register forks go through), `futex` and `clock`.
+//! Imports its siblings `critical`, `futex` and `clock`.
 
 use std::cell::UnsafeCell;
 use std::fmt;
 use std::ops::{Deref, DerefMut};
-use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use super::clock::spare_core;
+use super::critical::Critical;
 use super::futex::{Scope, futex_wait, futex_wake};
-use super::lock::{ForkLock, REGISTER};
 
 /// A writer holds it.
 const WRITTEN: u32 = 1 << 31;
@@ -29,17 +29,11 @@ struct Raw {
     sleepers: AtomicU32,
     /// Changes when those who sleep should look again.
     moved: AtomicU32,
-    slot: AtomicUsize,
 }
 
 impl Raw {
-    fn new() -> Raw {
-        Raw {
-            word: AtomicU32::new(0),
-            sleepers: AtomicU32::new(0),
-            moved: AtomicU32::new(0),
-            slot: AtomicUsize::new(0),
-        }
+    const fn new() -> Raw {
+        Raw { word: AtomicU32::new(0), sleepers: AtomicU32::new(0), moved: AtomicU32::new(0) }
     }
 
     #[inline]
@@ -128,35 +122,10 @@ impl Raw {
     }
 }
 
-impl ForkLock for Raw {
-    fn try_hold(&self) -> bool {
-        let word = self.word.load(Ordering::SeqCst);
-        word & (WRITTEN | READERS) == 0
-            && self.word.compare_exchange(word, WRITTEN, Ordering::SeqCst, Ordering::Relaxed).is_ok()
-    }
-
-    fn give(&self) {
-        self.end_write();
-    }
-
-    fn forget(&self) {
-        self.word.store(0, Ordering::SeqCst);
-        self.sleepers.store(0, Ordering::SeqCst);
-    }
-
-    fn slot(&self) -> &AtomicUsize {
-        &self.slot
-    }
-}
-
 /// A value behind a lock that readers share, on cache lines of its own.
-pub struct RwLock<T> {
-    inner: Box<Inner<T>>,
-}
-
 // 128 as in `Lock`.
 #[repr(align(128))]
-struct Inner<T> {
+pub struct RwLock<T> {
     raw: Raw,
     value: UnsafeCell<T>,
 }
@@ -168,35 +137,29 @@ unsafe impl<T: Send> Send for RwLock<T> {}
 
 impl<T> RwLock<T> {
     /// `value`, unlocked.
-    pub fn new(value: T) -> RwLock<T> {
-        let inner = Box::new(Inner { raw: Raw::new(), value: UnsafeCell::new(value) });
-        REGISTER.add(&inner.raw);
-        RwLock { inner }
+    pub const fn new(value: T) -> RwLock<T> {
+        RwLock { raw: Raw::new(), value: UnsafeCell::new(value) }
     }
 
     /// The right to read, beside other readers. Not to be asked for twice by one thread: a writer may want in between.
     #[inline]
     pub fn read(&self) -> ReadGuard<'_, T> {
-        self.inner.raw.read();
-        ReadGuard { inner: &self.inner }
+        let section = Critical::enter();
+        self.raw.read();
+        ReadGuard { lock: self, _section: section }
     }
 
     /// The right to change the value.
     #[inline]
     pub fn write(&self) -> WriteGuard<'_, T> {
-        self.inner.raw.write();
-        WriteGuard { inner: &self.inner }
+        let section = Critical::enter();
+        self.raw.write();
+        WriteGuard { lock: self, _section: section }
     }
 
     /// The value, where nobody else can have it.
     pub fn get_mut(&mut self) -> &mut T {
-        self.inner.value.get_mut()
-    }
-}
-
-impl<T> Drop for RwLock<T> {
-    fn drop(&mut self) {
-        REGISTER.remove(&self.inner.raw);
+        self.value.get_mut()
     }
 }
 
@@ -208,7 +171,7 @@ impl<T: Default> Default for RwLock<T> {
 
 impl<T> fmt::Debug for RwLock<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let word = self.inner.raw.word.load(Ordering::Relaxed);
+        let word = self.raw.word.load(Ordering::Relaxed);
         f.debug_struct("RwLock")
             .field("written", &(word & WRITTEN != 0))
             .field("readers", &(word & READERS))
@@ -218,7 +181,8 @@ impl<T> fmt::Debug for RwLock<T> {
 
 /// The right to read the value of a [`RwLock`]; dropped, it is given back.
 pub struct ReadGuard<'a, T> {
-    inner: &'a Inner<T>,
+    lock: &'a RwLock<T>,
+    _section: Critical,
 }
 
 impl<T> Deref for ReadGuard<'_, T> {
@@ -226,14 +190,14 @@ impl<T> Deref for ReadGuard<'_, T> {
     #[inline]
     fn deref(&self) -> &T {
         // SAFETY: while the guard counts as a reader, nobody changes the value.
-        unsafe { &*self.inner.value.get() }
+        unsafe { &*self.lock.value.get() }
     }
 }
 
 impl<T> Drop for ReadGuard<'_, T> {
     #[inline]
     fn drop(&mut self) {
-        self.inner.raw.end_read();
+        self.lock.raw.end_read();
     }
 }
 
@@ -245,7 +209,8 @@ impl<T> fmt::Debug for ReadGuard<'_, T> {
 
 /// The right to change the value of a [`RwLock`]; dropped, it is given back.
 pub struct WriteGuard<'a, T> {
-    inner: &'a Inner<T>,
+    lock: &'a RwLock<T>,
+    _section: Critical,
 }
 
 impl<T> Deref for WriteGuard<'_, T> {
@@ -253,7 +218,7 @@ impl<T> Deref for WriteGuard<'_, T> {
     #[inline]
     fn deref(&self) -> &T {
         // SAFETY: the guard holds the lock alone.
-        unsafe { &*self.inner.value.get() }
+        unsafe { &*self.lock.value.get() }
     }
 }
 
@@ -261,14 +226,14 @@ impl<T> DerefMut for WriteGuard<'_, T> {
     #[inline]
     fn deref_mut(&mut self) -> &mut T {
         // SAFETY: the guard holds the lock alone.
-        unsafe { &mut *self.inner.value.get() }
+        unsafe { &mut *self.lock.value.get() }
     }
 }
 
 impl<T> Drop for WriteGuard<'_, T> {
     #[inline]
     fn drop(&mut self) {
-        self.inner.raw.end_write();
+        self.lock.raw.end_write();
     }
 }
 
@@ -307,7 +272,7 @@ mod tests {
             }
         });
         assert_eq!(*lock.read(), (30_000, 30_000));
-        let raw = &lock.inner.raw;
+        let raw = &lock.raw;
         assert_eq!((raw.word.load(Ordering::SeqCst), raw.sleepers.load(Ordering::SeqCst)), (0, 0));
     }
 

@@ -6,7 +6,7 @@ use std::sync::{Arc, Weak};
 
 use super::team::{Shared, Team};
 use super::thread::is_of;
-use crate::sys::{Lock, SetOnce, at_exit};
+use crate::sys::{Lock, SetOnce, at_exit, is_torn};
 use crate::wait::{Deadline, Wait};
 
 /// How long all threads together have to end when the process does, in seconds.
@@ -47,6 +47,9 @@ pub(super) fn remember<T: Send + 'static>(shared: &Arc<Shared<T>>) {
 
 /// The process ends: threads that are blocked in our calls end in good order, the others run until they are gone.
 extern "C" fn farewell() {
+    if is_torn() {
+        return;
+    }
     let _ = catch_unwind(|| {
         let Some(crews) = CREWS.get() else { return };
         let crews: Vec<_> = crews.lock().known.iter().filter_map(Weak::upgrade).collect();

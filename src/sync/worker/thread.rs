@@ -7,7 +7,7 @@ use std::sync::Arc;
 use super::team::{Shared, Slot, Team};
 use super::{Failure, Seat};
 use crate::err;
-use crate::sys::{exit, gettid};
+use crate::sys::{exit, gettid, is_torn};
 use crate::wait::hide_thread;
 
 thread_local! {
@@ -36,6 +36,11 @@ where
     let seat = &team.seats[index];
     let result = catch_unwind(AssertUnwindSafe(|| job(seat)))
         .unwrap_or_else(|_| Err(err!(State, "internal error in a worker, please report it").to_string().into_bytes()));
+    if is_torn() {
+        // The job is not to be dropped either.
+        std::mem::forget(job);
+        end_child(result.err());
+    }
     // What only the job held is gone before anybody hears that this thread has ended.
     drop(job);
     hide_thread();

@@ -1,5 +1,7 @@
 //! As src/sys, for loom: its atomics and locks, a modelled futex; no descriptors, no time.
 
+#[path = "../../../../src/sys/fork_gate.rs"]
+pub mod fork_gate;
 pub mod futex;
 #[path = "../../../../src/sys/word_lock.rs"]
 pub mod word_lock;
