@@ -250,3 +250,40 @@ describe('a collection', function()
     ]]
   end)
 end)
+
+describe('before an error for want of', function()
+  it('memory garbage is collected and the call repeated', function()
+    if support.in_tsan or support.in_valgrind then pending 'the tools need address space of their own' end
+    -- 200 MB that stay, 150 MB that are garbage, 150 MB: one too many.
+    local limited = ("sh -c 'ulimit -v %d; exec \"$0\" \"$@\"' "):format(560000) .. support.lua
+    check([[
+      late()
+      local stays = torch.ByteTensor(200e6)
+      for _ = 1, 10 do torch.ByteTensor(150e6) end
+      for _ = 1, 10 do assert(torch.ByteTensor(10):resize(150e6):size(1) == 150e6) end
+      mark()
+      local ok, e = pcall(torch.ByteTensor, 4e9)
+      assert(not ok and ipc.errcode(e) == 'limit' and ended == 1, e)
+      assert(stays:size(1) == 200e6)
+    ]], { lua = limited })
+  end)
+
+  it('descriptors garbage is collected and the call repeated', function()
+    local limited = "sh -c 'ulimit -n 40; exec \"$0\" \"$@\"' " .. support.lua
+    check([[
+      late()
+      local path = os.tmpname()
+      for i = 1, 100 do
+        ipc.server()
+        ipc.spawn { file = 'true' }
+        ipc.flock(path .. i)
+        ipc.select({ ipc.channel() }, 0)
+        os.remove(path .. i)
+      end
+      os.remove(path)
+      local kept = {}
+      local ok, e = pcall(function() for i = 1, 100 do kept[i] = ipc.server() end end)
+      assert(not ok and ipc.errcode(e) == 'io', e)
+    ]], { lua = limited })
+  end)
+end)

@@ -337,6 +337,43 @@ describe('wait', function()
   end)
 end)
 
+describe('what nobody reads', function()
+  local script = 'head -c 300000 /dev/zero >&2; echo done'
+
+  it('is kept up to a bound while another stream is read, and is told of past it', function()
+    local p = ipc.spawn { file = 'sh', args = { '-c', script }, stderr = 'pipe', keep = 100000 }
+    assert.equal('done', p:stdout())
+    local e = support.fails(p.stderr, p, '*all')
+    assert.equal('limit', ipc.errcode(e))
+    assert.matches('100000 bytes', e)
+    assert.equal(0, p:wait())
+    p = ipc.spawn { file = 'sh', args = { '-c', script }, stderr = 'pipe', keep = 300000 }
+    assert.equal('done', p:stdout())
+    assert.equal(300000, #p:stderr '*all')
+    assert.equal(0, p:wait())
+  end)
+
+  it('is kept up to a bound while stdin is written and the end is waited for', function()
+    local p = ipc.spawn { file = 'cat', keep = 100000 }
+    p:stdin(('x'):rep(1e6))
+    assert.equal(0, p:wait())
+    assert.equal('limit', ipc.errcode(support.fails(p.stdout, p, '*all')))
+    p = ipc.spawn { file = 'cat', keep = 0 }
+    p:stdin 'text'
+    p:stdin()
+    assert.equal('text', p:stdout '*all')
+  end)
+
+  it('is 64 MiB if nothing is said', function()
+    local p = ipc.spawn { file = 'sh', args = { '-c', 'head -c 70000000 /dev/zero >&2; echo done' }, stderr = 'pipe' }
+    assert.equal('done', p:stdout())
+    assert.equal('limit', ipc.errcode(support.fails(p.stderr, p, '*all')))
+    for _, keep in ipairs { -1, 1.5, 'x' } do
+      assert.equal('argument', ipc.errcode(support.fails(ipc.spawn, { file = 'true', keep = keep })))
+    end
+  end)
+end)
+
 describe('a child process', function()
   it('has no descriptor but its three streams, also when threads start many at once', function()
     local kept = assert(io.open(support.lua:match '^/' and support.lua or '/dev/null')) -- not close-on-exec

@@ -107,13 +107,14 @@ struct Failure {
     code: Code,
     place: Cow<'static, str>,
     what: Cow<'static, str>,
+    shortage: bool,
 }
 
 impl Error {
     /// An error of `code`, noticed at `place` (the call as its user knows it, `client:recv`; empty when only the
     /// binding knows), saying `what` happened.
     pub fn new(code: Code, place: impl Into<Cow<'static, str>>, what: impl Into<Cow<'static, str>>) -> Self {
-        Error(Box::new(Failure { code, place: place.into(), what: what.into() }))
+        Error(Box::new(Failure { code, place: place.into(), what: what.into(), shortage: false }))
     }
 
     /// The system call `call` failed with the current `errno`.
@@ -123,7 +124,27 @@ impl Error {
 
     /// `call` failed with `cause`.
     pub fn io(place: impl Into<Cow<'static, str>>, call: &str, cause: &std::io::Error) -> Self {
-        Error::new(Code::Io, place, format!("{call}: {cause}"))
+        Error::new(Code::Io, place, format!("{call}: {cause}")).caused_by(cause)
+    }
+
+    /// The same error, which says that memory or descriptors ran out and that nothing was changed: garbage may hold some, so the call is
+    /// worth another try after a collection.
+    pub fn shortage(mut self) -> Self {
+        self.0.shortage = true;
+        self
+    }
+
+    /// The same error, a [shortage](Error::shortage) if `cause` is one.
+    pub fn caused_by(self, cause: &std::io::Error) -> Self {
+        match cause.raw_os_error() {
+            Some(libc::EMFILE | libc::ENFILE | libc::ENOMEM) => self.shortage(),
+            _ => self,
+        }
+    }
+
+    /// Whether memory or descriptors ran out before anything was changed.
+    pub fn is_shortage(&self) -> bool {
+        self.0.shortage
     }
 
     /// What kind of failure this is.

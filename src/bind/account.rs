@@ -22,6 +22,7 @@ use hashbrown::HashTable;
 use mlua::ffi;
 
 use crate::bind::lua::Lua;
+use crate::sys::is_torn;
 use crate::wire::Ledger;
 
 /// So much may be added before the first collection.
@@ -252,7 +253,7 @@ impl Drop for Walking<'_> {
 #[cold]
 pub fn collect(lua: Lua<'_>) -> bool {
     let account = &lua.state().account;
-    if account.closed.get() {
+    if account.closed.get() || is_torn() {
         return false;
     }
     if account.collecting.get() || account.walks.get() > 0 || !is_running(lua) {

@@ -15,7 +15,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use mlua::ffi;
 
 use crate::bind::account::collect;
-use crate::bind::lua::Lua;
+use crate::bind::lua::{Lua, WITHOUT_SELF};
 use crate::bind::state::State;
 use crate::err;
 use crate::error::{Code, Error, Result};
@@ -37,7 +37,7 @@ macro_rules! lua_fn {
             const PLACE: &str = $place;
             const BODY: $crate::bind::call::Body = $body;
             // SAFETY: Lua calls this with its own state, and the function was made with the State as upvalue 1.
-            unsafe { $crate::bind::call::enter(l, PLACE, BODY) }
+            unsafe { $crate::bind::call::enter::<{ $crate::bind::call::may_repeat(PLACE) }>(l, PLACE, BODY) }
         }
         $crate::bind::call::c_function(entry)
     }};
@@ -58,11 +58,29 @@ pub const fn c_function(f: unsafe extern "C-unwind" fn(*mut ffi::lua_State) -> C
     unsafe { std::mem::transmute(f) }
 }
 
-/// Runs `body` and raises what it returns as an error.
+/// Whether a call of this name that found memory or descriptors [short](Error::shortage) may be made again: functions of the module
+/// and of tensors. What waits for others, or hands them something, may have changed more than it can tell.
+pub const fn may_repeat(place: &str) -> bool {
+    begins(place, "ipc.") || begins(place, "torch.") || begins(place, "tensor:") || begins(place, "storage:")
+}
+
+const fn begins(text: &str, start: &str) -> bool {
+    let (text, start) = (text.as_bytes(), start.as_bytes());
+    let mut i = 0;
+    while i < start.len() {
+        if i == text.len() || text[i] != start[i] {
+            return false;
+        }
+        i += 1;
+    }
+    true
+}
+
+/// Runs `body` and raises what it returns as an error. `REPEAT`: as [`may_repeat`] has it.
 ///
 /// # Safety
 /// `l` is the state that is calling, and upvalue 1 of the running function is libipc's `State`.
-pub unsafe fn enter(l: *mut ffi::lua_State, place: &'static str, body: Body) -> Count {
+pub unsafe fn enter<const REPEAT: bool>(l: *mut ffi::lua_State, place: &'static str, body: Body) -> Count {
     // SAFETY: as this function's own promise. No value in this frame needs dropping when lua_error leaves it.
     unsafe {
         let state = ffi::lua_touserdata(l, ffi::lua_upvalueindex(1)) as *const State;
@@ -70,7 +88,7 @@ pub unsafe fn enter(l: *mut ffi::lua_State, place: &'static str, body: Body) -> 
             // Between two calls: no frame of ours holds anything, and the arguments lie on the stack.
             collect(Lua::new(l, &*state, place));
         }
-        let count = run(l, state, place, body);
+        let count = run::<REPEAT>(l, state, place, body);
         if count >= 0 {
             (*state).last.push(l, |message| (*state).keep_message(message));
             return count as Count;
@@ -84,16 +102,52 @@ pub unsafe fn enter(l: *mut ffi::lua_State, place: &'static str, body: Body) -> 
 /// # Safety
 /// As [`enter`].
 #[inline(always)]
-unsafe fn run(l: *mut ffi::lua_State, state: *const State, place: &'static str, body: Body) -> Pushed {
+unsafe fn run<const REPEAT: bool>(
+    l: *mut ffi::lua_State,
+    state: *const State,
+    place: &'static str,
+    body: Body,
+) -> Pushed {
     // SAFETY: the State userdata is an upvalue of the running function, which keeps it alive.
     let lua = unsafe { Lua::new(l, &*state, place) };
     if is_torn() {
         return fail(lua, torn());
     }
+    let before = if REPEAT { lua.state().arguments.replace(lua.top()) } else { 0 };
+    let result = match catch_unwind(AssertUnwindSafe(|| body(lua))) {
+        Ok(Ok(count)) => count,
+        Ok(Err(e)) if REPEAT && e.is_shortage() => repeat(lua, body, e),
+        Ok(Err(e)) => fail(lua, e),
+        Err(panic) => fail(lua, bug(place, panic)),
+    };
+    if REPEAT {
+        lua.state().arguments.set(before);
+    }
+    result
+}
+
+/// Memory or descriptors ran out, and garbage may hold some: collects it and calls `body` once more, if its arguments are there.
+#[cold]
+#[inline(never)]
+fn repeat(lua: Lua<'_>, body: Body, e: Error) -> Pushed {
+    let arguments = lua.state().arguments.get();
+    let (count, dropped) = (arguments & !WITHOUT_SELF, arguments & WITHOUT_SELF != 0);
+    if arguments < 0 || lua.top() < count {
+        return fail(lua, e);
+    }
+    lua.set_top(count);
+    if !collect(lua) {
+        return fail(lua, e);
+    }
+    if dropped {
+        // Nobody looks at it but to drop it.
+        lua.push_nil();
+        lua.insert(1);
+    }
     match catch_unwind(AssertUnwindSafe(|| body(lua))) {
         Ok(Ok(count)) => count,
         Ok(Err(e)) => fail(lua, e),
-        Err(panic) => fail(lua, bug(place, panic)),
+        Err(panic) => fail(lua, bug(lua.place(), panic)),
     }
 }
 

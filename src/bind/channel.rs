@@ -89,7 +89,7 @@ pub(super) fn install(lua: Lua<'_>) -> Result<()> {
 fn channel(lua: Lua<'_>) -> Result<Pushed> {
     // What is called is no argument.
     lua.set_top(2);
-    lua.remove(1);
+    lua.drop_self();
     let mut limits = Limits::default();
     if !lua.is_nil(1) {
         lua.check(1, Kind::Table)?;

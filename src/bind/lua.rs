@@ -33,6 +33,9 @@ impl fmt::Debug for Lua<'_> {
     }
 }
 
+/// In `State::arguments`, beside their number: what was called has been dropped from below them.
+pub(super) const WITHOUT_SELF: c_int = 1 << 24;
+
 /// What kind of value a slot holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
@@ -134,6 +137,9 @@ impl<'a> Lua<'a> {
 
     /// Makes `top` the number of slots; new ones hold nil. At most 20 more than the arguments.
     pub fn set_top(self, top: c_int) {
+        if top < self.state.arguments.get() {
+            self.state.arguments.set(-1);
+        }
         // SAFETY: Lua leaves LUA_MINSTACK slots free above the arguments of a C function.
         unsafe { ffi::lua_settop(self.l, top) }
     }
@@ -260,20 +266,40 @@ impl<'a> Lua<'a> {
         unsafe { ffi::lua_pushvalue(self.l, i) }
     }
 
+    /// Notes that slot `i` will not hold what it did, which may be an argument of the running call.
+    fn moves(self, i: c_int) {
+        if i > 0 && i <= self.state.arguments.get() {
+            self.state.arguments.set(-1);
+        }
+    }
+
     /// Moves the value on top into slot `i`.
     pub fn replace(self, i: c_int) {
+        self.moves(i);
         // SAFETY: both slots are there.
         unsafe { ffi::lua_replace(self.l, i) }
     }
 
     /// Takes slot `i` out; those above move down.
     pub fn remove(self, i: c_int) {
+        self.moves(i);
         // SAFETY: the slot is there.
         unsafe { ffi::lua_remove(self.l, i) }
     }
 
+    /// Takes slot 1 out, what was called: the arguments proper follow it.
+    pub fn drop_self(self) {
+        let arguments = &self.state.arguments;
+        if arguments.get() > 0 {
+            arguments.set((arguments.get() - 1) | WITHOUT_SELF);
+        }
+        // SAFETY: the slot is there.
+        unsafe { ffi::lua_remove(self.l, 1) }
+    }
+
     /// Moves the value on top below slot `i`.
     pub fn insert(self, i: c_int) {
+        self.moves(i);
         // SAFETY: the slot is there.
         unsafe { ffi::lua_insert(self.l, i) }
     }

@@ -339,7 +339,7 @@ unsafe extern "C-unwind" fn tostring<T: Class>(l: *mut ffi::lua_State) -> Count 
         Ok(1)
     }
     // SAFETY: push_metatable made this function with the State as upvalue 1.
-    unsafe { enter(l, "tostring", body::<T>) }
+    unsafe { enter::<false>(l, "tostring", body::<T>) }
 }
 
 unsafe fn attach<T: Class>(at: *const c_void) -> Option<Attachment> {

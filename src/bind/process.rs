@@ -15,7 +15,7 @@ use crate::bind::select::FD;
 use crate::err;
 use crate::error::Result;
 use crate::lua_fn;
-use crate::sync::{Amount, Command, Environment, Pipe, Process, Stdio};
+use crate::sync::{Amount, Command, Environment, KEPT, Pipe, Process, Stdio};
 use crate::sys::signal_number;
 use crate::try_fn;
 use crate::wait::{Deadline, Source, Wait, Way, source};
@@ -81,9 +81,9 @@ fn this(lua: Lua<'_>) -> Result<Arc<Process>> {
     Ok(lua.object::<Child>(1)?.0.clone())
 }
 
-const KNOWN: &[&str] = &["file", "args", "env", "cwd", "stdin", "stdout", "stderr", "group"];
+const KNOWN: &[&str] = &["file", "args", "env", "cwd", "stdin", "stdout", "stderr", "group", "keep"];
 
-/// `ipc.spawn{file=, args=, env=, cwd=, stdin=, stdout=, stderr=, group=}`
+/// `ipc.spawn{file=, args=, env=, cwd=, stdin=, stdout=, stderr=, group=, keep=}`
 fn spawn(lua: Lua<'_>) -> Result<Pushed> {
     lua.check(1, Kind::Table)?;
     let options = lua.options(1, KNOWN)?;
@@ -103,6 +103,7 @@ fn spawn(lua: Lua<'_>) -> Result<Pushed> {
         stdout: stdio(lua, options, "stdout", Stdio::Pipe)?,
         stderr: stdio(lua, options, "stderr", Stdio::Inherit)?,
         group: options.boolean("group")?.unwrap_or(false),
+        keep: options.integer("keep", 0)?.map_or(KEPT, |n| usize::try_from(n).unwrap_or(usize::MAX)),
     };
     lua.push_object(Child(Arc::new(Process::start(command)?)))?;
     Ok(1)
@@ -278,7 +279,9 @@ fn wait(lua: Lua<'_>) -> Result<Pushed> {
         Some(attempt) => _ = attempt.state(kill)?,
         None => _ = kill()?,
     }
-    let Some(exit) = process.wait(&lua.wait(deadline))? else {
+    let exit = process.wait(&lua.wait(deadline));
+    lua.recharge::<Child>(1);
+    let Some(exit) = exit? else {
         return Err(err!(Timeout, "process {} has not ended in time", process.pid()));
     };
     lua.push_integer(exit.code.into());
@@ -303,7 +306,10 @@ fn stdin(lua: Lua<'_>) -> Result<Pushed> {
     let deadline = deadline(lua, 3, None)?;
     match lua.kind(2) {
         Kind::None | Kind::Nil => process.close_stdin(&lua.wait(deadline))?,
-        Kind::String if !lua.tries() => process.write(lua.bytes(2)?, &lua.wait(deadline))?,
+        Kind::String if !lua.tries() => {
+            process.write(lua.bytes(2)?, &lua.wait(deadline))?;
+            lua.recharge::<Child>(1);
+        }
         // What a try has written is not to be written again by the next.
         Kind::String | Kind::Number => {
             lua.push_value(2);
@@ -341,7 +347,9 @@ fn read(lua: Lua<'_>, pipe: Pipe) -> Result<Pushed> {
     let process = this(lua)?;
     let (amount, deadline) = amount(lua)?;
     let mut message = lua.state().take_message();
-    if !process.read(pipe, amount, &mut message.bytes, &lua.wait(deadline))? {
+    let found = process.read(pipe, amount, &mut message.bytes, &lua.wait(deadline))?;
+    lua.recharge::<Child>(1);
+    if !found {
         lua.state().keep_message(message);
         lua.push_nil();
         return Ok(1);

@@ -99,7 +99,7 @@ pub(super) fn install(lua: Lua<'_>) -> Result<()> {
 /// `ipc.sharedtable([tbl], [move])`
 fn create(lua: Lua<'_>) -> Result<Pushed> {
     // The table that was called.
-    lua.remove(1);
+    lua.drop_self();
     let moved = lua.optional(2, Lua::boolean)?.unwrap_or(false);
     let table = Arc::new(Table::new());
     if !lua.is_nil(1) {

@@ -41,6 +41,8 @@ pub struct State {
     pub(super) job: Cell<Option<Job>>,
     /// How far down the C stack calls into Lua may go.
     pub(super) depth: Depth,
+    /// How many arguments of the running call are in their slots still; -1 once it has moved them.
+    pub(super) arguments: Cell<c_int>,
     /// Metatables that exist already, by class.
     pub(super) metatables: RefCell<Vec<(&'static ClassInfo, c_int)>>,
     /// The metatables of tensors and storages, by class; 0 until the first value of a class is pushed.
@@ -80,6 +82,7 @@ impl State {
             empty: Cell::new(ffi::LUA_NOREF),
             job: Cell::new(None),
             depth: Depth::default(),
+            arguments: Cell::new(-1),
             metatables: RefCell::default(),
             torch: Default::default(),
             account: Account::new(),

@@ -107,7 +107,7 @@ fn again<T>(place: &Place, e: io::Error) -> Result<std::result::Result<T, io::Er
         | HostUnreachable | NetworkUnreachable | NetworkDown | UnexpectedEof | WouldBlock | AddrNotAvailable => {
             Ok(Err(e))
         }
-        _ => Err(err!(Io, "connecting to {place}: {e}")),
+        _ => Err(err!(Io, "connecting to {place}: {e}").caused_by(&e)),
     }
 }
 

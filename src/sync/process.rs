@@ -88,7 +88,7 @@ impl Process {
             group: command.group,
             piped_stdin: started.stdin.is_some(),
             stdin: Turn::new(started.stdin),
-            outputs: [started.stdout, started.stderr].map(|fd| Turn::new(fd.map(Output::new).unwrap_or_default())),
+            outputs: [started.stdout, started.stderr].map(|fd| Turn::new(Output::new(fd, command.keep))),
             life: Lock::default(),
         })
     }
@@ -141,7 +141,7 @@ impl Process {
     }
 
     /// Waits for its end with stdin closed and its outputs emptied; `None` when time runs out. What it wrote can be read afterwards,
-    /// if it was not more than [`KEPT`]. May be asked again and again.
+    /// if it was not more than is kept. May be asked again and again.
     pub fn wait(&self, wait: &Wait) -> Result<Option<Exit>> {
         self.check()?;
         wait.check()?;
@@ -159,12 +159,12 @@ impl Process {
             match self.end_watch() {
                 Some(fd) => {
                     keep_open(&fd, wait);
-                    self.sleep(Watch::new(fd.check()?, Interest::Read), &[0, 1], KEPT, wait)?;
+                    self.sleep(Watch::new(fd.check()?, Interest::Read), &[0, 1], wait)?;
                 }
                 // Nothing tells of the end: old kernels, or no descriptors left.
                 None => {
                     let soon = wait.sooner(Deadline::after(LOOK));
-                    self.sleep(Watch::new(-1, Interest::Read), &[0, 1], KEPT, &soon)?;
+                    self.sleep(Watch::new(-1, Interest::Read), &[0, 1], &soon)?;
                 }
             }
         }
@@ -196,15 +196,15 @@ impl Process {
                 && is_ready(fd.check()?)?
             {
                 reads -= 1;
-                output.fill(KEPT)?;
+                output.fill()?;
             }
         }
         Ok(())
     }
 
     /// Sleeps until `watch` is ready, which it returns, the time is over, or there is a reason to look again; empties `others`
-    /// meanwhile, of which up to `keep` bytes are kept.
-    fn sleep(&self, watch: Watch, others: &[usize], keep: usize, wait: &Wait) -> Result<bool> {
+    /// meanwhile, of which as much is kept as they were told.
+    fn sleep(&self, watch: Watch, others: &[usize], wait: &Wait) -> Result<bool> {
         let mut watches = SmallVec::<[Watch; 3]>::from_slice(&[watch]);
         let mut held = SmallVec::<[(usize, Arc<Fd>); 2]>::new();
         for &which in others {
@@ -226,7 +226,7 @@ impl Process {
                 && let Some(fd) = output.fd()
                 && is_ready(fd.check()?)?
             {
-                output.fill(keep)?;
+                output.fill()?;
             }
         }
         Ok(watches[0].ready)
@@ -255,7 +255,7 @@ impl Process {
             let fd = pipe_end.check()?;
             keep_open(pipe_end, wait);
             if !wait.deadline.expired() {
-                ready = self.sleep(Watch::new(fd, Interest::Read), &[1 - pipe as usize], usize::MAX, wait)?;
+                ready = self.sleep(Watch::new(fd, Interest::Read), &[1 - pipe as usize], wait)?;
                 continue;
             }
             ready = is_ready(fd)?;
@@ -304,7 +304,7 @@ impl Process {
                             "process {pid} took {done} of {all} bytes in time; the rest was not written"
                         ));
                     }
-                    self.sleep(Watch::new(fd, Interest::Write), &[0, 1], usize::MAX, wait)?;
+                    self.sleep(Watch::new(fd, Interest::Write), &[0, 1], wait)?;
                 }
                 Err(e) if e.kind() == ErrorKind::BrokenPipe => {
                     *stdin = None;
@@ -418,7 +418,8 @@ impl Object for Process {
     }
 
     fn weight(&self) -> usize {
-        WEIGHT
+        let kept = |output: &Turn<Output>| output.try_take().map_or(0, |output| output.weight());
+        WEIGHT + self.outputs.iter().map(kept).sum::<usize>()
     }
 }
 

@@ -131,7 +131,7 @@ pub fn listen(address: &Address) -> Result<Fd> {
             ErrorKind::AddrNotAvailable => "; this host has no such address",
             _ => "",
         };
-        Error::new(Code::Io, "", format!("listening at {address}: {e}{hint}"))
+        Error::new(Code::Io, "", format!("listening at {address}: {e}{hint}")).caused_by(&e)
     })
 }
 

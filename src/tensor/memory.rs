@@ -59,7 +59,7 @@ impl Memory {
     /// `len` zero bytes, or a `[limit]` error when the system has not got them. Large ones take no real memory until they
     /// are touched.
     pub fn heap(len: usize) -> Result<Memory> {
-        let none = || err!(Limit, "{len} bytes of memory are not to be had");
+        let none = || err!(Limit, "{len} bytes of memory are not to be had").shortage();
         if len == 0 {
             let data = NonNull::<Aligned>::dangling().cast();
             return Ok(Memory::Heap(Heap { base: data, layout: Layout::new::<()>(), data, len }));
@@ -131,14 +131,14 @@ impl fmt::Debug for Memory {
 /// An empty vector with room for `n` values, or a `[limit]` error when there is no memory for them.
 pub(super) fn room<T>(n: usize) -> Result<Vec<T>> {
     let mut v = Vec::new();
-    v.try_reserve_exact(n).map_err(|_| err!(Limit, "memory for {n} numbers is not to be had"))?;
+    v.try_reserve_exact(n).map_err(|_| err!(Limit, "memory for {n} numbers is not to be had").shortage())?;
     Ok(v)
 }
 
 /// Room for `n` values more, or a `[limit]` error when there is no memory for them.
 pub(super) fn more_room<T>(v: &mut Vec<T>, n: usize) -> Result<()> {
     let total = v.len().saturating_add(n);
-    v.try_reserve(n).map_err(|_| err!(Limit, "memory for {total} numbers is not to be had"))
+    v.try_reserve(n).map_err(|_| err!(Limit, "memory for {total} numbers is not to be had").shortage())
 }
 
 /// A type of `ALIGN`, for the address of nothing.
@@ -235,7 +235,8 @@ impl Span {
     /// A copy of the bytes, or a `[limit]` error when there is no memory for it.
     pub fn copied(&self) -> Result<Vec<u8>> {
         let mut out = Vec::new();
-        out.try_reserve_exact(self.len).map_err(|_| err!(Limit, "{} bytes of memory are not to be had", self.len))?;
+        out.try_reserve_exact(self.len)
+            .map_err(|_| err!(Limit, "{} bytes of memory are not to be had", self.len).shortage())?;
         out.resize(self.len, 0);
         self.read(0, &mut out);
         Ok(out)

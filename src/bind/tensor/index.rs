@@ -28,13 +28,13 @@ pub(super) const STORAGE_METAMETHODS: &[Method] =
 /// `t[k]`: for a string the method of that name, without entering Rust proper.
 unsafe extern "C-unwind" fn index(l: *mut ffi::lua_State) -> Count {
     // SAFETY: Lua calls this with its own state; push_functions made it with the State as upvalue 1.
-    unsafe { if method(l) { 1 } else { enter(l, "t[…]", element) } }
+    unsafe { if method(l) { 1 } else { enter::<false>(l, "t[…]", element) } }
 }
 
 /// `s[k]`.
 unsafe extern "C-unwind" fn storage_index(l: *mut ffi::lua_State) -> Count {
     // SAFETY: as in `index`.
-    unsafe { if method(l) { 1 } else { enter(l, "s[…]", storage_element) } }
+    unsafe { if method(l) { 1 } else { enter::<false>(l, "s[…]", storage_element) } }
 }
 
 /// Pushes the field of the metatable that slot 2 names, if it is a string.

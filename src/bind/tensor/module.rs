@@ -97,8 +97,7 @@ fn drop_self(lua: Lua<'_>) -> Result<()> {
     if lua.top() == 0 {
         return Err(lua.expected(1, "table"));
     }
-    // SAFETY: moves stack slots only; there is a slot 1.
-    unsafe { ffi::lua_remove(lua.raw(), 1) }
+    lua.drop_self();
     Ok(())
 }
 

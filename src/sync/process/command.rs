@@ -1,4 +1,4 @@
-//! What to start, and how: turned into the system's terms, with pipes and files opened.
+//! What to start, and how: turned into the system's terms, with pipes and files opened. Imports its sibling `output` for a default.
 
 use std::ffi::{CString, OsStr};
 use std::fs::{File, OpenOptions};
@@ -7,6 +7,7 @@ use std::os::fd::{AsRawFd, RawFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::PathBuf;
 
+use super::output::KEPT;
 use crate::err;
 use crate::error::{Error, Result};
 use crate::sys::{Fd, Program, copy_fd, pipe, set_nonblocking, spawn};
@@ -59,6 +60,8 @@ pub struct Command {
     pub stderr: Stdio,
     /// Whether it leads a process group, which signals then go to.
     pub group: bool,
+    /// How many bytes of an output are kept while calls wait for something else and nobody reads it.
+    pub keep: usize,
 }
 
 impl Default for Command {
@@ -72,6 +75,7 @@ impl Default for Command {
             stdout: Stdio::Pipe,
             stderr: Stdio::Inherit,
             group: false,
+            keep: KEPT,
         }
     }
 }
@@ -136,7 +140,7 @@ impl Command {
                 let path = std::env::var_os("PATH").unwrap_or_default();
                 err!(Io, "cannot start '{file}': there is no such program in PATH ({})", path.to_string_lossy())
             }
-            _ => err!(Io, "cannot start '{file}': {e}"),
+            _ => err!(Io, "cannot start '{file}': {e}").caused_by(e),
         }
     }
 }

@@ -32,7 +32,7 @@ pub(super) enum Found {
     NotYet,
 }
 
-/// How much of an output is kept while its process is waited for and nobody reads.
+/// How much of an output is kept, unless it is told otherwise, while calls wait for something else and nobody reads it.
 pub const KEPT: usize = 64 << 20;
 
 /// What a pipe holds unless it was told otherwise, and so the most that one read of it gives.
@@ -42,7 +42,7 @@ const CHUNK: usize = 64 << 10;
 const MOST: usize = 1 << 20;
 
 /// An output of a child.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Output {
     /// `None` where the child has no such pipe, and after its end. Whoever polls holds it too, so that it is not another one
     /// meanwhile.
@@ -55,14 +55,31 @@ pub(super) struct Output {
     scanned: usize,
     /// Somebody was told of the end.
     told: bool,
-    /// More came than was to be kept while nobody read.
+    /// How much is kept while nobody reads.
+    keep: usize,
+    /// More came than that.
     lost: bool,
 }
 
 impl Output {
-    /// What comes out of `fd`, a pipe. It may block: others that it is handed to want it as pipes are.
-    pub fn new(fd: Fd) -> Output {
-        Output { fd: Some(Arc::new(fd)), piped: true, ..Output::default() }
+    /// What comes out of `fd`, a pipe, if there is one. It may block: others that it is handed to need it as pipes are. Up to `keep`
+    /// bytes of it are kept while nobody reads.
+    pub fn new(fd: Option<Fd>, keep: usize) -> Output {
+        Output {
+            piped: fd.is_some(),
+            fd: fd.map(Arc::new),
+            buffer: Vec::new(),
+            start: 0,
+            scanned: 0,
+            told: false,
+            keep,
+            lost: false,
+        }
+    }
+
+    /// How much memory it takes.
+    pub fn weight(&self) -> usize {
+        self.buffer.capacity()
     }
 
     /// The pipe, until its end.
@@ -85,10 +102,11 @@ impl Output {
     pub fn take(&mut self, amount: Amount, into: &mut Vec<u8>, mut ready: bool) -> Result<Found> {
         loop {
             if self.lost {
-                let most = KEPT >> 20;
+                let most = self.keep;
                 return Err(err!(
                     Limit,
-                    "more than {most} MiB came while the process was waited for; read before the wait"
+                    "more than {most} bytes came while other calls waited and nobody read them, and were dropped; read them in time, \
+                     or start the process with keep = BYTES"
                 ));
             }
             let there = &self.buffer[self.start..];
@@ -127,7 +145,7 @@ impl Output {
             if !std::mem::take(&mut ready) {
                 return Ok(Found::NotYet);
             }
-            self.fill(usize::MAX)?;
+            self.more()?;
         }
     }
 
@@ -152,8 +170,8 @@ impl Output {
         }
     }
 
-    /// Reads once into the buffer; a poll has said that it will not wait. `most`: how much may lie there, before all of it is dropped.
-    pub fn fill(&mut self, most: usize) -> Result<Found> {
+    /// Reads once into the buffer; a poll has said that it will not wait.
+    fn more(&mut self) -> Result<Found> {
         if self.start >= CHUNK && self.start >= self.buffer.len() / 2 {
             self.buffer.drain(..self.start);
             self.start = 0;
@@ -161,7 +179,13 @@ impl Output {
         let mut buffer = std::mem::take(&mut self.buffer);
         let found = self.read(&mut buffer, CHUNK);
         self.buffer = buffer;
-        if self.lost || self.buffer.len() - self.start > most {
+        found
+    }
+
+    /// As a read by nobody: once more than is to be kept lies in the buffer, all of it is dropped, and what comes later.
+    pub fn fill(&mut self) -> Result<Found> {
+        let found = self.more();
+        if self.lost || self.buffer.len() - self.start > self.keep {
             self.lost = true;
             self.buffer = Vec::new();
             (self.start, self.scanned) = (0, 0);
@@ -195,7 +219,7 @@ mod tests {
 
     fn output() -> (Output, Fd) {
         let (read, write) = pipe().unwrap();
-        (Output::new(read), write)
+        (Output::new(Some(read), 5), write)
     }
 
     fn take(output: &mut Output, amount: Amount) -> (Found, String) {
@@ -242,13 +266,13 @@ mod tests {
     fn what_is_too_much_is_dropped_and_told_of() {
         let (mut output, write) = output();
         write_some(write.as_raw_fd(), b"12345").unwrap();
-        assert_eq!(output.fill(5).unwrap(), Found::Read);
+        assert_eq!(output.fill().unwrap(), Found::Read);
         write_some(write.as_raw_fd(), b"6").unwrap();
-        assert_eq!(output.fill(5).unwrap(), Found::Read);
+        assert_eq!(output.fill().unwrap(), Found::Read);
         write_some(write.as_raw_fd(), b"7").unwrap();
-        assert_eq!(output.fill(5).unwrap(), Found::Read);
+        assert_eq!(output.fill().unwrap(), Found::Read);
         drop(write);
-        assert_eq!(output.fill(5).unwrap(), Found::End);
+        assert_eq!(output.fill().unwrap(), Found::End);
         for amount in [LINE, Amount::All, Amount::UpTo(1)] {
             assert_eq!(output.take(amount, &mut Vec::new(), false).unwrap_err().code(), crate::error::Code::Limit);
         }
