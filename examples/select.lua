@@ -29,12 +29,10 @@ while true do
   local ready = ipc.select {server, results, beat, stop}
   if ready == server then
     -- It may be that a client has left, or half a message: then there is nothing yet.
-    local ok, n, client = pcall(server.recvAny, server, 0)
-    if ok then
+    local found, n, client = server:tryrecvAny()
+    if found then
       handles[#handles + 1] = client
       jobs:write {client = #handles, n = n}
-    elseif ipc.errcode(n) ~= 'timeout' then
-      error(n)
     end
   elseif ready == results then
     local _, result = results:read()

@@ -11,8 +11,6 @@ local NullTree = require 'ipc.NullTree'
 local build = require 'ipc.collective.build'
 local utils = require 'ipc.utils'
 
-local unpack = table.unpack or unpack -- luacheck: ignore 143
-
 local place = 'ipc.tree'
 local launch = {}
 
@@ -117,14 +115,13 @@ function launch.meeting(server)
    end
    return function()
       while true do
-         local ok, message, handle = pcall(server.recvAny, server, nil, 0)
-         if not ok then
-            if not utils.errcode(message) then error(message, 0) end
-            return -- all who have asked were answered
-         end
-         local what, n = unpack(type(message) == 'table' and message or {}, 1, 2)
+         local found, message, handle = server:tryrecvAny(nil, 0)
+         if not found then return end -- all who have asked were answered
+         -- No metamethod of what a stranger sent is met.
+         if type(message) ~= 'table' then message = {} end
+         local what, n = rawget(message, 1), rawget(message, 2)
          if what == 'publish' and type(n) == 'number' and n >= 1 then
-            roots[n] = { message[3], message[4] }
+            roots[n] = { rawget(message, 3), rawget(message, 4) }
             for _, asked in ipairs(waiting[n] or {}) do answer(asked, n) end
             waiting[n] = nil
          elseif what == 'query' and roots[n] then

@@ -118,11 +118,12 @@ local server = {}
 --- `server:clients(n, fn, [timeout])` admits clients in order of arrival until n are in, never more, then calls
 --- `fn(client)` for each that is admitted. `server:clients(fn, [tag], [invert])` visits those that are admitted, with
 --- that tag if one is given. They are visited by ascending id (with `invert` true or 1 by descending id), equal ids in
---- order of arrival. Returns how many were visited.
----@param n integer|function
+--- order of arrival. Returns how many were visited. Without a function it returns a list of their handles:
+--- `server:clients()`, `server:clients(nil, [tag], [invert])`.
+---@param n? integer|function
 ---@param fn? function|string|boolean|integer
 ---@param timeout? number|boolean|table seconds
----@return integer visited
+---@return integer|ipc.server.client[] visited
 function server:clients(n, fn, timeout) end
 
 --- Sends `value`, encoded once, to the admitted clients, or to those with the tag, one after the other in order of
@@ -135,19 +136,31 @@ function server:clients(n, fn, timeout) end
 function server:broadcast(value, tag, timeout) end
 
 --- The next whole message of any client, or of those with the tag, and the client. Clients take turns. Whoever has
---- connected, or does so meanwhile, is admitted; whoever has gone is forgotten, which is no error.
+--- connected, or does so meanwhile, is admitted. Nothing that a client sends makes this raise: a message that is
+--- malformed, or that this end does not accept, ends the connection of its sender (`num_rejected` of `netStats` counts
+--- them, `IPC_LOG` tells), and a client that has gone is forgotten. With `{ gone = true, timeout = n }` both are told,
+--- once: `nil, client, reason`. A message never has a third result.
 ---@param tag? string|number|boolean|table
----@param timeout? number|boolean|table seconds; may stand in the first place
+---@param timeout? number|boolean|table seconds, or options; may stand in the first place
 ---@return any value
 ---@return ipc.server.client client
+---@return string? reason why the client has gone; there is no value then
 function server:recvAny(tag, timeout) end
+
+--- As `recvAny`, and raises no `[timeout]`: true, the value and the client, or false.
+---@param tag? string|number|boolean|table
+---@param timeout? number|boolean|table seconds; nothing is 0; may stand in the first place
+---@return boolean found
+---@return any value
+---@return ipc.server.client? client
+function server:tryrecvAny(tag, timeout) end
 
 --- Where it listens: `127.0.0.1:40000`, `unix:/path`.
 ---@return string
 function server:address() end
 
 --- What all clients have carried together, the gone ones included: the fields of `client:netStats()`, and `transports`,
---- how many clients are connected over which kind of link.
+--- how many clients are connected over which kind of link; `num_rejected`: how many were ended for what they sent.
 ---@return table
 function server:netStats() end
 

@@ -3,6 +3,7 @@
 use std::ffi::c_int;
 use std::sync::Arc;
 
+use crate::bind::args::Options;
 use crate::bind::call::Pushed;
 use crate::bind::lua::{Kind, Lua};
 use crate::bind::object::Class;
@@ -10,7 +11,7 @@ use crate::bind::stack::Route;
 use crate::bind::tensor::{storage_at, tensor_at};
 use crate::err;
 use crate::error::{Code, Result};
-use crate::peer::{Options, Place};
+use crate::peer::{self, Place};
 use crate::transport::{Connection, Secret, Target, Traffic};
 use crate::wait::{self, Candidate, Deadline, Source, Way};
 
@@ -27,13 +28,26 @@ fn this<T: Link>(lua: Lua<'_>) -> Result<(Arc<dyn Connection>, Option<f64>)> {
     Ok((connection.clone(), timeout))
 }
 
-/// The deadline in slot `i`: a number, a boolean, or a table with `timeout`; else `default` seconds from now.
+/// The deadline in slot `i`: a number, a boolean, or a table with `timeout`; where there is none of these, `default` seconds from now.
 pub(super) fn deadline(lua: Lua<'_>, i: c_int, default: Option<f64>) -> Result<Deadline> {
-    let given = match lua.kind(i) {
-        Kind::Table => lua.options(i, &["timeout"])?.timeout("timeout")?.map(Deadline::after),
-        _ => lua.timeout_or_none(i)?,
-    };
-    Ok(given.or(default.map(Deadline::after)).unwrap_or(Deadline::NEVER))
+    match lua.kind(i) {
+        Kind::Table => deadline_in(lua, lua.options(i, &["timeout"])?, default),
+        Kind::None | Kind::Nil => Ok(default.map_or(Deadline::NEVER, Deadline::after)),
+        // false is for ever, whatever the default.
+        _ => lua.timeout(i),
+    }
+}
+
+/// The same, given as `timeout` in a table of options.
+pub(super) fn deadline_in(lua: Lua<'_>, given: Options<'_>, default: Option<f64>) -> Result<Deadline> {
+    let kind = given.push("timeout")?;
+    let flag = lua.truth(-1);
+    lua.pop(1);
+    match kind {
+        Kind::Boolean if flag => Ok(Deadline::now()),
+        Kind::Boolean => Ok(Deadline::NEVER),
+        _ => Ok(given.timeout("timeout")?.or(default).map_or(Deadline::NEVER, Deadline::after)),
+    }
 }
 
 /// `c:send(v, [timeout])`
@@ -123,8 +137,8 @@ pub(super) fn recv_async<T: Link>(lua: Lua<'_>) -> Result<Pushed> {
 pub(super) fn tryrecv<T: Link>(lua: Lua<'_>) -> Result<Pushed> {
     let (connection, _) = this::<T>(lua)?;
     let deadline = match lua.kind(2) {
-        Kind::Table => Some(deadline(lua, 2, Some(0.0))?),
-        _ => lua.timeout_or_none(2)?,
+        Kind::None | Kind::Nil => None,
+        _ => Some(deadline(lua, 2, Some(0.0))?),
     };
     lua.set_top(1);
     lua.push_boolean(true);
@@ -206,7 +220,7 @@ pub(super) struct Given {
     /// Where.
     pub place: Place,
     /// How.
-    pub options: Options,
+    pub options: peer::Options,
     /// The time-out of calls that are given none.
     pub timeout: Option<f64>,
 }
@@ -256,9 +270,9 @@ fn read_port(lua: Lua<'_>, i: c_int, least: u16) -> Result<u16> {
     fits.ok_or_else(|| lua.bad_value(i, format_args!("expected a port from {least} to 65535, got {port}")))
 }
 
-fn read_options(lua: Lua<'_>, i: c_int) -> Result<(Options, Option<f64>)> {
+fn read_options(lua: Lua<'_>, i: c_int) -> Result<(peer::Options, Option<f64>)> {
     let given = lua.options(i, KNOWN)?;
-    let mut options = Options::from_env();
+    let mut options = peer::Options::from_env();
     if let Some(secret) = given.bytes("secret")? {
         if secret.is_empty() {
             return Err(err!(Argument, "option 'secret': expected a string that is not empty"));

@@ -8,11 +8,11 @@ use crate::bind::link::{self, Given, Link, deadline, push_traffic};
 use crate::bind::lua::{Kind, Lua};
 use crate::bind::object::{Class, ClassInfo, Method};
 use crate::bind::select;
-use crate::bind::stack::Route;
+use crate::bind::stack::{Route, is_too_deep};
 use crate::err;
-use crate::error::Result;
+use crate::error::{Code, Error, Result};
 use crate::lua_fn;
-use crate::peer;
+use crate::peer::{self, Arrival};
 use crate::transport::Connection;
 use crate::try_fn;
 use crate::wait::{Deadline, Source, Way, source};
@@ -28,6 +28,7 @@ const METHODS: &[Method] = &[
     ("clients", lua_fn!("server:clients", clients)),
     ("broadcast", lua_fn!("server:broadcast", broadcast)),
     ("recvAny", lua_fn!("server:recvAny", recv_any)),
+    ("tryrecvAny", lua_fn!("server:tryrecvAny", tryrecv_any)),
     ("address", lua_fn!("server:address", address)),
     ("netStats", lua_fn!("server:netStats", net_stats)),
     select::FD,
@@ -35,8 +36,11 @@ const METHODS: &[Method] = &[
 ];
 
 /// What yields under a scheduler.
-pub(super) const TRIES: &[Method] =
-    &[("clients", try_fn!("server:clients", clients)), ("recvAny", try_fn!("server:recvAny", recv_any))];
+pub(super) const TRIES: &[Method] = &[
+    ("clients", try_fn!("server:clients", clients)),
+    ("recvAny", try_fn!("server:recvAny", recv_any)),
+    ("tryrecvAny", try_fn!("server:tryrecvAny", tryrecv_any)),
+];
 
 /// The class of the handles.
 pub(super) static CLIENT: ClassInfo = ClassInfo::of::<Client>("ipc.server.client", CLIENT_METHODS, CLIENT_METAMETHODS);
@@ -213,26 +217,31 @@ fn tag_at(lua: Lua<'_>, i: c_int) -> Result<Option<&[u8]>> {
     lua.optional(i, Lua::bytes)
 }
 
-/// `server:clients(n, fn, [timeout])`, `server:clients(fn, [tag], [invert])`, `server:clients(fn, [invert])` → how many were visited
+/// `server:clients(n, fn, [timeout])`, `server:clients(fn, [tag], [invert])`, `server:clients(fn, [invert])` → how many were visited;
+/// `server:clients()` → a list of handles
 fn clients(lua: Lua<'_>) -> Result<Pushed> {
     let shared = this(lua)?;
-    let (list, f) = if lua.kind(2) == Kind::Number {
-        let n = lua.integer_in(2, 0..=i64::from(u32::MAX))? as usize;
-        lua.check(3, Kind::Function)?;
-        let deadline = deadline(lua, 4, shared.timeout)?;
-        shared.server.admit(n, &lua.wait(deadline))?;
-        (shared.server.clients(None, false)?, 3)
-    } else {
-        if lua.kind(2) != Kind::Function {
-            return Err(lua.expected(2, "a number of clients or a function"));
+    let (list, f) = match lua.kind(2) {
+        Kind::Number => {
+            let n = lua.integer_in(2, 0..=i64::from(u32::MAX))? as usize;
+            lua.check(3, Kind::Function)?;
+            let deadline = deadline(lua, 4, shared.timeout)?;
+            shared.server.admit(n, &lua.wait(deadline))?;
+            (shared.server.clients(None, false)?, 3)
         }
-        let (tag, invert) = match lua.kind(3) {
-            Kind::String => (tag_at(lua, 3)?, 4),
-            Kind::Nil => (None, 4),
-            _ => (None, 3),
-        };
-        (shared.server.clients(tag, inverted(lua, invert)?)?, 2)
+        Kind::Function | Kind::Nil | Kind::None => {
+            let (tag, invert) = match lua.kind(3) {
+                Kind::String => (tag_at(lua, 3)?, 4),
+                Kind::Nil => (None, 4),
+                _ => (None, 3),
+            };
+            (shared.server.clients(tag, inverted(lua, invert)?)?, 2)
+        }
+        _ => return Err(lua.expected(2, "a number of clients or a function")),
     };
+    if lua.is_nil(f) {
+        return push_clients(lua, &shared, list);
+    }
     let count = list.len();
     for client in list {
         lua.push_value(f);
@@ -240,6 +249,16 @@ fn clients(lua: Lua<'_>) -> Result<Pushed> {
         lua.call(1, 0)?;
     }
     lua.push_integer(count as i64);
+    Ok(1)
+}
+
+/// Pushes a list of the handles.
+fn push_clients(lua: Lua<'_>, shared: &Shared, list: Vec<Arc<peer::Client>>) -> Result<Pushed> {
+    lua.new_table(list.len().min(1 << 16) as c_int, 0)?;
+    for (i, client) in list.into_iter().enumerate() {
+        push_client(lua, shared, client)?;
+        lua.raw_set_index(-2, i as i64 + 1)?;
+    }
     Ok(1)
 }
 
@@ -270,23 +289,103 @@ fn broadcast(lua: Lua<'_>) -> Result<Pushed> {
     Ok(1)
 }
 
-/// `server:recvAny([tag], [timeout])` → value, client
+/// `server:recvAny([tag], [timeout])` → value, client; with `{gone = true, timeout = …}` also nil, client, reason
 fn recv_any(lua: Lua<'_>) -> Result<Pushed> {
     let shared = this(lua)?;
-    let (tag, timeout) = match lua.kind(2) {
-        Kind::Number | Kind::Boolean | Kind::Table => (None, 2),
-        _ => (tag_at(lua, 2)?, 3),
+    let (tag, i) = tag_before(lua)?;
+    let (gone, deadline) = match lua.kind(i) {
+        Kind::Table => {
+            let given = lua.options(i, &["gone", "timeout"])?;
+            (given.boolean("gone")?.unwrap_or(false), link::deadline_in(lua, given, shared.timeout)?)
+        }
+        _ => (false, deadline(lua, i, shared.timeout)?),
     };
-    let deadline = deadline(lua, timeout, shared.timeout)?;
-    let mut message = lua.state().take_message();
-    let Some(client) = shared.server.recv_any(tag, &mut message, &lua.wait(deadline))? else {
-        let whom = tag.map_or(String::new(), |t| format!(" with tag '{}'", String::from_utf8_lossy(t)));
-        return Err(err!(Timeout, "no client{whom} sent a whole message in the given time"));
+    match receive_any(lua, &shared, tag, gone, deadline)? {
+        Found::Message => Ok(2),
+        Found::Gone => Ok(3),
+        Found::Nothing => {
+            let whom = tag.map_or(String::new(), |t| format!(" with tag '{}'", String::from_utf8_lossy(t)));
+            Err(err!(Timeout, "no client{whom} sent a whole message in the given time"))
+        }
+    }
+}
+
+/// `server:tryrecvAny([tag], [timeout])` → true, value, client; or false
+fn tryrecv_any(lua: Lua<'_>) -> Result<Pushed> {
+    let shared = this(lua)?;
+    let (tag, i) = tag_before(lua)?;
+    let deadline = deadline(lua, i, Some(0.0))?;
+    lua.push_boolean(true);
+    match receive_any(lua, &shared, tag, false, deadline)? {
+        Found::Nothing => lua.push_boolean(false),
+        _ => return Ok(3),
+    }
+    Ok(1)
+}
+
+/// The tag in slot 2, which may be left out before a time-out, and the slot of that.
+fn tag_before(lua: Lua<'_>) -> Result<(Option<&[u8]>, c_int)> {
+    match lua.kind(2) {
+        Kind::Number | Kind::Boolean | Kind::Table => Ok((None, 2)),
+        _ => Ok((tag_at(lua, 2)?, 3)),
+    }
+}
+
+/// What [`receive_any`] has pushed.
+enum Found {
+    /// Nothing.
+    Nothing,
+    /// A value and the handle of who sent it.
+    Message,
+    /// Nil, the handle of one that has gone, and why.
+    Gone,
+}
+
+fn receive_any(lua: Lua<'_>, shared: &Shared, tag: Option<&[u8]>, gone: bool, deadline: Deadline) -> Result<Found> {
+    let base = lua.top();
+    loop {
+        let mut message = lua.state().take_message();
+        match shared.server.recv_any(tag, gone, &mut message, &lua.wait(deadline))? {
+            None => return Ok(Found::Nothing),
+            Some(Arrival::Gone(client, reason)) => {
+                lua.push_nil();
+                push_client(lua, shared, client)?;
+                lua.push_string(&reason.at(lua.place()).to_string())?;
+                return Ok(Found::Gone);
+            }
+            Some(Arrival::Message(client)) => {
+                let length = message.bytes.len();
+                match lua.decode(&mut message, Route::peer(client.connection().functions())) {
+                    Ok(()) => {
+                        lua.state().keep_message(message);
+                        push_client(lua, shared, client)?;
+                        return Ok(Found::Message);
+                    }
+                    Err(e) => shared.server.reject(client, &fault_of_sender(lua, e, length)?),
+                }
+                lua.set_top(base);
+            }
+        }
+    }
+}
+
+/// A message up to here, for whose values there is no memory, is no fault of its sender: there is none for anybody's.
+const SMALL: usize = 64 << 10;
+
+/// Why a message of `length` bytes is not accepted; or `e` itself, where it would have met any message: a want of memory, Ctrl-C, an
+/// error in somebody's finalizer.
+fn fault_of_sender(lua: Lua<'_>, e: Error, length: usize) -> Result<Error> {
+    let shortage = match e.code() {
+        Code::Raised if lua.to_bytes(-1) == Some(b"not enough memory") => true,
+        Code::Raised => return Err(e),
+        Code::Limit => !is_too_deep(&e),
+        _ => false,
     };
-    lua.decode(&mut message, Route::peer(client.connection().functions()))?;
-    lua.state().keep_message(message);
-    push_client(lua, &shared, client)?;
-    Ok(2)
+    match (shortage, length) {
+        (false, _) => Ok(e),
+        (true, ..=SMALL) => Err(e),
+        (true, _) => Ok(err!(Limit, "there is no memory for the values in a message of {length} bytes")),
+    }
 }
 
 /// `server:address()` → where it listens
@@ -305,6 +404,8 @@ fn net_stats(lua: Lua<'_>) -> Result<Pushed> {
         lua.raw_set_field(-2, kind)?;
     }
     lua.raw_set_field(-2, "transports")?;
+    lua.push_integer(stats.rejected as i64);
+    lua.raw_set_field(-2, "num_rejected")?;
     Ok(1)
 }
 

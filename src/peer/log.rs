@@ -8,6 +8,7 @@ use std::io::Write;
 
 use super::hello::{Agreed, Near};
 use super::options::Options;
+use crate::error::Error;
 use crate::sys::SetOnce;
 use crate::sys::socket::Address;
 
@@ -50,6 +51,13 @@ impl Level {
 pub(super) fn linked(end: fmt::Arguments<'_>, link: &Address, options: &Options, agreed: &Agreed) {
     if Level::get() >= Level::Info {
         write(format_args!("{end}: {}", sentence(link, options.secret.is_some(), agreed.keys.is_some(), agreed.near)));
+    }
+}
+
+/// Tells that an admitted client was ended for what it sent.
+pub(super) fn rejected(peer: &str, reason: &Error) {
+    if Level::get() >= Level::Info {
+        write(format_args!("server ended client {peer}: [{}] {}", reason.code(), reason.what()));
     }
 }
 

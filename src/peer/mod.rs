@@ -21,4 +21,4 @@ pub use dial::dial;
 #[cfg(feature = "fuzzing")]
 pub use hello::fuzz_hello;
 pub use options::{Options, Place};
-pub use server::{Client, Server, ServerStats, Tag};
+pub use server::{Arrival, Client, Server, ServerStats, Tag};

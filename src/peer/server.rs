@@ -3,17 +3,21 @@
 
 mod client;
 mod flat;
+mod gone;
 mod inbox;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::os::fd::{AsRawFd, RawFd};
+use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use self::flat::Flat;
+use self::gone::{Gone, Waiting};
 use self::inbox::Inbox;
 use super::dial::resolve;
 use super::greet::Door;
+use super::log;
 use super::options::{Options, Place};
 use super::socket_file::SocketFile;
 use crate::err;
@@ -21,7 +25,7 @@ use crate::error::{Code, Error, Result};
 use crate::sys::socket::{self, Address};
 use crate::sys::{Lock, WatchSet, fork_generation};
 use crate::transport::{Connection, Traffic};
-use crate::wait::{Interest, Wait, poll_fd};
+use crate::wait::{Interest, Wait, Watch, poll_fd, poll_many};
 use crate::wire::Message;
 
 pub use self::client::{Client, Tag};
@@ -39,6 +43,9 @@ pub struct Server {
     door: Arc<Door>,
     watched: WatchSet,
     inbox: Arc<Inbox>,
+    gone: Arc<Gone>,
+    /// How many were ended for what they sent.
+    rejected: AtomicU64,
     admitted: Lock<Admitted>,
     closed: AtomicBool,
     generation: u32,
@@ -57,6 +64,15 @@ struct Admitted {
     gone: (Traffic, Traffic),
 }
 
+/// What [`Server::recv_any`] has found.
+#[derive(Debug)]
+pub enum Arrival {
+    /// The client whose message it is.
+    Message(Arc<Client>),
+    /// A client that has gone or was ended for what it sent, and why.
+    Gone(Arc<Client>, Error),
+}
+
 /// What a server's clients have carried together, those that are gone included.
 #[derive(Clone, Debug, Default)]
 pub struct ServerStats {
@@ -66,6 +82,8 @@ pub struct ServerStats {
     pub rx: Traffic,
     /// How many clients are connected over which kind of link.
     pub transports: Vec<(&'static str, usize)>,
+    /// How many clients were ended for what they sent.
+    pub rejected: u64,
 }
 
 impl Server {
@@ -96,6 +114,8 @@ impl Server {
             door,
             watched,
             inbox,
+            gone: Arc::default(),
+            rejected: AtomicU64::new(0),
             admitted: Lock::default(),
             closed: AtomicBool::new(false),
             generation: fork_generation(),
@@ -181,6 +201,7 @@ impl Server {
 
     /// Forgets those that are closed; returns how many are left.
     fn prune(&self) -> usize {
+        let mut ended = Vec::new();
         let mut admitted = self.admitted.lock();
         let Admitted { clients, gone, .. } = &mut *admitted;
         clients.retain(|_, client| {
@@ -189,10 +210,16 @@ impl Server {
                 let stats = client.connection.stats();
                 gone.0.add(&stats.tx);
                 gone.1.add(&stats.rx);
+                ended.push(client.clone());
             }
             open
         });
-        clients.len()
+        let left = clients.len();
+        drop(admitted);
+        for client in ended {
+            self.note_end(client, None);
+        }
+        left
     }
 
     /// The admitted clients, those with `tag` if one is given, by ascending id (descending with `invert`), equal ids in order of
@@ -232,25 +259,38 @@ impl Server {
         }
     }
 
-    /// The next message of any client (of the tag), and whose it is; those who wait to be admitted are, first. Clients take turns. One that has gone is
-    /// forgotten, which is no error: others may come. `None` when the deadline passes.
-    pub fn recv_any(&self, tag: Option<&[u8]>, out: &mut Message, wait: &Wait) -> Result<Option<Arc<Client>>> {
+    /// The next message of any client (of the tag), and whose it is; those who wait to be admitted are, first. Clients take turns. One
+    /// that has gone is forgotten, and one is ended that sent what this end does not accept: with `gone` this is told, once, else it is
+    /// no news: others may come. `None` when the deadline passes.
+    pub fn recv_any(&self, tag: Option<&[u8]>, gone: bool, out: &mut Message, wait: &Wait) -> Result<Option<Arrival>> {
         self.unmute(tag)?;
+        let mut waiting = None;
         loop {
             self.check()?;
             while let Some(connection) = self.door.take() {
                 self.let_in(connection)?;
             }
+            if let Some((client, reason)) = gone.then(|| self.gone.take(tag)).flatten() {
+                return Ok(Some(Arrival::Gone(client, reason)));
+            }
             while let Some(client) = self.next_ready(tag) {
                 match client.connection.try_recv(out) {
-                    Ok(true) => return Ok(Some(client)),
+                    Ok(true) => return Ok(Some(Arrival::Message(client))),
                     Ok(false) => {}
-                    Err(_) if !client.connection.is_open() => self.forget(client.number),
-                    Err(e) => return Err(e),
+                    // This thread is in the middle of a receive from it: no fault of the client.
+                    Err(e) if e.code() == Code::State => return Err(e),
+                    // What ended it before, another call may have met.
+                    Err(e) => self.end(client.clone(), Some(e).filter(|_| client.connection.is_open())),
+                }
+                if let Some((client, reason)) = gone.then(|| self.gone.take(tag)).flatten() {
+                    return Ok(Some(Arrival::Gone(client, reason)));
                 }
             }
             wait.check()?;
-            if !poll_fd(self.watched.fd()?, Interest::Read, wait)? {
+            if gone && waiting.is_none() {
+                waiting = Some(self.wait_for_gone(tag, wait)?);
+            }
+            if !self.poll(waiting.as_deref(), wait)? {
                 return Ok(None);
             }
             let mut admitted = self.admitted.lock();
@@ -261,6 +301,59 @@ impl Server {
                 }
             })?;
         }
+    }
+
+    /// A call that is tried again and again waits in between, too.
+    fn wait_for_gone(&self, tag: Option<&[u8]>, wait: &Wait) -> Result<Rc<Waiting>> {
+        match wait.interrupt.attempt() {
+            Some(attempt) => attempt.state(|| self.gone.wait_for(tag)),
+            None => self.gone.wait_for(tag).map(Rc::new),
+        }
+    }
+
+    /// Waits for a client, or for news of one that has gone; false when the deadline passes.
+    fn poll(&self, waiting: Option<&Waiting>, wait: &Wait) -> Result<bool> {
+        let watched = self.watched.fd()?;
+        match waiting {
+            None => poll_fd(watched, Interest::Read, wait),
+            Some(waiting) => {
+                let mut both = [Watch::new(watched, Interest::Read), Watch::new(waiting.fd()?, Interest::Read)];
+                Ok(poll_many(&mut both, wait)? > 0)
+            }
+        }
+    }
+
+    /// Ends the connection of an admitted client for a message that this end does not accept.
+    pub fn reject(&self, client: Arc<Client>, reason: &Error) {
+        let what = format!("{}; the connection to {} is closed", reason.what(), client.connection.peer());
+        self.end(client, Some(Error::new(reason.code(), "", what)));
+    }
+
+    /// Forgets a client; with a reason, its connection is ended for that.
+    fn end(&self, client: Arc<Client>, reason: Option<Error>) {
+        if let Some(reason) = &reason {
+            client.connection.end(reason.clone());
+        }
+        let mut admitted = self.admitted.lock();
+        if admitted.clients.remove(&client.number).is_none() {
+            return;
+        }
+        let stats = client.connection.stats();
+        admitted.gone.0.add(&stats.tx);
+        admitted.gone.1.add(&stats.rx);
+        drop(admitted);
+        self.note_end(client, reason);
+    }
+
+    /// A client is no longer among the admitted: counts, logs and remembers that, unless it was closed here.
+    fn note_end(&self, client: Arc<Client>, reason: Option<Error>) {
+        let Some(cause) = client.connection.ending() else { return };
+        let reason = reason.unwrap_or(cause);
+        if reason.code() != Code::Closed {
+            self.rejected.fetch_add(1, Ordering::Relaxed);
+            log::rejected(client.connection.peer(), &reason);
+        }
+        self.gone.add(client, reason);
     }
 
     /// The next client that may have a message, of those with the tag; others are not watched until somebody asks for theirs.
@@ -298,21 +391,13 @@ impl Server {
         Ok(())
     }
 
-    fn forget(&self, number: u64) {
-        let mut admitted = self.admitted.lock();
-        if let Some(client) = admitted.clients.remove(&number) {
-            let stats = client.connection.stats();
-            admitted.gone.0.add(&stats.tx);
-            admitted.gone.1.add(&stats.rx);
-        }
-    }
-
     /// What all its clients have carried.
     pub fn stats(&self) -> Result<ServerStats> {
         self.check()?;
         self.prune();
         let admitted = self.admitted.lock();
-        let mut all = ServerStats { tx: admitted.gone.0, rx: admitted.gone.1, transports: Vec::new() };
+        let mut all = ServerStats { tx: admitted.gone.0, rx: admitted.gone.1, ..ServerStats::default() };
+        all.rejected = self.rejected.load(Ordering::Relaxed);
         for client in admitted.clients.values() {
             let stats = client.connection.stats();
             all.tx.add(&stats.tx);

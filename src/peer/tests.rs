@@ -8,6 +8,7 @@ use std::thread;
 use std::time::Duration;
 
 use super::*;
+use crate::err;
 use crate::error::{Code, Error};
 use crate::sys::socket::Address;
 use crate::tensor::Tensor;
@@ -83,8 +84,18 @@ fn hear(c: &Arc<dyn Connection>) -> Result<String, Error> {
 
 fn any(server: &Server, tag: Option<&[u8]>) -> (String, Arc<Client>) {
     let mut out = Message::default();
-    let client = server.recv_any(tag, &mut out, &never()).unwrap().unwrap();
-    (String::from_utf8(out.bytes).unwrap(), client)
+    match server.recv_any(tag, false, &mut out, &never()).unwrap().unwrap() {
+        Arrival::Message(client) => (String::from_utf8(out.bytes).unwrap(), client),
+        Arrival::Gone(client, _) => panic!("{client:?} has gone, which nobody asked for"),
+    }
+}
+
+/// The client that has gone, and why.
+fn gone(server: &Server, tag: Option<&[u8]>) -> (Arc<Client>, Error) {
+    match server.recv_any(tag, true, &mut Message::default(), &never()).unwrap().unwrap() {
+        Arrival::Gone(client, reason) => (client, reason),
+        Arrival::Message(client) => panic!("a message of {client:?}"),
+    }
 }
 
 fn secret(s: &str) -> Options {

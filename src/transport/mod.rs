@@ -10,7 +10,7 @@ use std::fmt;
 use std::os::fd::RawFd;
 
 use crate::err;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::tensor::{Storage, Tensor};
 use crate::wait::Wait;
 use crate::wire::Message;
@@ -59,11 +59,17 @@ pub trait Connection: Send + Sync + fmt::Debug {
     /// Ends the connection: calls blocked on it, and all later ones, raise `[closed]`. Twice is fine.
     fn close(&self);
 
+    /// As [`close`](Self::close), for what the peer sent or failed to take: [`ending`](Self::ending) says so.
+    fn end(&self, reason: Error);
+
+    /// Why it has ended: the peer is gone, or what it sent was refused. `None` while it is open, and when it was closed here.
+    fn ending(&self) -> Option<Error>;
+
     /// Whether neither end has closed it, as far as is known here.
     fn is_open(&self) -> bool;
 
-    /// Calls `told` after every receive that leaves a whole message in the read-ahead, of which the socket does not tell any more. Only
-    /// the first one given is.
+    /// Calls `told` after every receive that leaves a whole message in the read-ahead, and when the connection has ended, of which the
+    /// socket does not tell any more. Only the first one given is.
     fn on_read_ahead(&self, told: Box<dyn Fn() + Send + Sync>);
 
     /// Whether a receive would not wait, as far as can be told without asking the socket: a whole message lies in the read-ahead, or

@@ -179,7 +179,7 @@ impl Receiver {
     /// Moves the whole message to `out`, whose memory is kept for the next one. An error loses the message.
     pub fn hand_out(&mut self, into: Option<Target<'_>>, out: &mut Message) -> Result<()> {
         out.clear();
-        let done = self.finish(into);
+        let done = self.deliver(into);
         if done.is_ok() {
             std::mem::swap(&mut out.bytes, &mut self.bytes);
             out.functions = self.header.functions;
@@ -189,7 +189,7 @@ impl Receiver {
         done
     }
 
-    fn finish(&mut self, into: Option<Target<'_>>) -> Result<()> {
+    fn deliver(&mut self, into: Option<Target<'_>>) -> Result<()> {
         for place in &self.places {
             if let Some(through) = &place.through {
                 copy(&place.attachment, through)?;
@@ -207,6 +207,17 @@ impl Receiver {
             place.attachment = target;
         }
         Ok(())
+    }
+
+    /// Lets go of everything: nothing more will come.
+    pub fn finish(&mut self) {
+        self.reset();
+        self.bytes = Vec::new();
+        self.descriptors = Vec::new();
+        self.described = Vec::new();
+        self.places = Vec::new();
+        self.ahead = Ahead::default();
+        self.opener = None;
     }
 
     /// Lets go of the message.

@@ -2,6 +2,7 @@
 //! `ready`, `receive`, `secure` and `send`.
 
 use std::os::fd::RawFd;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::counters::{Counters, Moves};
 use super::line::Line;
@@ -47,6 +48,9 @@ pub struct Stream {
     ready: SetOnce<Ready>,
     room: SetOnce<Ready>,
     told: SetOnce<ReadAhead>,
+    /// What ended it, where that was not a call of `close`.
+    cause: SetOnce<Error>,
+    closed_here: AtomicBool,
 }
 
 #[derive(Debug)]
@@ -93,6 +97,8 @@ impl Stream {
             ready: SetOnce::new(),
             room: SetOnce::new(),
             told: SetOnce::new(),
+            cause: SetOnce::new(),
+            closed_here: AtomicBool::new(false),
         })
     }
 
@@ -182,6 +188,13 @@ impl Stream {
         }
     }
 
+    /// Tells whoever asked that there is something to hear which the socket does not show.
+    fn tell(&self) {
+        if let Some(told) = self.told.get() {
+            (told.0)();
+        }
+    }
+
     /// The descriptor of `slot`, made where there is none; for room to write, or for something to read.
     fn made<'a>(&self, slot: &'a SetOnce<Ready>, interest: Interest) -> Result<&'a Ready> {
         match slot.get() {
@@ -216,7 +229,8 @@ impl Stream {
             }
         };
         rx.ended = Some(error.clone());
-        rx.receiver.reset();
+        rx.receiver.finish();
+        let _ = self.cause.set(error.clone());
         // Sends then know, too. For them it is closed, whatever was wrong with what came.
         self.end_line(Error::new(Code::Closed, "", error.what().to_string()));
         error
@@ -290,13 +304,10 @@ impl Stream {
         if let Some(ready) = self.ready.get() {
             self.follow(ready, &rx);
         }
-        if let Some(told) = self.told.get()
-            && !matches!(got, Ok(false))
-            && rx.receiver.is_ready()
-        {
+        if !matches!(got, Ok(false)) && (rx.ended.is_some() || rx.receiver.is_ready()) {
             // The one who hears may look here at once.
             drop(rx);
-            (told.0)();
+            self.tell();
         }
         got
     }
@@ -332,7 +343,7 @@ impl Connection for Stream {
                 self.line.peer()
             );
             tx.ended = Some(err!(Closed, "{what}"));
-            self.end_line(err!(Closed, "{what}"));
+            self.end(err!(Closed, "{what}"));
             if e.code() == Code::Timeout {
                 return Err(Error::new(e.code(), "", format!("{}; {what}", e.what())));
             }
@@ -354,12 +365,31 @@ impl Connection for Stream {
         if !self.line.is_ours() {
             self.line.enter()?;
         }
-        let Some(rx) = self.rx.try_take() else { return Ok(false) };
+        let Some(rx) = self.rx.try_take() else {
+            return if self.rx.is_mine() { Err(Turn::<Rx>::in_use()) } else { Ok(false) };
+        };
         self.receive_counted(rx, None, out, None, began)
     }
 
     fn close(&self) {
+        self.closed_here.store(true, Ordering::SeqCst);
         self.end_line(err!(Closed, "the connection to {} is closed", self.line.peer()));
+        self.tell();
+    }
+
+    fn end(&self, reason: Error) {
+        if self.line.is_open() {
+            let _ = self.cause.set(reason.clone());
+        }
+        self.end_line(Error::new(Code::Closed, "", reason.what().to_string()));
+        self.tell();
+    }
+
+    fn ending(&self) -> Option<Error> {
+        if self.line.is_open() || self.closed_here.load(Ordering::SeqCst) {
+            return None;
+        }
+        Some(self.cause.get().cloned().unwrap_or_else(|| self.line.why()))
     }
 
     fn is_open(&self) -> bool {

@@ -44,7 +44,7 @@ function Link:poll(seconds)
       return nil
    end
    if not has then return nil end
-   if type(message) ~= 'table' or type(message[1]) ~= 'string' then
+   if type(message) ~= 'table' or type(rawget(message, 1)) ~= 'string' then
       self.gone = ('it sent %s, which is no message of a tree'):format(ipc.type(message))
       return nil
    end

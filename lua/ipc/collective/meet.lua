@@ -39,15 +39,28 @@ local function watch(place, joined)
    end
 end
 
+--- The fields of a message of kind `kind`, up to four; nothing for anything else. Whoever connects may send any value: no
+--- metamethod of it is met.
+local function fields(message, kind)
+   if type(message) ~= 'table' or rawget(message, 1) ~= kind then return nil end
+   return kind, rawget(message, 2), rawget(message, 3), rawget(message, 4)
+end
+
+--- A value of a stranger in words.
+local function shown(value)
+   if type(value) == 'number' or type(value) == 'string' then return tostring(value):sub(1, 40) end
+   return 'a ' .. type(value)
+end
+
 --- Why the root cannot take this node; nil when it can.
 local function objection(spec, nodes, index, count, token)
-   if spec.token and token ~= spec.token then return 'auth', 'this is the root of another tree' end
-   if count ~= spec.count then
-      return 'refused', ('it wants a tree of %s nodes, the root makes one of %d'):format(tostring(count), spec.count)
+   if spec.token and not rawequal(token, spec.token) then return 'auth', 'this is the root of another tree' end
+   if not rawequal(count, spec.count) then
+      return 'refused', ('it wants a tree of %s nodes, the root makes one of %d'):format(shown(count), spec.count)
    end
    if not index then return nil end
    if type(index) ~= 'number' or index ~= math.floor(index) or index < 1 or index > spec.count then
-      return 'refused', ('node index %s: expected a whole number from 2 to %d'):format(tostring(index), spec.count)
+      return 'refused', ('node index %s: expected a whole number from 2 to %d'):format(shown(index), spec.count)
    end
    if index == 1 then return 'refused', 'node index 1 is taken by the root' end
    if nodes[index] then
@@ -55,13 +68,11 @@ local function objection(spec, nodes, index, count, token)
    end
 end
 
---- The next message of anyone at `server`, admitting whoever comes: message and handle, or nil after `seconds`.
+--- The next message of anyone at `server`, admitting whoever comes: message and handle, or nil after `seconds`. Whoever sends
+--- what is no message is turned away there.
 local function next_(server, seconds)
-   local ok, message, handle = pcall(server.recvAny, server, nil, seconds)
-   if ok then return message, handle end
-   local code = utils.errcode(message)
-   if code == 'timeout' or code == 'closed' or code == 'protocol' then return nil end
-   error(message, 0)
+   local found, message, handle = server:tryrecvAny(nil, seconds)
+   if found then return message, handle end
 end
 
 local function missing(spec, nodes, anonymous)
@@ -84,13 +95,14 @@ local function admit(spec, joined)
    local nodes, anonymous, refused = {}, {}, 'none'
    while #joined < spec.count - 1 do
       local message, handle = next_(spec.server, math.min(0.1, math.max(deadline - ipc.clock(), 0)))
+      local joins, index, count, token = fields(message, 'join')
       -- What a tree before left in the same connection.
-      if type(message) == 'table' and message[1] == 'close' then handle = nil end
-      if handle and (type(message) ~= 'table' or message[1] ~= 'join') then
+      if fields(message, 'close') then handle = nil end
+      if handle and not joins then
          close(handle)
       elseif handle then
-         local index = message[2] or nil
-         local code, why = objection(spec, nodes, index, message[3], message[4])
+         index = index or nil
+         local code, why = objection(spec, nodes, index, count, token)
          if code then
             refused = why
             turnAway(handle, code, why)
@@ -215,8 +227,8 @@ local function adopt(spec, group, server, expected, secret)
    while missingCount > 0 do
       local message, handle = next_(server, 0.1)
       if handle then
-         local index = type(message) == 'table' and message[1] == 'child' and message[3] == secret and message[2]
-         if index and wanted[index] and not found[index] then
+         local _, index, shownSecret = fields(message, 'child')
+         if index and rawequal(shownSecret, secret) and wanted[index] and not found[index] then
             found[index], missingCount = Link.new(index, handle), missingCount - 1
          else
             close(handle)

@@ -129,6 +129,11 @@ fn too_deep() -> Error {
     err!(Limit, "nested deeper than {} levels", ext::MAX_DEPTH)
 }
 
+/// Whether `e` is the error for nesting past the limit, the one `[limit]` of a walk that is not a want of memory.
+pub fn is_too_deep(e: &Error) -> bool {
+    e.code() == crate::error::Code::Limit && e.what() == too_deep().what()
+}
+
 /// `lua_upvalueid`, which LuaJIT has too.
 #[cfg(all(not(feature = "lua51"), not(feature = "luajit")))]
 use mlua::ffi::{lua_upvalueid as upvalue_id, lua_upvaluejoin as upvalue_join};

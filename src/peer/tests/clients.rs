@@ -99,7 +99,7 @@ fn recv_any_is_fair_admits_who_comes_and_forgets_who_goes() {
     clients.remove(1).close();
     let mut out = Message::default();
     while server.count() > 2 {
-        assert!(server.recv_any(None, &mut out, &within(0.05)).unwrap().is_none());
+        assert!(server.recv_any(None, false, &mut out, &within(0.05)).unwrap().is_none());
     }
     assert_eq!(server.count(), 2);
     let late = connect(&place);
@@ -121,7 +121,7 @@ fn recv_any_of_a_tag_leaves_the_others_messages_and_does_not_spin_on_them() {
     delivered(&clients[0]);
     let mut out = Message::default();
     let before = cpu_time();
-    assert!(server.recv_any(Some(b"b"), &mut out, &within(0.3)).unwrap().is_none());
+    assert!(server.recv_any(Some(b"b"), false, &mut out, &within(0.3)).unwrap().is_none());
     assert!(cpu_time() - before < 0.2);
     send(&clients[1], "b1");
     assert_eq!(any(&server, Some(b"b")).0, "b1");
@@ -179,8 +179,57 @@ fn statistics_count_the_gone_as_well() {
     any(&server, None);
     any(&server, None);
     drop(a);
-    assert!(server.recv_any(None, &mut Message::default(), &within(0.05)).unwrap().is_none());
+    assert!(server.recv_any(None, false, &mut Message::default(), &within(0.05)).unwrap().is_none());
     let stats = server.stats().unwrap();
     assert_eq!((stats.rx.calls, stats.rx.bytes), (2, 42));
     assert_eq!(stats.transports, [("tcp", 1)]);
+}
+
+#[test]
+fn who_has_gone_is_told_once_to_those_of_the_tag_and_not_when_closed_here() {
+    let (server, place) = serve(Options::default());
+    let clients: Vec<_> = (0..4).map(|_| connect(&place)).collect();
+    server.admit(4, &never()).unwrap();
+    let list = server.clients(None, false).unwrap();
+    list[1].set_tag(Some(b"b"[..].into()));
+    list[3].connection().close();
+    send(&clients[0], "last");
+    clients[0].close();
+    clients[1].close();
+    // What it sent comes first; another call than that one may notice.
+    assert_eq!(any(&server, None).0, "last");
+    let (client, reason) = gone(&server, Some(b"b"));
+    assert!(Arc::ptr_eq(&client, &list[1]) && reason.code() == Code::Closed, "{reason}");
+    let (client, reason) = gone(&server, None);
+    assert!(Arc::ptr_eq(&client, &list[0]) && reason.what().contains(client.connection().peer()), "{reason}");
+    let mut out = Message::default();
+    assert!(server.recv_any(None, true, &mut out, &within(0.05)).unwrap().is_none());
+    list[2].connection().end(err!(Protocol, "nonsense"));
+    assert_eq!(gone(&server, None).1.what(), "nonsense");
+    assert_eq!(server.stats().unwrap().rejected, 1);
+    assert!(server.recv_any(None, true, &mut out, &within(0.05)).unwrap().is_none());
+}
+
+#[test]
+fn a_call_that_waits_for_the_gone_is_told_whoever_notices() {
+    let (server, place) = serve(Options::default());
+    for round in 0..100 {
+        let client = connect(&place);
+        server.admit(1, &never()).unwrap();
+        thread::scope(|s| {
+            let handle = server.clients(None, false).unwrap().remove(0);
+            let told = s.spawn(|| gone(&server, None).0);
+            // Another that waits for messages only, and one that looks at the clients, may be first.
+            let other =
+                s.spawn(|| server.recv_any(None, false, &mut Message::default(), &within(0.02)).unwrap().is_none());
+            if round % 2 == 0 {
+                drop(client);
+                let _ = server.clients(None, false);
+            } else {
+                handle.connection().end(err!(Protocol, "nonsense"));
+            }
+            assert!(Arc::ptr_eq(&told.join().unwrap(), &handle));
+            assert!(other.join().unwrap());
+        });
+    }
 }

@@ -68,7 +68,7 @@ fn garbage_after_the_hello_ends_that_client_alone() {
     assert_eq!(any(&server, None).0, "fine");
     assert_eq!(hear(&bad).unwrap_err().code(), Code::Closed);
     let mut out = Message::default();
-    assert!(server.recv_any(None, &mut out, &within(0.01)).unwrap().is_none());
+    assert!(server.recv_any(None, false, &mut out, &within(0.01)).unwrap().is_none());
     assert_eq!(server.count(), 1);
 }
 
@@ -140,7 +140,7 @@ fn close_frees_the_port_wakes_who_waits_and_closes_the_clients() {
     server.admit(1, &never()).unwrap();
     thread::scope(|s| {
         let admits = s.spawn(|| server.admit(9, &never()).unwrap_err().code());
-        let receives = s.spawn(|| server.recv_any(None, &mut Message::default(), &never()).unwrap_err().code());
+        let receives = s.spawn(|| server.recv_any(None, false, &mut Message::default(), &never()).unwrap_err().code());
         thread::sleep(Duration::from_millis(20));
         server.close();
         server.close();
