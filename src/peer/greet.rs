@@ -72,11 +72,17 @@ impl Door {
         Some(next)
     }
 
-    /// Waits for the next one; `None` when time runs out or the door is closed.
-    pub fn wait(&self, wait: &Wait) -> Result<Option<Arc<dyn Connection>>> {
-        let next = self.changed.wait_until(wait, || match self.take() {
-            Some(next) => Some(Some(next)),
-            None => self.closed.load(Ordering::SeqCst).then_some(None),
+    /// Waits for the next one; `None` when time runs out, the door is closed, or `enough` says so: whoever changes what that
+    /// looks at notifies `changed`.
+    pub fn wait(&self, wait: &Wait, enough: impl Fn() -> bool) -> Result<Option<Arc<dyn Connection>>> {
+        let next = self.changed.wait_until(wait, || {
+            if enough() {
+                return Some(None);
+            }
+            match self.take() {
+                Some(next) => Some(Some(next)),
+                None => self.closed.load(Ordering::SeqCst).then_some(None),
+            }
         })?;
         Ok(next.flatten())
     }

@@ -1,20 +1,22 @@
 //! A server: its listener, and the clients that it has admitted. Imports its siblings `dial`, `greet`, `options`
 //! and `socket_file`.
 
+mod any;
 mod client;
 mod flat;
 mod gone;
 mod inbox;
+mod lead;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::os::fd::{AsRawFd, RawFd};
-use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use self::flat::Flat;
-use self::gone::{Gone, Waiting};
+use self::gone::Gone;
 use self::inbox::Inbox;
+use self::lead::Lead;
 use super::dial::resolve;
 use super::greet::Door;
 use super::log;
@@ -25,7 +27,7 @@ use crate::error::{Code, Error, Result};
 use crate::sys::socket::{self, Address};
 use crate::sys::{Lock, WatchSet, fork_generation};
 use crate::transport::{Connection, Traffic};
-use crate::wait::{Interest, Wait, Watch, poll_fd, poll_many};
+use crate::wait::{Signal, Wait};
 use crate::wire::Message;
 
 pub use self::client::{Client, Tag};
@@ -34,6 +36,8 @@ pub use self::client::{Client, Tag};
 const DOOR: u64 = 0;
 /// That of the inbox.
 const INBOX: u64 = u64::MAX;
+/// That of what tells of muted clients.
+const MUTED: u64 = u64::MAX - 1;
 
 /// A listener and its clients. Threads share it.
 #[derive(Debug)]
@@ -46,7 +50,11 @@ pub struct Server {
     gone: Arc<Gone>,
     /// How many were ended for what they sent.
     rejected: AtomicU64,
+    lead: Lead,
     admitted: Lock<Admitted>,
+    /// Readable while a client is muted that somebody in `recv_any` asks for, as `has_wanted` says.
+    wanted: Signal,
+    has_wanted: AtomicBool,
     closed: AtomicBool,
     generation: u32,
     /// The socket's file, to be removed at the end.
@@ -61,6 +69,8 @@ struct Admitted {
     ready: VecDeque<u64>,
     /// Clients that have a message nobody asked for (of another tag), so that they are not watched now.
     muted: Vec<u64>,
+    /// The tags that the callers of `recv_any` have asked for, one each.
+    asked: Vec<Option<Tag>>,
     gone: (Traffic, Traffic),
 }
 
@@ -108,6 +118,8 @@ impl Server {
         watched.add(door.changed.fd(|| door.is_ready())?, DOOR)?;
         let inbox = Arc::<Inbox>::default();
         watched.add(inbox.fd()?, INBOX)?;
+        let wanted = Signal::new();
+        watched.add(wanted.fd(|| false)?, MUTED)?;
         Ok(Server {
             address,
             listener: raw,
@@ -116,7 +128,10 @@ impl Server {
             inbox,
             gone: Arc::default(),
             rejected: AtomicU64::new(0),
+            lead: Lead::default(),
             admitted: Lock::default(),
+            wanted,
+            has_wanted: AtomicBool::new(false),
             closed: AtomicBool::new(false),
             generation: fork_generation(),
             file,
@@ -168,10 +183,15 @@ impl Server {
             if have >= n {
                 return Ok(());
             }
-            match self.door.wait(wait)? {
+            // Another thread may let them in meanwhile, as it receives.
+            match self.door.wait(wait, || self.count() >= n)? {
                 Some(connection) => self.let_in(connection)?,
                 None => {
                     self.check()?;
+                    let have = self.prune();
+                    if have >= n {
+                        return Ok(());
+                    }
                     return Err(err!(
                         Timeout,
                         "{have} of {n} clients came to {} in the given time{}",
@@ -196,6 +216,8 @@ impl Server {
         let client = Arc::new(Client::new(connection, number));
         self.inbox.hear(&client);
         admitted.clients.insert(number, client);
+        drop(admitted);
+        self.door.changed.notify_all();
         Ok(())
     }
 
@@ -259,70 +281,6 @@ impl Server {
         }
     }
 
-    /// The next message of any client (of the tag), and whose it is; those who wait to be admitted are, first. Clients take turns. One
-    /// that has gone is forgotten, and one is ended that sent what this end does not accept: with `gone` this is told, once, else it is
-    /// no news: others may come. `None` when the deadline passes.
-    pub fn recv_any(&self, tag: Option<&[u8]>, gone: bool, out: &mut Message, wait: &Wait) -> Result<Option<Arrival>> {
-        self.unmute(tag)?;
-        let mut waiting = None;
-        loop {
-            self.check()?;
-            while let Some(connection) = self.door.take() {
-                self.let_in(connection)?;
-            }
-            if let Some((client, reason)) = gone.then(|| self.gone.take(tag)).flatten() {
-                return Ok(Some(Arrival::Gone(client, reason)));
-            }
-            while let Some(client) = self.next_ready(tag) {
-                match client.connection.try_recv(out) {
-                    Ok(true) => return Ok(Some(Arrival::Message(client))),
-                    Ok(false) => {}
-                    // This thread is in the middle of a receive from it: no fault of the client.
-                    Err(e) if e.code() == Code::State => return Err(e),
-                    // What ended it before, another call may have met.
-                    Err(e) => self.end(client.clone(), Some(e).filter(|_| client.connection.is_open())),
-                }
-                if let Some((client, reason)) = gone.then(|| self.gone.take(tag)).flatten() {
-                    return Ok(Some(Arrival::Gone(client, reason)));
-                }
-            }
-            wait.check()?;
-            if gone && waiting.is_none() {
-                waiting = Some(self.wait_for_gone(tag, wait)?);
-            }
-            if !self.poll(waiting.as_deref(), wait)? {
-                return Ok(None);
-            }
-            let mut admitted = self.admitted.lock();
-            let ready = &mut admitted.ready;
-            self.watched.ready(128, |number| {
-                if number != DOOR && number != INBOX {
-                    ready.push_back(number);
-                }
-            })?;
-        }
-    }
-
-    /// A call that is tried again and again waits in between, too.
-    fn wait_for_gone(&self, tag: Option<&[u8]>, wait: &Wait) -> Result<Rc<Waiting>> {
-        match wait.interrupt.attempt() {
-            Some(attempt) => attempt.state(|| self.gone.wait_for(tag)),
-            None => self.gone.wait_for(tag).map(Rc::new),
-        }
-    }
-
-    /// Waits for a client, or for news of one that has gone; false when the deadline passes.
-    fn poll(&self, waiting: Option<&Waiting>, wait: &Wait) -> Result<bool> {
-        let watched = self.watched.fd()?;
-        match waiting {
-            None => poll_fd(watched, Interest::Read, wait),
-            Some(waiting) => {
-                let mut both = [Watch::new(watched, Interest::Read), Watch::new(waiting.fd()?, Interest::Read)];
-                Ok(poll_many(&mut both, wait)? > 0)
-            }
-        }
-    }
-
     /// Ends the connection of an admitted client for a message that this end does not accept.
     pub fn reject(&self, client: Arc<Client>, reason: &Error) {
         let what = format!("{}; the connection to {} is closed", reason.what(), client.connection.peer());
@@ -354,41 +312,6 @@ impl Server {
             log::rejected(client.connection.peer(), &reason);
         }
         self.gone.add(client, reason);
-    }
-
-    /// The next client that may have a message, of those with the tag; others are not watched until somebody asks for theirs.
-    fn next_ready(&self, tag: Option<&[u8]>) -> Option<Arc<Client>> {
-        let mut admitted = self.admitted.lock();
-        while let Some(number) = admitted.ready.pop_front().or_else(|| self.inbox.pop()) {
-            let Some(client) = admitted.clients.get(&number).cloned() else { continue };
-            if client.has(tag) {
-                return Some(client);
-            }
-            if let Ok(fd) = client.connection.socket() {
-                self.watched.remove(fd);
-            }
-            if !admitted.muted.contains(&number) {
-                admitted.muted.push(number);
-            }
-        }
-        None
-    }
-
-    fn unmute(&self, tag: Option<&[u8]>) -> Result<()> {
-        let mut admitted = self.admitted.lock();
-        for number in std::mem::take(&mut admitted.muted) {
-            let Some(client) = admitted.clients.get(&number).cloned() else { continue };
-            if !client.has(tag) {
-                admitted.muted.push(number);
-                continue;
-            }
-            if let Ok(fd) = client.connection.socket() {
-                self.watched.add(fd, number)?;
-            }
-            // What was read ahead does not show in the set.
-            admitted.ready.push_back(number);
-        }
-        Ok(())
     }
 
     /// What all its clients have carried.

@@ -3,8 +3,11 @@
 //! Whether it is closed is its user's affair, since a work queue is closed for some and open for others: every call is
 //! told by a closure, which must neither block nor lock.
 
+mod room;
+
 use std::os::fd::RawFd;
 
+use self::room::Rooms;
 use crate::err;
 use crate::error::Result;
 use crate::wait::{Signal, Wait};
@@ -35,13 +38,15 @@ pub(super) struct Fifo {
     queue: Queue,
     /// Notified when there is something to read.
     pub items: Signal,
-    /// Notified when there is room.
+    /// Notified when there is room: one of its waiters for each item that was taken.
     pub room: Signal,
+    /// The writers that need room for several items at once.
+    rooms: Rooms,
 }
 
 impl Fifo {
     pub fn new(capacity: Option<u64>) -> Fifo {
-        Fifo { queue: Queue::new(capacity), items: Signal::new(), room: Signal::new() }
+        Fifo { queue: Queue::new(capacity), items: Signal::new(), room: Signal::new(), rooms: Rooms::default() }
     }
 
     pub fn queue(&self) -> &Queue {
@@ -78,7 +83,11 @@ impl Fifo {
             done => return Ok(done),
         }
         let count = items.len() as u64;
-        let done = self.room.wait_until(wait, || {
+        // All who wait for one signal can use the same room, so one wake-up is enough for all of them. What a call that
+        // is tried leaves behind is told of every change.
+        let many = (count > 1 && wait.interrupt.attempt().is_none()).then(|| self.rooms.enter(count));
+        let room = many.as_ref().map_or(&self.room, |many| many.signal());
+        let done = room.wait_until(wait, || {
             if self.queue.is_full(count) && !closed() {
                 return None;
             }
@@ -109,9 +118,10 @@ impl Fifo {
             closed().then(|| if pop(out) { Pop::Item } else { Pop::Closed })
         })?;
         self.items.refresh(|| !self.queue.is_empty() || closed());
-        if self.queue.capacity().is_some() {
-            // All: one who needs room for many may have to go on waiting while another does not.
-            self.room.notify_all();
+        if found == Some(Pop::Item) && self.queue.capacity().is_some() {
+            self.room.notify_one();
+            // Behind the fence of that notification.
+            self.rooms.notify(|count| !self.queue.is_full(count));
             self.room.refresh(|| self.has_room(&closed));
         }
         Ok(found.unwrap_or(Pop::Nothing))
@@ -125,8 +135,14 @@ impl Fifo {
 
     /// After it was closed to its writers, or opened again: none goes on waiting in vain.
     pub fn changed_for_writers(&self, closed: impl Fn() -> bool) {
-        self.room.notify_all();
+        self.notify_writers();
         self.room.refresh(|| self.has_room(closed));
+    }
+
+    /// Has every writer that waits look again.
+    pub fn notify_writers(&self) {
+        self.room.notify_all();
+        self.rooms.notify_all();
     }
 
     /// A descriptor that polls readable while a read would not wait.
@@ -147,6 +163,11 @@ impl Fifo {
     /// Whether a write of one item would not wait.
     pub fn has_room(&self, closed: impl Fn() -> bool) -> bool {
         !self.queue.is_full(1) || closed()
+    }
+
+    #[cfg(test)]
+    pub fn has_waiting_writers(&self) -> bool {
+        self.rooms.any()
     }
 
     fn capacity(&self) -> u64 {

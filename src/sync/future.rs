@@ -1,10 +1,11 @@
 //! What a task of a pool will give: set once, read and waited for by any thread.
 //!
-//! Imports its siblings `batch`, which hears when a future of it is settled, `pool`, whose lock and signal all its futures
-//! share, and `worker`.
+//! Imports its siblings `batch`, which hears when a future of it is settled, `pool`, whose lock all its futures share, and
+//! `worker`.
 
 use std::fmt;
 use std::os::fd::RawFd;
+use std::sync::atomic::{Ordering, fence};
 use std::sync::{Arc, Weak};
 
 use super::Failure;
@@ -52,14 +53,14 @@ pub enum Stage {
     Cancelled,
 }
 
-/// The future of one task. It has no lock of its own: there may be a million of them.
+/// The future of one task. It has no lock of its own unless somebody waits for it: there may be a million of them.
 pub struct Future {
     /// Counts the tasks of its pool: where it stands in the queue.
     pub(super) number: u64,
     hub: Arc<Hub>,
     outcome: SetOnce<Outcome>,
-    /// Made when somebody asks for a descriptor.
-    level: SetOnce<Box<Signal>>,
+    /// Notified when the outcome is set. Made by the first who waits or asks for a descriptor.
+    settled: SetOnce<Box<Signal>>,
     /// Where its results are entered, and their entry.
     ledger: Option<Arc<Ledger>>,
     entry: SetOnce<Entry>,
@@ -74,7 +75,7 @@ impl Future {
         ledger: Option<Arc<Ledger>>,
         batch: Option<(Weak<Finished>, u64)>,
     ) -> Future {
-        Future { number, hub, outcome: SetOnce::new(), level: SetOnce::new(), ledger, entry: SetOnce::new(), batch }
+        Future { number, hub, outcome: SetOnce::new(), settled: SetOnce::new(), ledger, entry: SetOnce::new(), batch }
     }
 
     /// Whether the task has ended, however it did.
@@ -106,7 +107,18 @@ impl Future {
     /// Waits for the end of the task; `None` when time runs out.
     pub fn wait(&self, wait: &Wait) -> Result<Option<&Outcome>> {
         self.check()?;
-        self.hub.finished.wait_until(wait, || self.outcome.get())
+        if self.is_done() || wait.deadline.expired() {
+            wait.check()?;
+            return Ok(self.outcome.get());
+        }
+        let settled = self.settled();
+        // The other half of the fence in `settle`: either this thread finds the outcome, or its signal is found.
+        fence(Ordering::SeqCst);
+        settled.wait_until(wait, || self.outcome.get())
+    }
+
+    fn settled(&self) -> &Signal {
+        self.settled.get_or_init(Box::default)
     }
 
     /// Takes the task out of the queue, or ends it while it runs: then another worker takes the place of its. False if it
@@ -122,7 +134,10 @@ impl Future {
     /// A descriptor that polls readable once the task has ended.
     pub fn fd(&self) -> Result<RawFd> {
         self.check()?;
-        self.level.get_or_init(Box::default).fd(|| self.is_done())
+        let settled = self.settled();
+        // As in `wait`.
+        fence(Ordering::SeqCst);
+        settled.fd(|| self.is_done())
     }
 
     /// Sets the outcome, if there is none yet, and tells whoever waits.
@@ -138,9 +153,10 @@ impl Future {
             // The outcome is set once, and so is this.
             _ = self.entry.set(entry);
         }
-        self.hub.finished.notify_all();
-        if let Some(level) = self.level.get() {
-            level.refresh(|| true);
+        fence(Ordering::SeqCst);
+        if let Some(settled) = self.settled.get() {
+            settled.notify_all();
+            settled.refresh(|| true);
         }
         if let Some((batch, number)) = &self.batch
             && let Some(batch) = batch.upgrade()

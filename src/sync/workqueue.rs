@@ -204,8 +204,11 @@ impl WorkQueue {
 
     /// Has everyone who waits look again: a coroutine of the state may wait by a handle that another has closed.
     fn wake_all(&self) {
-        let ends = [&self.questions, &self.answers].map(|fifo| [&fifo.items, &fifo.room]);
-        ends.into_iter().flatten().chain([&self.drained]).for_each(Signal::notify_all);
+        for fifo in [&self.questions, &self.answers] {
+            fifo.items.notify_all();
+            fifo.notify_writers();
+        }
+        self.drained.notify_all();
     }
 
     /// After it was closed to all but its owner, or opened again.

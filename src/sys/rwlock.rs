@@ -23,23 +23,62 @@ const WANTED: u32 = 1 << 30;
 /// The rest of the word counts readers, those among them who are about to step back.
 const READERS: u32 = WANTED - 1;
 
+/// Threads of one kind that sleep.
+struct Sleepers {
+    /// How many there are, or are about to.
+    count: AtomicU32,
+    /// Changes when one of them, or all, should look again.
+    moved: AtomicU32,
+}
+
+impl Sleepers {
+    const fn new() -> Sleepers {
+        Sleepers { count: AtomicU32::new(0), moved: AtomicU32::new(0) }
+    }
+
+    #[inline]
+    fn any(&self) -> bool {
+        self.count.load(Ordering::SeqCst) != 0
+    }
+
+    #[cold]
+    fn wake(&self, how_many: u32) {
+        self.moved.fetch_add(1, Ordering::SeqCst);
+        futex_wake(&self.moved, how_many, Scope::Private);
+    }
+}
+
 struct Raw {
     word: AtomicU32,
-    /// How many threads sleep, or are about to.
-    sleepers: AtomicU32,
-    /// Changes when those who sleep should look again.
-    moved: AtomicU32,
+    readers: Sleepers,
+    writers: Sleepers,
+    /// How many of the readers that a writer woke have yet to come in: the last one closes the door behind it where writers
+    /// wait. So both take turns: all readers that slept, then one writer.
+    coming: AtomicU32,
 }
 
 impl Raw {
     const fn new() -> Raw {
-        Raw { word: AtomicU32::new(0), sleepers: AtomicU32::new(0), moved: AtomicU32::new(0) }
+        Raw { word: AtomicU32::new(0), readers: Sleepers::new(), writers: Sleepers::new(), coming: AtomicU32::new(0) }
     }
 
     #[inline]
     fn read(&self) {
         if !self.try_read() {
-            self.wait(|raw| raw.word.load(Ordering::SeqCst) & (WRITTEN | WANTED) == 0 && raw.try_read());
+            let take = |raw: &Raw| raw.word.load(Ordering::SeqCst) & (WRITTEN | WANTED) == 0 && raw.try_read();
+            if self.wait(&self.readers, take) {
+                self.came_in();
+            }
+        }
+    }
+
+    /// A reader that slept has the lock.
+    #[cold]
+    fn came_in(&self) {
+        let coming = self.coming.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |n| n.checked_sub(1));
+        // While this thread reads, no writer that slept can have taken the lock: whoever is counted asks for it still.
+        if coming.is_ok_and(|n| n == 1) && self.writers.any() {
+            self.word.fetch_or(WANTED, Ordering::SeqCst);
         }
     }
 
@@ -56,15 +95,15 @@ impl Raw {
     fn end_read(&self) {
         // SeqCst here and in `wait`: either the one who leaves sees the sleeper, or that one sees the word without him.
         let left = self.word.fetch_sub(1, Ordering::SeqCst) - 1;
-        if left & READERS == 0 && self.sleepers.load(Ordering::SeqCst) != 0 {
-            self.wake();
+        if left & READERS == 0 && self.writers.any() {
+            self.writers.wake(1);
         }
     }
 
     #[inline]
     fn write(&self) {
         if self.word.compare_exchange(0, WRITTEN, Ordering::SeqCst, Ordering::Relaxed).is_err() {
-            self.wait(Raw::take);
+            self.wait(&self.writers, Raw::take);
         }
     }
 
@@ -84,41 +123,48 @@ impl Raw {
     #[inline]
     fn end_write(&self) {
         self.word.fetch_and(!WRITTEN, Ordering::SeqCst);
-        if self.sleepers.load(Ordering::SeqCst) != 0 {
-            self.wake();
+        if self.readers.any() {
+            self.let_readers_in();
+        } else if self.writers.any() {
+            self.writers.wake(1);
         }
     }
 
+    /// After a writer: the readers that sleep come before the writers that do.
     #[cold]
-    fn wait(&self, take: fn(&Raw) -> bool) {
+    fn let_readers_in(&self) {
+        self.coming.store(self.readers.count.load(Ordering::SeqCst), Ordering::SeqCst);
+        // A writer that is awake says so again; who sleeps is woken by the last reader that leaves.
+        self.word.fetch_and(!WANTED, Ordering::SeqCst);
+        self.readers.wake(u32::MAX);
+    }
+
+    /// Waits until `take` succeeds; whether it had to sleep.
+    #[cold]
+    fn wait(&self, sleepers: &Sleepers, take: fn(&Raw) -> bool) -> bool {
         let spins = if spare_core() { 100 } else { 0 };
         for _ in 0..spins {
             std::hint::spin_loop();
             if take(self) {
-                return;
+                return false;
             }
         }
         for _ in 0..4 {
             std::thread::yield_now();
             if take(self) {
-                return;
+                return false;
             }
         }
-        self.sleepers.fetch_add(1, Ordering::SeqCst);
+        sleepers.count.fetch_add(1, Ordering::SeqCst);
         loop {
-            let moved = self.moved.load(Ordering::SeqCst);
+            let moved = sleepers.moved.load(Ordering::SeqCst);
             if take(self) {
                 break;
             }
-            futex_wait(&self.moved, moved, Some(Duration::from_secs(1)), Scope::Private);
+            futex_wait(&sleepers.moved, moved, Some(Duration::from_secs(1)), Scope::Private);
         }
-        self.sleepers.fetch_sub(1, Ordering::SeqCst);
-    }
-
-    #[cold]
-    fn wake(&self) {
-        self.moved.fetch_add(1, Ordering::SeqCst);
-        futex_wake(&self.moved, u32::MAX, Scope::Private);
+        sleepers.count.fetch_sub(1, Ordering::SeqCst);
+        true
     }
 }
 
@@ -273,7 +319,8 @@ mod tests {
         });
         assert_eq!(*lock.read(), (30_000, 30_000));
         let raw = &lock.raw;
-        assert_eq!((raw.word.load(Ordering::SeqCst), raw.sleepers.load(Ordering::SeqCst)), (0, 0));
+        let left = [&raw.word, &raw.readers.count, &raw.writers.count].map(|n| n.load(Ordering::SeqCst));
+        assert_eq!(left, [0, 0, 0]);
     }
 
     #[test]
@@ -302,6 +349,43 @@ mod tests {
             stop.store(true, Ordering::Relaxed);
         });
         assert_eq!(*lock.read(), 200);
+    }
+
+    #[test]
+    fn many_writers_keep_no_reader_out_and_many_readers_no_writer() {
+        let (lock, stop) = (RwLock::new(0u64), AtomicBool::new(false));
+        scope(|s| {
+            for writes in [true, true, true, false, false, false] {
+                let (lock, stop) = (&lock, &stop);
+                s.spawn(move || {
+                    while !stop.load(Ordering::Relaxed) {
+                        if writes {
+                            *lock.write() += 1;
+                        } else {
+                            std::hint::black_box(*lock.read());
+                        }
+                    }
+                });
+            }
+            let others = [true, false].map(|writes| {
+                let lock = &lock;
+                s.spawn(move || {
+                    for _ in 0..300 {
+                        if writes {
+                            *lock.write() += 1
+                        } else {
+                            _ = std::hint::black_box(*lock.read())
+                        }
+                        std::thread::yield_now();
+                    }
+                })
+            });
+            others.into_iter().for_each(|thread| assert!(thread.join().is_ok()));
+            stop.store(true, Ordering::Relaxed);
+        });
+        let raw = &lock.raw;
+        let left = [&raw.word, &raw.readers.count, &raw.writers.count].map(|n| n.load(Ordering::SeqCst));
+        assert_eq!(left, [0, 0, 0]);
     }
 
     #[test]

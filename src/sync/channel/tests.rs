@@ -165,3 +165,62 @@ fn a_forked_child_goes_on_with_the_channel_as_its_own() {
     });
     assert!(!stop.into_inner(), "a child failed, or closed the channel of its parent");
 }
+
+#[test]
+fn writers_of_one_and_of_many_items_lose_no_wake_up() {
+    const ROUNDS: u64 = 2_000;
+    let c = channel(Some(5));
+    let batches = [1, 1, 2, 2, 5];
+    scope(|s| {
+        for count in batches {
+            let c = &c;
+            s.spawn(move || {
+                for _ in 0..ROUNDS {
+                    let mut items: Vec<_> = (0..count).map(item).collect();
+                    c.write(&mut items, &Wait::until(Deadline::NEVER)).unwrap();
+                }
+            });
+        }
+        // Writers that give up hand on the wake-up that may have been theirs.
+        for count in [1, 2] {
+            let c = &c;
+            s.spawn(move || {
+                for _ in 0..200 {
+                    let mut items: Vec<_> = (0..count).map(|_| item(100)).collect();
+                    let wait = Wait::until(Deadline::after(0.0001));
+                    assert!(
+                        c.write(&mut items, &wait).is_ok_and(|s| s == Status::Open)
+                            || items[0].bytes == item(100).bytes
+                    );
+                }
+            });
+        }
+        let mut left = ROUNDS * batches.iter().sum::<u64>();
+        while left > 0 {
+            let (found, _) = read(&c, Deadline::after(60.0));
+            left -= u64::from(found.expect("a writer sleeps beside room for its items") != 100);
+        }
+        // The last of those that give up.
+        while read(&c, Deadline::after(0.05)).0.is_some() {}
+    });
+}
+
+#[test]
+fn a_writer_of_few_goes_on_where_one_of_many_cannot() {
+    let c = channel(Some(4));
+    (0..4).for_each(|n| _ = write(&c, n));
+    scope(|s| {
+        let many =
+            s.spawn(|| c.write(&mut (0..4).map(item).collect::<Vec<_>>(), &Wait::until(Deadline::NEVER)).unwrap());
+        while !c.fifo.has_waiting_writers() {
+            yield_now();
+        }
+        let two = s.spawn(|| c.write(&mut [item(7), item(8)], &Wait::until(Deadline::NEVER)).unwrap());
+        read(&c, Deadline::NEVER);
+        read(&c, Deadline::NEVER);
+        assert_eq!(two.join().unwrap(), Status::Open);
+        assert!(!many.is_finished());
+        (0..4).for_each(|_| _ = read(&c, Deadline::NEVER));
+        assert_eq!(many.join().unwrap(), Status::Open);
+    });
+}

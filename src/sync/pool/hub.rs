@@ -27,8 +27,6 @@ pub struct Hub {
     pub closed: AtomicBool,
     /// There is a task, or none will come any more.
     pub moved: Signal,
-    /// Some future was settled.
-    pub finished: Signal,
 }
 
 /// Who does what; under the lock.
@@ -92,7 +90,6 @@ impl Hub {
             queued: AtomicUsize::new(0),
             closed: AtomicBool::new(false),
             moved: Signal::new(),
-            finished: Signal::new(),
         })
     }
 

@@ -1,0 +1,194 @@
+//! A server's `recv_any`: which client is asked next, who is watched, and which of the threads that wait here polls. Imports
+//! its siblings `client`, `gone` and `lead`.
+
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use super::gone::Waiting;
+use super::lead::Asked;
+use super::{Admitted, Arrival, Client, DOOR, INBOX, MUTED, Server, Tag};
+use crate::error::{Code, Result};
+use crate::sys::Guard;
+use crate::wait::{Interest, Wait, Watch, poll_fd, poll_many};
+use crate::wire::Message;
+
+impl Admitted {
+    /// Whether a client is muted that one of the callers of `recv_any` asks for.
+    fn has_wanted(&self) -> bool {
+        let muted = self.muted.iter().filter_map(|number| self.clients.get(number));
+        muted.into_iter().any(|client| self.asked.iter().any(|tag| client.has(tag.as_deref())))
+    }
+}
+
+/// A caller of `recv_any`.
+struct Asking<'a> {
+    server: &'a Server,
+    tag: Option<Tag>,
+}
+
+impl<'a> Asking<'a> {
+    fn new(server: &'a Server, tag: Option<&[u8]>) -> Asking<'a> {
+        let tag: Option<Tag> = tag.map(Into::into);
+        server.admitted.lock().asked.push(tag.clone());
+        Asking { server, tag }
+    }
+}
+
+impl Drop for Asking<'_> {
+    fn drop(&mut self) {
+        let mut admitted = self.server.admitted.lock();
+        if let Some(at) = admitted.asked.iter().position(|tag| *tag == self.tag) {
+            admitted.asked.swap_remove(at);
+        }
+        self.server.follow_wanted(admitted);
+    }
+}
+impl Server {
+    /// The next message of any client (of the tag), and whose it is; those who wait to be admitted are, first. Clients take turns. One
+    /// that has gone is forgotten, and one is ended that sent what this end does not accept: with `gone` this is told, once, else it is
+    /// no news: others may come. `None` when the deadline passes.
+    pub fn recv_any(&self, tag: Option<&[u8]>, gone: bool, out: &mut Message, wait: &Wait) -> Result<Option<Arrival>> {
+        let _asking = Asking::new(self, tag);
+        self.unmute(tag)?;
+        let mut waiting = None;
+        // Kept until the message is out of the set: who polls then does not find it there once more.
+        let mut leading = None;
+        loop {
+            self.check()?;
+            while let Some(connection) = self.door.take() {
+                self.let_in(connection)?;
+            }
+            if let Some((client, reason)) = gone.then(|| self.gone.take(tag)).flatten() {
+                return Ok(Some(Arrival::Gone(client, reason)));
+            }
+            while let Some(client) = self.next_ready(tag) {
+                match client.connection.try_recv(out) {
+                    Ok(true) => return Ok(Some(Arrival::Message(client))),
+                    Ok(false) => {}
+                    // This thread is in the middle of a receive from it: no fault of the client.
+                    Err(e) if e.code() == Code::State => return Err(e),
+                    // What ended it before, another call may have met.
+                    Err(e) => self.end(client.clone(), Some(e).filter(|_| client.connection.is_open())),
+                }
+                if let Some((client, reason)) = gone.then(|| self.gone.take(tag)).flatten() {
+                    return Ok(Some(Arrival::Gone(client, reason)));
+                }
+            }
+            wait.check()?;
+            // A call that does not sleep wakes nobody in vain. One that hears of those that have gone polls for that, too.
+            let sleeps = !gone && wait.interrupt.attempt().is_none() && !wait.deadline.expired();
+            if leading.is_none() && sleeps {
+                match self.lead.ask(wait, || self.has_muted(tag))? {
+                    Asked::Leads(lead) => leading = Some(lead),
+                    Asked::LookAgain => {}
+                    Asked::OutOfTime => return Ok(None),
+                }
+                self.unmute(tag)?;
+                if leading.is_none() || !self.admitted.lock().ready.is_empty() {
+                    continue;
+                }
+            }
+            if gone && waiting.is_none() {
+                waiting = Some(self.wait_for_gone(tag, wait)?);
+            }
+            if !self.poll(waiting.as_deref(), wait)? {
+                return Ok(None);
+            }
+            if self.has_wanted.load(Ordering::SeqCst) {
+                self.unmute(tag)?;
+            }
+            let mut admitted = self.admitted.lock();
+            let ready = &mut admitted.ready;
+            self.watched.ready(128, |number| {
+                if !matches!(number, DOOR | INBOX | MUTED) {
+                    ready.push_back(number);
+                }
+            })?;
+        }
+    }
+
+    /// A call that is tried again and again waits in between, too.
+    fn wait_for_gone(&self, tag: Option<&[u8]>, wait: &Wait) -> Result<Rc<Waiting>> {
+        match wait.interrupt.attempt() {
+            Some(attempt) => attempt.state(|| self.gone.wait_for(tag)),
+            None => self.gone.wait_for(tag).map(Rc::new),
+        }
+    }
+
+    /// Waits for a client, or for news of one that has gone; false when the deadline passes.
+    fn poll(&self, waiting: Option<&Waiting>, wait: &Wait) -> Result<bool> {
+        let watched = self.watched.fd()?;
+        match waiting {
+            None => poll_fd(watched, Interest::Read, wait),
+            Some(waiting) => {
+                let mut both = [Watch::new(watched, Interest::Read), Watch::new(waiting.fd()?, Interest::Read)];
+                Ok(poll_many(&mut both, wait)? > 0)
+            }
+        }
+    }
+    /// The next client that may have a message, of those with the tag; others are not watched until somebody asks for theirs.
+    fn next_ready(&self, tag: Option<&[u8]>) -> Option<Arc<Client>> {
+        let mut muted = false;
+        let next = self.next_ready_or_mute(tag, &mut muted);
+        if muted {
+            // Others that ask for those would not hear of them otherwise: who polls, and who waits behind.
+            self.follow_wanted(self.admitted.lock());
+            self.lead.tell_all();
+        }
+        next
+    }
+
+    /// After a change of who is muted, or of who asks.
+    fn follow_wanted(&self, admitted: Guard<'_, Admitted>) {
+        let wanted = admitted.has_wanted();
+        let before = self.has_wanted.swap(wanted, Ordering::SeqCst);
+        drop(admitted);
+        if wanted || before {
+            self.wanted.notify_one();
+            self.wanted.refresh(|| self.has_wanted.load(Ordering::SeqCst));
+        }
+    }
+
+    fn next_ready_or_mute(&self, tag: Option<&[u8]>, muted: &mut bool) -> Option<Arc<Client>> {
+        let mut admitted = self.admitted.lock();
+        while let Some(number) = admitted.ready.pop_front().or_else(|| self.inbox.pop()) {
+            let Some(client) = admitted.clients.get(&number).cloned() else { continue };
+            if client.has(tag) {
+                return Some(client);
+            }
+            *muted = true;
+            if let Ok(fd) = client.connection.socket() {
+                self.watched.remove(fd);
+            }
+            if !admitted.muted.contains(&number) {
+                admitted.muted.push(number);
+            }
+        }
+        None
+    }
+
+    /// Whether a client with the tag has a message and is not watched.
+    fn has_muted(&self, tag: Option<&[u8]>) -> bool {
+        let admitted = self.admitted.lock();
+        admitted.muted.iter().any(|number| admitted.clients.get(number).is_some_and(|client| client.has(tag)))
+    }
+
+    pub(super) fn unmute(&self, tag: Option<&[u8]>) -> Result<()> {
+        let mut admitted = self.admitted.lock();
+        for number in std::mem::take(&mut admitted.muted) {
+            let Some(client) = admitted.clients.get(&number).cloned() else { continue };
+            if !client.has(tag) {
+                admitted.muted.push(number);
+                continue;
+            }
+            if let Ok(fd) = client.connection.socket() {
+                self.watched.add(fd, number)?;
+            }
+            // What was read ahead does not show in the set.
+            admitted.ready.push_back(number);
+        }
+        self.follow_wanted(admitted);
+        Ok(())
+    }
+}
