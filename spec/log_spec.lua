@@ -4,7 +4,8 @@ local support = require 'spec.support'
 -- A server and a client in one process, and a client in a forked child.
 local pair = [[
   local ipc = require 'libipc'
-  local options = { secret = arg[1], encrypt = arg[2] ~= 'plain' }
+  local options = { secret = arg[1] }
+  if arg[2] == 'plain' then options.encrypt = false end
   local server, port = ipc.server(options)
   local client = ipc.client('127.0.0.1', port, options)
   server:clients(1, function() end)
@@ -44,11 +45,11 @@ end
 
 describe('IPC_LOG', function()
   it('tells at both ends over which link a pair talks, and why not over a faster one', function()
-    local plain = 'neither authenticated nor encrypted'
+    local plain = 'authenticated by a cookie, not encrypted'
     for _, case in ipairs {
       { args = {}, how = plain },
       { args = { 'a secret' }, how = 'encrypted' },
-      { args = { 'a secret', 'plain' }, how = 'authenticated, not encrypted' },
+      { args = { 'a secret', 'plain' }, how = 'authenticated by a secret, not encrypted' },
     } do
       local lines, parent, child, port = logged(pair, { env = { IPC_LOG = 'info' }, args = case.args })
       local all = table.concat(lines, '\n')

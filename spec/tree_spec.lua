@@ -339,7 +339,7 @@ describe('LocalhostTree', function()
 
   local function meetings()
     local folder = os.getenv 'XDG_RUNTIME_DIR' .. '/libipc'
-    return support.sh('ls ' .. support.quote(folder) .. ' 2>/dev/null | wc -l'):match '%d+', folder
+    return support.sh('ls ' .. support.quote(folder) .. ' 2>/dev/null | grep -c ^tree-'):match '%d+', folder
   end
 
   it('keeps its meeting file private, and removes it with the tree', function()
@@ -347,7 +347,7 @@ describe('LocalhostTree', function()
       tree.barrier()
       local found = ''
       if tree.nodeIndex == 1 then
-        local pipe = io.popen('stat -c "%a %U" "$XDG_RUNTIME_DIR"/libipc/* "$XDG_RUNTIME_DIR"/libipc; id -un')
+        local pipe = io.popen('stat -c "%a %U" "$XDG_RUNTIME_DIR"/libipc/tree-* "$XDG_RUNTIME_DIR"/libipc; id -un')
         found = pipe:read '*a'
         pipe:close()
       end

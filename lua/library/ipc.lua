@@ -92,8 +92,10 @@ function marshal:close() end
 --- Listens at `host` and `port` and takes connections in the background from then on. `ipc.server(port)` listens at
 --- 127.0.0.1; port 0, the default, is any free one. `host` is an address, a name, `'*'` (every address) or
 --- `'unix:/path'`. Options (last, in place of whatever is left out): `secret` (a string that both ends must have),
---- `encrypt` (true), `insecure` (false: without a secret only clients of this host are let in), `max_message` (bytes,
---- 1 GiB), `functions` (false: no functions over sockets, by name or in bytecode), `timeout` (seconds, for calls that are given none),
+--- `encrypt` (with a secret: not only if both ends say false), `insecure` (false; true: peers that prove nothing are
+--- taken if they are `insecure`, too), `max_message` (bytes, 1 GiB), `max_tensor_bytes` (of tensors' data in a message;
+--- no limit, or 1 GiB from a peer that proved nothing), `functions` (false: no functions over sockets, by name or in
+--- bytecode), `timeout` (seconds, for calls that are given none),
 --- `transport` (`'auto'`, `'tcp'`). The environment gives defaults: `IPC_SECRET`, `IPC_INSECURE=1`,
 --- `IPC_FUNCTIONS=1`; `IPC_LOG=info` or `debug` tells on stderr over which link each connection goes.
 ---@param host? string|number|table

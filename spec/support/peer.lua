@@ -1,4 +1,5 @@
 -- A peer made by hand, from doc/wire.md and doc/security.md alone: for messages that no libipc would send.
+local blake2s = require 'spec.support.blake2s'
 local support = require 'spec.support'
 
 local peer = {}
@@ -13,49 +14,103 @@ local function little(n, bytes)
 end
 peer.little = little
 
--- MessagePack of what a hello needs.
+-- MessagePack of what a hello needs. { bin = bytes } is bytes.
+local NIL = {}
 local function pack(v)
+  if v == NIL then return '\192' end
   if type(v) == 'boolean' then return v and '\195' or '\194' end
   if type(v) == 'string' then return '\217' .. string.char(#v) .. v end
   if type(v) == 'number' then return '\206' .. little(v, 4):reverse() end
+  if v.bin then return '\196' .. string.char(#v.bin) .. v.bin end
   local s = { '\220' .. string.char(0, #v) }
   for _, x in ipairs(v) do s[#s + 1] = pack(x) end
   return table.concat(s)
 end
 
-local id = {}
-for i = 1, 16 do id[i] = i end
+local id = { bin = ('i'):rep(16) }
 
--- A packet of the hello.
-function peer.packet(kind, body) return 'LIBIPC\1' .. string.char(kind) .. little(#body, 4) .. body end
-
--- The body of a hello.
-function peer.hello()
-  local fields = {
-    { 'version', 'spec' }, { 'process', id }, { 'boot', 'none' }, { 'pid', 1 }, { 'uid', 0 }, { 'little_endian', true },
-    { 'capabilities', {} }, { 'functions', true }, { 'encrypt', false }, { 'max_message', 2 ^ 30 }, { 'nonce', id },
-  }
-  local s = { string.char(128 + #fields) }
-  for _, field in ipairs(fields) do s[#s + 1] = pack(field[1]) .. pack(field[2]) end
-  return table.concat(s)
+-- A packet of the hello, of version 2 unless told otherwise.
+function peer.packet(kind, body, version)
+  return 'LIBIPC' .. string.char(version or 2, kind) .. little(#body, 4) .. body
 end
 
--- Reads a packet: kind and body.
-function peer.answer(socket)
+-- The cookie that the servers of this process use: the first that they look for, which this spec's runner made room for.
+function peer.cookie() return support.read(os.getenv 'IPC_RUNTIME_DIR' .. '/cookie') end
+
+function peer.cookie_id(cookie) return blake2s('libipc cookie 2\0' .. cookie):sub(1, 16) end
+
+-- The body of a hello: what is usual, but for the fields in `changes` (false: without it).
+function peer.hello(changes)
+  changes = changes or {}
+  local fields = {
+    { 'version', 'spec' }, { 'process', id }, { 'boot', 'none' }, { 'pid', 1 }, { 'uid', 0 }, { 'little_endian', true },
+    { 'dtypes', { 1, 2, 3, 4, 5, 6, 7, 8, 9 } }, { 'functions', true }, { 'encrypt', NIL }, { 'demands', false },
+    { 'max_message', 2 ^ 30 }, { 'max_tensor_bytes', NIL }, { 'max_tensors', 65536 }, { 'nonce', id }, { 'cookies', false },
+  }
+  local s, n = {}, 0
+  for _, field in ipairs(fields) do
+    local value = field[2]
+    if changes[field[1]] ~= nil then value = changes[field[1]] end
+    if value ~= false or type(field[2]) == 'boolean' and field[1] ~= 'cookies' then
+      n = n + 1
+      s[n] = pack(field[1]) .. pack(value)
+    end
+  end
+  return string.char(128 + n) .. table.concat(s)
+end
+
+-- Reads a packet: kind, body, all of it.
+function peer.answer(socket, version)
   local head = assert(socket:receive(12))
-  assert(head:sub(1, 7) == 'LIBIPC\1', 'no hello')
+  assert(head:sub(1, 7) == 'LIBIPC' .. string.char(version or 2), 'no hello')
   local a, b, c, d = head:byte(9, 12)
   local n = a + 256 * (b + 256 * (c + 256 * d))
-  return head:byte(8), n > 0 and assert(socket:receive(n)) or ''
+  local body = n > 0 and assert(socket:receive(n)) or ''
+  return head:byte(8), body, head .. body
+end
+
+-- What a proof is over besides the packets: the client's address and port, then the server's.
+function peer.addresses(socket)
+  local function bytes(ip, port)
+    local a, b, c, d = ip:match '^(%d+)%.(%d+)%.(%d+)%.(%d+)$'
+    return ('\0'):rep(10) .. '\255\255' .. string.char(a, b, c, d) .. little(tonumber(port), 2):reverse()
+  end
+  local ip, port = socket:getsockname()
+  local there, at = socket:getpeername()
+  return bytes(ip, port) .. bytes(there, at)
+end
+
+-- Says hello over a LuaSocket as doc/wire.md has it, with the proof of the cookie: kind and body of the answer. `changes` are
+-- those of peer.hello, `cookie` is to be used in place of the right one.
+function peer.greet(socket, changes, cookie)
+  cookie = cookie or peer.cookie()
+  local fields = { cookies = { { bin = peer.cookie_id(cookie) } } }
+  for name, value in pairs(changes or {}) do fields[name] = value end
+  local hello = peer.packet(1, peer.hello(fields))
+  assert(socket:send(hello))
+  local kind, body, welcome = peer.answer(socket)
+  if kind ~= 3 then return kind, body end
+  local confirm = '\128' -- an empty map: nothing chosen but this socket
+  -- Where a cookie was chosen, the server's proof ends the welcome.
+  if body:find('\166cookie\196\16', 1, true) then
+    local addresses = peer.addresses(socket)
+    local proof = blake2s('libipc server 2\0' .. hello .. welcome:sub(1, -33) .. addresses, cookie)
+    assert(proof == welcome:sub(-32), 'the server does not prove the cookie')
+    confirm = peer.packet(6, confirm .. ('\0'):rep(32)):sub(1, -33)
+    confirm = confirm .. blake2s('libipc client 2\0' .. hello .. welcome .. addresses .. confirm, cookie)
+  else
+    confirm = peer.packet(6, confirm)
+  end
+  assert(socket:send(confirm))
+  return kind, body
 end
 
 -- A LuaSocket that has said hello to the server at `port`.
-function peer.client(port)
+function peer.client(port, changes)
   local socket = support.connect(port)
   socket:setoption('tcp-nodelay', true)
-  assert(socket:send(peer.packet(1, peer.hello())))
-  local kind = peer.answer(socket)
-  assert(kind == 3, 'the server answered with ' .. kind)
+  local kind, body = peer.greet(socket, changes)
+  assert(kind == 3, 'the server answered with ' .. kind .. ': ' .. body)
   return socket
 end
 

@@ -3,6 +3,8 @@
 use std::ffi::c_int;
 use std::sync::Arc;
 
+use zeroize::Zeroizing;
+
 use crate::bind::args::Options;
 use crate::bind::call::Pushed;
 use crate::bind::lua::{Kind, Lua};
@@ -225,8 +227,17 @@ pub(super) struct Given {
     pub timeout: Option<f64>,
 }
 
-const KNOWN: &[&str] =
-    &["secret", "encrypt", "insecure", "max_message", "functions", "connect_timeout", "timeout", "transport"];
+const KNOWN: &[&str] = &[
+    "secret",
+    "encrypt",
+    "insecure",
+    "max_message",
+    "max_tensor_bytes",
+    "functions",
+    "connect_timeout",
+    "timeout",
+    "transport",
+];
 
 impl Given {
     /// Reads the arguments from slot 1 on. `least_port`: 0 where the system may choose one.
@@ -273,18 +284,22 @@ fn read_port(lua: Lua<'_>, i: c_int, least: u16) -> Result<u16> {
 fn read_options(lua: Lua<'_>, i: c_int) -> Result<(peer::Options, Option<f64>)> {
     let given = lua.options(i, KNOWN)?;
     let mut options = peer::Options::from_env();
-    if let Some(secret) = given.bytes("secret")? {
+    if let Some(secret) = given.bytes("secret")?.map(Zeroizing::new) {
         if secret.is_empty() {
             return Err(err!(Argument, "option 'secret': expected a string that is not empty"));
         }
         options.secret = Some(Secret::new(&secret));
     }
-    options.encrypt = given.boolean("encrypt")?.unwrap_or(options.encrypt);
+    options.encrypt = given.boolean("encrypt")?.or(options.encrypt);
     options.insecure = given.boolean("insecure")?.unwrap_or(options.insecure);
     options.functions = given.boolean("functions")?.unwrap_or(options.functions);
     if let Some(n) = given.integer("max_message", 1)? {
         options.max_message = n.cast_unsigned();
     }
+    if let Some(n) = given.integer("max_tensor_bytes", 0)? {
+        options.max_tensor_bytes = Some(n.cast_unsigned());
+    }
+    options.check()?;
     options.connect_timeout = given.timeout("connect_timeout")?.unwrap_or(options.connect_timeout);
     match given.string("transport")?.as_deref() {
         None | Some("auto" | "tcp") => {}

@@ -9,7 +9,7 @@ use std::net::SocketAddr;
 use std::os::fd::AsRawFd;
 use std::sync::Arc;
 
-use super::hello::{Agreed, Calling, HEAD, Packet};
+use super::hello::{Agreed, Calling, Ends, HEAD, No, Packet};
 use super::log;
 use super::options::{Options, Place};
 use crate::err;
@@ -86,16 +86,21 @@ fn attempt(
     if let Err(e) = met {
         return again(place, e);
     }
+    let ends = match Ends::of(&fd) {
+        Ok(ends) => ends,
+        // The other end has gone already.
+        Err(_) => return again(place, ErrorKind::ConnectionReset.into()),
+    };
     let mut link = Blocking { fd: &fd, wait };
-    let agreed = match link.hello(options) {
+    let agreed = match link.hello(options, &ends) {
         Ok(agreed) => agreed,
         Err(Trouble::Line(e)) => return again(place, e),
-        Err(Trouble::Told(e)) => {
+        Err(Trouble::Told(No { why: e, .. })) => {
             let what = format!("{place}: {}", e.what());
             return Err(Error::new(e.code(), "", what));
         }
     };
-    log::linked(format_args!("client to {place}"), address, options, &agreed);
+    log::linked(format_args!("client to {place}"), address, &agreed);
     Ok(Ok(Arc::new(Stream::new(fd, address, place.to_string(), agreed.policy, agreed.keys)?)))
 }
 
@@ -115,13 +120,13 @@ fn again<T>(place: &Place, e: io::Error) -> Result<std::result::Result<T, io::Er
 enum Trouble {
     /// The line broke or time ran out: another attempt may fare better.
     Line(io::Error),
-    /// The other end, or the user, said no.
-    Told(Error),
+    /// The other end, this one, or the user, said no.
+    Told(No),
 }
 
-impl From<Error> for Trouble {
-    fn from(e: Error) -> Self {
-        Trouble::Told(e)
+impl<E: Into<No>> From<E> for Trouble {
+    fn from(e: E) -> Self {
+        Trouble::Told(e.into())
     }
 }
 
@@ -131,19 +136,36 @@ struct Blocking<'a> {
 }
 
 impl Blocking<'_> {
-    fn hello(&mut self, options: &Options) -> std::result::Result<Agreed, Trouble> {
-        let (calling, first) = Calling::begin(options)?;
+    fn hello(&mut self, options: &Options, ends: &Ends) -> std::result::Result<Agreed, Trouble> {
+        let (calling, first) = Calling::begin(options, ends)?;
         self.write(&first)?;
-        let mut head = [0; HEAD];
-        self.read(&mut head)?;
-        let (kind, len) = Packet::head(&head)?;
-        let mut body = vec![0; len];
-        self.read(&mut body)?;
-        let (agreed, last) = calling.answered(&Packet { kind, body })?;
-        if let Some(last) = last {
-            self.write(&last)?;
+        let done = self.answer().and_then(|answer| Ok(calling.answered(&answer)?));
+        match done {
+            Ok((agreed, last)) => {
+                self.write(&last)?;
+                Ok(agreed)
+            }
+            Err(Trouble::Told(no)) => {
+                // So that the server can say why nobody came. It need not get there.
+                let _ = self.write(&no.tell);
+                Err(Trouble::Told(no))
+            }
+            Err(trouble) => Err(trouble),
         }
-        Ok(agreed)
+    }
+
+    fn answer(&self) -> std::result::Result<Packet, Trouble> {
+        let mut head = [0; HEAD];
+        self.read(&mut head).map_err(|trouble| match trouble {
+            Trouble::Line(e) if e.kind() == ErrorKind::UnexpectedEof => {
+                let what = "it took the connection and closed it without a word, as a libipc of version 1 of the protocol does";
+                Trouble::Line(io::Error::new(ErrorKind::UnexpectedEof, what))
+            }
+            other => other,
+        })?;
+        let mut packet = Packet::begin(&head)?;
+        self.read(packet.body_mut())?;
+        Ok(packet)
     }
 
     fn write(&self, mut bytes: &[u8]) -> std::result::Result<(), Trouble> {

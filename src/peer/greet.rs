@@ -10,9 +10,10 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use tokio::io::unix::AsyncFd;
+use tokio::sync::Notify;
 use tokio::task::AbortHandle;
 
-use super::hello::{Agreed, HEAD, Heard, Packet};
+use super::hello::{Agreed, Answering, Ends, HEAD, No, Packet};
 use super::log;
 use super::options::Options;
 use super::runtime;
@@ -25,8 +26,11 @@ use crate::wait::{Signal, Wait};
 
 /// How long a stranger may take to say hello.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// How many strangers may be saying hello at a time; past it the one who has taken longest has to go.
+/// How many strangers may be saying hello at a time; past it one of them has to go. Which one is left to chance, so that
+/// whoever sends many silent ones cannot see to it that it is always somebody else's.
 const STRANGERS: usize = 1024;
+/// How many connections there may be that are not admitted; past it nobody is accepted, and the system keeps them waiting.
+const UNADMITTED: usize = 8192;
 /// After the system had no descriptor for a new connection.
 const SHORT_OF_DESCRIPTORS: Duration = Duration::from_millis(20);
 
@@ -34,6 +38,13 @@ const SHORT_OF_DESCRIPTORS: Duration = Duration::from_millis(20);
 #[derive(Debug)]
 pub(super) struct Door {
     options: Options,
+    /// How many connections may be here at a time.
+    most: usize,
+    /// How many are saying hello.
+    shaking: AtomicUsize,
+    /// Nobody is accepted until there is room.
+    full: AtomicBool,
+    room: Notify,
     waiting: Lock<VecDeque<Arc<dyn Connection>>>,
     count: AtomicUsize,
     /// Somebody has come, or the door is closed.
@@ -49,6 +60,10 @@ impl Door {
     pub fn open(listener: Fd, options: Options) -> Result<Arc<Door>> {
         let door = Arc::new(Door {
             options,
+            most: UNADMITTED.min(socket::descriptor_limit() / 4).max(1),
+            shaking: AtomicUsize::new(0),
+            full: AtomicBool::new(false),
+            room: Notify::new(),
             waiting: Lock::default(),
             count: AtomicUsize::new(0),
             changed: Signal::new(),
@@ -68,8 +83,32 @@ impl Door {
         }
         let next = self.waiting.lock().pop_front()?;
         self.count.fetch_sub(1, Ordering::SeqCst);
+        self.made_room();
         self.changed.refresh(|| self.is_ready());
         Some(next)
+    }
+
+    fn is_full(&self) -> bool {
+        self.count.load(Ordering::SeqCst) + self.shaking.load(Ordering::SeqCst) >= self.most
+    }
+
+    fn made_room(&self) {
+        if self.full.load(Ordering::SeqCst) {
+            self.room.notify_one();
+        }
+    }
+
+    async fn wait_for_room(&self) {
+        if !self.is_full() {
+            return;
+        }
+        log::debug(format_args!("server accepts nobody: {} connections wait to be admitted", self.most));
+        // Whoever makes room after this looks at it afterwards, and whoever did before is seen by the look below.
+        self.full.store(true, Ordering::SeqCst);
+        while self.is_full() {
+            self.room.notified().await;
+        }
+        self.full.store(false, Ordering::SeqCst);
     }
 
     /// Waits for the next one; `None` when time runs out, the door is closed, or `enough` says so: whoever changes what that
@@ -141,25 +180,38 @@ impl Door {
     }
 }
 
+/// A stranger that is saying hello.
+struct Shaking(Arc<Door>);
+
+impl Shaking {
+    fn new(door: &Arc<Door>) -> Shaking {
+        door.shaking.fetch_add(1, Ordering::SeqCst);
+        Shaking(door.clone())
+    }
+}
+
+impl Drop for Shaking {
+    fn drop(&mut self) {
+        self.0.shaking.fetch_sub(1, Ordering::SeqCst);
+        self.0.made_room();
+    }
+}
+
 async fn listen(door: Arc<Door>, listener: Fd) {
     let Ok(listener) = drive(listener) else { return };
-    let mut strangers: VecDeque<AbortHandle> = VecDeque::new();
+    let mut strangers: Vec<AbortHandle> = Vec::new();
     loop {
+        door.wait_for_room().await;
         let Ok(mut ready) = listener.readable().await else { return };
         match socket::accept(listener.get_ref()) {
             Ok(Some((fd, from))) => {
-                while strangers.front().is_some_and(AbortHandle::is_finished) {
-                    strangers.pop_front();
-                }
                 if strangers.len() >= STRANGERS {
                     strangers.retain(|s| !s.is_finished());
                 }
-                if strangers.len() >= STRANGERS
-                    && let Some(slowest) = strangers.pop_front()
-                {
-                    slowest.abort();
+                if strangers.len() >= STRANGERS {
+                    strangers.swap_remove(any_of(strangers.len())).abort();
                 }
-                strangers.push_back(tokio::spawn(greet(door.clone(), fd, from)).abort_handle());
+                strangers.push(tokio::spawn(greet(Shaking::new(&door), fd, from)).abort_handle());
             }
             Ok(None) => {
                 ready.clear_ready();
@@ -179,18 +231,22 @@ async fn listen(door: Arc<Door>, listener: Fd) {
     }
 }
 
-async fn greet(door: Arc<Door>, fd: Fd, from: Address) {
+/// A number below `n`, by chance.
+fn any_of(n: usize) -> usize {
+    let mut bytes = [0; 8];
+    // Without random numbers it is the first one: one has to go in any case.
+    let _ = getrandom::fill(&mut bytes);
+    (u64::from_ne_bytes(bytes) % n.max(1) as u64) as usize
+}
+
+async fn greet(shaking: Shaking, fd: Fd, from: Address) {
+    let door = &shaking.0;
     let name = name(&from);
     let shaken = async {
-        if let Address::Unix(_) = from {
-            let uid = socket::peer_uid(&fd).map_err(|e| Error::io("", "SO_PEERCRED", &e))?;
-            if uid != socket::uid() && uid != 0 {
-                return Err(err!(Auth, "user {uid} is another than this server's"));
-            }
-        }
+        let ends = Ends::of(&fd)?;
         let mut link = Link(drive(fd).map_err(|e| Error::io("", "epoll_ctl", &e))?);
-        let agreed = link.hello(&door.options, &from).await?;
-        log::linked(format_args!("server with client {name}"), &from, &door.options, &agreed);
+        let agreed = link.hello(&door.options, &ends).await?;
+        log::linked(format_args!("server with client {name}"), &from, &agreed);
         Stream::new(link.0.into_inner(), &from, name.clone(), agreed.policy, agreed.keys)
     };
     match tokio::time::timeout(PATIENCE, shaken).await {
@@ -219,35 +275,34 @@ fn drive(fd: Fd) -> io::Result<AsyncFd<Fd>> {
 struct Link(AsyncFd<Fd>);
 
 impl Link {
-    async fn hello(&mut self, options: &Options, from: &Address) -> Result<Agreed> {
-        let first = self.packet().await?;
-        match Heard::first(&first, options, from) {
-            Heard::In(welcome, agreed) => {
-                self.write(&welcome).await?;
-                Ok(agreed)
-            }
-            Heard::Confirm(welcome, agreed, keys) => {
-                self.write(&welcome).await?;
-                Heard::confirmed(&self.packet().await?, agreed, keys)
-            }
-            Heard::Out(refusal, why) => {
-                self.write(&refusal).await?;
-                // Let the client read it: closing on what it may have sent meanwhile would reset the connection.
-                let mut sink = [0; 512];
-                let linger = async { while matches!(self.some(&mut sink).await, Ok(n) if n > 0) {} };
-                let _ = tokio::time::timeout(Duration::from_secs(1), linger).await;
+    async fn hello(&mut self, options: &Options, ends: &Ends) -> Result<Agreed> {
+        match self.shake_hands(options, ends).await {
+            Ok(agreed) => Ok(agreed),
+            Err(No { tell, why }) => {
+                if !tell.is_empty() {
+                    self.write(&tell).await?;
+                    // Let the client read it: closing on what it may have sent meanwhile would reset the connection.
+                    let mut sink = [0; 512];
+                    let linger = async { while matches!(self.some(&mut sink).await, Ok(n) if n > 0) {} };
+                    let _ = tokio::time::timeout(Duration::from_secs(1), linger).await;
+                }
                 Err(why)
             }
         }
     }
 
-    async fn packet(&mut self) -> Result<Packet> {
+    async fn shake_hands(&mut self, options: &Options, ends: &Ends) -> std::result::Result<Agreed, No> {
+        let (welcome, answering) = Answering::begin(&self.packet().await?, options, ends)?;
+        self.write(&welcome).await.map_err(No::silent)?;
+        answering.confirmed(&self.packet().await?)
+    }
+
+    async fn packet(&mut self) -> std::result::Result<Packet, No> {
         let mut head = [0; HEAD];
-        self.read(&mut head).await?;
-        let (kind, len) = Packet::head(&head)?;
-        let mut body = vec![0; len];
-        self.read(&mut body).await?;
-        Ok(Packet { kind, body })
+        self.read(&mut head).await.map_err(No::silent)?;
+        let mut packet = Packet::begin(&head)?;
+        self.read(packet.body_mut()).await.map_err(No::silent)?;
+        Ok(packet)
     }
 
     /// Reads exactly so much: what follows the hello is not for us.

@@ -1,23 +1,45 @@
-//! What two ends say to each other before the first message (doc/security.md): who and what each is, proof of the secret
-//! where there is one, and the reason where one does not want the other.
+//! What two ends say to each other before the first message (doc/wire.md, "The hello"): who and what each is, proof that both
+//! belong to one user or have one secret, and the reason where one does not let the other in.
 //!
-//! Bytes in, bytes out: `dial` and `greet` move them. Imports its sibling `options`.
+//! Bytes in, bytes out: `dial` and `greet` move them. `client` and `server` are its two halves, `ends` what a socket says of
+//! who can be at its other end, `bytes` how fixed numbers of bytes are written. Imports its siblings `cookie` and `options`.
 
+mod bytes;
+mod client;
+mod ends;
+mod server;
+
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+use self::bytes::{Bytes, Listed};
+use super::cookie;
 use super::options::Options;
 use crate::err;
 use crate::error::{Code, Error, Result};
 use crate::sys::SetOnce;
-use crate::sys::socket::{self, Address};
-use crate::transport::{Handshake, Keys, Policy, Role};
+use crate::sys::socket;
+use crate::tensor::DType;
+use crate::transport::{Keys, Limits, Policy};
 
-/// Starts every packet of the hello; the last byte is the version of the protocol.
-const MAGIC: [u8; 7] = *b"LIBIPC\x01";
-/// Magic, kind, length of the body.
-pub(super) const HEAD: usize = MAGIC.len() + 1 + 4;
+pub(super) use self::client::Calling;
+pub(super) use self::ends::Ends;
+pub(super) use self::server::Answering;
+
+/// Starts every packet of the hello; the version of the protocol follows.
+const NAME: [u8; 6] = *b"LIBIPC";
+/// The version that this library speaks.
+const VERSION: u8 = 2;
+/// Name, version, kind, length of the body.
+pub(super) const HEAD: usize = NAME.len() + 1 + 1 + 4;
 /// The longest body.
 const LONGEST: usize = 8 << 10;
+/// What the handshake with a secret is bound to.
+const PROLOGUE: [u8; 7] = *b"LIBIPC\x02";
+/// The most that is kept of what a stranger gives as its reason.
+const LONGEST_REASON: usize = 2000;
+/// The bytes of tensors that are taken from a peer that has proved nothing, unless the user says otherwise.
+const UNPROVED_TENSOR_BYTES: u64 = 1 << 30;
 
 /// What kind of packet it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,13 +49,14 @@ pub(super) enum Kind {
     Hello = 1,
     /// Client: the same, inside the first message of the Noise handshake.
     SealedHello = 2,
-    /// Server: who I am; you are in.
+    /// Server: who I am, and with a cookie the proof that I have it.
     Welcome = 3,
-    /// Server: the same, inside the second message of the Noise handshake.
+    /// Server: who I am, inside the second message of the Noise handshake.
     SealedWelcome = 4,
-    /// Server: you are not in, and why.
+    /// Either: I do not want you, and why. It has the same form in every version.
     Refusal = 5,
-    /// Client: proof that I could read the sealed welcome, so that a recorded hello is worth nothing.
+    /// Client: the link that I choose, and the proof that I have the cookie or the keys, so that a recorded hello is worth
+    /// nothing.
     Confirm = 6,
 }
 
@@ -41,69 +64,106 @@ pub(super) enum Kind {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Packet {
     pub kind: Kind,
-    pub body: Vec<u8>,
+    /// The version of the one who sent it: another than ours in a refusal only.
+    version: u8,
+    /// The head and the body.
+    raw: Vec<u8>,
 }
 
 impl Packet {
-    pub fn encode(kind: Kind, body: &[u8]) -> Vec<u8> {
-        let mut out = Vec::with_capacity(HEAD + body.len());
-        out.extend(MAGIC);
-        out.push(kind as u8);
-        out.extend((body.len() as u32).to_le_bytes());
-        out.extend(body);
-        out
+    fn new(kind: Kind, body: &[u8]) -> Packet {
+        Packet::of_version(VERSION, kind, body)
     }
 
-    /// The kind and the length of the body that follows.
-    pub fn head(from: &[u8; HEAD]) -> Result<(Kind, usize)> {
-        let (magic, rest) = from.split_at(MAGIC.len());
-        if magic[..6] != MAGIC[..6] {
-            return Err(err!(Protocol, "what answered is not libipc (it said {:02x?})", from));
+    fn of_version(version: u8, kind: Kind, body: &[u8]) -> Packet {
+        let mut raw = Vec::with_capacity(HEAD + body.len());
+        raw.extend(NAME);
+        raw.extend([version, kind as u8]);
+        raw.extend((body.len() as u32).to_le_bytes());
+        raw.extend(body);
+        Packet { kind, version, raw }
+    }
+
+    /// The packet that begins with `head`; its body is to be read into [`Packet::body_mut`].
+    pub fn begin(head: &[u8; HEAD]) -> std::result::Result<Packet, No> {
+        let (name, rest) = head.split_at(NAME.len());
+        if name != NAME {
+            return Err(No::silent(err!(Protocol, "what is at the other end is not libipc (it said {head:02x?})")));
         }
-        if magic != MAGIC {
-            return Err(err!(
+        let [version, kind, len @ ..] = rest else {
+            return Err(No::silent(err!(Protocol, "a packet without a head")));
+        };
+        let len = len.iter().rev().fold(0, |n, &byte| n << 8 | usize::from(byte));
+        let refusal = *kind == Kind::Refusal as u8;
+        if *version != VERSION && !refusal {
+            let why = err!(
                 Protocol,
-                "the other end speaks version {} of the protocol and this one version {}: use the same libipc at both ends",
-                magic[6],
-                MAGIC[6]
-            ));
+                "the other end speaks version {version} of the protocol and this one version {VERSION}: use the same libipc \
+                 at both ends"
+            );
+            return Err(No::in_version(*version, why));
         }
-        let kind = match rest[0] {
+        if len > LONGEST {
+            return Err(err!(Protocol, "a hello of {len} bytes, at most {LONGEST} are taken").into());
+        }
+        let kind = match kind {
             1 => Kind::Hello,
             2 => Kind::SealedHello,
             3 => Kind::Welcome,
             4 => Kind::SealedWelcome,
             5 => Kind::Refusal,
             6 => Kind::Confirm,
-            n => return Err(err!(Protocol, "a hello of unknown kind {n}")),
+            n => return Err(err!(Protocol, "a hello of unknown kind {n}").into()),
         };
-        let len = u32::from_le_bytes([rest[1], rest[2], rest[3], rest[4]]) as usize;
-        if len > LONGEST {
-            return Err(err!(Protocol, "a hello of {len} bytes, at most {LONGEST} are taken"));
-        }
-        Ok((kind, len))
+        let mut raw = vec![0; HEAD + len];
+        raw[..HEAD].copy_from_slice(head);
+        Ok(Packet { kind, version: *version, raw })
+    }
+
+    fn body(&self) -> &[u8] {
+        &self.raw[HEAD..]
+    }
+
+    /// Where the body is read to.
+    pub fn body_mut(&mut self) -> &mut [u8] {
+        &mut self.raw[HEAD..]
+    }
+
+    /// Without the proof at its end, and the proof.
+    fn split_proof(&self) -> Option<(&[u8], &cookie::Proof)> {
+        self.raw.split_last_chunk().filter(|(rest, _)| rest.len() >= HEAD)
     }
 }
 
-/// What an end is and can. Fields that a later version adds are passed over.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Hello {
-    /// The library's version.
-    pub version: String,
-    /// Drawn once in a process: two ends with the same one are in one process.
-    pub process: [u8; 16],
-    /// This boot of this host.
-    pub boot: String,
-    pub pid: u32,
-    pub uid: u32,
-    pub little_endian: bool,
-    /// Links that it could use besides this one.
-    pub capabilities: Vec<String>,
-    pub functions: bool,
-    pub encrypt: bool,
-    pub max_message: u64,
-    /// Drawn for each connection.
-    pub nonce: [u8; 16],
+/// That an end is not let in, or does not want to be.
+#[derive(Debug)]
+pub(super) struct No {
+    /// What to send to the other end, if anything, before closing.
+    pub tell: Vec<u8>,
+    /// Why.
+    pub why: Error,
+}
+
+impl No {
+    /// One of which the other end hears nothing.
+    pub fn silent(why: Error) -> No {
+        No { tell: Vec::new(), why }
+    }
+
+    /// One that an end of that version can read.
+    fn in_version(version: u8, why: Error) -> No {
+        let refusal = Refusal { code: why.code().name().into(), what: why.what().into() };
+        let body = rmp_serde::to_vec_named(&refusal).unwrap_or_default();
+        // Version 1 reads nothing else. A later one can be expected to know ours.
+        let version = if version == 1 { 1 } else { VERSION };
+        No { tell: Packet::of_version(version, Kind::Refusal, &body).raw, why }
+    }
+}
+
+impl From<Error> for No {
+    fn from(why: Error) -> No {
+        No::in_version(VERSION, why)
+    }
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -112,12 +172,114 @@ struct Refusal {
     what: String,
 }
 
+/// The error of an end whose peer, the `who`, sent this refusal.
+fn refused(packet: &Packet, who: &str) -> Error {
+    let Ok(refusal) = rmp_serde::from_slice::<Refusal>(packet.body()) else {
+        return err!(
+            Protocol,
+            "the {who}, of version {} of the protocol, refused for a reason that makes no sense",
+            packet.version
+        );
+    };
+    let code = match refusal.code.as_str() {
+        "auth" => Code::Auth,
+        "mismatch" => Code::Mismatch,
+        "protocol" => Code::Protocol,
+        _ => Code::Refused,
+    };
+    Error::new(code, "", format!("the {who} refused: {}", said(&refusal.what, LONGEST_REASON)))
+}
+
+/// What a stranger said, fit to be printed.
+fn said(what: &str, most: usize) -> String {
+    what.chars().filter(|c| !c.is_control()).take(most).collect()
+}
+
+/// What an end is and can. Fields that a later version adds are passed over.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Hello {
+    /// The library's version.
+    pub version: String,
+    /// Drawn once in a process: two ends with the same one may be in one process.
+    pub process: Bytes<16>,
+    /// This boot of this host.
+    pub boot: String,
+    pub pid: u32,
+    pub uid: u32,
+    pub little_endian: bool,
+    /// The codes of the element types that it knows.
+    pub dtypes: Vec<u8>,
+    /// Its CUDA devices.
+    #[serde(default)]
+    pub devices: Listed<16, 64>,
+    /// Links that it could use besides this socket, best first.
+    #[serde(default)]
+    pub offers: Vec<String>,
+    pub functions: bool,
+    /// Whether to encrypt where there is a secret, if the user said so.
+    pub encrypt: Option<bool>,
+    /// Whether it takes nobody without proof.
+    pub demands: bool,
+    pub max_message: u64,
+    /// What the user said, if anything: the bytes of tensors that it takes in a message.
+    pub max_tensor_bytes: Option<u64>,
+    pub max_tensors: u32,
+    /// Drawn for each connection.
+    pub nonce: Bytes<16>,
+    /// Client: the cookies that it can read.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cookies: Option<Listed<16, { cookie::MOST }>>,
+    /// Server: the one of them that both prove.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cookie: Option<Bytes<16>>,
+    /// Server, with a cookie: between which addresses the connection goes, as it sees it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub seen: Option<String>,
+    /// Server: the name of the Unix socket where a faster link begins.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub socket: Option<String>,
+    /// Server: what to show there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub token: Option<Bytes<16>>,
+}
+
+/// What a client says last.
+#[derive(Debug, Default, Serialize, Deserialize)]
+struct Choice {
+    /// The link that it has chosen among those that both offered; nil: this socket.
+    #[serde(default)]
+    link: Option<String>,
+}
+
+impl Choice {
+    fn check(&self) -> Result<()> {
+        match &self.link {
+            None => Ok(()),
+            Some(link) => Err(err!(Protocol, "the client chose the link '{}', which was not offered", said(link, 40))),
+        }
+    }
+}
+
 /// What came of it.
 #[derive(Debug)]
 pub(super) struct Agreed {
     pub policy: Policy,
     pub keys: Option<Keys>,
     pub near: Near,
+    pub proof: Proof,
+}
+
+/// How the two ends know each other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Proof {
+    /// Not at all: both said `insecure`.
+    None,
+    /// Both have a cookie of the user.
+    Cookie,
+    /// The system vouches for the user.
+    System,
+    /// Both know the secret.
+    Secret,
 }
 
 /// How far away the other end is, by what it says of itself.
@@ -165,22 +327,32 @@ impl Hello {
     fn of(options: &Options) -> Result<Hello> {
         Ok(Hello {
             version: env!("CARGO_PKG_VERSION").into(),
-            process: process()?,
+            process: Bytes(process()?),
             boot: boot().into(),
             pid: std::process::id(),
             uid: socket::uid(),
             little_endian: cfg!(target_endian = "little"),
-            capabilities: Vec::new(),
+            dtypes: DType::ALL.iter().map(|dtype| dtype.code()).collect(),
+            devices: Listed::default(),
+            offers: Vec::new(),
             functions: options.functions,
             encrypt: options.encrypt,
+            demands: options.secret.is_some() || !options.insecure,
             max_message: options.max_message,
-            nonce: random()?,
+            max_tensor_bytes: options.max_tensor_bytes,
+            max_tensors: Limits::TENSORS,
+            nonce: Bytes(random()?),
+            cookies: None,
+            cookie: None,
+            seen: None,
+            socket: None,
+            token: None,
         })
     }
 
     /// Where the one who says `other` is, seen from here.
     fn near(other: &Hello) -> Result<Near> {
-        if other.process == process()? {
+        if other.process.0 == process()? {
             return Ok(Near::Process);
         }
         let same_host = !other.boot.is_empty() && other.boot == boot();
@@ -188,161 +360,95 @@ impl Hello {
     }
 
     fn encode(&self) -> Result<Vec<u8>> {
-        rmp_serde::to_vec_named(self).map_err(|e| err!(Protocol, "the hello: {e}"))
+        encode(self)
     }
 
-    fn decode(from: &[u8]) -> Result<Hello> {
-        let hello: Hello =
-            rmp_serde::from_slice(from).map_err(|e| err!(Protocol, "the other end's hello makes no sense: {e}"))?;
+    /// Reads a hello, and what follows it.
+    fn decode(from: &[u8]) -> Result<(Hello, &[u8])> {
+        let (hello, rest): (Hello, _) = decode(from)?;
         if hello.little_endian != cfg!(target_endian = "little") {
             return Err(err!(Mismatch, "the two ends have different byte orders, which libipc does not translate"));
         }
-        Ok(hello)
+        Ok((hello, rest))
+    }
+
+    /// As [`Hello::decode`], where nothing may follow.
+    fn decode_alone(from: &[u8]) -> Result<Hello> {
+        match Hello::decode(from)? {
+            (hello, []) => Ok(hello),
+            (_, rest) => Err(err!(Protocol, "{} bytes follow the other end's hello", rest.len())),
+        }
+    }
+
+    /// What the peer that says this takes in a message.
+    fn limits(&self, proof: Proof) -> Limits {
+        Limits {
+            message: self.max_message,
+            tensor_bytes: tensor_bytes(self.max_tensor_bytes, proof),
+            tensors: self.max_tensors,
+        }
     }
 }
 
-/// What both can agree on. Whoever wants more protection gets it.
-fn agree(mine: &Options, other: &Hello, keys: Option<Keys>) -> Result<Agreed> {
+/// The bytes of tensors that an end takes whose user `said` so many, or nothing.
+fn tensor_bytes(said: Option<u64>, proof: Proof) -> u64 {
+    said.unwrap_or(if proof == Proof::None { UNPROVED_TENSOR_BYTES } else { u64::MAX })
+}
+
+fn encode(what: &impl Serialize) -> Result<Vec<u8>> {
+    rmp_serde::to_vec_named(what).map_err(|e| err!(Protocol, "the hello: {e}"))
+}
+
+/// Reads one value, and what follows it.
+fn decode<T: DeserializeOwned>(from: &[u8]) -> Result<(T, &[u8])> {
+    let mut rest = from;
+    let value = T::deserialize(&mut rmp_serde::Deserializer::new(&mut rest));
+    let value = value.map_err(|e| err!(Protocol, "the other end's hello makes no sense: {e}"))?;
+    Ok((value, rest))
+}
+
+/// What both can agree on. Whoever asks for more protection gets it.
+fn agree(mine: &Options, other: &Hello, keys: Option<Keys>, proof: Proof) -> Result<Agreed> {
+    let tensor_bytes = tensor_bytes(mine.max_tensor_bytes, proof);
+    let takes = Limits { message: mine.max_message, tensor_bytes, tensors: Limits::TENSORS };
+    let plain = Some(false);
     Ok(Agreed {
         policy: Policy {
-            max_message: mine.max_message,
-            peer_max_message: other.max_message,
+            takes,
+            peer_takes: other.limits(proof),
+            peer_dtypes: other.dtypes.iter().filter(|code| **code < 64).fold(0, |mask, code| mask | 1 << code),
             functions: mine.functions && other.functions,
         },
-        keys: keys.filter(|_| mine.encrypt || other.encrypt),
+        keys: keys.filter(|_| mine.encrypt != plain || other.encrypt != plain),
         near: Hello::near(other)?,
+        proof,
     })
 }
 
-/// The client's half.
-#[derive(Debug)]
-pub(super) struct Calling<'a> {
-    options: &'a Options,
-    handshake: Option<Handshake>,
-}
+/// What the proofs of a cookie are over: label, hello, welcome, addresses, and what else there is.
+const SERVER: &[u8] = b"libipc server 2\0";
+const CLIENT: &[u8] = b"libipc client 2\0";
 
-impl<'a> Calling<'a> {
-    /// Begins: what to send first.
-    pub fn begin(options: &'a Options) -> Result<(Calling<'a>, Vec<u8>)> {
-        let hello = Hello::of(options)?.encode()?;
-        let Some(secret) = &options.secret else {
-            return Ok((Calling { options, handshake: None }, Packet::encode(Kind::Hello, &hello)));
-        };
-        let mut handshake = Handshake::new(Role::Initiator, secret, &MAGIC)?;
-        let packet = Packet::encode(Kind::SealedHello, &handshake.write(&hello)?);
-        Ok((Calling { options, handshake: Some(handshake) }, packet))
-    }
-
-    /// The server's answer: what was agreed, and what to send last.
-    pub fn answered(self, packet: &Packet) -> Result<(Agreed, Option<Vec<u8>>)> {
-        match (packet.kind, self.handshake) {
-            (Kind::Refusal, _) => Err(refused(&packet.body)),
-            (Kind::Welcome, None) => Ok((agree(self.options, &Hello::decode(&packet.body)?, None)?, None)),
-            (Kind::SealedWelcome, Some(mut handshake)) => {
-                let hello = Hello::decode(&handshake.read(&packet.body)?)?;
-                let mut keys = handshake.finish()?;
-                let confirm = Packet::encode(Kind::Confirm, &keys.seal(b"")?);
-                Ok((agree(self.options, &hello, Some(keys))?, Some(confirm)))
-            }
-            (Kind::Welcome, Some(_)) => Err(err!(Auth, "the server answered without proof that it knows the secret")),
-            (kind, _) => Err(err!(Protocol, "the server answered with {kind:?}")),
-        }
-    }
-}
-
-fn refused(body: &[u8]) -> Error {
-    let Ok(refusal) = rmp_serde::from_slice::<Refusal>(body) else {
-        return err!(Protocol, "the server refused, for a reason that makes no sense");
-    };
-    let code = match refusal.code.as_str() {
-        "auth" => Code::Auth,
-        "mismatch" => Code::Mismatch,
-        "protocol" => Code::Protocol,
-        _ => Code::Refused,
-    };
-    let what: String = refusal.what.chars().filter(|c| !c.is_control()).take(600).collect();
-    Error::new(code, "", format!("the server refused: {what}"))
-}
-
-/// The server's half, for one stranger.
-#[derive(Debug)]
-pub(super) enum Heard {
-    /// Send this, and the stranger is in.
-    In(Vec<u8>, Agreed),
-    /// Send this; the stranger is in when its [`confirmation`](Heard::confirmed) is right.
-    Confirm(Vec<u8>, Agreed, Keys),
-    /// Send this if it is anything, and close.
-    Out(Vec<u8>, Error),
-}
-
-impl Heard {
-    /// What to make of a stranger's first packet, who comes from `from`.
-    pub fn first(packet: &Packet, options: &Options, from: &Address) -> Heard {
-        match answer(packet, options, from) {
-            Ok(heard) => heard,
-            Err(e) => {
-                let refusal = Refusal { code: e.code().name().into(), what: e.what().into() };
-                let body = rmp_serde::to_vec_named(&refusal).unwrap_or_default();
-                Heard::Out(Packet::encode(Kind::Refusal, &body), e)
-            }
-        }
-    }
-
-    /// Whether the stranger has proved that it holds the keys; then the agreement is in force.
-    pub fn confirmed(packet: &Packet, mut agreed: Agreed, mut keys: Keys) -> Result<Agreed> {
-        if packet.kind != Kind::Confirm {
-            return Err(err!(Protocol, "a client confirmed with {:?}", packet.kind));
-        }
-        keys.open(&packet.body)?;
-        // With the count of what has been received.
-        agreed.keys = agreed.keys.map(|_| keys);
-        Ok(agreed)
-    }
-}
-
-fn answer(packet: &Packet, options: &Options, from: &Address) -> Result<Heard> {
-    match (packet.kind, &options.secret) {
-        (Kind::Hello, None) => {
-            let hello = Hello::decode(&packet.body)?;
-            if !from.is_local() && !options.insecure {
-                return Err(err!(
-                    Auth,
-                    "this server has no secret, so it takes clients of its own host only; give both ends the same secret \
-                     (secret = or IPC_SECRET), or, on a network that you trust, the server insecure = true (IPC_INSECURE=1)"
-                ));
-            }
-            let welcome = Packet::encode(Kind::Welcome, &Hello::of(options)?.encode()?);
-            Ok(Heard::In(welcome, agree(options, &hello, None)?))
-        }
-        (Kind::SealedHello, Some(secret)) => {
-            let mut handshake = Handshake::new(Role::Responder, secret, &MAGIC)?;
-            let hello = Hello::decode(&handshake.read(&packet.body)?)?;
-            let welcome = handshake.write(&Hello::of(options)?.encode()?)?;
-            let keys = handshake.finish()?;
-            let agreed = agree(options, &hello, Some(keys.clone()))?;
-            Ok(Heard::Confirm(Packet::encode(Kind::SealedWelcome, &welcome), agreed, keys))
-        }
-        (Kind::Hello, Some(_)) => {
-            Err(err!(Auth, "this server wants a secret and the client gave none (secret = or IPC_SECRET)"))
-        }
-        (Kind::SealedHello, None) => {
-            Err(err!(Auth, "the client has a secret and this server has none: give both ends the same, or neither"))
-        }
-        (kind, _) => Err(err!(Protocol, "a client began with {kind:?}")),
-    }
-}
+/// What may be done where no proof is to be had.
+const REMEDY: &str = "give both ends the same secret (secret = or IPC_SECRET)";
 
 /// For the fuzzer: reads arbitrary bytes as either end would.
 #[cfg(feature = "fuzzing")]
 pub fn fuzz_hello(bytes: &[u8]) {
     let Some((head, rest)) = bytes.split_first_chunk::<HEAD>() else { return };
-    let Ok((kind, len)) = Packet::head(head) else { return };
-    let packet = Packet { kind, body: rest[..len.min(rest.len())].to_vec() };
+    let Ok(mut packet) = Packet::begin(head) else { return };
+    let n = packet.body_mut().len().min(rest.len());
+    packet.body_mut()[..n].copy_from_slice(&rest[..n]);
     let plain = Options::default();
+    let trusting = Options { insecure: true, ..Options::default() };
     let sealed = Options { secret: Some(crate::transport::Secret::new(b"s")), ..Options::default() };
-    for options in [&plain, &sealed] {
-        let _ = Heard::first(&packet, options, &Address::Unix(Default::default()));
-        if let Ok((calling, _)) = Calling::begin(options) {
+    let at = || socket::Address::Tcp(([127, 0, 0, 1], 9).into());
+    let ends = Ends { own: at(), peer: at(), peer_user: None };
+    for options in [&plain, &trusting, &sealed] {
+        if let Ok((_, answering)) = Answering::begin(&packet, options, &ends) {
+            let _ = answering.confirmed(&packet);
+        }
+        if let Ok((calling, _)) = Calling::begin(options, &ends) {
             let _ = calling.answered(&packet);
         }
     }

@@ -1,13 +1,12 @@
 //! What `IPC_LOG` has told on stderr: with `info` over which link each pair of peers talks, and why not over a faster one; with
-//! `debug` also what attempts to connect met, and who was sent away. Imports its siblings `hello` and `options`.
+//! `debug` also what attempts to connect met, and who was sent away. Imports its sibling `hello`.
 //!
 //! It is for whoever operates a program. The program itself has the errors of its calls, and `netStats()`.
 
 use std::fmt;
 use std::io::Write;
 
-use super::hello::{Agreed, Near};
-use super::options::Options;
+use super::hello::{Agreed, Near, Proof};
 use crate::error::Error;
 use crate::sys::SetOnce;
 use crate::sys::socket::Address;
@@ -48,9 +47,9 @@ impl Level {
 }
 
 /// Tells what came of a hello, at either end. `end` says which with whom, `link` is the socket's other end.
-pub(super) fn linked(end: fmt::Arguments<'_>, link: &Address, options: &Options, agreed: &Agreed) {
+pub(super) fn linked(end: fmt::Arguments<'_>, link: &Address, agreed: &Agreed) {
     if Level::get() >= Level::Info {
-        write(format_args!("{end}: {}", sentence(link, options.secret.is_some(), agreed.keys.is_some(), agreed.near)));
+        write(format_args!("{end}: {}", sentence(link, agreed.proof, agreed.keys.is_some(), agreed.near)));
     }
 }
 
@@ -69,15 +68,17 @@ pub(super) fn debug(what: fmt::Arguments<'_>) {
 }
 
 /// Over which link, how it is protected, and why it is not a faster one.
-fn sentence(link: &Address, proved: bool, encrypted: bool, near: Near) -> String {
+fn sentence(link: &Address, proof: Proof, encrypted: bool, near: Near) -> String {
     let over = match link {
         Address::Tcp(_) => "tcp",
         Address::Unix(_) => "unix socket",
     };
-    let protection = match (proved, encrypted) {
+    let protection = match (proof, encrypted) {
         (_, true) => "encrypted",
-        (true, false) => "authenticated, not encrypted",
-        (false, false) => "neither authenticated nor encrypted",
+        (Proof::Secret, false) => "authenticated by a secret, not encrypted",
+        (Proof::Cookie, false) => "authenticated by a cookie, not encrypted",
+        (Proof::System, false) => "authenticated by the system, not encrypted",
+        (Proof::None, false) => "neither authenticated nor encrypted",
     };
     let (place, why) = match near {
         Near::Process => ("this process", "not in memory: this version cannot"),
@@ -112,16 +113,16 @@ mod tests {
         let tcp = Address::Tcp("127.0.0.1:9".parse().unwrap());
         let unix = Address::Unix("/tmp/s".into());
         assert_eq!(
-            sentence(&tcp, false, false, Near::Process),
+            sentence(&tcp, Proof::None, false, Near::Process),
             "tcp to this process, neither authenticated nor encrypted; not in memory: this version cannot"
         );
         assert_eq!(
-            sentence(&unix, true, true, Near::Host(7)),
+            sentence(&unix, Proof::Secret, true, Near::Host(7)),
             "unix socket to process 7 of this host, encrypted; not in shared memory: this version cannot"
         );
         assert_eq!(
-            sentence(&tcp, true, false, Near::Elsewhere),
-            "tcp to another host, authenticated, not encrypted; nothing faster reaches it"
+            sentence(&tcp, Proof::Secret, false, Near::Elsewhere),
+            "tcp to another host, authenticated by a secret, not encrypted; nothing faster reaches it"
         );
     }
 }

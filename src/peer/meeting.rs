@@ -1,23 +1,26 @@
 //! Where the nodes of a tree on one host find each other: a file that belongs to their common parent process.
 //!
-//! The file lies in a folder that only its user can enter: `$XDG_RUNTIME_DIR/libipc`, or `/tmp/libipc-UID` where there is
-//! no such directory. Its name is made of the parent's process id, the moment that it was started (ids come again) and a
+//! The file lies in a folder that only its user can enter: the first one of those that `cookie` names which the root can
+//! use; the others look into all of them, since their environment may be another. Its name is made of the parent's process id, the moment that it was started (ids come again) and a
 //! key. The root makes it complete under another name, takes its lock and links it into place, so that whoever sees the
 //! file sees all of it, locked; it holds the lock for its life. A file that nobody locks is a dead root's, and replaced.
-//! Files of other users and links are never followed.
+//! Files of other users and links are never followed. Imports its sibling `cookie`.
 
 use std::ffi::CString;
-use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::fs::{self, File, OpenOptions};
 use std::io::{ErrorKind, Read, Write};
 use std::os::fd::{AsRawFd, IntoRawFd};
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use super::cookie;
 use crate::err;
 use crate::error::{Error, Result};
-use crate::sys::{Fd, FolderWatch, Lock, SetOnce, at_exit, fork_generation, is_torn, opening, try_flock, user};
+use crate::sys::{
+    Fd, FolderWatch, Lock, PrivateFolder, SetOnce, at_exit, fork_generation, is_torn, opening, try_flock, user,
+};
 use crate::wait::{Deadline, Interest, Wait, poll_fd, sleep};
 
 /// The longest text that a root can publish.
@@ -30,17 +33,17 @@ const LONGEST_KEY: usize = 60;
 /// Which file: the parent whose children meet, and a key to tell meetings under one parent apart.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Place {
-    folder: PathBuf,
+    folders: Vec<PathBuf>,
     name: String,
 }
 
 impl Place {
     /// The place of `key` among the children of process `parent`.
     pub fn new(parent: u32, key: &[u8]) -> Result<Place> {
-        Place::inside(folder()?, parent, key)
+        Place::inside(cookie::folders(), parent, key)
     }
 
-    fn inside(folder: PathBuf, parent: u32, key: &[u8]) -> Result<Place> {
+    fn inside(folders: Vec<PathBuf>, parent: u32, key: &[u8]) -> Result<Place> {
         if key.len() > LONGEST_KEY {
             return Err(err!(Argument, "the key has {} bytes, {LONGEST_KEY} are the most", key.len()));
         }
@@ -51,18 +54,43 @@ impl Place {
                 _ => name.push_str(&format!("%{byte:02x}")),
             }
         }
-        Ok(Place { folder, name })
+        Ok(Place { folders, name })
     }
 
-    fn path(&self) -> PathBuf {
-        self.folder.join(&self.name)
+    /// The folder that a root uses, made if need be.
+    fn make_folder(&self) -> Result<&Path> {
+        let mut why = None;
+        for folder in &self.folders {
+            match PrivateFolder::make(folder) {
+                Ok(_) => return Ok(folder),
+                Err(e) => why = Some(e),
+            }
+        }
+        let why = why.map_or(String::new(), |e| format!(", the last since {}", e.what()));
+        Err(err!(
+            Io,
+            "none of the folders where a tree could meet can be used{why}; let IPC_RUNTIME_DIR be a folder of yours with mode \
+             0700"
+        ))
     }
 
     /// What the live root of this place has published; `None` when there is no root.
     pub fn read(&self) -> Result<Option<String>> {
+        for folder in &self.folders {
+            if let Some(text) = self.read_in(folder)? {
+                return Ok(Some(text));
+            }
+        }
+        Ok(None)
+    }
+
+    fn read_in(&self, folder: &Path) -> Result<Option<String>> {
+        if !matches!(PrivateFolder::open(folder), Ok(Some(_))) {
+            return Ok(None);
+        }
         // Nothing in here blocks; and a fork in between would leave the child with the lock.
         opening(|| {
-            let Some(mut file) = ours(&self.path())? else { return Ok(None) };
+            let Some(mut file) = ours(&folder.join(&self.name))? else { return Ok(None) };
             if try_flock(file.as_raw_fd(), false) {
                 return Ok(None);
             }
@@ -75,9 +103,14 @@ impl Place {
     /// Waits until a live root has published something other than `known`; `None` when the time is over.
     pub fn wait(&self, known: Option<&str>, wait: &Wait) -> Result<Option<String>> {
         // First the watch, then the look, so that nothing is missed in between.
-        let name = CString::new(self.folder.as_os_str().as_bytes())
-            .map_err(|_| err!(Io, "the path {} holds a NUL", self.folder.display()))?;
-        let watch = FolderWatch::new(&name).ok();
+        let _ = self.make_folder();
+        let watch = FolderWatch::new().ok();
+        for folder in &self.folders {
+            if let (Some(watch), Ok(name)) = (&watch, CString::new(folder.as_os_str().as_bytes())) {
+                // One that is not there is looked into all the same, once a second.
+                let _ = watch.add(&name);
+            }
+        }
         loop {
             if let Some(text) = self.read()?
                 && known != Some(text.as_str())
@@ -97,44 +130,6 @@ impl Place {
             }
         }
     }
-}
-
-/// The folder for this user's meetings, made if need be: nobody else can enter it.
-fn folder() -> Result<PathBuf> {
-    let runtime = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from).filter(|dir| dir.is_absolute());
-    if let Some(dir) = runtime
-        && private(&dir).is_ok()
-    {
-        return make_private(dir.join("libipc"));
-    }
-    make_private(PathBuf::from(format!("/tmp/libipc-{}", user())))
-}
-
-/// Makes `dir` with mode 0700 unless it is there, and checks that it is ours alone.
-fn make_private(dir: PathBuf) -> Result<PathBuf> {
-    match DirBuilder::new().mode(0o700).create(&dir) {
-        Err(e) if e.kind() != ErrorKind::AlreadyExists => {
-            return Err(Error::io("", &format!("mkdir {}", dir.display()), &e));
-        }
-        _ => {}
-    }
-    private(&dir)?;
-    Ok(dir)
-}
-
-/// Whether `dir` is a directory of ours, not a link, that nobody else can enter.
-fn private(dir: &Path) -> Result<()> {
-    let meta = fs::symlink_metadata(dir).map_err(|e| Error::io("", &format!("stat {}", dir.display()), &e))?;
-    let what = if !meta.is_dir() {
-        "is not a directory".to_string()
-    } else if meta.uid() != user() {
-        format!("belongs to user {}, not to {}", meta.uid(), user())
-    } else if meta.mode() & 0o077 != 0 {
-        format!("has mode {:03o}: others can enter it", meta.mode() & 0o777)
-    } else {
-        return Ok(());
-    };
-    Err(err!(Io, "{} {what}; remove it, or set XDG_RUNTIME_DIR to a directory of yours with mode 0700", dir.display()))
 }
 
 /// When process `pid` was started, in the system's ticks; 0 where that cannot be known.
@@ -207,6 +202,7 @@ fn hold(new: Option<Held>, old: Option<&Held>) {
 #[derive(Debug)]
 pub struct Meeting {
     place: Place,
+    folder: PathBuf,
     lock: Fd,
     held: Held,
 }
@@ -214,20 +210,28 @@ pub struct Meeting {
 impl Meeting {
     /// Takes `place` for this process, with `text` as the first thing published. `[state]` when a live root has it.
     pub fn claim(place: Place, text: &str) -> Result<Meeting> {
-        let (lock, temporary, inode) = prepare(&place, text)?;
-        let linked = link(&place, &temporary);
+        let folder = place.make_folder()?.to_owned();
+        for other in place.folders.iter().filter(|other| **other != folder) {
+            if place.read_in(other)?.is_some() {
+                return Err(taken(&other.join(&place.name)));
+            }
+        }
+        let path = folder.join(&place.name);
+        let (lock, temporary, inode) = prepare(&path, text)?;
+        let linked = link(&path, &temporary);
         let _ = fs::remove_file(&temporary);
         linked?;
-        let held = Held { path: place.path(), inode, generation: fork_generation() };
+        let held = Held { path, inode, generation: fork_generation() };
         hold(Some(held.clone()), None);
-        Ok(Meeting { place, lock, held })
+        Ok(Meeting { place, folder, lock, held })
     }
 
     /// Replaces what is published, all at once.
     pub fn publish(&mut self, text: &str) -> Result<()> {
         self.lock.check()?;
-        let (lock, temporary, inode) = prepare(&self.place, text)?;
-        if let Err(e) = fs::rename(&temporary, self.place.path()) {
+        let path = self.folder.join(&self.place.name);
+        let (lock, temporary, inode) = prepare(&path, text)?;
+        if let Err(e) = fs::rename(&temporary, &path) {
             let _ = fs::remove_file(&temporary);
             return Err(Error::io("", "rename", &e));
         }
@@ -246,7 +250,7 @@ impl Drop for Meeting {
 }
 
 /// A locked file that holds `text`, under a name that nobody looks for: lock, path, inode.
-fn prepare(place: &Place, text: &str) -> Result<(Fd, PathBuf, u64)> {
+fn prepare(place: &Path, text: &str) -> Result<(Fd, PathBuf, u64)> {
     if text.len() as u64 >= LONGEST {
         return Err(err!(Argument, "the text has {} bytes, {} are the most", text.len(), LONGEST - 1));
     }
@@ -260,10 +264,12 @@ fn prepare(place: &Place, text: &str) -> Result<(Fd, PathBuf, u64)> {
     Ok((lock, path, meta.ino()))
 }
 
-fn make_temporary(place: &Place) -> Result<(File, PathBuf)> {
+fn make_temporary(place: &Path) -> Result<(File, PathBuf)> {
     let mut last = None;
     for n in 0..1000 {
-        let path = place.folder.join(format!("{}.{}-{n}", place.name, std::process::id()));
+        let mut path = place.as_os_str().to_owned();
+        path.push(format!(".{}-{n}", std::process::id()));
+        let path = PathBuf::from(path);
         let made =
             OpenOptions::new().write(true).create_new(true).mode(0o600).custom_flags(libc::O_NOFOLLOW).open(&path);
         match made {
@@ -274,23 +280,22 @@ fn make_temporary(place: &Place) -> Result<(File, PathBuf)> {
         }
     }
     let e = last.unwrap_or_else(|| ErrorKind::AlreadyExists.into());
-    Err(Error::io("", &format!("create a file in {}", place.folder.display()), &e))
+    Err(Error::io("", &format!("create a file beside {}", place.display()), &e))
 }
 
-/// Gives the file at `temporary` the name of `place`, unless a live root's file has it.
-fn link(place: &Place, temporary: &Path) -> Result<()> {
-    let path = place.path();
+/// Gives the file at `temporary` the name `path`, unless a live root's file has it.
+fn link(path: &Path, temporary: &Path) -> Result<()> {
     // Whoever finds a root dead holds the lock of its file for a moment, so one refusal proves nothing.
     let (mut refusals, patience) = (0, Deadline::after(PATIENCE_WITH_READERS));
     while refusals < 20 && !patience.expired() {
-        match fs::hard_link(temporary, &path) {
+        match fs::hard_link(temporary, path) {
             Ok(()) => return Ok(()),
             Err(e) if e.kind() == ErrorKind::AlreadyExists => {}
             Err(e) => return Err(Error::io("", &format!("link {}", path.display()), &e)),
         }
         let replaced = opening(|| {
-            let Some(stale) = ours(&path)? else {
-                return match fs::symlink_metadata(&path) {
+            let Some(stale) = ours(path)? else {
+                return match fs::symlink_metadata(path) {
                     Err(_) => Ok(true),
                     Ok(_) => Err(err!(Io, "{} is in the way and no plain file of ours; remove it", path.display())),
                 };
@@ -304,18 +309,22 @@ fn link(place: &Place, temporary: &Path) -> Result<()> {
             }
             // Under its lock: whoever else finds it dead waits for us, then sees another file.
             let inode = stale.metadata().map_err(|e| Error::io("", "fstat", &e))?.ino();
-            Held { path: path.clone(), inode, generation: fork_generation() }.remove();
+            Held { path: path.to_owned(), inode, generation: fork_generation() }.remove();
             Ok(true)
         })?;
         if !replaced {
             std::thread::sleep(Duration::from_millis(2));
         }
     }
-    Err(err!(
+    Err(taken(path))
+}
+
+fn taken(path: &Path) -> Error {
+    err!(
         State,
         "another tree of the same parent process is alive (its root holds {}); close it first, or give this one a key",
         path.display()
-    ))
+    )
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@
 //! socket · `runtime` the thread for that · `log` what `IPC_LOG` tells of it · `meeting` where the nodes of a tree on one
 //! host find each other.
 
+mod cookie;
 mod dial;
 mod greet;
 mod hello;

@@ -3,6 +3,8 @@
 use std::fmt;
 use std::path::PathBuf;
 
+use zeroize::Zeroizing;
+
 use crate::err;
 use crate::error::Result;
 use crate::transport::Secret;
@@ -12,12 +14,14 @@ use crate::transport::Secret;
 pub struct Options {
     /// What both ends must know; then they authenticate each other.
     pub secret: Option<Secret>,
-    /// Whether to encrypt where there is a secret; one end that wants it is enough.
-    pub encrypt: bool,
-    /// Whether a server without a secret takes clients of other hosts.
+    /// Whether to encrypt where there is a secret: not only where both ends say no.
+    pub encrypt: Option<bool>,
+    /// Whether an end without a secret takes peers that prove nothing.
     pub insecure: bool,
     /// The longest message that is taken, in bytes, tensors' own not counted.
     pub max_message: u64,
+    /// The bytes of tensors that are taken in a message. By default without a limit, or 1 GiB from a peer that proves nothing.
+    pub max_tensor_bytes: Option<u64>,
     /// Whether functions may come and go, if the other end wants it too.
     pub functions: bool,
     /// How long to try to connect, in seconds.
@@ -28,9 +32,10 @@ impl Default for Options {
     fn default() -> Self {
         Options {
             secret: None,
-            encrypt: true,
+            encrypt: None,
             insecure: false,
             max_message: 1 << 30,
+            max_tensor_bytes: None,
             functions: false,
             connect_timeout: 300.0,
         }
@@ -38,13 +43,25 @@ impl Default for Options {
 }
 
 impl Options {
+    /// What cannot be: encryption without a secret to make keys of.
+    pub fn check(&self) -> Result<()> {
+        if self.encrypt == Some(true) && self.secret.is_none() {
+            return Err(err!(
+                Argument,
+                "option 'encrypt': there is no secret to encrypt with; give both ends the same (secret = or IPC_SECRET)"
+            ));
+        }
+        Ok(())
+    }
+
     /// The defaults, as the environment changes them: `IPC_SECRET`, `IPC_INSECURE=1`, `IPC_FUNCTIONS=1`.
     pub fn from_env() -> Options {
-        use std::os::unix::ffi::OsStrExt;
+        use std::os::unix::ffi::OsStringExt;
         let set = |name: &str| std::env::var_os(name).is_some_and(|v| v == "1" || v == "true");
         let secret = std::env::var_os("IPC_SECRET").filter(|s| !s.is_empty());
+        let secret = secret.map(|s| Zeroizing::new(s.into_vec()));
         Options {
-            secret: secret.map(|s| Secret::new(s.as_bytes())),
+            secret: secret.map(|s| Secret::new(&s)),
             insecure: set("IPC_INSECURE"),
             functions: set("IPC_FUNCTIONS"),
             ..Options::default()

@@ -1,5 +1,5 @@
-//! A server: its listener, and the clients that it has admitted. Imports its siblings `dial`, `greet`, `options`
-//! and `socket_file`.
+//! A server: its listener, and the clients that it has admitted. Imports its siblings `cookie`, `dial`,
+//! `greet`, `options` and `socket_file`.
 
 mod any;
 mod client;
@@ -17,6 +17,7 @@ use self::flat::Flat;
 use self::gone::Gone;
 use self::inbox::Inbox;
 use self::lead::Lead;
+use super::cookie::Cookies;
 use super::dial::resolve;
 use super::greet::Door;
 use super::log;
@@ -101,6 +102,10 @@ impl Server {
     pub fn listen(place: &Place, options: Options, wait: &Wait) -> Result<Server> {
         // Thousands of clients need as many descriptors; the soft limit is for programs that use select().
         socket::raise_descriptor_limit();
+        if options.secret.is_none() {
+            // So that a client that sees fewer folders than this process finds one. Not to have one is for the handshake to say.
+            let _ = Cookies::read();
+        }
         let (listener, file) = match place {
             Place::Unix(path) => SocketFile::listen(path).map(|(fd, file)| (fd, Some(file)))?,
             Place::Host(host, port) => {

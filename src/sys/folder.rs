@@ -19,29 +19,41 @@ pub fn try_flock(fd: RawFd, alone: bool) -> bool {
     unsafe { libc::flock(fd, how | libc::LOCK_NB) == 0 }
 }
 
-/// News from a folder: a descriptor that is readable after something was made in it, moved into it or removed.
+/// News from folders: a descriptor that is readable after something was made in one, moved into it or removed.
 #[derive(Debug)]
 pub struct FolderWatch {
     fd: Fd,
 }
 
 impl FolderWatch {
-    /// Watches `folder` from now on. An error where the system has no such thing, or no more of it.
+    /// One that watches nothing yet. An error where the system has no such thing, or no more of it.
     #[cfg(target_os = "linux")]
-    pub fn new(folder: &std::ffi::CStr) -> Result<FolderWatch> {
+    pub fn new() -> Result<FolderWatch> {
         // SAFETY: makes a descriptor and touches no memory.
         let fd = Fd::open("inotify_init1", || unsafe { libc::inotify_init1(libc::IN_CLOEXEC | libc::IN_NONBLOCK) })?;
-        let what = libc::IN_CREATE | libc::IN_MOVED_TO | libc::IN_DELETE | libc::IN_ONLYDIR;
-        // SAFETY: `folder` ends in a NUL and lives through the call.
-        if unsafe { libc::inotify_add_watch(fd.check()?, folder.as_ptr(), what) } < 0 {
-            return Err(Error::os("", "inotify_add_watch"));
-        }
         Ok(FolderWatch { fd })
     }
 
-    /// Watches `folder` from now on. An error where the system has no such thing, or no more of it.
+    /// Watches `folder`, too, from now on.
+    #[cfg(target_os = "linux")]
+    pub fn add(&self, folder: &std::ffi::CStr) -> Result<()> {
+        let what = libc::IN_CREATE | libc::IN_MOVED_TO | libc::IN_DELETE | libc::IN_ONLYDIR;
+        // SAFETY: `folder` ends in a NUL and lives through the call.
+        if unsafe { libc::inotify_add_watch(self.fd.check()?, folder.as_ptr(), what) } < 0 {
+            return Err(Error::os("", "inotify_add_watch"));
+        }
+        Ok(())
+    }
+
+    /// Watches `folder`, too, from now on.
     #[cfg(not(target_os = "linux"))]
-    pub fn new(_: &std::ffi::CStr) -> Result<FolderWatch> {
+    pub fn add(&self, _: &std::ffi::CStr) -> Result<()> {
+        Ok(())
+    }
+
+    /// One that watches nothing yet. An error where the system has no such thing, or no more of it.
+    #[cfg(not(target_os = "linux"))]
+    pub fn new() -> Result<FolderWatch> {
         Err(crate::err!(Unsupported, "this system has no inotify"))
     }
 

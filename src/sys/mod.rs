@@ -17,6 +17,7 @@ mod membarrier;
 #[cfg(target_os = "linux")]
 mod nudge;
 mod poll;
+mod private_folder;
 mod process;
 mod rwlock;
 mod set_once;
@@ -44,6 +45,7 @@ pub use lock::{Guard, Lock};
 #[cfg(target_os = "linux")]
 pub use nudge::{Nudges, Sigprof, ThreadHandle, sigprof};
 pub use poll::{Polled, poll};
+pub use private_folder::{PrivateFolder, home};
 pub use process::{Exit, end_with, fork, getpid, getppid, kill, pidfd, reap, signal_name, signal_number};
 pub use rwlock::{ReadGuard, RwLock, WriteGuard};
 pub use set_once::SetOnce;

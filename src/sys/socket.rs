@@ -386,6 +386,16 @@ pub fn raise_descriptor_limit() {
     }
 }
 
+/// How many descriptors this process may have open.
+pub fn descriptor_limit() -> usize {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: `limit` is a valid place for the result.
+    if unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &mut limit) } != 0 {
+        return 1024;
+    }
+    usize::try_from(limit.rlim_cur).unwrap_or(usize::MAX)
+}
+
 /// The addresses that `host` and `port` mean: an IP address, `*` (every address), or a name, which asks the system's
 /// resolver and may take long.
 pub fn resolve(host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {

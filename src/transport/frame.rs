@@ -113,12 +113,18 @@ impl Descriptor {
     }
 
     /// All the descriptors of a message whose own bytes are so many. The message names each of its tensors, so a stranger
-    /// cannot make us keep more of them than it has sent bytes for.
-    pub fn decode_all(mut from: &[u8], message: usize) -> Result<Vec<Descriptor>> {
+    /// cannot make us keep more of them than it has sent bytes for, and no more than `most`.
+    pub fn decode_all(mut from: &[u8], message: usize, most: usize) -> Result<Vec<Descriptor>> {
         let mut list = Vec::new();
         while !from.is_empty() {
             if (list.len() + 1) * ext::NAMED_ATTACHMENT > message {
                 return Err(err!(Protocol, "a message announces more tensors than it has room to name"));
+            }
+            if list.len() == most {
+                return Err(err!(
+                    Limit,
+                    "more than {most} tensors announced in a message, which is as many as are taken"
+                ));
             }
             list.push(Descriptor::decode(&mut from)?);
         }

@@ -20,6 +20,7 @@ mod counters;
 mod frame;
 mod line;
 mod place;
+mod policy;
 mod ready;
 mod receive;
 mod secure;
@@ -29,10 +30,11 @@ mod stream;
 mod tests;
 mod whole;
 
+pub use policy::{Limits, Policy};
 pub use secure::{Handshake, Keys, Role, Secret};
+pub use stream::Stream;
 #[cfg(feature = "fuzzing")]
 pub use stream::fuzz_frames;
-pub use stream::{Policy, Stream};
 pub use whole::{freeze, thaw};
 
 /// A link to one peer: whole messages, in order, both ways. Any number of threads may use it at a time.

@@ -1,5 +1,5 @@
-//! The receiving half of a stream: the state machine of doc/stream.md. Imports its siblings `ahead`, `frame`, `place` and
-//! `secure`.
+//! The receiving half of a stream: the state machine of doc/stream.md. Imports its siblings `ahead`, `frame`, `place`,
+//! `policy` and `secure`.
 
 use std::os::fd::RawFd;
 
@@ -7,6 +7,7 @@ use super::Target;
 use super::ahead::Ahead;
 use super::frame::{Descriptor, HEADER, Header};
 use super::place::{Place, attachment, copy, fits, same, view};
+use super::policy::Limits;
 use super::secure::Opener;
 use crate::err;
 use crate::error::{Error, Result};
@@ -57,7 +58,7 @@ pub(super) struct Counts {
 /// The state of the receiving direction.
 #[derive(Debug)]
 pub(super) struct Receiver {
-    max_message: u64,
+    limits: Limits,
     functions: bool,
     phase: Phase,
     header: Header,
@@ -82,9 +83,9 @@ pub(super) struct Receiver {
 }
 
 impl Receiver {
-    pub fn new(max_message: u64, functions: bool, opener: Option<Opener>) -> Receiver {
+    pub fn new(limits: Limits, functions: bool, opener: Option<Opener>) -> Receiver {
         Receiver {
-            max_message,
+            limits,
             functions,
             phase: Phase::Header,
             header: Header { functions: false, descriptors: 0, bytes: 0 },
@@ -123,7 +124,7 @@ impl Receiver {
                     }
                     let mut raw = [0; HEADER];
                     self.ahead.take(&mut raw);
-                    self.header = Header::decode(&raw, self.max_message).map_err(Fault::Stream)?;
+                    self.header = Header::decode(&raw, self.limits.message).map_err(Fault::Stream)?;
                     self.bytes.clear();
                     self.descriptors.clear();
                     self.phase = Phase::Body;
@@ -236,9 +237,17 @@ impl Receiver {
     /// All is known about the message but its data: decides where that goes, or to skip it.
     fn place(&mut self, into: Option<Target<'_>>) -> std::result::Result<(), Fault> {
         self.counts.regions += 1;
-        let described = Descriptor::decode_all(&self.descriptors, self.bytes.len()).map_err(Fault::Stream)?;
+        let most = self.limits.tensors as usize;
+        let described = Descriptor::decode_all(&self.descriptors, self.bytes.len(), most).map_err(Fault::Stream)?;
         let total = described.iter().try_fold(0u64, |sum, d| sum.checked_add(d.data() as u64));
         let left = total.ok_or_else(|| Fault::Stream(err!(Protocol, "the sizes of a message's tensors overflow")))?;
+        if left > self.limits.tensor_bytes {
+            return Err(Fault::Stream(err!(
+                Limit,
+                "tensors of {left} bytes announced in a message, at most {} are taken (max_tensor_bytes =)",
+                self.limits.tensor_bytes
+            )));
+        }
         let refused = if self.header.functions && !self.functions {
             Some(err!(
                 Unsupported,
@@ -418,7 +427,7 @@ impl Receiver {
         }
         let ahead = self.ahead.bytes();
         let Some((raw, rest)) = ahead.split_first_chunk::<HEADER>() else { return false };
-        let Ok(header) = Header::decode(raw, self.max_message) else { return true };
+        let Ok(header) = Header::decode(raw, self.limits.message) else { return true };
         let Some(mut descriptors) = rest.get(header.bytes..).and_then(|r| r.get(..header.descriptors)) else {
             return false;
         };

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use blake2::{Blake2s256, Digest};
 use snow::{Builder, HandshakeState, StatelessTransportState};
+use zeroize::Zeroizing;
 
 use crate::err;
 use crate::error::Result;
@@ -19,14 +20,16 @@ const LENGTH: usize = 2;
 pub(super) const MAX_PLAIN: usize = MAX_RECORD - TAG;
 
 /// What both ends know: the hash of the user's secret.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Secret([u8; 32]);
+#[derive(Clone)]
+pub struct Secret(Zeroizing<[u8; 32]>);
 
 impl Secret {
     /// From the bytes that the user gave.
     pub fn new(secret: &[u8]) -> Secret {
-        let hash = Blake2s256::new().chain_update(b"libipc pre-shared key 1\0").chain_update(secret).finalize();
-        Secret(hash.into())
+        let mut hash = Zeroizing::new([0; 32]);
+        let digest = Blake2s256::new().chain_update(b"libipc pre-shared key 1\0").chain_update(secret);
+        digest.finalize_into((&mut *hash).into());
+        Secret(hash)
     }
 }
 

@@ -1,11 +1,12 @@
 //! A connection over a stream socket, as doc/stream.md describes it. Imports its siblings `counters`, `line`,
-//! `ready`, `receive`, `secure` and `send`.
+//! `policy`, `ready`, `receive`, `secure` and `send`.
 
 use std::os::fd::RawFd;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::counters::{Counters, Moves};
 use super::line::Line;
+use super::policy::Policy;
 use super::ready::Ready;
 use super::receive::{Fault, Receiver, Step};
 use super::secure::Keys;
@@ -17,23 +18,6 @@ use crate::sys::socket::{self, Address, Empty, Moved, Region};
 use crate::sys::{Fd, SetOnce, monotonic_ns};
 use crate::wait::{Asleep, Held, Interest, LONGEST_NAP, Patience, Turn, Wait, poll_fd, sleep_on_fd, spare_core};
 use crate::wire::Message;
-
-/// What the two ends agreed on.
-#[derive(Clone, Copy, Debug)]
-pub struct Policy {
-    /// Message bytes that are taken at most.
-    pub max_message: u64,
-    /// Message bytes that the peer takes at most.
-    pub peer_max_message: u64,
-    /// Whether functions may travel.
-    pub functions: bool,
-}
-
-impl Default for Policy {
-    fn default() -> Self {
-        Policy { max_message: 1 << 30, peer_max_message: 1 << 30, functions: false }
-    }
-}
 
 /// A TCP or Unix socket as a connection.
 #[derive(Debug)]
@@ -91,7 +75,7 @@ impl Stream {
             policy,
             transport,
             tx: Turn::new(Tx { sender, ended: None }),
-            rx: Turn::new(Rx { receiver: Receiver::new(policy.max_message, policy.functions, opener), ended: None }),
+            rx: Turn::new(Rx { receiver: Receiver::new(policy.takes, policy.functions, opener), ended: None }),
             sent: Counters::default(),
             received: Counters::default(),
             ready: SetOnce::new(),
@@ -100,25 +84,6 @@ impl Stream {
             cause: SetOnce::new(),
             closed_here: AtomicBool::new(false),
         })
-    }
-
-    fn refuse(&self, message: &Message) -> Result<()> {
-        if message.functions && !self.policy.functions {
-            return Err(err!(
-                Unsupported,
-                "a function, in bytecode or by name, goes to a peer only where both ends ask for it (functions = true): it is code"
-            ));
-        }
-        if message.bytes.len() as u64 > self.policy.peer_max_message {
-            return Err(err!(
-                Limit,
-                "a message of {} bytes is more than {} takes ({}; max_message =)",
-                message.bytes.len(),
-                self.line.peer(),
-                self.policy.peer_max_message
-            ));
-        }
-        Ok(())
     }
 
     /// Moves everything, waiting where the socket is full.
@@ -317,7 +282,7 @@ impl Connection for Stream {
     fn send(&self, message: &Message, wait: &Wait) -> Result<()> {
         let began = monotonic_ns();
         let inside = self.line.enter()?;
-        self.refuse(message)?;
+        self.policy.refuse(message, self.line.peer())?;
         let Some(mut tx) = self.tx.take(wait)? else {
             return Err(err!(Timeout, "another thread went on sending to {} for the given time", self.line.peer()));
         };
@@ -445,7 +410,8 @@ pub fn fuzz_frames(bytes: &[u8]) {
     // What a socket takes at once; more would block.
     let bytes = &bytes[..bytes.len().min(16 << 10)];
     let Ok((from, to)) = socket::pair() else { return };
-    let policy = Policy { max_message: 1 << 16, ..Policy::default() };
+    let takes = super::Limits { message: 1 << 16, tensor_bytes: 1 << 20, tensors: 100 };
+    let policy = Policy { takes, ..Policy::default() };
     let Ok(stream) = Stream::new(to, &Address::Unix(Default::default()), "fuzz".into(), policy, None) else { return };
     // SAFETY: a slice.
     let _ = unsafe { socket::send(std::os::fd::AsRawFd::as_raw_fd(&from), &[Region::of(bytes)]) };

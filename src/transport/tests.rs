@@ -11,7 +11,7 @@ use proptest::prelude::*;
 
 use super::frame::{Descriptor, Header, Kind};
 use super::secure::{Handshake, Keys, Role, Secret};
-use super::{Connection, Policy, Stream, Target};
+use super::{Connection, Limits, Policy, Stream, Target};
 use crate::err;
 use crate::error::{Code, Result};
 use crate::sys::Fd;

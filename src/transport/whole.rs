@@ -59,7 +59,7 @@ pub fn thaw(bytes: &[u8]) -> Result<Message> {
     let header = Header::decode(header, u64::MAX)?;
     let (values, rest) = rest.split_at_checked(header.bytes).ok_or_else(cut)?;
     let (descriptors, mut data) = rest.split_at_checked(header.descriptors).ok_or_else(cut)?;
-    let described = Descriptor::decode_all(descriptors, header.bytes)?;
+    let described = Descriptor::decode_all(descriptors, header.bytes, usize::MAX)?;
     let wanted = described.iter().fold(0usize, |sum, d| sum.saturating_add(d.data()));
     if wanted != data.len() {
         return Err(err!(Protocol, "{} bytes of data follow, where the tensors take {wanted}", data.len()));

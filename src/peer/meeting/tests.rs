@@ -12,15 +12,22 @@ impl Room {
     fn new(name: &str) -> Room {
         let path = std::env::temp_dir().join(format!("libipc-test-{}-{name}", std::process::id()));
         let _ = fs::remove_dir_all(&path);
-        Room(make_private(path).unwrap())
+        PrivateFolder::make(&path).unwrap();
+        Room(path)
     }
 
     fn place(&self, key: &[u8]) -> Place {
-        Place::inside(self.0.clone(), std::process::id(), key).unwrap()
+        Place::inside(vec![self.0.clone()], std::process::id(), key).unwrap()
     }
 
     fn files(&self) -> usize {
         fs::read_dir(&self.0).unwrap().count()
+    }
+}
+
+impl Place {
+    fn path(&self) -> PathBuf {
+        self.folders[0].join(&self.name)
     }
 }
 
@@ -106,13 +113,30 @@ fn links_and_open_files_are_not_trusted() {
 #[test]
 fn a_folder_that_others_can_enter_is_refused() {
     let room = Room::new("mode");
+    let root = Meeting::claim(room.place(b""), "x").unwrap();
     fs::set_permissions(&room.0, fs::Permissions::from_mode(0o755)).unwrap();
-    assert!(make_private(room.0.clone()).unwrap_err().to_string().contains("mode 755"));
-    let link = std::env::temp_dir().join(format!("libipc-test-link-{}", std::process::id()));
-    let _ = fs::remove_file(&link);
-    std::os::unix::fs::symlink(&room.0, &link).unwrap();
-    assert!(make_private(link.clone()).unwrap_err().to_string().contains("not a directory"));
-    fs::remove_file(&link).unwrap();
+    assert_eq!(room.place(b"").read().unwrap(), None);
+    let e = Meeting::claim(room.place(b"k"), "x").unwrap_err();
+    assert!(e.what().contains("mode 0755") && e.what().contains("IPC_RUNTIME_DIR"), "{e}");
+    drop(root);
+}
+
+#[test]
+fn nodes_whose_environments_differ_meet_where_one_of_their_folders_is_common() {
+    let (a, b) = (Room::new("a"), Room::new("b"));
+    let place = |folders: &[&Room]| {
+        Place::inside(folders.iter().map(|room| room.0.clone()).collect(), std::process::id(), b"").unwrap()
+    };
+    let root = Meeting::claim(place(&[&a, &b]), "here").unwrap();
+    assert_eq!(place(&[&b, &a]).read().unwrap().as_deref(), Some("here"));
+    assert_eq!(place(&[&b]).read().unwrap(), None);
+    // Nor is there a second root because it would look into the other first.
+    assert_eq!(Meeting::claim(place(&[&b, &a]), "too").unwrap_err().code(), Code::State);
+    drop(root);
+    let missing = Room(std::env::temp_dir().join("libipc-test-missing/a"));
+    let root = Meeting::claim(place(&[&missing, &b]), "there").unwrap();
+    assert_eq!(place(&[&a, &b]).read().unwrap().as_deref(), Some("there"));
+    drop(root);
 }
 
 #[test]
@@ -150,7 +174,7 @@ fn of_many_roots_at_once_one_wins() {
 fn the_name_tells_processes_and_keys_apart() {
     let room = Room::new("name");
     let here = room.place(b"");
-    assert_ne!(here, Place::inside(room.0.clone(), 1, b"").unwrap());
+    assert_ne!(here, Place::inside(vec![room.0.clone()], 1, b"").unwrap());
     assert_ne!(here, room.place(b"k"));
     assert_ne!(room.place(b"%2f"), room.place(b"/"));
     assert!(started(std::process::id()) > 0 || !cfg!(target_os = "linux"));

@@ -25,10 +25,10 @@ fn strangers_slow_or_hostile_hold_up_nobody() {
         let at = server.address().to_string();
         let garbage: [&[u8]; 6] = [
             b"GET / HTTP/1.0\r\n\r\n",
-            b"LIBIPC\x01\x01\xff\xff\xff\xff",
-            b"LIBIPC\x01\x01\x10\0\0\0aaaaaaaaaaaaaaaa",
+            b"LIBIPC\x02\x01\xff\xff\xff\xff",
+            b"LIBIPC\x02\x01\x10\0\0\0aaaaaaaaaaaaaaaa",
             b"LIBIPC\x01\x02\x08\0\0\0aaaaaaaa",
-            b"LIBIPC\x01\x06\0\0\0\0",
+            b"LIBIPC\x02\x06\0\0\0\0",
             &[0xff; 5000],
         ];
         let mut strangers = Vec::new();
@@ -49,7 +49,7 @@ fn strangers_slow_or_hostile_hold_up_nobody() {
         // Those that said nonsense are sent off; a refused one is told why.
         let mut told = Vec::new();
         let _ = strangers[2].read_to_end(&mut told);
-        assert!(told.starts_with(b"LIBIPC\x01\x05"), "{told:?}");
+        assert!(told.starts_with(b"LIBIPC\x02\x05"), "{told:?}");
     }
 }
 
@@ -185,4 +185,35 @@ fn a_forked_child_gets_state_errors_and_may_serve_afresh() {
     let another = connect(&place);
     send(&another, "new");
     assert_eq!(any(&server, None).0, "new");
+}
+
+#[test]
+fn of_too_many_that_say_nothing_chance_picks_who_goes_and_others_come_in() {
+    const SILENT: usize = 1100;
+    crate::sys::socket::raise_descriptor_limit();
+    if crate::sys::socket::descriptor_limit() < 4 * SILENT {
+        return;
+    }
+    let (server, place) = serve(Options::default());
+    let at = server.address().to_string();
+    let silent: Vec<_> = (0..SILENT).map(|_| TcpStream::connect(&at).unwrap()).collect();
+    let c = connect(&place);
+    server.admit(1, &never()).unwrap();
+    send(&c, "in");
+    assert_eq!(any(&server, None).0, "in");
+    // As many as are too many are gone, and they are not the ones that came first.
+    let gone = || -> Vec<usize> {
+        let is_gone = |s: &TcpStream| {
+            s.set_nonblocking(true).unwrap();
+            matches!((&mut &*s).read(&mut [0]), Ok(0))
+        };
+        silent.iter().enumerate().filter(|(_, s)| is_gone(s)).map(|(n, _)| n).collect()
+    };
+    let bound = Deadline::after(5.0);
+    while gone().len() < SILENT - 1024 && !bound.expired() {
+        thread::sleep(Duration::from_millis(5));
+    }
+    let gone = gone();
+    assert!(gone.len() >= SILENT - 1024, "{} gone", gone.len());
+    assert!(gone.iter().any(|n| *n > 2 * (SILENT - 1024)), "{gone:?}");
 }

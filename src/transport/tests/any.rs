@@ -125,7 +125,7 @@ proptest! {
 
     #[test]
     fn garbage_ends_the_connection_and_nothing_else(bytes in prop::collection::vec(any::<u8>(), 0..400), valid_start: bool) {
-        let (raw, b) = raw_pair(Policy { max_message: 1000, ..Policy::default() });
+        let (raw, b) = raw_pair(Policy { takes: Limits { message: 1000, ..Limits::default() }, ..Policy::default() });
         if valid_start {
             raw.write(&Header { functions: false, descriptors: 40, bytes: 12 }.encode());
         }

@@ -100,7 +100,7 @@ fn what_does_not_fit_names_both_and_the_stream_stays_in_step() {
 #[test]
 fn announced_sizes_past_the_limits_take_no_memory() {
     for (bytes, descriptors) in [(1u64 << 62, 0u32), (u64::MAX, 0), (101, 0), (0, u32::MAX)] {
-        let (raw, b) = raw_pair(Policy { max_message: 100, ..Policy::default() });
+        let (raw, b) = raw_pair(Policy { takes: Limits { message: 100, ..Limits::default() }, ..Policy::default() });
         let mut header = Header { functions: false, descriptors: 0, bytes: 0 }.encode();
         header[4..8].copy_from_slice(&descriptors.to_le_bytes());
         header[8..].copy_from_slice(&bytes.to_le_bytes());
