@@ -20,6 +20,7 @@ use crate::bind::state::State;
 use crate::err;
 use crate::error::{Code, Error, Result};
 use crate::sys::{Torn, is_torn};
+use crate::wait::{Deadline, sleep};
 
 /// How many results a body has pushed. As wide as a pointer, so that a `Result` of it comes back in two registers: one of an `int`
 /// passes through memory, is written there by halves and read whole, for which the processor waits as long as for the call.
@@ -126,29 +127,44 @@ unsafe fn run<const REPEAT: bool>(
     result
 }
 
-/// Memory or descriptors ran out, and garbage may hold some: collects it and calls `body` once more, if its arguments are there.
+/// How long, in seconds, a call that was short of descriptors waits before each of its further tries: those of servers and of children
+/// that were collected are closed by threads in the background.
+const PAUSES: [f64; 4] = [0.0, 0.001, 0.01, 0.05];
+
+/// Memory or descriptors ran out, and garbage may hold some: collects it and calls `body` again, if its arguments are there.
 #[cold]
 #[inline(never)]
-fn repeat(lua: Lua<'_>, body: Body, e: Error) -> Pushed {
-    let arguments = lua.state().arguments.get();
-    let (count, dropped) = (arguments & !WITHOUT_SELF, arguments & WITHOUT_SELF != 0);
-    if arguments < 0 || lua.top() < count {
-        return fail(lua, e);
+fn repeat(lua: Lua<'_>, body: Body, mut e: Error) -> Pushed {
+    for pause in PAUSES {
+        let arguments = lua.state().arguments.get();
+        let (count, dropped) = (arguments & !WITHOUT_SELF, arguments & WITHOUT_SELF != 0);
+        if arguments < 0 || lua.top() < count {
+            break;
+        }
+        lua.set_top(count);
+        if pause == 0.0 {
+            if !collect(lua) {
+                break;
+            }
+        } else if e.code() != Code::Io {
+            break;
+        } else if let Err(e) = sleep(&lua.wait(Deadline::after(pause))) {
+            return fail(lua, e);
+        }
+        if dropped {
+            // Nobody looks at it but to drop it.
+            lua.push_nil();
+            lua.insert(1);
+        }
+        lua.state().arguments.set(count + c_int::from(dropped));
+        match catch_unwind(AssertUnwindSafe(|| body(lua))) {
+            Ok(Ok(count)) => return count,
+            Ok(Err(again)) if again.is_shortage() => e = again,
+            Ok(Err(other)) => return fail(lua, other),
+            Err(panic) => return fail(lua, bug(lua.place(), panic)),
+        }
     }
-    lua.set_top(count);
-    if !collect(lua) {
-        return fail(lua, e);
-    }
-    if dropped {
-        // Nobody looks at it but to drop it.
-        lua.push_nil();
-        lua.insert(1);
-    }
-    match catch_unwind(AssertUnwindSafe(|| body(lua))) {
-        Ok(Ok(count)) => count,
-        Ok(Err(e)) => fail(lua, e),
-        Err(panic) => fail(lua, bug(lua.place(), panic)),
-    }
+    fail(lua, e)
 }
 
 #[cold]
