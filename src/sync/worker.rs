@@ -167,7 +167,7 @@ impl<T: Send + 'static> Crew<T> {
     }
 
     /// Waits until all threads have ended; false when the time ran out. Threads that have not ended a second after their
-    /// cancel are abandoned: they count as failed.
+    /// cancel, and after the last end of another cancelled thread, are abandoned: they count as failed.
     pub fn wait(&self, wait: &Wait) -> Result<bool> {
         let team = &self.shared.team;
         let ended = self.wait_for(wait, || (team.running.load(Ordering::Acquire) == 0).then_some(()))?;
@@ -197,12 +197,12 @@ impl<T: Send + 'static> Crew<T> {
         self.check()?;
         let team = &self.shared.team;
         loop {
-            let give_up = *team.give_up.lock();
+            let give_up = team.give_up();
             let until = give_up.map_or(*wait, |limit| wait.sooner(limit));
             let found = team.ended.wait_until(&until, || match look() {
                 Some(found) => Some(Some(found)),
                 // Cancelled while we wait: look at the clock again.
-                None => (give_up.is_none() && team.give_up.lock().is_some()).then_some(None),
+                None => (give_up.is_none() && team.give_up().is_some()).then_some(None),
             })?;
             match found {
                 Some(found @ Some(_)) => return Ok(found),
@@ -270,16 +270,23 @@ impl<T: Send + 'static> Crew<T> {
     /// Whoever sleeps on the descriptor learns that threads were abandoned from nobody but us.
     fn abandon_in_time(&self) {
         let team = &self.shared.team;
-        let Some(limit) = *team.give_up.lock() else { return };
-        if team.is_over() || !team.watched.load(Ordering::SeqCst) || team.minded.swap(true, Ordering::SeqCst) {
+        if team.give_up().is_none()
+            || team.is_over()
+            || !team.watched.load(Ordering::SeqCst)
+            || team.minded.swap(true, Ordering::SeqCst)
+        {
             return;
         }
         let crew = Arc::downgrade(&self.shared);
         let minded = spawn_quiet("ipc-patience", move || {
             show_background_thread();
-            let _ = sleep(&Wait::until(limit));
-            if let Some(crew) = crew.upgrade() {
-                crew.abandon();
+            // It lasts longer while others end.
+            while let Some(shared) = crew.upgrade() {
+                shared.abandon();
+                let limit = shared.team.give_up().filter(|_| !shared.team.is_over());
+                drop(shared);
+                let Some(limit) = limit else { return };
+                let _ = sleep(&Wait::until(limit));
             }
         });
         team.minded.store(minded.is_ok(), Ordering::SeqCst);

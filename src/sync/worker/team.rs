@@ -3,16 +3,26 @@
 use std::collections::VecDeque;
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 
 use super::{Failure, Seat, THREAD_WEIGHT};
 use crate::err;
-use crate::sys::{Lock, SetOnce, demote_thread, fork_generation};
+use crate::sys::{Lock, SetOnce, demote_thread, fork_generation, monotonic_ns};
 use crate::wait::{Cancel, Deadline, Signal, Wait};
 use crate::wire::Object;
 
-/// How long a thread has to end after its cancel before it is abandoned, in seconds.
+/// How long a thread has to end after its cancel before it is abandoned, in seconds: after its own, or after the last end of
+/// another cancelled thread. Where many end they wait for each other, for a core.
 pub(super) const PATIENCE: f64 = 1.0;
+
+/// So much longer for each thread of its team: until the first of many has ended, all wait for a core.
+const PATIENCE_EACH: f64 = 0.03;
+
+/// However many others end: so long after its own cancel at the most.
+const MOST_PATIENCE: f64 = 20.0;
+
+/// When a cancelled thread ended last, as [`monotonic_ns`] counts.
+static LAST_END: AtomicU64 = AtomicU64::new(0);
 
 /// The gate is closed: more threads are yet to be started.
 const CLOSED: u32 = 0;
@@ -42,8 +52,8 @@ pub(super) struct Team {
     /// How many threads have not ended, nor been abandoned.
     pub running: AtomicUsize,
     pub ended: Signal,
-    /// When the patience with cancelled threads ends.
-    pub give_up: Lock<Option<Deadline>>,
+    /// When it was cancelled, as [`monotonic_ns`] counts; 0 before that.
+    cancelled_at: AtomicU64,
     /// Whether somebody has the descriptor, and a thread of our own waits for that end.
     pub watched: AtomicBool,
     pub minded: AtomicBool,
@@ -60,7 +70,7 @@ impl Team {
             gate_moved: Signal::new(),
             running: AtomicUsize::new(0),
             ended: Signal::new(),
-            give_up: Lock::new(None),
+            cancelled_at: AtomicU64::new(0),
             watched: AtomicBool::new(false),
             minded: AtomicBool::new(false),
         }
@@ -78,7 +88,29 @@ impl Team {
 
     /// Whether cancelled threads that still run are to be abandoned.
     pub fn patience_is_over(&self) -> bool {
-        self.give_up.lock().is_some_and(Deadline::expired)
+        self.patience().is_some_and(|left| left <= 0.0)
+    }
+
+    /// How many seconds the patience with cancelled threads still lasts, unless others end; `None` before a cancel.
+    fn patience(&self) -> Option<f64> {
+        let cancelled = self.cancelled_at.load(Ordering::Acquire);
+        if cancelled == 0 {
+            return None;
+        }
+        let since = |ns: u64| monotonic_ns().saturating_sub(ns) as f64 / 1e9;
+        let first = PATIENCE + PATIENCE_EACH * (self.seats.len().saturating_sub(1)) as f64 - since(cancelled);
+        let last = PATIENCE - since(LAST_END.load(Ordering::Acquire));
+        Some(first.max(last).min(MOST_PATIENCE - since(cancelled)))
+    }
+
+    /// The same as a deadline.
+    pub fn give_up(&self) -> Option<Deadline> {
+        self.patience().map(Deadline::after)
+    }
+
+    /// A cancelled thread has ended: of whichever team.
+    pub fn note_end() {
+        LAST_END.fetch_max(monotonic_ns(), Ordering::AcqRel);
     }
 
     /// Cancels the calls of all.
@@ -86,7 +118,7 @@ impl Team {
         if self.is_over() {
             return;
         }
-        self.give_up.lock().get_or_insert(Deadline::after(PATIENCE));
+        let _ = self.cancelled_at.compare_exchange(0, monotonic_ns().max(1), Ordering::AcqRel, Ordering::Relaxed);
         self.seats.iter().for_each(|seat| seat.cancel.fire());
         // Whoever waits for the end now waits with patience.
         self.ended.notify_all();
@@ -167,20 +199,23 @@ impl<T> Shared<T> {
             "it has not ended {PATIENCE} s after its cancel and is abandoned: it goes on by itself, at the lowest priority"
         );
         let text = text.to_string().into_bytes();
-        let mut abandoned = Vec::new();
+        let mut abandoned = 0;
         {
             let mut slots = self.slots.lock();
             let Slots { all, ended } = &mut *slots;
             for (index, slot) in all.iter_mut().enumerate() {
                 if let Slot::Running { tid } = *slot {
+                    // The thread is there: at its end it takes this lock to leave something in its slot.
+                    if tid != 0 {
+                        demote_thread(tid);
+                    }
                     *slot = Slot::Failed(text.clone());
                     ended.push_back(index);
-                    abandoned.push(tid);
+                    abandoned += 1;
                 }
             }
         }
-        abandoned.iter().filter(|tid| **tid != 0).for_each(|tid| demote_thread(*tid));
-        self.team.one_less(abandoned.len());
+        self.team.one_less(abandoned);
     }
 }
 

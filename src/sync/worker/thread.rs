@@ -51,6 +51,9 @@ where
         result if !seat.cancel.fired() => result.map_or_else(Slot::Failed, Slot::Done),
         result => Slot::Failed(cancelled(result.err())),
     };
+    if seat.cancel.fired() {
+        Team::note_end();
+    }
     {
         let mut slots = shared.slots.lock();
         if !matches!(slots.all[index], Slot::Running { .. }) {
