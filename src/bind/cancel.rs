@@ -33,7 +33,7 @@ thread_local! {
 pub(super) struct Armed<'a> {
     lua: Lua<'a>,
     #[cfg(all(feature = "luajit", target_os = "linux"))]
-    _compiled: Option<compiled::Armed>,
+    compiled: Option<compiled::Armed>,
 }
 
 impl<'a> Armed<'a> {
@@ -52,13 +52,16 @@ impl<'a> Armed<'a> {
         Armed {
             lua,
             #[cfg(all(feature = "luajit", target_os = "linux"))]
-            _compiled: (!asked).then(|| compiled::Armed::new(lua, cancel)),
+            compiled: if asked { None } else { compiled::Armed::new(lua, cancel) },
         }
     }
 }
 
 impl Drop for Armed<'_> {
     fn drop(&mut self) {
+        // First, since a nudge sets the hook.
+        #[cfg(all(feature = "luajit", target_os = "linux"))]
+        drop(self.compiled.take());
         // SAFETY: as above.
         unsafe { ffi::lua_sethook(self.lua.raw(), None, 0, 0) };
         CANCEL.set(std::ptr::null());

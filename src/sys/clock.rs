@@ -7,11 +7,6 @@ pub fn monotonic_ns() -> u64 {
     nanoseconds(libc::CLOCK_MONOTONIC)
 }
 
-/// For how many nanoseconds the calling thread has computed. May be asked in a signal's handler.
-pub fn thread_cpu_ns() -> u64 {
-    nanoseconds(libc::CLOCK_THREAD_CPUTIME_ID)
-}
-
 fn nanoseconds(clock: libc::clockid_t) -> u64 {
     let now = read(clock);
     now.tv_sec as u64 * 1_000_000_000 + now.tv_nsec as u64

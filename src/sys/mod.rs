@@ -31,7 +31,7 @@ mod timer;
 mod watch;
 mod word_lock;
 
-pub use clock::{cpus, gettid, monotonic_ns, spare_core, thread_cpu_ns};
+pub use clock::{cpus, gettid, monotonic_ns, spare_core};
 pub use critical::{Critical, Torn, is_torn};
 pub use event::Event;
 pub use fd::{Fd, forget_fd, is_open, opening, track_fd};
