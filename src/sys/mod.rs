@@ -12,6 +12,7 @@ mod folder;
 mod fork;
 mod fork_gate;
 mod futex;
+mod load;
 mod lock;
 mod membarrier;
 #[cfg(target_os = "linux")]
@@ -41,6 +42,7 @@ pub use folder::{FolderWatch, try_flock, user};
 pub use fork::tests::in_child as fork_for_tests;
 pub use fork::{ForkHook, at_fork, fork_generation};
 pub use futex::{FutexWait, Scope, futex_wait, futex_wake};
+pub use load::{Looking, pausing_pays};
 pub use lock::{Guard, Lock};
 #[cfg(target_os = "linux")]
 pub use nudge::{Nudges, Sigprof, ThreadHandle, sigprof};

@@ -4,7 +4,7 @@
 //! section. A reader that finds no writer adds one number to a word and goes on, whatever other readers do. A writer that waits
 //! holds back new readers, so that a stream of them does not keep it out for ever.
 //!
-//! Imports its siblings `critical`, `futex` and `clock`.
+//! Imports its siblings `critical`, `futex`, `clock` and `load`.
 
 use std::cell::UnsafeCell;
 use std::fmt;
@@ -15,6 +15,7 @@ use std::time::Duration;
 use super::clock::spare_core;
 use super::critical::Critical;
 use super::futex::{Scope, futex_wait, futex_wake};
+use super::load::Looking;
 
 /// A writer holds it.
 const WRITTEN: u32 = 1 << 31;
@@ -149,10 +150,15 @@ impl Raw {
                 return false;
             }
         }
-        for _ in 0..4 {
-            std::thread::yield_now();
-            if take(self) {
-                return false;
+        if let Some(looking) = Looking::begin() {
+            for _ in 0..4 {
+                let prompt = looking.yield_core();
+                if take(self) {
+                    return false;
+                }
+                if !prompt {
+                    break;
+                }
             }
         }
         sleepers.count.fetch_add(1, Ordering::SeqCst);

@@ -1,17 +1,16 @@
-//! Looking again and again before going to sleep. Imports its sibling `clock`.
+//! Looking again and again before going to sleep. Imports its siblings `clock` and `load`.
 
-use std::time::{Duration, Instant};
-
-use super::clock::spare_core;
+use super::clock::monotonic_ns;
+use super::load::{Looking, pausing_pays};
 
 /// Pauses in all before the first yield, and between two looks at the condition: each look takes the line away from the
 /// one who is writing it, and looking seldom lets items arrive in runs.
 const PAUSES: usize = 256;
 const PAUSES_A_LOOK: usize = 32;
-/// Yields follow for so long: less than a sleep and a wake-up cost.
-const YIELDING: Duration = Duration::from_micros(50);
+/// Yields follow for so many nanoseconds: less than a sleep and a wake-up cost.
+const YIELDING: u64 = 50_000;
 
-/// The pace of one wait: pauses while the other thread can run beside us, then yields.
+/// The pace of one wait: pauses while the other thread can run beside us, then yields. On a machine that is busy neither.
 ///
 /// ```ignore
 /// let mut spin = Spin::new();
@@ -22,13 +21,13 @@ const YIELDING: Duration = Duration::from_micros(50);
 pub struct Spin {
     looks: usize,
     /// When the yields began.
-    yielding: Option<Instant>,
+    yielding: Option<(u64, Looking)>,
 }
 
 impl Spin {
     /// Of a thread that has looked once.
     pub fn new() -> Spin {
-        Spin { looks: if spare_core() { PAUSES / PAUSES_A_LOOK } else { 0 }, yielding: None }
+        Spin { looks: if pausing_pays() { PAUSES / PAUSES_A_LOOK } else { 0 }, yielding: None }
     }
 
     /// Waits a little; whether to look once more, or to go to sleep.
@@ -38,13 +37,14 @@ impl Spin {
             (0..PAUSES_A_LOOK).for_each(|_| std::hint::spin_loop());
             return true;
         }
-        match self.yielding {
-            None => self.yielding = Some(Instant::now()),
-            Some(since) if since.elapsed() >= YIELDING => return false,
-            Some(_) => {}
+        let now = monotonic_ns();
+        if self.yielding.is_none() {
+            self.yielding = Looking::begin().map(|looking| (now, looking));
         }
-        std::thread::yield_now();
-        true
+        match &self.yielding {
+            Some((since, looking)) => now - since < YIELDING && looking.yield_core(),
+            None => false,
+        }
     }
 }
 

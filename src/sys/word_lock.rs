@@ -1,11 +1,11 @@
 //! A lock that is one word: spins, yields, then sleeps in a futex. What [`Lock`](super::Lock) is made of.
 //!
-//! Imports its siblings `atomic`, `clock` and `futex`.
+//! Imports its siblings `atomic`, `clock`, `futex` and `load`.
 
 use std::time::Duration;
 
 use super::atomic::{AtomicU32, Ordering};
-use super::{Scope, futex_wait, futex_wake, spare_core};
+use super::{Looking, Scope, futex_wait, futex_wake, spare_core};
 
 /// Nobody has it.
 pub const FREE: u32 = 0;
@@ -39,10 +39,15 @@ fn lock_slowly(word: &AtomicU32) {
             return;
         }
     }
-    for _ in 0..YIELDS {
-        std::thread::yield_now();
-        if word.load(Ordering::Relaxed) == FREE && try_lock(word) {
-            return;
+    if let Some(looking) = Looking::begin() {
+        for _ in 0..YIELDS {
+            let prompt = looking.yield_core();
+            if word.load(Ordering::Relaxed) == FREE && try_lock(word) {
+                return;
+            }
+            if !prompt {
+                break;
+            }
         }
     }
     // WANTED also where nobody sleeps any more: one wake-up too many, never one too few.

@@ -15,8 +15,8 @@ use super::{Connection, Stats, Target};
 use crate::err;
 use crate::error::{Code, Error, Result};
 use crate::sys::socket::{self, Address, Empty, Moved, Region};
-use crate::sys::{Fd, SetOnce, monotonic_ns};
-use crate::wait::{Asleep, Held, Interest, LONGEST_NAP, Patience, Turn, Wait, poll_fd, sleep_on_fd, spare_core};
+use crate::sys::{Fd, SetOnce, monotonic_ns, pausing_pays};
+use crate::wait::{Asleep, Held, Interest, LONGEST_NAP, Patience, Turn, Wait, poll_fd, sleep_on_fd};
 use crate::wire::Message;
 
 /// A TCP or Unix socket as a connection.
@@ -223,9 +223,9 @@ impl Stream {
         let mut patience = Patience::new();
         let mut asleep = None;
         loop {
-            // With another core the answer may come any moment. With one it cannot before this thread sleeps, which it had
-            // better do in the system call that brings the answer.
-            let block = wait.is_some_and(|wait| !spare_core() && wait.may_block());
+            // With another core that is free the answer may come any moment. With none it cannot before this thread sleeps,
+            // which it had better do in the system call that brings the answer.
+            let block = wait.is_some_and(|wait| wait.may_block() && !pausing_pays());
             let empty = if block { Empty::Block } else { Empty::Return };
             if self.advance(rx, into, fd, empty)? == Step::Whole {
                 rx.receiver.hand_out(into, out)?;

@@ -23,7 +23,7 @@ pub use cancel::Cancel;
 pub use deadline::Deadline;
 pub use flock::flock;
 pub use owner::Owner;
-pub use park::{sleep, spare_core};
+pub use park::sleep;
 pub use poll::{Interest, Patience, Watch, poll_fd, poll_many, sleep_on_fd, sleep_on_many};
 pub use process::wait_pid;
 pub use select::{Candidate, Source, Way, select, source, source_for};

@@ -5,7 +5,6 @@ use std::time::Duration;
 use super::{Asleep, LONGEST_NAP, Wait};
 use crate::error::Result;
 use crate::sys::atomic::{AtomicU32, Ordering};
-pub use crate::sys::spare_core;
 use crate::sys::{FutexWait, Scope, futex_wait};
 
 /// How a sleep ended.

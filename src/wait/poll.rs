@@ -3,11 +3,11 @@
 use std::os::fd::RawFd;
 use std::time::Duration;
 
+use super::Wait;
 use super::threads::Doze;
-use super::{Wait, spare_core};
 use crate::err;
 use crate::error::Result;
-use crate::sys::{Polled, poll};
+use crate::sys::{Looking, Polled, poll, spare_core};
 
 /// What to wait for on a descriptor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,21 +56,31 @@ const FEW: usize = 8;
 
 /// How often to look again before going to sleep.
 #[derive(Debug)]
-pub struct Patience(usize);
+pub struct Patience {
+    tries: usize,
+    looking: Option<Looking>,
+}
 
 impl Patience {
     /// As much as there is: none where no other core can be working on the answer.
     pub fn new() -> Patience {
-        Patience(if spare_core() { TRIES } else { 0 })
+        Patience { tries: if spare_core() { TRIES } else { 0 }, looking: None }
     }
 
     /// Whether to look once more. The one who answers may have been put on this very core: it has been let run.
     pub fn look_again(&mut self, wait: &Wait) -> bool {
-        if self.0 == 0 || wait.deadline.expired() || wait.interrupt.attempt().is_some() {
+        if self.tries == 0 || wait.deadline.expired() || wait.interrupt.attempt().is_some() {
             return false;
         }
-        self.0 -= 1;
-        std::thread::yield_now();
+        if self.looking.is_none() {
+            self.looking = Looking::begin();
+        }
+        let Some(looking) = &self.looking else { return false };
+        self.tries -= 1;
+        if !looking.yield_core() {
+            // What was late may have brought the answer: one look more.
+            self.tries = 0;
+        }
         true
     }
 }

@@ -83,6 +83,22 @@ pub fn spare_core() -> bool {
     false
 }
 
+/// Nobody yields either.
+#[derive(Debug)]
+pub enum Looking {}
+
+impl Looking {
+    /// None: sleep at once.
+    pub fn begin() -> Option<Looking> {
+        None
+    }
+
+    /// Never called.
+    pub fn yield_core(&self) -> bool {
+        match *self {}
+    }
+}
+
 // ---- what no model uses --------------------------------------------------------------------------------------------
 
 const NO_PART: &str = "no part of a model";

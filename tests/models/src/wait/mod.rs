@@ -11,7 +11,6 @@ mod signal;
 
 pub use cancel::Cancel;
 pub use deadline::Deadline;
-pub use park::spare_core;
 pub use signal::Signal;
 
 use std::sync::Arc;

@@ -1,0 +1,237 @@
+//! Whether to look again before a sleep: on a machine with free cores that saves two switches of threads, on a busy one it gives
+//! the core away for a whole time slice of somebody else.
+//!
+//! All loops that look ask here, in two ways. Before the first yield of a wait the number of threads that are running on the
+//! machine, read at most every [`FRESH`], says whether there are more of them than cores. And each yield is timed: one that came
+//! back late stops the whole process from looking for a while, which doubles while yields go on being late and is forgotten
+//! after [`FORGIVEN`] prompt ones. Threads that look do not count as load: they would give way to each other.
+//!
+//! Imports its siblings `clock` and `critical`.
+
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+
+use super::clock::{monotonic_ns, spare_core};
+
+/// A yield that takes longer has given the core to a thread that computes.
+const LATE: u64 = 1_000_000;
+/// For how long nobody looks after a late one: at first, and at most.
+const PENALTY: (u64, u64) = (10_000_000, 2_000_000_000);
+/// So many prompt yields, and the next late one is a first one again.
+const FORGIVEN: u32 = 1_000;
+/// For how long the number of running threads is taken to be what it was.
+const FRESH: u64 = 10_000_000;
+
+/// What the process knows of the machine.
+struct Load {
+    /// Until when nobody looks.
+    quiet_until: AtomicU64,
+    /// How long the next time without looks is; 0: the first.
+    penalty: AtomicU64,
+    /// Prompt yields since the last late one.
+    prompt: AtomicU32,
+    /// When the running threads were last counted.
+    counted: AtomicU64,
+    /// Whether there were too many; 1 if so.
+    crowded: AtomicU32,
+    /// Threads of ours that yield just now.
+    looking: AtomicU32,
+}
+
+static LOAD: Load = Load::new();
+
+impl Load {
+    const fn new() -> Load {
+        Load {
+            quiet_until: AtomicU64::new(0),
+            penalty: AtomicU64::new(0),
+            prompt: AtomicU32::new(0),
+            counted: AtomicU64::new(0),
+            crowded: AtomicU32::new(0),
+            looking: AtomicU32::new(0),
+        }
+    }
+
+    /// Whether looking pays at the moment `now`. `count` gives how many threads run, and how many cores there are.
+    fn allows(&self, now: u64, count: impl FnOnce() -> Option<(u32, u32)>) -> bool {
+        if now < self.quiet_until.load(Ordering::Relaxed) {
+            return false;
+        }
+        let counted = self.counted.load(Ordering::Relaxed);
+        let stale = counted == 0 || now.saturating_sub(counted) >= FRESH;
+        // One thread counts; the others go on with what is known.
+        if stale && self.counted.compare_exchange(counted, now, Ordering::Relaxed, Ordering::Relaxed).is_ok() {
+            let crowded = count().is_some_and(|(running, cores)| {
+                // The one that counts is running and looks.
+                let others = running.saturating_sub(self.looking.load(Ordering::Relaxed).max(1));
+                others > cores + 1
+            });
+            self.crowded.store(crowded.into(), Ordering::Relaxed);
+        }
+        self.crowded.load(Ordering::Relaxed) == 0
+    }
+
+    /// Takes note of a yield that ended at `now`.
+    fn yielded(&self, took: u64, now: u64) {
+        if took > LATE {
+            let penalty = self.penalty.load(Ordering::Relaxed).clamp(PENALTY.0, PENALTY.1);
+            self.quiet_until.store(now + penalty, Ordering::Relaxed);
+            self.penalty.store(penalty * 2, Ordering::Relaxed);
+            self.prompt.store(0, Ordering::Relaxed);
+        } else if self.penalty.load(Ordering::Relaxed) != 0 {
+            // Two threads may count as one: it is a rule of thumb.
+            let prompt = self.prompt.load(Ordering::Relaxed) + 1;
+            self.prompt.store(prompt, Ordering::Relaxed);
+            if prompt >= FORGIVEN {
+                self.penalty.store(0, Ordering::Relaxed);
+            }
+        }
+    }
+}
+
+/// Whether a thread that waits had better look again for a while than sleep at once.
+#[inline]
+pub fn looking_pays() -> bool {
+    LOAD.allows(monotonic_ns(), running_threads)
+}
+
+/// Whether a thread that pauses leaves a core to the one it waits for, which is likely to run there.
+#[inline]
+pub fn pausing_pays() -> bool {
+    spare_core() && looking_pays()
+}
+
+/// A thread that yields in a wait, until it is dropped.
+#[derive(Debug)]
+pub struct Looking(());
+
+impl Looking {
+    /// About to yield for the first time; `None` where it had better sleep.
+    pub fn begin() -> Option<Looking> {
+        looking_pays().then(|| {
+            LOAD.looking.fetch_add(1, Ordering::Relaxed);
+            Looking(())
+        })
+    }
+
+    /// Lets others run; whether that was prompt, so that it may be done again.
+    pub fn yield_core(&self) -> bool {
+        let began = monotonic_ns();
+        std::thread::yield_now();
+        let now = monotonic_ns();
+        LOAD.yielded(now - began, now);
+        now >= LOAD.quiet_until.load(Ordering::Relaxed)
+    }
+}
+
+impl Drop for Looking {
+    fn drop(&mut self) {
+        // A child of a fork may have one thread that looks less than it counts.
+        let less = |n: u32| n.checked_sub(1);
+        _ = LOAD.looking.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less);
+    }
+}
+
+/// How many threads are running or ready to run on the machine, this one included, and how many cores it has.
+#[cfg(target_os = "linux")]
+fn running_threads() -> Option<(u32, u32)> {
+    use super::critical::Critical;
+    let mut text = [0u8; 128];
+    let n = {
+        // Opened, read and closed in a critical section, which a fork waits for: no child gets the descriptor.
+        let _section = Critical::enter();
+        // SAFETY: a path that ends in NUL; the descriptor is read into a buffer of the stated length, and closed once.
+        unsafe {
+            let fd = libc::open(c"/proc/loadavg".as_ptr(), libc::O_RDONLY | libc::O_CLOEXEC);
+            if fd < 0 {
+                return None;
+            }
+            let n = libc::read(fd, text.as_mut_ptr().cast(), text.len());
+            libc::close(fd);
+            n
+        }
+    };
+    let running = running_of(text.get(..usize::try_from(n).ok()?)?)?;
+    Some((running, cores()?))
+}
+
+/// How many cores the machine has; found out once, since the C library reads a file for it.
+#[cfg(target_os = "linux")]
+fn cores() -> Option<u32> {
+    static CORES: AtomicU32 = AtomicU32::new(0);
+    let known = CORES.load(Ordering::Relaxed);
+    if known != 0 {
+        return Some(known);
+    }
+    // SAFETY: takes a number and touches no memory of ours.
+    let cores = u32::try_from(unsafe { libc::sysconf(libc::_SC_NPROCESSORS_ONLN) }).ok()?.max(1);
+    CORES.store(cores, Ordering::Relaxed);
+    Some(cores)
+}
+
+#[cfg(not(target_os = "linux"))]
+fn running_threads() -> Option<(u32, u32)> {
+    None
+}
+
+/// The count in `0.20 0.18 0.12 3/467 5123`.
+fn running_of(loadavg: &[u8]) -> Option<u32> {
+    let fourth = loadavg.split(|b| *b == b' ').nth(3)?;
+    let running = fourth.split(|b| *b == b'/').next()?;
+    std::str::from_utf8(running).ok()?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    const MS: u64 = 1_000_000;
+
+    #[test]
+    fn the_running_threads_are_the_fourth_of_the_figures() {
+        assert_eq!(running_of(b"0.20 0.18 0.12 3/467 5123\n"), Some(3));
+        for odd in [&b""[..], b"0.20 0.18 0.12", b"0.20 0.18 0.12 x/467 5123", b"0 0 0 -1/2 3"] {
+            assert_eq!(running_of(odd), None);
+        }
+        #[cfg(target_os = "linux")]
+        assert!(running_threads().is_none_or(|(running, cores)| running > 0 && cores > 0));
+    }
+
+    #[test]
+    fn more_running_threads_than_cores_stop_the_looks_until_there_are_fewer() {
+        let load = Load::new();
+        assert!(load.allows(1, || Some((1, 2))));
+        assert!(load.allows(2, || panic!("asked again too soon")));
+        assert!(!load.allows(1 + FRESH, || Some((6, 2))));
+        assert!(!load.allows(2 + FRESH, || panic!("asked again too soon")));
+        assert!(load.allows(1 + 2 * FRESH, || Some((3, 2))));
+        assert!(load.allows(1 + 3 * FRESH, || None), "without /proc only the yields tell");
+    }
+
+    #[test]
+    fn threads_that_look_are_no_load() {
+        let load = Load::new();
+        load.looking.store(6, Ordering::Relaxed);
+        assert!(load.allows(1, || Some((8, 2))));
+        load.looking.store(1, Ordering::Relaxed);
+        assert!(!load.allows(1 + FRESH, || Some((8, 2))));
+    }
+
+    #[test]
+    fn late_yields_stop_the_looks_for_twice_as_long_each_time_and_are_forgotten() {
+        let load = Load::new();
+        let none = || None;
+        let mut now = MS;
+        for quiet in [10, 20, 40, 80, 160, 320, 640, 1280, 2000, 2000] {
+            assert!(load.allows(now, none));
+            load.yielded(2 * MS, now);
+            assert!(!load.allows(now + (quiet - 1) * MS, none), "{quiet}");
+            now += quiet * MS;
+            // Some prompt ones in between are not enough.
+            (1..FORGIVEN).for_each(|_| load.yielded(MS / 1000, now));
+        }
+        load.yielded(MS / 1000, now);
+        load.yielded(2 * MS, now);
+        assert!(load.allows(now + 10 * MS, none), "after enough prompt ones it is the first again");
+    }
+}
