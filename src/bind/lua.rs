@@ -386,6 +386,11 @@ impl Interrupt for Lua<'_> {
         self.call(0, 0)
     }
 
+    /// A worker's state has no handler of Ctrl-C: the interpreter's works on the state of the program.
+    fn takes_signals(&self) -> bool {
+        self.state.cancel_ptr().is_none()
+    }
+
     fn cancel(&self) -> Option<&Cancel> {
         // SAFETY: the State holds the Arc until it closes, and it cannot close while one of its calls runs.
         self.state.cancel_ptr().map(|p| unsafe { &*p })

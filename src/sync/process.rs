@@ -207,18 +207,20 @@ impl Process {
     fn sleep(&self, watch: Watch, others: &[usize], wait: &Wait) -> Result<bool> {
         let mut watches = SmallVec::<[Watch; 3]>::from_slice(&[watch]);
         let mut held = SmallVec::<[(usize, Arc<Fd>); 2]>::new();
+        let mut wait = *wait;
         for &which in others {
-            // One that somebody reads is left to that one.
-            if let Some(output) = self.outputs[which].try_take()
-                && let Some(fd) = output.fd()
-            {
+            // One that somebody reads is left to that one, who may stop reading.
+            let Some(output) = self.outputs[which].try_take() else {
+                wait = wait.sooner(Deadline::after(LONGEST_NAP.as_secs_f64()));
+                continue;
+            };
+            if let Some(fd) = output.fd() {
                 watches.push(Watch::new(fd.check()?, Interest::Read));
-                keep_open(fd, wait);
+                keep_open(fd, &wait);
                 held.push((which, fd.clone()));
             }
         }
-        // Who reads now may stop reading.
-        sleep_on_many(&mut watches, &wait.sooner(Deadline::after(LONGEST_NAP.as_secs_f64())))?;
+        sleep_on_many(&mut watches, &wait)?;
         for ((which, _), watch) in held.iter().zip(&watches[1..]) {
             if watch.ready
                 && let Some(mut output) = self.outputs[*which].try_take()

@@ -45,6 +45,12 @@ pub trait Interrupt {
     /// No lock of ours is held, so Lua may run.
     fn on_signal(&self) -> Result<()>;
 
+    /// Whether [`on_signal`](Interrupt::on_signal) has to be called for signals that arrive. Then a sleep is one of naps: between
+    /// the last look and the sleep a handler may run of which nothing else tells.
+    fn takes_signals(&self) -> bool {
+        false
+    }
+
     /// The token that cancels this thread's calls, if there is one.
     fn cancel(&self) -> Option<&Cancel> {
         None
@@ -62,7 +68,7 @@ pub trait Interrupt {
     }
 }
 
-/// How long a thread sleeps at most before it looks up.
+/// How long a thread that takes signals sleeps at most before it looks up. Others sleep until they are woken.
 pub const LONGEST_NAP: Duration = Duration::from_millis(500);
 
 /// Nothing breaks in: for tests and for threads of our own.
@@ -106,7 +112,8 @@ impl<'a> Wait<'a> {
     /// How long to sleep at most before looking up: until the deadline, but not through a signal whose handler ran
     /// between the last look and the sleep, which nothing would tell of.
     fn nap(&self) -> Duration {
-        self.deadline.remaining().map_or(LONGEST_NAP, |left| left.min(LONGEST_NAP))
+        let longest = if self.interrupt.takes_signals() { LONGEST_NAP } else { Duration::MAX };
+        self.deadline.remaining().map_or(longest, |left| left.min(longest))
     }
 
     /// Whether one system call may block for [`LONGEST_NAP`] in place of a look and a poll: nothing but signals ends it before.

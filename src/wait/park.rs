@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Asleep, LONGEST_NAP, Wait};
+use super::{Asleep, Wait};
 use crate::error::Result;
 use crate::sys::atomic::{AtomicU32, Ordering};
 use crate::sys::{FutexWait, Scope, futex_wait};
@@ -42,6 +42,6 @@ pub fn sleep(wait: &Wait) -> Result<()> {
     }
     let _asleep = Asleep::new(wait);
     let word = AtomicU32::new(0);
-    while park(&word, word.load(Ordering::Relaxed), wait, LONGEST_NAP)? == Parked::Awake {}
+    while park(&word, word.load(Ordering::Relaxed), wait, Duration::MAX)? == Parked::Awake {}
     Ok(())
 }

@@ -14,7 +14,7 @@ use std::os::fd::RawFd;
 use std::time::Duration;
 
 use super::poll::{Interest, Patience, Woken, entry, nap_on};
-use super::{Asleep, LONGEST_NAP, Wait};
+use super::{Asleep, Wait};
 use crate::err;
 use crate::error::Result;
 use crate::sys::{poll, socket::raise_descriptor_limit};
@@ -190,7 +190,7 @@ fn look(candidates: &[Candidate]) -> Result<Option<usize>> {
 fn sleep(candidates: &[Candidate], fds: &mut [libc::pollfd], wait: &Wait) -> Result<Option<usize>> {
     let _asleep = Asleep::new(wait);
     loop {
-        let woken = nap_on(fds, wait, LONGEST_NAP)?;
+        let woken = nap_on(fds, wait, Duration::MAX)?;
         // Whatever ended the nap, everyone is looked at: some are ready by the clock.
         let mut best = Best::default();
         for (candidate, (index, fd)) in candidates.iter().zip(fds.iter_mut().enumerate()) {

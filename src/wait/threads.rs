@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use super::{LONGEST_NAP, Owner, Wait};
+use super::{Owner, Wait};
 use crate::sys::{ForkHook, Lock, SetOnce, at_fork, fork_generation, getpid, gettid, monotonic_ns, this_thread_name};
 
 /// What a call is for, as far as its caller knows.
@@ -218,7 +218,7 @@ impl Doze {
 
     /// How long the next nap may be.
     pub fn longest(&self) -> Duration {
-        if self.first { SOON } else { LONGEST_NAP }
+        if self.first { SOON } else { Duration::MAX }
     }
 
     /// After a nap, before another one.
