@@ -396,6 +396,120 @@ describe('under ipc.scheduler', function()
     loop.run((table.unpack or unpack)(tasks)) -- luacheck: ignore 143
     assert.are.equal(5050, sum)
   end)
+
+  it('a thousand calls of coroutines take a bounded number of threads, whatever they wait for', function()
+    local out = support.check [[
+      local ipc = require 'libipc'
+      local loop = require 'spec.support.loop'
+      local function threads()
+        for l in io.lines '/proc/self/status' do
+          if l:match '^Threads' then return tonumber(l:match '%d+') end
+        end
+      end
+      local server, port = ipc.server()
+      server:close()
+      local gate, path = ipc.mutex(), os.tmpname()
+      local lock = ipc.flock(path)
+      local before, most, waiting = threads(), 0, 0
+      ipc.scheduler { wait = function() coroutine.yield() end }
+      local list = {}
+      local function start(n, f)
+        for _ = 1, n do
+          local co = coroutine.create(f)
+          list[#list + 1] = co
+          assert(coroutine.resume(co))
+        end
+        most = math.max(most, threads() - before)
+      end
+      start(250, function() ipc.client('127.0.0.1', port, { connect_timeout = 60 }) end)
+      start(250, function() gate:barrier(1000) end)
+      start(250, function() ipc.flock(path) end)
+      start(250, function() ipc.client('localhost', port, { connect_timeout = 60 }) end)
+      for _ = 1, 3 do
+        for _, co in ipairs(list) do
+          if coroutine.status(co) == 'suspended' then
+            local ok, e = coroutine.resume(co)
+            assert(ok, e)
+            if coroutine.status(co) == 'suspended' then waiting = waiting + 1 end
+          end
+        end
+        most = math.max(most, threads() - before)
+      end
+      assert(waiting == 3000, waiting)
+      print(most)
+      os.remove(path)
+      os.exit(0)
+    ]]
+    assert.is_true(tonumber(out) <= 20, out .. ' threads')
+  end)
+
+  it('callers of a barrier meet, and one whose coroutine is collected counts no more', function()
+    local gate, met = ipc.mutex(), 0
+    local lost = coroutine.wrap(function() gate:barrier(41) end)
+    lost()
+    lost = nil -- luacheck: ignore 311
+    support.eventually(function()
+      collectgarbage()
+      collectgarbage()
+      return error_of(gate.barrier, gate, 41, 0):find('0 of the other 40 callers', 1, true)
+    end)
+    local tasks = {}
+    for i = 1, 41 do
+      tasks[i] = function()
+        for _ = 1, 5 do gate:barrier(41) end
+        met = met + 1
+      end
+    end
+    loop.run((unpack or table.unpack)(tasks)) -- luacheck: ignore 143
+    assert.are.equal(41, met)
+  end)
+
+  it('many coroutines connect to a server that starts later, by name and by number', function()
+    local server, port = ipc.server()
+    server:close()
+    local got, tasks = 0, {}
+    for i = 1, 40 do
+      tasks[i] = function()
+        local c = ipc.client(i % 2 == 0 and 'localhost' or '127.0.0.1', port, { connect_timeout = 100 })
+        c:send(i)
+        local v = c:recv()
+        got = got + v
+        c:close()
+      end
+    end
+    tasks[41] = function()
+      ipc.sleep(0.02)
+      server = ipc.server('127.0.0.1', port)
+      for _ = 1, 40 do
+        local v, c = server:recvAny()
+        c:send(v)
+      end
+    end
+    loop.run((unpack or table.unpack)(tasks)) -- luacheck: ignore 143
+    assert.are.equal(820, got)
+    server:close()
+  end)
+
+  it('a lock of a file goes from coroutine to coroutine', function()
+    local path, inside, total, tasks = os.tmpname(), 0, 0, {}
+    for i = 1, 20 do
+      tasks[i] = function()
+        local lock = ipc.flock(path)
+        inside = inside + 1
+        assert(inside == 1)
+        ipc.sleep(0.0005)
+        inside = inside - 1
+        total = total + 1
+        lock:close()
+      end
+    end
+    loop.run((unpack or table.unpack)(tasks)) -- luacheck: ignore 143
+    assert.are.equal(20, total)
+    local held = ipc.flock(path)
+    assert.is_nil(ipc.flock(path, 0.001))
+    held:close()
+    os.remove(path)
+  end)
 end)
 
 describe('ipc.scheduler', function()

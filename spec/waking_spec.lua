@@ -123,3 +123,30 @@ describe('a change wakes', function()
     assert.is_true(tonumber(out) < 10, out .. ' sleeps a future')
   end)
 end)
+
+describe('threads that wait', function()
+  it('sleep until they are woken: no one looks up in between but the one that takes Ctrl-C', function()
+    local out = support.check(switches .. require 'spec.support.blocked'.threads() .. [[
+      ipc.sleep(0.5)
+      -- The system tells of a file's lock only who blocks for it; and the nodes of a tree look after each other.
+      local looks = { ['ipc.flock'] = true, ['client:tryrecv'] = true, ['server:tryrecvAny'] = true, LocalhostTree = true }
+      local function all()
+        local sum = 0
+        for _, t in ipairs(ipc.report().threads) do
+          local f = t.name ~= 'main' and not looks[t.waiting] and io.open('/proc/self/task/' .. t.id .. '/status')
+          if f then
+            sum = sum + tonumber(f:read '*a':match '\nvoluntary_ctxt_switches:%s*(%d+)')
+            f:close()
+          end
+        end
+        return sum
+      end
+      local before = all()
+      ipc.sleep(2.6)
+      print((all() - before) / #list)
+      m:cancel()
+      pcall(m.join, m)
+    ]])
+    assert.is_true(tonumber(out) < 2, out .. ' sleeps a thread')
+  end)
+end)

@@ -12,7 +12,7 @@ use crate::lua_fn;
 use crate::peer::dial;
 use crate::transport::Connection;
 use crate::try_fn;
-use crate::wait::{Deadline, Source, Wait, Way};
+use crate::wait::{Deadline, Source, Way};
 use crate::wire::{Attachment, Object, downcast};
 
 /// What the module offers of this.
@@ -102,7 +102,7 @@ impl Link for Client {
 /// `ipc.client([host = '127.0.0.1'], port, [opts])`
 fn client(lua: Lua<'_>) -> Result<Pushed> {
     let Given { place, options, timeout } = Given::read(lua, 1)?;
-    let connection = lua.apart(Deadline::NEVER, || move |wait: &Wait| dial(&place, &options, wait))?;
+    let connection = dial(&place, &options, &lua.wait(Deadline::NEVER))?;
     lua.push_object(Client(Arc::new(Shared { connection, timeout })))?;
     Ok(1)
 }

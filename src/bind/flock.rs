@@ -12,7 +12,7 @@ use crate::error::Result;
 use crate::lua_fn;
 use crate::sys::FileLock;
 use crate::try_fn;
-use crate::wait::{Wait, flock as flock_at};
+use crate::wait::flock as flock_at;
 use crate::wire::{Attachment, Object, downcast};
 
 /// What the module offers of this.
@@ -71,7 +71,7 @@ fn flock(lua: Lua<'_>) -> Result<Pushed> {
     let path = Path::new(OsStr::from_bytes(lua.bytes(1)?)).to_owned();
     let deadline = lua.timeout(2)?;
     let create = lua.kind(2) != Kind::Boolean || !lua.truth(2);
-    match lua.apart(deadline, || move |wait: &Wait| flock_at(&path, create, wait))? {
+    match flock_at(&path, create, &lua.wait(deadline))? {
         Some(lock) => lua.push_object(Held(Arc::new(Shared(lock))))?,
         None => lua.push_nil(),
     }

@@ -10,7 +10,7 @@ use crate::error::{Error, Result};
 use crate::lua_fn;
 use crate::sync::{Mutex, MutexHandle};
 use crate::try_fn;
-use crate::wait::{Deadline, Owner, Wait};
+use crate::wait::{Deadline, Owner};
 use crate::wire::{Attachment, Object, downcast};
 
 /// What the module offers of this.
@@ -122,9 +122,8 @@ fn unlock(lua: Lua<'_>) -> Result<Pushed> {
 fn barrier(lua: Lua<'_>) -> Result<Pushed> {
     let (mutex, by) = this(lua)?;
     let n = lua.integer_in(2, 1..=1 << 31)? as u32;
-    lua.apart(lua.timeout_or_none(3)?.unwrap_or_else(|| mutex.deadline()), || {
-        move |wait: &Wait| mutex.barrier().wait(by, n, wait)
-    })?;
+    let deadline = lua.timeout_or_none(3)?.unwrap_or_else(|| mutex.deadline());
+    mutex.barrier().wait(by, n, &lua.wait(deadline))?;
     Ok(0)
 }
 

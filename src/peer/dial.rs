@@ -4,10 +4,13 @@
 //! For now the link is the socket that the two ends met on. A link in memory, within a process or a host, is tried here
 //! after the hello, before the socket is settled for.
 
+use std::cell::RefCell;
 use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
 use std::os::fd::AsRawFd;
+use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Instant;
 
 use super::hello::{Agreed, Calling, Ends, HEAD, No, Packet};
 use super::log;
@@ -15,9 +18,9 @@ use super::options::{Options, Place};
 use crate::err;
 use crate::error::{Error, Result};
 use crate::sys::socket::{self, Address, Empty, Moved, Region};
-use crate::sys::{Fd, Lock, spawn_quiet};
+use crate::sys::{Fd, fork_generation};
 use crate::transport::{Connection, Stream};
-use crate::wait::{Deadline, Interest, Signal, Wait, poll_fd, sleep};
+use crate::wait::{Deadline, Interest, Offloaded, Wait, poll_fd, sleep};
 
 /// Pauses between attempts, in seconds: the first, and the longest.
 const PAUSES: (f64, f64) = (0.001, 0.25);
@@ -26,58 +29,177 @@ const EACH: f64 = 5.0;
 
 /// Connects to `place`, where a server may yet have to start.
 pub fn dial(place: &Place, options: &Options, wait: &Wait) -> Result<Arc<dyn Connection>> {
-    let began = std::time::Instant::now();
-    let wait = wait.sooner(Deadline::after(options.connect_timeout));
-    let addresses = match place {
-        Place::Unix(path) => vec![Address::Unix(path.clone())],
-        Place::Host(host, port) => resolve(host, *port, &wait)?.into_iter().map(Address::Tcp).collect(),
+    let dialing = || -> Result<RefCell<Dialing>> {
+        let until = wait.deadline.min(Deadline::after(options.connect_timeout));
+        Ok(RefCell::new(Dialing::new(place.clone(), options.clone(), until)))
     };
-    let mut pause = PAUSES.0;
-    let mut last: Option<io::Error> = None;
-    loop {
-        for address in &addresses {
-            let bounded = if addresses.len() > 1 { wait.sooner(Deadline::after(EACH)) } else { wait };
-            match attempt(address, place, options, &bounded)? {
-                Ok(connection) => return Ok(connection),
-                // An attempt that only ran out of time says less than what an earlier one was told.
-                Err(e) if last.is_some() && e.kind() == ErrorKind::TimedOut && wait.deadline.expired() => {}
-                Err(e) => {
-                    // Once, not for every attempt that meets the same.
-                    if last.as_ref().is_none_or(|last| last.kind() != e.kind()) {
-                        log::debug(format_args!("client to {place}: an attempt failed: {e}"));
+    // A call that is tried goes on where its last try ended.
+    let dialing = match wait.interrupt.attempt() {
+        Some(attempt) => attempt.state(dialing)?,
+        None => Rc::new(dialing()?),
+    };
+    let mut dialing = dialing.try_borrow_mut().map_err(|_| err!(State, "a connection is being made by this call"))?;
+    if dialing.generation != fork_generation() {
+        return Err(err!(State, "this call was begun before the fork, and goes on in the parent process only"));
+    }
+    dialing.go_on(wait)
+}
+
+/// A connection that is being made, as far as it has come.
+struct Dialing {
+    place: Place,
+    options: Options,
+    began: Instant,
+    until: Deadline,
+    generation: u32,
+    stage: Stage,
+    addresses: Vec<Address>,
+    /// Which address is tried next.
+    next: usize,
+    /// Seconds to pause after all were tried.
+    pause: f64,
+    last: Option<io::Error>,
+}
+
+/// What it waits for.
+enum Stage {
+    Start,
+    /// The addresses of a name.
+    Lookup(Lookup),
+    /// A socket that is to be connected by then.
+    Connecting(Fd, Deadline),
+    /// The answer to our hello, which a helper thread waits for.
+    Hello(Offloaded<Tried>),
+    /// The time to try all addresses again.
+    Pausing(Deadline),
+    /// To try the next address.
+    Next,
+}
+
+/// What came of an attempt. The error is one that another attempt may not have.
+type Tried = std::result::Result<Arc<dyn Connection>, io::Error>;
+
+impl Dialing {
+    fn new(place: Place, options: Options, until: Deadline) -> Dialing {
+        Dialing {
+            place,
+            options,
+            began: Instant::now(),
+            until,
+            generation: fork_generation(),
+            stage: Stage::Start,
+            addresses: Vec::new(),
+            next: 0,
+            pause: PAUSES.0,
+            last: None,
+        }
+    }
+
+    /// Goes on until there is a connection or time is over. An error that ends a try leaves the stage as it is.
+    fn go_on(&mut self, wait: &Wait) -> Result<Arc<dyn Connection>> {
+        let wait = wait.sooner(self.until);
+        loop {
+            match &self.stage {
+                Stage::Start => match &self.place {
+                    Place::Unix(path) => {
+                        self.addresses = vec![Address::Unix(path.clone())];
+                        self.stage = Stage::Next;
                     }
-                    last = Some(e);
+                    Place::Host(host, port) => self.stage = Stage::Lookup(Lookup::begin(host, *port)?),
+                },
+                Stage::Lookup(lookup) => {
+                    self.addresses = lookup.wait(&wait)?.into_iter().map(Address::Tcp).collect();
+                    self.stage = Stage::Next;
+                }
+                Stage::Next => match self.addresses.get(self.next) {
+                    Some(address) => {
+                        let many = self.addresses.len() > 1;
+                        let until = if many { wait.deadline.min(Deadline::after(EACH)) } else { wait.deadline };
+                        match socket::connect(address) {
+                            Ok(fd) => self.stage = Stage::Connecting(fd, until),
+                            Err(e) => {
+                                let tried = again(&self.place, e)?;
+                                self.tried(tried);
+                            }
+                        }
+                    }
+                    None if wait.deadline.remaining().is_some_and(|left| left.is_zero()) => return Err(self.too_late()),
+                    None => {
+                        self.next = 0;
+                        self.stage = Stage::Pausing(Deadline::after(self.pause).min(wait.deadline));
+                        self.pause = (self.pause * 1.6).min(PAUSES.1);
+                    }
+                },
+                Stage::Connecting(fd, until) => {
+                    let ready = poll_fd(fd.as_raw_fd(), Interest::Write, &wait.sooner(*until))?;
+                    let until = *until;
+                    let Stage::Connecting(fd, _) = std::mem::replace(&mut self.stage, Stage::Next) else { continue };
+                    let address = self.addresses[self.next].clone();
+                    let (place, options) = (self.place.clone(), self.options.clone());
+                    let greet = move |wait: &Wait| met(fd, &address, &place, &options, wait);
+                    let tried = if !ready {
+                        Err(ErrorKind::TimedOut.into())
+                    } else if wait.interrupt.attempt().is_some() {
+                        self.stage = Stage::Hello(Offloaded::begin(until, greet)?);
+                        continue;
+                    } else {
+                        greet(&wait.sooner(until))?
+                    };
+                    if let Ok(connection) = tried {
+                        return Ok(connection);
+                    }
+                    self.tried(tried);
+                }
+                Stage::Hello(call) => {
+                    // The call knows itself when its time is over.
+                    let ended = call.wait(&Wait { deadline: Deadline::NEVER, ..wait })?;
+                    self.stage = Stage::Next;
+                    let tried = ended.unwrap_or_else(|| Ok(Err(ErrorKind::TimedOut.into())))?;
+                    if let Ok(connection) = tried {
+                        return Ok(connection);
+                    }
+                    self.tried(tried);
+                }
+                Stage::Pausing(until) => {
+                    if !until.expired() {
+                        sleep(&wait.sooner(*until))?;
+                    }
+                    self.stage = Stage::Next;
                 }
             }
         }
-        let left = wait.deadline.remaining();
-        if left.is_some_and(|left| left.is_zero()) {
-            let after = began.elapsed().as_secs_f64();
-            let why = last.map_or(String::new(), |e| match e.kind() {
-                ErrorKind::ConnectionRefused | ErrorKind::NotFound => format!("nobody listens there: {e}; "),
-                _ => format!("{e}; "),
-            });
-            return Err(err!(Timeout, "no connection to {place} in {after:.3} s ({why}connect_timeout =)"));
+    }
+
+    /// An attempt with the next address gave no connection.
+    fn tried(&mut self, tried: Tried) {
+        self.next += 1;
+        self.stage = Stage::Next;
+        match tried {
+            // An attempt that only ran out of time says less than what an earlier one was told.
+            Err(e) if self.last.is_some() && e.kind() == ErrorKind::TimedOut && self.until.expired() => {}
+            Err(e) => {
+                // Once, not for every attempt that meets the same.
+                if self.last.as_ref().is_none_or(|last| last.kind() != e.kind()) {
+                    log::debug(format_args!("client to {}: an attempt failed: {e}", self.place));
+                }
+                self.last = Some(e);
+            }
+            Ok(_) => {}
         }
-        sleep(&wait.sooner(Deadline::after(pause)))?;
-        pause = (pause * 1.6).min(PAUSES.1);
+    }
+
+    fn too_late(&mut self) -> Error {
+        let after = self.began.elapsed().as_secs_f64();
+        let why = self.last.take().map_or(String::new(), |e| match e.kind() {
+            ErrorKind::ConnectionRefused | ErrorKind::NotFound => format!("nobody listens there: {e}; "),
+            _ => format!("{e}; "),
+        });
+        err!(Timeout, "no connection to {} in {after:.3} s ({why}connect_timeout =)", self.place)
     }
 }
 
-/// One attempt. The inner error is one that another attempt may not have.
-fn attempt(
-    address: &Address,
-    place: &Place,
-    options: &Options,
-    wait: &Wait,
-) -> Result<std::result::Result<Arc<dyn Connection>, io::Error>> {
-    let fd = match socket::connect(address) {
-        Ok(fd) => fd,
-        Err(e) => return again(place, e),
-    };
-    if !poll_fd(fd.as_raw_fd(), Interest::Write, wait)? {
-        return Ok(Err(ErrorKind::TimedOut.into()));
-    }
+/// What follows when a socket has been connected, or has failed to be: says hello.
+fn met(fd: Fd, address: &Address, place: &Place, options: &Options, wait: &Wait) -> Result<Tried> {
     // A connect to a port of our own range may meet itself there, when nobody listens.
     let met = socket::take_error(&fd).and_then(|()| match (address, socket::local_address(&fd)) {
         (Address::Tcp(a), Ok(Address::Tcp(b))) if *a == b => Err(ErrorKind::ConnectionRefused.into()),
@@ -200,24 +322,39 @@ impl Blocking<'_> {
     }
 }
 
-/// The addresses of a host. A name is looked up by a thread of its own, since the system's resolver cannot be interrupted.
+/// The addresses of a host.
 pub(super) fn resolve(host: &str, port: u16, wait: &Wait) -> Result<Vec<SocketAddr>> {
-    if let Some(ip) = socket::literal(host) {
-        return Ok(vec![SocketAddr::new(ip, port)]);
+    Lookup::begin(host, port)?.wait(wait)
+}
+
+/// The look-up of a host's addresses. That of a name runs on a helper thread, since the system's resolver cannot be interrupted.
+struct Lookup {
+    host: String,
+    call: std::result::Result<SocketAddr, Offloaded<Vec<SocketAddr>>>,
+}
+
+impl Lookup {
+    fn begin(host: &str, port: u16) -> Result<Lookup> {
+        let call = match socket::literal(host) {
+            Some(ip) => Ok(SocketAddr::new(ip, port)),
+            None => {
+                let name = host.to_owned();
+                Err(Offloaded::begin(Deadline::NEVER, move |_| match socket::resolve(&name, port) {
+                    Ok(list) if !list.is_empty() => Ok(list),
+                    Ok(_) => Err(err!(Io, "the host '{name}' has no address")),
+                    Err(e) => Err(err!(Io, "the host '{name}' does not resolve: {e}")),
+                })?)
+            }
+        };
+        Ok(Lookup { host: host.into(), call })
     }
-    type Found = io::Result<Vec<SocketAddr>>;
-    let shared: Arc<(Signal, Lock<Option<Found>>)> = Arc::default();
-    let (asked, name) = (shared.clone(), host.to_owned());
-    spawn_quiet("ipc-resolve", move || {
-        let found = socket::resolve(&name, port);
-        *asked.1.lock() = Some(found);
-        asked.0.notify_all();
-    })?;
-    let found = shared.0.wait_until(wait, || shared.1.lock().take())?;
-    match found {
-        None => Err(err!(Timeout, "the name '{host}' was not resolved in the given time")),
-        Some(Ok(list)) if !list.is_empty() => Ok(list),
-        Some(Ok(_)) => Err(err!(Io, "the host '{host}' has no address")),
-        Some(Err(e)) => Err(err!(Io, "the host '{host}' does not resolve: {e}")),
+
+    fn wait(&self, wait: &Wait) -> Result<Vec<SocketAddr>> {
+        match &self.call {
+            Ok(literal) => Ok(vec![*literal]),
+            Err(call) => call
+                .wait(wait)?
+                .unwrap_or_else(|| Err(err!(Timeout, "the name '{}' was not resolved in the given time", self.host))),
+        }
     }
 }

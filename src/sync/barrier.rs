@@ -1,16 +1,20 @@
 //! A meeting point of n threads, used again and again.
 
+use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use crate::err;
-use crate::error::Result;
+use crate::error::{Code, Result};
 use crate::sys::{Lock, fork_generation};
 use crate::wait::{Owner, Signal, Wait};
 
 /// Where n callers wait for one another. Each round has its own n; callers that disagree about it all fail.
 #[derive(Debug, Default)]
-pub struct Barrier {
+pub struct Barrier(Arc<Shared>);
+
+#[derive(Debug, Default)]
+struct Shared {
     round: Lock<Round>,
     moved: Signal,
 }
@@ -65,64 +69,123 @@ impl Round {
     }
 }
 
+/// A caller that has come.
+#[derive(Debug)]
+struct Arrival {
+    barrier: Arc<Shared>,
+    by: Owner,
+    n: u32,
+    generation: u32,
+    /// How the round ended.
+    outcome: Arc<AtomicU32>,
+    /// It counts no more; set under the lock.
+    left: AtomicBool,
+}
+
+impl Arrival {
+    /// What the round gave, once it has ended.
+    fn over(&self) -> Option<Result<()>> {
+        match self.outcome.load(Ordering::Acquire) {
+            OPEN => None,
+            MET => Some(Ok(())),
+            other => Some(Err(disagreed(self.n, other - DISAGREED))),
+        }
+    }
+
+    /// Leaves before the end: under the lock, so that the round either counts this caller or goes on without it. How it ended,
+    /// if it has; else how many others are here.
+    fn leave(&self) -> std::result::Result<usize, Result<()>> {
+        let mut round = self.barrier.round.lock();
+        if let Some(result) = self.over() {
+            return Err(result);
+        }
+        if !self.left.swap(true, Ordering::Relaxed)
+            && let Some(at) = round.arrived.iter().position(|who| *who == self.by)
+        {
+            round.arrived.swap_remove(at);
+        }
+        Ok(round.arrived.len())
+    }
+}
+
 impl Barrier {
     /// Returns once `n` callers are here. `[mismatch]` for all of a round when one comes with another n; `[timeout]`
-    /// takes this caller, `by`, out of the round and leaves the others waiting.
+    /// takes this caller, `by`, out of the round and leaves the others waiting. A call that is tried stays in the round between
+    /// its tries.
     pub fn wait(&self, by: Owner, n: u32, wait: &Wait) -> Result<()> {
         wait.check()?;
+        let place = match wait.interrupt.attempt() {
+            Some(attempt) => attempt.state(|| self.come(by, n).map(Place))?,
+            None => Rc::new(Place(self.come(by, n)?)),
+        };
+        let arrival = &place.0;
+        if arrival.generation != fork_generation() {
+            return Err(err!(State, "this call was begun before the fork, and goes on in the parent process only"));
+        }
+        match self.0.moved.wait_until(wait, || arrival.over()) {
+            Ok(Some(result)) => result,
+            Err(e) if e.code() == Code::Later => Err(e),
+            ended => match arrival.leave() {
+                Err(result) => result,
+                Ok(here) => {
+                    ended.and_then(|_| Err(err!(Timeout, "{here} of the other {} callers came in time", n - 1)))
+                }
+            },
+        }
+    }
+
+    /// Comes to the round that is filling up, and ends it where this caller is the last.
+    fn come(&self, by: Owner, n: u32) -> Result<Arrival> {
         // A count so large that it would not fit beside the outcomes could never be reached either.
         if n == 0 || n > u32::MAX - DISAGREED {
             return Err(err!(Argument, "a barrier is for 1 or more callers, got {n}"));
         }
-        let outcome = {
-            let mut round = self.round.lock();
-            if round.generation != fork_generation() {
-                *round = Round { generation: fork_generation(), ..Round::default() };
-            }
-            if let Some((a, b)) = round.belated(by) {
-                return Err(disagreed(n, if a == n { b } else { a }));
-            }
-            round.arrived.push(by);
-            if round.arrived.len() > 1 && round.expected != n {
-                let expected = round.expected;
-                let told = std::mem::take(&mut round.arrived);
-                round.end(DISAGREED + n);
-                if told.len() < expected.max(n) as usize {
-                    round.failed = Some(Failed { numbers: (expected, n), told });
-                }
-                drop(round);
-                self.moved.notify_all();
-                return Err(disagreed(n, expected));
-            }
-            round.expected = n;
-            if round.arrived.len() == n as usize {
-                round.end(MET);
-                drop(round);
-                self.moved.notify_all();
-                return Ok(());
-            }
-            round.outcome.clone()
-        };
-        let over = || match outcome.load(Ordering::Acquire) {
-            OPEN => None,
-            MET => Some(Ok(())),
-            other => Some(Err(disagreed(n, other - DISAGREED))),
-        };
-        let ended = self.moved.wait_until(wait, over);
-        if let Ok(Some(result)) = ended {
-            return result;
+        let mut round = self.0.round.lock();
+        if round.generation != fork_generation() {
+            *round = Round { generation: fork_generation(), ..Round::default() };
         }
-        // Leaving before the end: under the lock, so that the round either counts us or goes on without us.
-        let mut round = self.round.lock();
-        if let Some(result) = over() {
-            return result;
+        if let Some((a, b)) = round.belated(by) {
+            return Err(disagreed(n, if a == n { b } else { a }));
         }
-        if let Some(at) = round.arrived.iter().position(|who| *who == by) {
-            round.arrived.swap_remove(at);
+        round.arrived.push(by);
+        let outcome = round.outcome.clone();
+        if round.arrived.len() > 1 && round.expected != n {
+            let expected = round.expected;
+            let told = std::mem::take(&mut round.arrived);
+            round.end(DISAGREED + n);
+            if told.len() < expected.max(n) as usize {
+                round.failed = Some(Failed { numbers: (expected, n), told });
+            }
+            drop(round);
+            self.0.moved.notify_all();
+            return Err(disagreed(n, expected));
         }
-        let here = round.arrived.len();
-        drop(round);
-        ended.and_then(|_| Err(err!(Timeout, "{here} of the other {} callers came in time", n - 1)))
+        round.expected = n;
+        if round.arrived.len() == n as usize {
+            round.end(MET);
+            drop(round);
+            self.0.moved.notify_all();
+        }
+        Ok(Arrival {
+            barrier: self.0.clone(),
+            by,
+            n,
+            generation: fork_generation(),
+            outcome,
+            left: AtomicBool::new(false),
+        })
+    }
+}
+
+/// An arrival that leaves when it is dropped: with the call, or with what is left of a call that is tried no more.
+struct Place(Arrival);
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        // In the child of a fork the round is another one.
+        if self.0.generation == fork_generation() && self.0.over().is_none() {
+            _ = self.0.leave();
+        }
     }
 }
 

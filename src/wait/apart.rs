@@ -1,5 +1,5 @@
-//! Calls of a coroutine that cannot be tried again and again, since they change something as they go: a caller that came to a
-//! barrier, a connection that is half made. Such a call waits in a thread of its own, and the tries look for its end.
+//! Calls of a coroutine that cannot be tried again and again, since they change something as they go, and may wait for ever: what
+//! is written to a child that does not read. Such a call waits in a thread of its own, and the tries look for its end.
 //!
 //! Imports its siblings `attempt`, `cancel`, `signal` and `threads`.
 

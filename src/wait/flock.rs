@@ -3,10 +3,12 @@
 //! The kernel wakes only who blocks in `flock(2)` itself, which no deadline, cancel or Ctrl-C would end; so a waiter looks
 //! again and again, at first after a quarter of a millisecond, later each hundredth of a second.
 
+use std::cell::Cell;
 use std::path::Path;
+use std::rc::Rc;
 
 use super::{Asleep, Deadline, Wait, sleep};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::sys::{FileLock, LockFile};
 
 const FIRST_PAUSE: f64 = 0.00025;
@@ -14,7 +16,11 @@ const LONGEST_PAUSE: f64 = 0.01;
 
 /// Locks the file at `path`; `None` when time runs out, or when the file is missing and `create` is false.
 pub fn flock(path: &Path, create: bool, wait: &Wait) -> Result<Option<FileLock>> {
-    let mut pause = FIRST_PAUSE;
+    // A call that is tried goes on with its pauses at each try.
+    let pause = match wait.interrupt.attempt() {
+        Some(attempt) => attempt.state(|| Ok::<_, Error>(Cell::new(FIRST_PAUSE)))?,
+        None => Rc::new(Cell::new(FIRST_PAUSE)),
+    };
     let mut asleep = None;
     loop {
         wait.check()?;
@@ -24,8 +30,8 @@ pub fn flock(path: &Path, create: bool, wait: &Wait) -> Result<Option<FileLock>>
                 return Ok(None);
             }
             asleep = asleep.or_else(|| Asleep::new(wait));
-            sleep(&wait.sooner(Deadline::after(pause)))?;
-            pause = f64::min(pause * 1.5, LONGEST_PAUSE);
+            let this_pause = pause.replace(f64::min(pause.get() * 1.5, LONGEST_PAUSE));
+            sleep(&wait.sooner(Deadline::after(this_pause)))?;
         }
         // The one before us may have removed it: then there is another to lock, or none.
         if file.is_in_place() {
