@@ -36,9 +36,7 @@ impl Rooms {
         });
         list[at].waiting += 1;
         let signal = list[at].signal.clone();
-        drop(list);
-        // The other half of the fence before `notify`: either this writer finds the room, or is found.
-        fence(Ordering::SeqCst);
+        // Before it sleeps on the signal a writer looks once more, behind a fence: the other half of the one before `notify`.
         Many { rooms: self, count, signal }
     }
 

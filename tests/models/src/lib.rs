@@ -14,6 +14,21 @@ pub mod tensor {
     /// Stands for a storage.
     #[derive(Debug)]
     pub struct Storage;
+
+    impl Tensor {
+        /// None: models weigh nothing.
+        pub fn storage(&self) -> Option<&Storage> {
+            None
+        }
+    }
+
+    impl Storage {
+        /// None.
+        pub fn bytes(&self) -> usize {
+            0
+        }
+    }
 }
+pub mod sync;
 pub mod wait;
 pub mod wire;
