@@ -24,18 +24,19 @@ local function to_readers(value, n, readers)
 end
 
 -- Seconds an item with `writers` threads that write what this one reads.
-local function from_writers(value, n, writers)
-  local c, ready, go = ipc.channel(), ipc.channel(), ipc.channel()
+local function from_writers(value, n, writers, capacity)
+  local c, ready, go = ipc.channel { capacity = capacity }, ipc.channel(), ipc.channel()
   local threads = ipc.map(writers, function(c, ready, go, value, n)
     ready:write(true)
     go:read()
     local write = c.write
     for _ = 1, n do write(c, value) end
-  end, c, ready, go, value, n / writers)
+  end, c, ready, go, value, math.floor(n / writers))
   for _ = 1, writers do ready:read() end
   local start = ipc.clock()
   go:close()
   local read = c.read
+  n = math.floor(n / writers) * writers
   for _ = 1, n do read(c) end
   local took = ipc.clock() - start
   threads:join()
@@ -108,6 +109,12 @@ return function(report)
     report.compare_rate('channel, one writer to four readers, ' .. what, 1 / times.to_four, 1 / times.one, 'one to one')
     report.compare_rate('channel, four writers to one reader, ' .. what, 1 / times.from_four, 1 / times.one, 'one to one')
   end
+  local full = report.turns({
+    one = function() return from_writers(7, 200000, 1, 16) end,
+    many = function() return from_writers(7, 200000, 128, 16) end,
+  }, 5)
+  report.compare_rate('channel with room for 16, 128 writers to one reader, integers', 1 / full.many, 1 / full.one,
+    'one writer', '>= 0.5')
   local times = report.turns({ ours = function() return round_trip(20000) end }, 7)
   report.compare('channel, round trip', times.ours, 3e-6, 'limit', '<= 1')
 end
