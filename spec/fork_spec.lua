@@ -302,6 +302,130 @@ describe('fork', function()
     assert.is_true(tonumber(out) < 3000, out .. ' KB')
   end)
 
+  it('closes in the child every descriptor of the library, those of its background thread and timers among them', function()
+    if not support.exists '/proc/self/fd/0' then return pending 'no /proc here' end
+    support.check([[
+      local ipc = require 'libipc'
+      local function ends(pid)
+        local all = {}
+        local pipe = io.popen(('ls -l /proc/%s/fd'):format(pid))
+        for line in pipe:lines() do
+          local number, target = line:match '(%d+) %-> (.*)$'
+          if number then all[#all + 1] = target:gsub('%[%d+%]', '') end
+        end
+        pipe:close()
+        return all
+      end
+      local before = ends(ipc.getpid())
+      local server, port = ipc.server()
+      local unix = ipc.server('unix:' .. arg[1])
+      local client, other = ipc.client(port), ipc.client('unix:' .. arg[1])
+      server:clients(1, function(c) c:fd() end)
+      unix:clients(1, function() end)
+      local q, c = ipc.workqueue(), ipc.channel()
+      local lock = ipc.flock(arg[1] .. '.lock')
+      local after, every = ipc.after(100), ipc.every(100)
+      local spawned = ipc.spawn { file = 'sleep', args = { '100' }, stderr = 'pipe' }
+      local pool = ipc.pool(1)
+      local future = pool:submit(function() return 1 end)
+      future:get(60)
+      for _, object in ipairs { server, client, q, c, after, every, spawned } do object:fd() end
+      ipc.select({ q, c, after, client, spawned, server }, 0)
+      pcall(ipc.waitpid, ipc.getppid(), 0)
+      local pid = ipc.fork()
+      if pid == 0 then
+        ipc.sleep(100)
+        os.exit(0)
+      end
+      local left = ends(pid)
+      os.execute('kill -9 ' .. pid)
+      ipc.waitpid(pid, 60)
+      spawned:wait(9, 60)
+      -- The pipe of `ls` is in the first list alone.
+      local function count(list)
+        local kinds = {}
+        for _, target in ipairs(list) do
+          if not target:find '^pipe:' then kinds[target] = (kinds[target] or 0) + 1 end
+        end
+        return kinds
+      end
+      local had, has, pipes = count(before), count(left), 0
+      for target, n in pairs(has) do assert(n <= (had[target] or 0), target .. ' is open in the child') end
+      for _, target in ipairs(left) do
+        if target:find '^pipe:' then pipes = pipes + 1 end
+      end
+      for _, target in ipairs(before) do
+        if target:find '^pipe:' then pipes = pipes - 1 end
+      end
+      assert(pipes < 0, 'a pipe is open in the child')
+    ]], { args = { support.tmpname '.socket' } })
+  end)
+
+  it('keeps everything whole in the children of many threads, in the middle of everything', function()
+    support.check [[
+      local ipc = require 'libipc'
+      local torch = require 'ipc.torch'
+      local q, c, m, t, stop = ipc.channel(), ipc.channel(), ipc.mutex(), ipc.sharedtable(), ipc.atomic(0)
+      local tensor = torch.FloatTensor(100):fill(1)
+      t.pair = { 0, 0 }
+      local busy = ipc.map { threads = 3, args = { q, c, m, t, stop, tensor }, fn = function(q, c, m, t, stop, tensor, id)
+        local ipc = require 'libipc'
+        local n = 0
+        while stop:get() == 0 do
+          n = n + 1
+          q:write { n, ('x'):rep(n % 3000), n }
+          c:write { n, tensor, n }
+          ipc.sharedtable.update(t, 'pair', function(p) return { p[1] + 1, p[2] + 1 } end)
+          m:with(function() t['k' .. n % 100] = { n, n } end)
+          local _, got = c:read()
+          assert(got[1] == got[3])
+          _, got = q:read()
+          assert(got[1] == got[3])
+          -- Objects come and go.
+          local own = ipc.channel()
+          own:write(n)
+        end
+      end }
+      local function child(q, c, t, m, id)
+        local ipc = require 'libipc'
+        for _ = 1, 6 do
+          local _, got = q:read(0)
+          assert(got == nil or got[1] == got[3])
+          _, got = c:read(0)
+          assert(got == nil or got[1] == got[3] and got[2]:sum() == 100)
+        end
+        local pair = t.pair
+        assert(pair[1] == pair[2])
+        for i = 0, 99 do
+          local p = t['k' .. i]
+          assert(p == nil or p[1] == p[2])
+        end
+        for i = 1, 50 do q:write { i, '', i } c:write { i, c, i } t['own' .. i] = i end
+        local sum = ipc.map(2, function(n) return n + 1 end, 1):join()
+        assert(sum == 2)
+      end
+      local forks = ipc.map { threads = 2, args = { q, c, t, m, child }, fn = function(q, c, t, m, child, id)
+        local ipc = require 'libipc'
+        for i = 1, 8 do
+          if i % 4 == 0 then
+            local pipe = io.popen 'echo 7'
+            assert(pipe:read '*n' == 7)
+            pipe:close()
+            os.execute 'true'
+          end
+          local pid = ipc.fork()
+          if pid == 0 then return child(q, c, t, m, id) end
+          assert(ipc.waitpid(pid, 100) == 0)
+        end
+      end }
+      forks:join()
+      stop:set(1)
+      busy:join()
+      local pair = t.pair
+      assert(pair[1] == pair[2] and pair[1] > 0)
+    ]]
+  end)
+
   it('leaves no descriptor to programs that are started', function()
     if not support.exists '/proc/self/fd/0' then return pending 'no /proc here' end
     local server, port = ipc.server()

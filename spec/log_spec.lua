@@ -106,4 +106,40 @@ describe('IPC_LOG', function()
     local lines, parent = logged(pair, { env = { IPC_LOG = 'loud' } })
     assert.same({ 'libipc ' .. parent .. ": IPC_LOG is 'info', 'debug' or 'off', not 'loud': nothing is logged" }, lines)
   end)
+
+  it('keeps nobody waiting where stderr is full, and says later how many lines were lost', function()
+    local fifo, script, out = support.tmpname(), support.tmpname '.lua', support.tmpname()
+    if support.sh('mkfifo ' .. fifo .. ' && echo ok') ~= 'ok' then return pending 'no mkfifo here' end
+    support.write(script, [[
+      local ipc = require 'libipc'
+      local fifo = arg[1]
+      local function talk()
+        local server, port = ipc.server()
+        local client = ipc.client('127.0.0.1', port, { connect_timeout = 20 })
+        client:send 'up'
+        local s, c = server:recvAny(20)
+        c:send(s .. ' and down')
+        print(client:recv(20))
+        server:close()
+      end
+      talk()
+      talk()
+      os.execute('dd if=' .. fifo .. ' of=/dev/null iflag=nonblock bs=65536 count=100 2> /dev/null')
+      talk()
+      io.stdout:flush()
+      os.execute('dd if=' .. fifo .. ' iflag=nonblock bs=65536 count=100 2> /dev/null')
+    ]])
+    -- A pipe that nobody reads, full to the last byte; descriptor 4 keeps it open.
+    local r = support.sh(([[
+      exec 4<> %s
+      dd if=/dev/zero of=%s oflag=nonblock bs=1 count=1000000 2> /dev/null
+      IPC_LOG=debug timeout 60 %s %s %s > %s 2> %s
+      echo $?
+    ]]):format(fifo, fifo, support.lua, script, fifo, out, fifo))
+    local text = support.read(out)
+    assert.equal('0', r, text)
+    assert.equal(3, select(2, text:gsub('up and down', '')), text)
+    assert.matches('libipc: %d+ lost here, since nobody read stderr\n', text)
+    assert.matches('libipc %d+: server with client', text)
+  end)
 end)

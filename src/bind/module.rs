@@ -34,6 +34,7 @@ use crate::bind::tensor;
 use crate::bind::workqueue;
 use crate::error::{Code, Result};
 use crate::lua_fn;
+use crate::sys::tell_panics;
 use crate::wait::show_thread_of;
 
 /// The functions of the module.
@@ -202,6 +203,7 @@ unsafe extern "C-unwind" fn run_job(l: *mut ffi::lua_State) -> Count {
 
 /// Builds the module's table.
 fn open(lua: Lua<'_>) -> Result<Pushed> {
+    tell_panics();
     lua.new_table(0, 64)?;
     for (name, function) in FUNCTIONS.iter().copied().flatten() {
         lua.push_function(*function)?;

@@ -14,7 +14,7 @@ use zeroize::Zeroizing;
 
 use crate::err;
 use crate::error::Result;
-use crate::sys::{PrivateFolder, SetOnce, home, user};
+use crate::sys::{PrivateFolder, SetOnce, env_var, home, user};
 
 /// The name of the file in its folder.
 const FILE: &std::ffi::CStr = c"cookie";
@@ -158,7 +158,7 @@ fn named() -> Option<PathBuf> {
 }
 
 fn absolute(name: &str) -> Option<PathBuf> {
-    std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute())
+    env_var(name).map(PathBuf::from).filter(|path| path.is_absolute())
 }
 
 /// Asked for once: the answer may come from a server far away.

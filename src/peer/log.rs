@@ -4,12 +4,11 @@
 //! It is for whoever operates a program. The program itself has the errors of its calls, and `netStats()`.
 
 use std::fmt;
-use std::io::Write;
 
 use super::hello::{Agreed, Near, Proof};
 use crate::error::Error;
-use crate::sys::SetOnce;
 use crate::sys::socket::Address;
+use crate::sys::{SetOnce, env_var, tell};
 
 /// How much is told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -35,7 +34,7 @@ impl Level {
         if let Some(level) = LEVEL.get() {
             return *level;
         }
-        let asked = std::env::var_os("IPC_LOG").unwrap_or_default();
+        let asked = env_var("IPC_LOG").unwrap_or_default();
         let asked = asked.to_string_lossy();
         let level = Level::parse(&asked);
         let first = LEVEL.set(level.unwrap_or(Level::Off)).is_ok();
@@ -88,10 +87,9 @@ fn sentence(link: &Address, proof: Proof, encrypted: bool, near: Near) -> String
     format!("{over} to {place}, {protection}; {why}")
 }
 
-/// One line, by one system call, so that those of many processes do not mix. If it cannot be written, nobody reads it.
+/// One line, by one system call, so that those of many processes do not mix. The background thread never waits for whoever reads it.
 fn write(what: fmt::Arguments<'_>) {
-    let line = format!("libipc {}: {what}\n", std::process::id());
-    let _ = std::io::stderr().write_all(line.as_bytes());
+    tell(&format!("libipc {}: {what}", std::process::id()));
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@ use zeroize::Zeroizing;
 
 use crate::err;
 use crate::error::Result;
+use crate::sys::env_var;
 use crate::transport::Secret;
 
 /// How a link is to be; both ends have their own.
@@ -57,8 +58,8 @@ impl Options {
     /// The defaults, as the environment changes them: `IPC_SECRET`, `IPC_INSECURE=1`, `IPC_FUNCTIONS=1`.
     pub fn from_env() -> Options {
         use std::os::unix::ffi::OsStringExt;
-        let set = |name: &str| std::env::var_os(name).is_some_and(|v| v == "1" || v == "true");
-        let secret = std::env::var_os("IPC_SECRET").filter(|s| !s.is_empty());
+        let set = |name: &str| env_var(name).is_some_and(|v| v == "1" || v == "true");
+        let secret = env_var("IPC_SECRET").filter(|s| !s.is_empty());
         let secret = secret.map(|s| Zeroizing::new(s.into_vec()));
         Options {
             secret: secret.map(|s| Secret::new(&s)),

@@ -1,13 +1,16 @@
 //! The background thread: one for the process, started at first need, on which tokio drives what must go on while Lua
-//! computes. A forked child forgets its parent's and starts its own.
+//! computes. A forked child forgets its parent's and starts its own; the descriptors of its parent's are closed there.
 
+use std::mem::ManuallyDrop;
+use std::os::fd::RawFd;
 use std::ptr;
 use std::sync::atomic::{AtomicPtr, Ordering};
 
-use tokio::runtime::{Builder, Handle};
+use tokio::io::unix::AsyncFd;
+use tokio::runtime::{Builder, Handle, Runtime};
 
 use crate::error::{Error, Result};
-use crate::sys::{fork_generation, spawn_quiet};
+use crate::sys::{Event, epolls_that_watch, forget_fd, fork_generation, opening, spawn_quiet, track_fd};
 use crate::wait::show_background_thread;
 
 struct Running {
@@ -27,9 +30,8 @@ pub(super) fn handle() -> Result<Handle> {
         {
             return Ok(running.handle.clone());
         }
-        let runtime = Builder::new_current_thread().enable_io().enable_time().build();
-        let runtime = runtime.map_err(|e| Error::io("", "starting the background thread", &e))?;
-        let running = Running { generation: fork_generation(), handle: runtime.handle().clone() };
+        let tracked = Tracked::new()?;
+        let running = Running { generation: fork_generation(), handle: tracked.runtime.handle().clone() };
         let new = Box::into_raw(Box::new(running));
         // What was there belongs to the parent of a fork: its destructor would reach into the parent's sockets, so it is
         // leaked, as the one that runs is.
@@ -37,7 +39,7 @@ pub(super) fn handle() -> Result<Handle> {
             Ok(_) => {
                 let started = spawn_quiet("ipc-background", move || {
                     show_background_thread();
-                    runtime.block_on(std::future::pending())
+                    tracked.block()
                 });
                 if let Err(e) = started {
                     // Nobody drives it: the next call tries again.
@@ -49,4 +51,47 @@ pub(super) fn handle() -> Result<Handle> {
             Err(_) => drop(unsafe { Box::from_raw(new) }),
         }
     }
+}
+
+/// A runtime whose descriptors stand in the table of those that a forked child closes.
+struct Tracked {
+    runtime: ManuallyDrop<Runtime>,
+    fds: Vec<RawFd>,
+}
+
+impl Tracked {
+    fn new() -> Result<Tracked> {
+        let failed = |e| Error::io("", "starting the background thread", &e);
+        opening(|| {
+            let runtime = Builder::new_current_thread().enable_io().enable_time().build().map_err(failed)?;
+            let event = Event::new()?;
+            let fds = descriptors(&runtime, event.fd()?).map_err(failed)?;
+            fds.iter().for_each(|&fd| track_fd(fd));
+            Ok(Tracked { runtime: ManuallyDrop::new(runtime), fds })
+        })
+    }
+
+    /// Drives what is spawned, for ever.
+    fn block(&self) -> ! {
+        self.runtime.block_on(std::future::pending())
+    }
+}
+
+impl Drop for Tracked {
+    fn drop(&mut self) {
+        opening(|| {
+            self.fds.iter().for_each(|&fd| forget_fd(fd));
+            // SAFETY: it is not used any more.
+            unsafe { ManuallyDrop::drop(&mut self.runtime) };
+        });
+    }
+}
+
+/// What tokio has opened for `runtime`, and tells nobody: its epoll instance, under each number that it has, and the event that wakes
+/// it. They are known by `event`, which is put among what it watches meanwhile.
+fn descriptors(runtime: &Runtime, event: RawFd) -> std::io::Result<Vec<RawFd>> {
+    let _entered = runtime.enter();
+    // SAFETY: the caller keeps the event open for longer than this.
+    let _watched = unsafe { AsyncFd::register(event) }.map_err(std::io::Error::from)?;
+    Ok(epolls_that_watch(event))
 }

@@ -219,17 +219,21 @@ pub fn read_some(fd: RawFd, into: &mut Vec<u8>, most: usize) -> std::io::Result<
 /// Writes what a pipe takes of `bytes`. One that nobody reads any more is an error (`BrokenPipe`) and not a SIGPIPE: that is blocked
 /// in this thread meanwhile, and taken away if it came.
 pub fn write_some(fd: RawFd, bytes: &[u8]) -> std::io::Result<usize> {
+    without_sigpipe(|| {
+        // SAFETY: the bytes are there; a bad descriptor is an error.
+        let n = unsafe { libc::write(fd, bytes.as_ptr().cast(), bytes.len()) };
+        usize::try_from(n).map_err(|_| std::io::Error::last_os_error())
+    })
+}
+
+/// Runs `write`, whose `BrokenPipe` brings no SIGPIPE.
+pub(super) fn without_sigpipe<T>(write: impl FnOnce() -> std::io::Result<T>) -> std::io::Result<T> {
     let quiet = Quiet::new();
-    // SAFETY: the bytes are there; a bad descriptor is an error.
-    let n = unsafe { libc::write(fd, bytes.as_ptr().cast(), bytes.len()) };
-    if n >= 0 {
-        return Ok(n as usize);
-    }
-    let e = std::io::Error::last_os_error();
-    if e.kind() == std::io::ErrorKind::BrokenPipe {
+    let result = write();
+    if result.as_ref().is_err_and(|e| e.kind() == std::io::ErrorKind::BrokenPipe) {
         quiet.take();
     }
-    Err(e)
+    result
 }
 
 /// SIGPIPE is blocked in this thread.

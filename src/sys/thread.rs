@@ -108,7 +108,8 @@ pub fn spawn_quiet(name: &str, f: impl FnOnce() + Send + 'static) -> Result<()> 
         libc::pthread_sigmask(libc::SIG_SETMASK, &all, &mut old);
         old
     };
-    let spawned = std::thread::Builder::new().name(name.to_owned()).spawn(f);
+    // A size of its own, or the standard library looks for one in the environment, under a lock.
+    let spawned = std::thread::Builder::new().name(name.to_owned()).stack_size(2 << 20).spawn(f);
     // SAFETY: `old` was filled in just above.
     unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, &old, std::ptr::null_mut()) };
     spawned.map(drop).map_err(|e| Error::io("", "starting a thread", &e))

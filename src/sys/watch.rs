@@ -102,6 +102,35 @@ impl WatchSet {
     }
 }
 
+/// The epoll instances of this process that watch `member`, and what else they watch: for those of other libraries, which keep the
+/// numbers to themselves. Found in `/proc`; empty where there is none.
+#[cfg(target_os = "linux")]
+pub fn epolls_that_watch(member: RawFd) -> Vec<RawFd> {
+    let mut found = Vec::new();
+    let Ok(all) = std::fs::read_dir("/proc/self/fdinfo") else { return found };
+    for file in all.flatten() {
+        let Some(number) = file.file_name().to_str().and_then(|name| name.parse().ok()) else { continue };
+        // What is no epoll instance has no such lines: `tfd:        5 events:       19 data: …`.
+        let Ok(about) = std::fs::read_to_string(file.path()) else { continue };
+        let watched =
+            about.lines().filter_map(|line| line.strip_prefix("tfd:")?.split_whitespace().next()?.parse().ok());
+        let watched: Vec<RawFd> = watched.collect();
+        if watched.contains(&member) {
+            found.push(number);
+            found.extend(watched.into_iter().filter(|&fd| fd != member));
+        }
+    }
+    found.sort_unstable();
+    found.dedup();
+    found
+}
+
+/// There are no epoll instances, and a fork inherits no kqueue.
+#[cfg(not(target_os = "linux"))]
+pub fn epolls_that_watch(_: RawFd) -> Vec<RawFd> {
+    Vec::new()
+}
+
 #[cfg(all(test, target_os = "linux"))]
 mod tests {
     #![allow(clippy::unwrap_used)]

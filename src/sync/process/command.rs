@@ -4,13 +4,13 @@ use std::ffi::{CString, OsStr};
 use std::fs::{File, OpenOptions};
 use std::io::ErrorKind;
 use std::os::fd::{AsRawFd, RawFd};
-use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 
 use super::output::KEPT;
 use crate::err;
 use crate::error::{Error, Result};
-use crate::sys::{Fd, Program, copy_fd, pipe, set_nonblocking, spawn};
+use crate::sys::{Fd, Program, copy_fd, env_var, environment, pipe, set_nonblocking, spawn};
 
 /// What a standard stream of a child is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -137,7 +137,7 @@ impl Command {
         }
         match e.kind() {
             ErrorKind::NotFound if !file.contains('/') => {
-                let path = std::env::var_os("PATH").unwrap_or_default();
+                let path = env_var("PATH").unwrap_or_default();
                 err!(Io, "cannot start '{file}': there is no such program in PATH ({})", path.to_string_lossy())
             }
             _ => err!(Io, "cannot start '{file}': {e}").caused_by(e),
@@ -154,10 +154,11 @@ impl Environment {
             Environment::With(changes) => changes,
         };
         let pair = |name: &[u8], value: &[u8]| CString::new([name, b"=", value].concat()).ok();
-        let kept = std::env::vars_os()
-            .map(|(name, value)| (name.into_vec(), value.into_vec()))
-            .filter(|(name, _)| !changes.iter().any(|(changed, _)| changed == name))
-            .filter_map(|(name, value)| pair(&name, &value));
+        let changed = |entry: &[u8]| {
+            changes.iter().any(|(name, _)| entry.strip_prefix(&**name).is_some_and(|rest| rest.starts_with(b"=")))
+        };
+        let kept =
+            environment().into_iter().filter(|entry| !changed(entry)).filter_map(|entry| CString::new(entry).ok());
         let new = changes.iter().filter_map(|(name, value)| pair(name, value.as_ref()?));
         Some(kept.chain(new).collect())
     }

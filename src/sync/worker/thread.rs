@@ -7,7 +7,7 @@ use std::sync::Arc;
 use super::team::{Shared, Slot, Team};
 use super::{Failure, Seat};
 use crate::err;
-use crate::sys::{exit, gettid, is_torn};
+use crate::sys::{exit, gettid, is_torn, tell};
 use crate::wait::hide_thread;
 
 thread_local! {
@@ -80,7 +80,7 @@ pub(super) fn cancelled(failure: Option<Failure>) -> Failure {
 /// A job forked, and this is the child, whose only thread now has nobody to tell how it ended.
 fn end_child(failure: Option<Failure>) -> ! {
     if let Some(text) = &failure {
-        eprintln!("{}", String::from_utf8_lossy(text));
+        tell(&String::from_utf8_lossy(text));
     }
     exit(i32::from(failure.is_some()))
 }
