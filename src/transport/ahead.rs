@@ -1,7 +1,7 @@
-//! The read-ahead of a stream: what came with something that was asked for. Imports its siblings `frame` and `secure`.
+//! The read-ahead of a stream: what came with something that was asked for.
 
-use super::frame::HEADER;
-use super::secure::MAX_RECORD;
+use crate::err;
+use crate::error::Result;
 
 /// What is read at once where the amount to come is not known.
 const AHEAD: usize = 32 << 10;
@@ -15,11 +15,6 @@ pub(super) struct Ahead {
 }
 
 impl Ahead {
-    /// With room for a whole record after what is left of the one before.
-    pub fn for_records() -> Ahead {
-        Ahead { buffer: vec![0; MAX_RECORD + HEADER], start: 0, end: 0 }
-    }
-
     pub fn len(&self) -> usize {
         self.end - self.start
     }
@@ -55,8 +50,34 @@ impl Ahead {
         (unsafe { self.buffer.as_mut_ptr().add(self.end) }, self.buffer.capacity() - self.end)
     }
 
+    /// As [`Ahead::space`], `n` bytes that are zero or were written before.
+    pub fn room_for(&mut self, n: usize) -> Result<&mut [u8]> {
+        if self.is_empty() {
+            (self.start, self.end) = (0, 0);
+        } else if self.start > 0 {
+            // Only less than a header is ever kept.
+            self.buffer.copy_within(self.start..self.end, 0);
+            (self.start, self.end) = (0, self.len());
+        }
+        let need = self.end + n;
+        if self.buffer.len() < need {
+            self.buffer
+                .try_reserve_exact(need - self.buffer.len())
+                .map_err(|_| err!(Limit, "there is no memory for a record"))?;
+            self.buffer.resize(need, 0);
+        }
+        Ok(&mut self.buffer[self.end..need])
+    }
+
+    /// Lets go of its memory when it is empty and that is more than `most`.
+    pub fn rest(&mut self, most: usize) {
+        if self.is_empty() && self.buffer.capacity() > most {
+            *self = Ahead::default();
+        }
+    }
+
     /// # Safety
-    /// `n` bytes were written to where `space` pointed.
+    /// `n` bytes were written to where `space` or `room_for` pointed.
     pub unsafe fn written(&mut self, n: usize) {
         self.end += n;
     }

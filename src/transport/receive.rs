@@ -8,7 +8,7 @@ use super::ahead::Ahead;
 use super::frame::{Descriptor, HEADER, Header};
 use super::place::{Place, attachment, copy, fits, same, view};
 use super::policy::Limits;
-use super::secure::Opener;
+use super::secure::{IDLE, Opener};
 use crate::err;
 use crate::error::{Error, Result};
 use crate::sys::monotonic_ns;
@@ -96,7 +96,7 @@ impl Receiver {
             at: 0,
             filled: 0,
             given: None,
-            ahead: if opener.is_some() { Ahead::for_records() } else { Ahead::default() },
+            ahead: Ahead::default(),
             opener,
             empty: Empty::Return,
             since: 0,
@@ -120,6 +120,7 @@ impl Receiver {
             match &mut self.phase {
                 Phase::Header => {
                     if !self.fill_ahead(fd, HEADER)? {
+                        self.rest();
                         return Ok(Step::Blocked);
                     }
                     let mut raw = [0; HEADER];
@@ -219,6 +220,23 @@ impl Receiver {
         self.places = Vec::new();
         self.ahead = Ahead::default();
         self.opener = None;
+    }
+
+    /// Nothing has come, and nothing may come for long: lets go of what large messages left behind.
+    fn rest(&mut self) {
+        if let Some(opener) = &mut self.opener {
+            opener.rest();
+            self.ahead.rest(IDLE);
+            if self.bytes.capacity() > IDLE {
+                self.bytes = Vec::new();
+            }
+        }
+        if self.descriptors.capacity() > IDLE {
+            self.descriptors = Vec::new();
+        }
+        if self.described.capacity() > IDLE / size_of::<Descriptor>() {
+            (self.described, self.places) = (Vec::new(), Vec::new());
+        }
     }
 
     /// Lets go of the message.
@@ -361,15 +379,14 @@ impl Receiver {
     fn open_record(&mut self, fd: RawFd) -> std::result::Result<bool, Fault> {
         loop {
             let Some(opener) = self.opener.as_mut() else { return Ok(false) };
-            let (start, room) = self.ahead.space();
-            // SAFETY: the read-ahead's own memory, zeroed when it was made, which nobody else looks at meanwhile.
-            let plain = unsafe { std::slice::from_raw_parts_mut(start, room) };
-            if let Some(n) = opener.open(plain).map_err(Fault::Stream)? {
+            if let Some(n) = opener.next().map_err(Fault::Stream)? {
+                let plain = self.ahead.room_for(n).map_err(Fault::Stream)?;
+                let n = opener.open(plain).map_err(Fault::Stream)?;
                 // SAFETY: `n` bytes of plain text were just written there.
                 unsafe { self.ahead.written(n) };
                 return Ok(true);
             }
-            let (start, room) = opener.space();
+            let (start, room) = opener.space().map_err(Fault::Stream)?;
             self.counts.system_calls += 1;
             // SAFETY: the opener's own memory.
             let got = unsafe { socket::receive(fd, &[Region::new(start, room)], self.empty) };

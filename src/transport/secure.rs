@@ -2,20 +2,25 @@
 //! direction. What the hello says inside the handshake is peer's; this file knows only bytes.
 
 use std::fmt;
-use std::sync::Arc;
 
 use blake2::{Blake2s256, Digest};
-use snow::{Builder, HandshakeState, StatelessTransportState};
-use zeroize::Zeroizing;
+use chacha20poly1305::ChaCha20Poly1305;
+use chacha20poly1305::aead::{AeadInPlace, KeyInit};
+use snow::{Builder, HandshakeState};
+use zeroize::{Zeroize, Zeroizing};
 
 use crate::err;
 use crate::error::Result;
 
 const PATTERN: &str = "Noise_NNpsk0_25519_ChaChaPoly_BLAKE2s";
 /// The longest record, without its two bytes of length: what Noise allows.
-pub(super) const MAX_RECORD: usize = 65_535;
+const MAX_RECORD: usize = 65_535;
 const TAG: usize = 16;
 const LENGTH: usize = 2;
+/// What each buffer of a connection that is idle may hold: there are three of them.
+pub(super) const IDLE: usize = 8 << 10;
+/// How much is read at once.
+const MOST_READ: usize = 2 * MAX_RECORD;
 /// Plain bytes of a full record.
 pub(super) const MAX_PLAIN: usize = MAX_RECORD - TAG;
 
@@ -85,16 +90,48 @@ impl Handshake {
     }
 
     /// After both messages: the keys of the connection.
-    pub fn finish(self) -> Result<Keys> {
-        let state = self.0.into_stateless_transport_mode().map_err(unexpected)?;
-        Ok(Keys { state: Arc::new(state), sent: 0, received: 0 })
+    pub fn finish(mut self) -> Result<Keys> {
+        if !self.0.is_handshake_finished() {
+            return Err(err!(Protocol, "encryption: the handshake is not over"));
+        }
+        let initiator = self.0.is_initiator();
+        let (from_initiator, from_responder) = self.0.dangerously_get_raw_split();
+        let (from_initiator, from_responder) = (Key::new(from_initiator), Key::new(from_responder));
+        let (sends, receives) =
+            if initiator { (from_initiator, from_responder) } else { (from_responder, from_initiator) };
+        Ok(Keys { sends, receives, sent: 0, received: 0 })
     }
+}
+
+/// The key of one direction. It is overwritten when it is dropped.
+#[derive(Clone)]
+struct Key(Zeroizing<[u8; 32]>);
+
+impl Key {
+    fn new(mut bytes: [u8; 32]) -> Key {
+        let key = Key(Zeroizing::new(bytes));
+        bytes.zeroize();
+        key
+    }
+
+    /// The cipher, which overwrites its copy of the key, too.
+    fn cipher(&self) -> ChaCha20Poly1305 {
+        ChaCha20Poly1305::new((&*self.0).into())
+    }
+}
+
+/// Noise's nonce for ChaCha20-Poly1305: four zero bytes, then the counter.
+fn nonce(counter: u64) -> [u8; 12] {
+    let mut nonce = [0; 12];
+    nonce[4..].copy_from_slice(&counter.to_le_bytes());
+    nonce
 }
 
 /// The keys of a connection, and how many records each direction has used.
 #[derive(Clone)]
 pub struct Keys {
-    state: Arc<StatelessTransportState>,
+    sends: Key,
+    receives: Key,
     sent: u64,
     received: u64,
 }
@@ -108,38 +145,40 @@ impl fmt::Debug for Keys {
 impl Keys {
     /// Encrypts one short message of the hello.
     pub fn seal(&mut self, plain: &[u8]) -> Result<Vec<u8>> {
-        let mut out = vec![0; plain.len() + TAG];
-        let n = self.state.write_message(self.sent, plain, &mut out).map_err(unexpected)?;
+        let mut out = plain.to_vec();
+        let tag = self.sends.cipher().encrypt_in_place_detached(&nonce(self.sent).into(), b"", &mut out);
+        out.extend(tag.map_err(|_| err!(Io, "encryption: a message that is too long"))?);
         self.sent += 1;
-        out.truncate(n);
         Ok(out)
     }
 
     /// Decrypts one short message of the hello.
     pub fn open(&mut self, message: &[u8]) -> Result<Vec<u8>> {
-        let mut out = vec![0; message.len()];
-        let n = self.state.read_message(self.received, message, &mut out);
-        let n = n.map_err(|_| err!(Auth, "the other end does not have the keys of this connection"))?;
+        let wrong = || err!(Auth, "the other end does not have the keys of this connection");
+        let (cipher, tag) = message.split_last_chunk::<TAG>().ok_or_else(wrong)?;
+        let mut out = cipher.to_vec();
+        let opened =
+            self.receives.cipher().decrypt_in_place_detached(&nonce(self.received).into(), b"", &mut out, tag.into());
+        opened.map_err(|_| wrong())?;
         self.received += 1;
-        out.truncate(n);
         Ok(out)
     }
 
     /// The two directions of the stream that follows.
     pub(super) fn split(self) -> (Sealer, Opener) {
-        let sealer = Sealer { state: self.state.clone(), nonce: self.sent, record: Vec::new(), plain: Vec::new() };
-        let opener = Opener { state: self.state, nonce: self.received, buffer: Vec::new(), start: 0, end: 0 };
+        let sealer = Sealer { cipher: self.sends.cipher(), nonce: self.sent, record: Vec::new() };
+        let opener =
+            Opener { cipher: self.receives.cipher(), nonce: self.received, buffer: Vec::new(), start: 0, end: 0 };
         (sealer, opener)
     }
 }
 
-/// Makes records of plain bytes.
+/// Makes records of plain bytes, in the place where they lie.
 pub(super) struct Sealer {
-    state: Arc<StatelessTransportState>,
+    cipher: ChaCha20Poly1305,
     nonce: u64,
+    /// Room for the length, then what is to be sealed.
     record: Vec<u8>,
-    /// Where the plain bytes of the next record are put together.
-    pub plain: Vec<u8>,
 }
 
 impl fmt::Debug for Sealer {
@@ -149,13 +188,21 @@ impl fmt::Debug for Sealer {
 }
 
 impl Sealer {
-    /// Makes the record of what is in `plain`.
+    /// Begins a record: up to [`MAX_PLAIN`] bytes are to be appended.
+    pub fn begin(&mut self) -> &mut Vec<u8> {
+        self.record.clear();
+        self.record.extend([0; LENGTH]);
+        &mut self.record
+    }
+
+    /// Makes the record of what was appended.
     pub fn seal(&mut self) -> Result<()> {
-        self.record.resize(LENGTH + self.plain.len() + TAG, 0);
-        let (length, body) = self.record.split_at_mut(LENGTH);
-        let n = self.state.write_message(self.nonce, &self.plain, body).map_err(unexpected)?;
-        // At most MAX_RECORD, since `plain` has at most MAX_PLAIN.
-        length.copy_from_slice(&(n as u16).to_le_bytes());
+        let plain = &mut self.record[LENGTH..];
+        // At most MAX_RECORD, since there are at most MAX_PLAIN bytes.
+        let len = (plain.len() + TAG) as u16;
+        let tag = self.cipher.encrypt_in_place_detached(&nonce(self.nonce).into(), b"", plain);
+        self.record.extend(tag.map_err(|_| err!(Io, "encryption: a record that is too long"))?);
+        self.record[..LENGTH].copy_from_slice(&len.to_le_bytes());
         self.nonce += 1;
         Ok(())
     }
@@ -169,11 +216,18 @@ impl Sealer {
     pub fn take_back(&mut self) {
         self.nonce -= 1;
     }
+
+    /// Lets go of what an idle connection should not hold.
+    pub fn rest(&mut self) {
+        if self.record.capacity() > IDLE {
+            self.record = Vec::new();
+        }
+    }
 }
 
 /// Takes records apart.
 pub(super) struct Opener {
-    state: Arc<StatelessTransportState>,
+    cipher: ChaCha20Poly1305,
     nonce: u64,
     buffer: Vec<u8>,
     start: usize,
@@ -187,20 +241,29 @@ impl fmt::Debug for Opener {
 }
 
 impl Opener {
-    /// Decrypts the next record into `plain`, which has room for the longest; `None` when it is not whole yet.
-    pub fn open(&mut self, plain: &mut [u8]) -> Result<Option<usize>> {
+    /// How many bytes the next record has once it is decrypted; `None` when it is not whole yet.
+    pub fn next(&self) -> Result<Option<usize>> {
         let have = &self.buffer[self.start..self.end];
         let Some((length, rest)) = have.split_first_chunk::<LENGTH>() else { return Ok(None) };
         let len = usize::from(u16::from_le_bytes(*length));
         if len <= TAG {
             return Err(err!(Protocol, "an encrypted record of {len} bytes, which is too short"));
         }
-        let Some(record) = rest.get(..len) else { return Ok(None) };
-        let n = self.state.read_message(self.nonce, record, plain);
-        let n = n.map_err(|_| err!(Auth, "an encrypted record is not what the other end sent"))?;
+        Ok((rest.len() >= len).then_some(len - TAG))
+    }
+
+    /// Decrypts the next record, which is whole, into `plain`, which has room for it. Returns how many bytes it has.
+    pub fn open(&mut self, plain: &mut [u8]) -> Result<usize> {
+        let Some(len) = self.next()? else { return Err(err!(State, "no record lies here")) };
+        let at = self.start + LENGTH;
+        let plain = &mut plain[..len];
+        plain.copy_from_slice(&self.buffer[at..at + len]);
+        let tag = self.buffer[at + len..at + len + TAG].into();
+        let opened = self.cipher.decrypt_in_place_detached(&nonce(self.nonce).into(), b"", plain, tag);
+        opened.map_err(|_| err!(Auth, "an encrypted record is not what the other end sent"))?;
         self.nonce += 1;
-        self.start += LENGTH + len;
-        Ok(Some(n))
+        self.start = at + len + TAG;
+        Ok(len)
     }
 
     /// Whether a whole record lies here, not yet taken apart.
@@ -214,21 +277,34 @@ impl Opener {
         self.start < self.end
     }
 
-    /// Where to read to: at least the rest of the record that has begun.
-    pub fn space(&mut self) -> (*mut u8, usize) {
-        self.buffer.resize(2 * MAX_RECORD, 0);
+    /// Where to read to. There is more room where the last read left none: memory is taken as bytes come.
+    pub fn space(&mut self) -> Result<(*mut u8, usize)> {
         if self.start > 0 {
             self.buffer.copy_within(self.start..self.end, 0);
             self.end -= self.start;
             self.start = 0;
         }
+        let len = self.buffer.len();
+        if self.end == len && len < MOST_READ {
+            let more = len.max(IDLE).min(MOST_READ - len);
+            self.buffer.try_reserve_exact(more).map_err(|_| err!(Limit, "there is no memory for a record"))?;
+            self.buffer.resize(len + more, 0);
+        }
         let room = &mut self.buffer[self.end..];
-        (room.as_mut_ptr(), room.len())
+        Ok((room.as_mut_ptr(), room.len()))
     }
 
     /// `n` bytes were read to where `space` pointed.
     pub fn written(&mut self, n: usize) {
         self.end += n;
+    }
+
+    /// Lets go of what an idle connection should not hold.
+    pub fn rest(&mut self) {
+        if self.start == self.end && self.buffer.len() > IDLE {
+            self.buffer = Vec::new();
+            (self.start, self.end) = (0, 0);
+        }
     }
 }
 
@@ -256,24 +332,35 @@ mod tests {
         let mut wire = Vec::new();
         let texts: Vec<Vec<u8>> = [1, 500, MAX_PLAIN, 3].iter().map(|&n| vec![n as u8; n]).collect();
         for t in &texts {
-            seal.plain.clone_from(t);
+            seal.begin().extend_from_slice(t);
             seal.seal().unwrap();
             seal.take_back();
+            seal.begin().extend_from_slice(t);
             seal.seal().unwrap();
             wire.extend_from_slice(seal.record());
         }
         let mut out = Vec::new();
-        for piece in wire.chunks(777) {
-            let (start, room) = open.space();
-            assert!(room >= piece.len());
-            // SAFETY: `room` bytes from `start` on are the opener's.
-            unsafe { std::ptr::copy_nonoverlapping(piece.as_ptr(), start, piece.len()) };
-            open.written(piece.len());
-            let mut plain = vec![0; MAX_RECORD];
-            while let Some(n) = open.open(&mut plain).unwrap() {
-                out.push(plain[..n].to_vec());
+        let mut largest = 0;
+        for mut piece in wire.chunks(777) {
+            while !piece.is_empty() {
+                let (start, room) = open.space().unwrap();
+                let n = room.min(piece.len());
+                // SAFETY: `room` bytes from `start` on are the opener's.
+                unsafe { std::ptr::copy_nonoverlapping(piece.as_ptr(), start, n) };
+                open.written(n);
+                piece = &piece[n..];
+                largest = largest.max(open.buffer.len());
+                while let Some(n) = open.next().unwrap() {
+                    let mut plain = vec![0; n];
+                    assert_eq!(open.open(&mut plain).unwrap(), n);
+                    out.push(plain);
+                }
             }
         }
+        assert!(largest >= MAX_RECORD);
+        open.rest();
+        seal.rest();
+        assert!(open.buffer.capacity() <= IDLE && seal.record.capacity() <= IDLE);
         assert_eq!(out, texts);
         assert!(!open.is_partial());
     }
@@ -288,15 +375,15 @@ mod tests {
         let (a, b) = keys("s", "s").unwrap();
         let (mut seal, _) = a.split();
         let (_, mut open) = b.split();
-        seal.plain = b"text".to_vec();
+        seal.begin().extend_from_slice(b"text");
         seal.seal().unwrap();
         let mut record = seal.record().to_vec();
         record[5] ^= 1;
-        let (start, _) = open.space();
-        // SAFETY: the opener's memory has room for a record.
+        let (start, _) = open.space().unwrap();
+        // SAFETY: the opener's memory has room for a short record.
         unsafe { std::ptr::copy_nonoverlapping(record.as_ptr(), start, record.len()) };
         open.written(record.len());
-        assert_eq!(open.open(&mut vec![0; MAX_RECORD]).unwrap_err().code(), Code::Auth);
+        assert_eq!(open.open(&mut [0; 4]).unwrap_err().code(), Code::Auth);
     }
 
     #[test]

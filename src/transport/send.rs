@@ -107,11 +107,11 @@ impl Outgoing<'_> {
         }
     }
 
-    /// Moves the next bytes to `plain`, up to a full record; false when there are none.
+    /// Appends the next bytes to `plain`, up to a full record; false when there are none.
     pub fn gather(&mut self, plain: &mut Vec<u8>) -> bool {
-        plain.clear();
+        let before = plain.len();
         while let Some(region) = self.regions.get(self.at) {
-            let n = region.len().min(MAX_PLAIN - plain.len());
+            let n = region.len().min(MAX_PLAIN - (plain.len() - before));
             if n == 0 {
                 break;
             }
@@ -124,7 +124,7 @@ impl Outgoing<'_> {
             }
             self.skip(n);
         }
-        !plain.is_empty()
+        plain.len() > before
     }
 
     fn skip(&mut self, n: usize) {

@@ -103,7 +103,8 @@ impl Stream {
     fn push_sealed(&self, tx: &mut Tx, out: &mut Outgoing<'_>, fd: RawFd, wait: &Wait) -> Result<()> {
         loop {
             let Some(sealer) = tx.sender.sealer.as_mut() else { return Ok(()) };
-            if !out.gather(&mut sealer.plain) {
+            if !out.gather(sealer.begin()) {
+                sealer.rest();
                 return Ok(());
             }
             sealer.seal()?;
