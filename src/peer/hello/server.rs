@@ -130,9 +130,15 @@ fn welcome(packet: &Packet, options: &Options, ends: &Ends) -> Result<(Vec<u8>, 
     if !ends.is_same_host() {
         return Err(elsewhere(options, ends));
     }
-    let cookies = Cookies::read()?;
     let theirs = hello.cookies.as_ref().map_or(&[][..], |Listed(ids)| ids);
-    let Some(cookie) = cookies.find(theirs) else { return Err(no_common(&cookies, theirs)) };
+    let cookie = match Cookies::common(theirs) {
+        Some(cookie) => cookie,
+        None => {
+            // One that is in memory only, or was made this very moment.
+            let cookies = Cookies::read()?;
+            cookies.find(theirs).cloned().ok_or_else(|| no_common(&cookies, theirs))?
+        }
+    };
     mine.cookie = Some(Bytes(cookie.id));
     mine.seen = Some(ends.name(Role::Responder));
     let agreed = agree(options, &hello, None, Proof::Cookie)?;
@@ -142,7 +148,7 @@ fn welcome(packet: &Packet, options: &Options, ends: &Ends) -> Result<(Vec<u8>, 
     let proof = cookie.prove(&[SERVER, &packet.raw, &welcome.raw[..end], &addresses]);
     welcome.raw[end..].copy_from_slice(&proof);
     let before = [&packet.raw[..], &welcome.raw, &addresses].concat();
-    Ok((welcome.raw, Answering { agreed, expects: Expects::Cookie { cookie: cookie.clone(), before } }))
+    Ok((welcome.raw, Answering { agreed, expects: Expects::Cookie { cookie, before } }))
 }
 
 fn elsewhere(options: &Options, ends: &Ends) -> Error {
