@@ -105,9 +105,9 @@ pub struct Account {
 /// The ledger of states that have closed.
 static NOBODYS: Ledger = Ledger::new();
 
-impl Account {
+impl Default for Account {
     /// Of a state that holds nothing.
-    pub fn new() -> Account {
+    fn default() -> Account {
         let ledger = Arc::new(Ledger::new());
         Account {
             held: Cell::new(0),
@@ -121,7 +121,9 @@ impl Account {
             keeper: RefCell::new(Some(ledger)),
         }
     }
+}
 
+impl Account {
     /// Where other threads write down what they leave for this state.
     pub fn ledger(&self) -> Arc<Ledger> {
         self.keeper.borrow().clone().unwrap_or_default()

@@ -85,7 +85,7 @@ impl State {
             arguments: Cell::new(-1),
             metatables: RefCell::default(),
             torch: Default::default(),
-            account: Account::new(),
+            account: Account::default(),
             anchors: RefCell::default(),
             message: Cell::new(None),
             last: Last::default(),

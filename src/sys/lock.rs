@@ -145,8 +145,6 @@ mod tests {
                     std::hint::black_box(&mut p);
                     p.1 += 1;
                     drop(p);
-                    // Locks come and go meanwhile.
-                    drop(Lock::new(0u8));
                 }
             });
             for _ in 0..50 {

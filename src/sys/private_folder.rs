@@ -49,8 +49,8 @@ impl PrivateFolder {
     pub fn open(path: &Path) -> Result<Option<PrivateFolder>> {
         let name = c_path(path)?;
         let flags = libc::O_RDONLY | libc::O_DIRECTORY | libc::O_NOFOLLOW | libc::O_CLOEXEC;
-        // SAFETY: `name` ends in a NUL and lives through the call.
         let opened = opening(|| {
+            // SAFETY: `name` ends in a NUL and lives through the call.
             let raw = unsafe { libc::open(name.as_ptr(), flags) };
             if raw < 0 { Err(std::io::Error::last_os_error()) } else { Ok(Fd::own(raw)) }
         });

@@ -405,7 +405,6 @@ mod tests {
                     std::hint::black_box(&mut *p);
                     p.1 += 1;
                     drop(p);
-                    drop(RwLock::new(0u8));
                 }
             });
             s.spawn(|| {

@@ -105,6 +105,7 @@ fn a_thread_that_forks_in_its_own_section_goes_on_there_in_parent_and_child() {
             let nested = Critical::enter();
             drop(nested);
             drop(section);
+            // SAFETY: this thread has a record, and records are never freed.
             HERE.with(|here| here.forks.get() == 0 && !gate::is_inside(unsafe { &(*here.record.get()).depth }))
                 && GATE.load(Ordering::SeqCst) & (FORKS | TORN) == 0
         });
