@@ -294,10 +294,10 @@ describe('recvAny with gone', function()
 
   it('tells each of many threads of others, and none twice', function()
     local server, clients = stage(40)
-    local m = ipc.map(4, function(server)
+    local m = ipc.map(4, function(shared)
       local lib, told = require 'libipc', {}
       while true do
-        local v, c, reason = server:recvAny(nil, { gone = true, timeout = 60 })
+        local v, c, reason = shared:recvAny(nil, { gone = true, timeout = 60 })
         if v == 'stop' then return table.concat(told, ' ') end
         if reason then told[#told + 1] = ('%d'):format(c:id()) end
         assert(lib)
@@ -355,6 +355,7 @@ describe('clients', function()
     assert.equal('2 3', order(nil, 'late'))
     assert.equal('3 2', order(nil, 'late', true))
     assert.equal('', order(nil, 'nobody'))
+    for _, c in ipairs(clients) do c:close() end
     server:close()
   end)
 
@@ -423,9 +424,9 @@ describe('the meeting of a tree', function()
     stranger(value('\147' .. join .. peer.class 'recv_any.Angry' .. peer.class 'recv_any.Angry'))
     stranger(value(peer.class 'recv_any.Angry'))
     stranger(value('\145' .. peer.class 'recv_any.Angry'))
-    local m = ipc.map(1, function(port)
-      local client = require('libipc').client(port)
-      local tree = require 'ipc.Tree'(2, 2, 2, nil, client, '127.0.0.1', port, { timeout = 60 })
+    local m = ipc.map(1, function(at)
+      local client = require('libipc').client(at)
+      local tree = require 'ipc.Tree'(2, 2, 2, nil, client, '127.0.0.1', at, { timeout = 60 })
       local sum = tree.allReduce(2, function(a, b) return a + b end)
       tree.close()
       return sum

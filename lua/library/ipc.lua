@@ -904,8 +904,9 @@ function tree.close() end
 --- `'NAME=value'` replaces the environment, a map of values by name is added to it (`false` takes a name away). `cwd`:
 --- where it starts. `stdin`, `stdout` (default `'pipe'`) and `stderr` (default `'inherit'`): `'pipe'`, `'inherit'`,
 --- `'null'`, a path, a descriptor, a file of Lua's; `stderr = 'stdout'` goes where stdout goes. `group`: true makes it
---- the leader of a process group, which signals then go to. `keep`: how many bytes of a stream are kept while calls wait for
---- something else and nobody reads it (default 64 MiB); past that a read of it raises `[limit]`. Collected while it runs, it gets a SIGTERM. doc/spawn.md.
+--- the leader of a process group, which signals then go to. `keep`: how many bytes of a stream are kept while calls
+--- wait for something else and nobody reads it (default 64 MiB); past that a read of it raises `[limit]`. Collected
+--- while it runs, it gets a SIGTERM. doc/spawn.md.
 ---@param options table
 ---@return ipc.spawn
 function ipc.spawn(options) end
