@@ -39,8 +39,8 @@ local function watch(place, joined)
    end
 end
 
---- The fields of a message of kind `kind`, up to four; nothing for anything else. A stranger may send any value: none of its
---- metamethods is called.
+--- The fields of a message of kind `kind`, up to four; nothing for anything else. A stranger may send any value: none
+--- of its metamethods is called.
 local function fields(message, kind)
    if type(message) ~= 'table' or rawget(message, 1) ~= kind then return nil end
    return kind, rawget(message, 2), rawget(message, 3), rawget(message, 4)
@@ -68,8 +68,8 @@ local function objection(spec, nodes, index, count, token)
    end
 end
 
---- The next message of any client of `server`, admitting those who connect: message and handle, or nil after `seconds`. A
---- client that sends what is no message is turned away there.
+--- The next message of any client of `server`, admitting those who connect: message and handle, or nil after `seconds`.
+--- A client that sends what is no message is turned away there.
 local function next_(server, seconds)
    local found, message, handle = server:tryrecvAny(nil, seconds)
    if found then return message, handle end

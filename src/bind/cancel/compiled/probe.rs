@@ -32,7 +32,7 @@ const SEARCHED: usize = 2048;
 
 /// Whether the user does without all this.
 pub(super) fn is_switched_off() -> bool {
-    std::env::var_os("IPC_CANCEL").is_some_and(|how| how == "code")
+    crate::sys::env_var("IPC_CANCEL").is_some_and(|how| how == "code")
 }
 
 /// Looks where a new state that nobody uses keeps its mask.
