@@ -19,7 +19,7 @@ use crate::bind::lua::{Lua, WITHOUT_SELF};
 use crate::bind::state::State;
 use crate::err;
 use crate::error::{Code, Error, Result};
-use crate::sys::{Torn, is_torn};
+use crate::sys::{Torn, is_torn, memory_is_short, no_memory, settle_shortage};
 use crate::wait::{Deadline, sleep};
 
 /// How many results a body has pushed. As wide as a pointer, so that a `Result` of it comes back in two registers: one of an `int`
@@ -114,6 +114,9 @@ unsafe fn run<const REPEAT: bool>(
     if is_torn() {
         return fail(lua, torn());
     }
+    if memory_is_short() && !gives_back(place) {
+        return out_of_memory(lua);
+    }
     let before = if REPEAT { lua.state().arguments.replace(lua.top()) } else { 0 };
     let result = match catch_unwind(AssertUnwindSafe(|| body(lua))) {
         Ok(Ok(count)) => count,
@@ -183,6 +186,21 @@ fn torn() -> Error {
         "this process was forked, not by ipc.fork, while another thread of its parent was changing what threads share, and did not come \
          to the end of it in time; that may be half changed here, so nothing of libipc works in this process"
     )
+}
+
+/// Whether the function at `place` lets go of something, and so goes on where memory has run out.
+fn gives_back(place: &str) -> bool {
+    let name = place.rsplit([':', '.']).next().unwrap_or_default();
+    matches!(name, "close" | "unlock" | "cancel" | "withdraw" | "errcode" | "type")
+}
+
+/// The calls before this one have used the allocator's reserve: nothing more is begun before the program knows.
+#[cold]
+#[inline(never)]
+fn out_of_memory(lua: Lua<'_>) -> Pushed {
+    let pushed = fail(lua, no_memory());
+    settle_shortage();
+    pushed
 }
 
 /// The error that a panic becomes.

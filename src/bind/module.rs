@@ -34,7 +34,7 @@ use crate::bind::tensor;
 use crate::bind::workqueue;
 use crate::error::{Code, Result};
 use crate::lua_fn;
-use crate::sys::tell_panics;
+use crate::sys::{prepare_memory, tell_panics};
 use crate::wait::show_thread_of;
 
 /// The functions of the module.
@@ -120,6 +120,7 @@ pub unsafe extern "C-unwind" fn luaopen_libipc(l: *mut ffi::lua_State) -> c_int 
     // SAFETY: nothing in this frame needs dropping, so Lua may raise from anywhere in it.
     unsafe {
         host::check(l);
+        prepare_memory();
         push_state(l);
         ffi::lua_pushcclosure(l, lua_fn!("require 'libipc'", open), 1);
         ffi::lua_call(l, 0, 1);

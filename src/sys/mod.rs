@@ -16,6 +16,7 @@ mod futex;
 mod load;
 mod lock;
 mod membarrier;
+mod memory;
 #[cfg(target_os = "linux")]
 mod nudge;
 mod poll;
@@ -47,6 +48,9 @@ pub use fork::{ForkHook, at_fork, fork_generation};
 pub use futex::{FutexWait, Scope, futex_wait, futex_wake};
 pub use load::{Looking, pausing_pays};
 pub use lock::{Guard, Lock};
+pub use memory::{
+    Allocator, LARGEST as LARGEST_RESERVED, check_memory, memory_is_short, no_memory, prepare_memory, settle_shortage,
+};
 #[cfg(target_os = "linux")]
 pub use nudge::{Nudges, Sigprof, ThreadHandle, sigprof};
 pub use poll::{Polled, poll};

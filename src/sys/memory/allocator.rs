@@ -1,0 +1,175 @@
+//! The library's allocator: the system's, and the reserve where that has no memory. Imports its sibling `reserve`.
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::ptr;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use super::reserve::{self, LARGEST};
+use crate::error::{Code, Error, Result};
+
+/// What the crate allocates with.
+#[derive(Debug)]
+pub struct Allocator;
+
+#[global_allocator]
+static ALLOCATOR: Allocator = Allocator;
+
+/// Set when the reserve was needed.
+static SHORT: AtomicBool = AtomicBool::new(false);
+
+static PREPARED: AtomicBool = AtomicBool::new(false);
+
+// SAFETY: memory comes from the system's allocator or from the reserve, and goes back to where it came from, which is told by its
+// address. Neither unwinds.
+unsafe impl GlobalAlloc for Allocator {
+    #[inline]
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        // SAFETY: as the caller promises.
+        let block = unsafe { System.alloc(layout) };
+        if block.is_null() { from_reserve(layout) } else { block }
+    }
+
+    #[inline]
+    unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
+        // SAFETY: as the caller promises.
+        unsafe {
+            if reserve::may_have(block) && give_back(block) {
+                return;
+            }
+            System.dealloc(block, layout);
+        }
+    }
+
+    #[inline]
+    unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
+        // SAFETY: as the caller promises.
+        let block = unsafe { System.alloc_zeroed(layout) };
+        if !block.is_null() {
+            return block;
+        }
+        let block = from_reserve(layout);
+        if !block.is_null() {
+            // SAFETY: the block has room for the layout.
+            unsafe { ptr::write_bytes(block, 0, layout.size()) };
+        }
+        block
+    }
+
+    #[inline]
+    unsafe fn realloc(&self, block: *mut u8, layout: Layout, size: usize) -> *mut u8 {
+        // SAFETY: as the caller promises.
+        unsafe {
+            if !reserve::may_have(block) {
+                let new = System.realloc(block, layout, size);
+                if !new.is_null() {
+                    return new;
+                }
+            }
+            move_block(block, layout, size)
+        }
+    }
+}
+
+/// A block of the reserve, if the request is small.
+#[cold]
+#[inline(never)]
+fn from_reserve(layout: Layout) -> *mut u8 {
+    /// How often the system is asked again when the reserve has nothing left, a millisecond apart. Others may let go of memory
+    /// meanwhile; the alternative is the end of the process.
+    const TRIES: usize = 1000;
+    if layout.size() > LARGEST {
+        return ptr::null_mut();
+    }
+    SHORT.store(true, Ordering::Relaxed);
+    for _ in 0..TRIES {
+        let block = reserve::take(layout);
+        if !block.is_null() {
+            return block;
+        }
+        std::thread::sleep(Duration::from_millis(1));
+        // SAFETY: the layout is the caller's, and not empty.
+        let block = unsafe { System.alloc(layout) };
+        if !block.is_null() {
+            return block;
+        }
+    }
+    ptr::null_mut()
+}
+
+/// Gives `block` back if it is one of the reserve's.
+///
+/// # Safety
+/// Nobody uses the block any more.
+#[cold]
+#[inline(never)]
+unsafe fn give_back(block: *mut u8) -> bool {
+    match reserve::arena_of(block) {
+        // SAFETY: as promised; the arena has it, so it was taken from there.
+        Some(arena) => unsafe {
+            arena.give_back(block);
+            true
+        },
+        None => false,
+    }
+}
+
+/// A block of `size` bytes with the content of `block`, which is given back.
+///
+/// # Safety
+/// As of `GlobalAlloc::realloc`.
+#[cold]
+#[inline(never)]
+unsafe fn move_block(block: *mut u8, layout: Layout, size: usize) -> *mut u8 {
+    // SAFETY: as the caller promises; the new block is another one, with room for what is copied.
+    unsafe {
+        if reserve::may_have(block) && reserve::arena_of(block).is_none() {
+            let new = System.realloc(block, layout, size);
+            if !new.is_null() {
+                return new;
+            }
+        }
+        let new = ALLOCATOR.alloc(Layout::from_size_align_unchecked(size, layout.align()));
+        if !new.is_null() {
+            ptr::copy_nonoverlapping(block, new, layout.size().min(size));
+            ALLOCATOR.dealloc(block, layout);
+        }
+        new
+    }
+}
+
+/// Whether the reserve was needed and no call has raised for it yet.
+#[inline(always)]
+pub fn memory_is_short() -> bool {
+    SHORT.load(Ordering::Relaxed)
+}
+
+/// `[limit]`: the error of a call that begins while [`memory_is_short`], or cannot go on.
+#[cold]
+pub fn no_memory() -> Error {
+    // Made of as little memory as possible: it comes from the reserve.
+    Error::new(Code::Limit, "", "not enough memory; let go of something, collect garbage, try again")
+}
+
+/// [`no_memory`] if the reserve was needed: for loops that make something small in each round.
+#[inline]
+pub fn check_memory() -> Result<()> {
+    if memory_is_short() { Err(no_memory()) } else { Ok(()) }
+}
+
+/// For a call that has just raised [`no_memory`]: the next ones may go on, unless more than half of the reserve is in use and the
+/// system has no memory for more of it.
+#[cold]
+#[inline(never)]
+pub fn settle_shortage() {
+    if reserve::is_well_filled() || reserve::refill() {
+        SHORT.store(false, Ordering::Relaxed);
+    }
+}
+
+/// Fills the reserve: when the library is loaded.
+pub fn prepare_memory() {
+    if !PREPARED.swap(true, Ordering::Relaxed) {
+        reserve::fill();
+    }
+}
