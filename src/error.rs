@@ -4,7 +4,8 @@
 //! text says what happened with the values involved and what to do about it.
 
 use std::borrow::Cow;
-use std::fmt;
+use std::collections::TryReserveError;
+use std::fmt::{self, Write};
 
 /// `Result` with this crate's [`Error`].
 pub type Result<T> = std::result::Result<T, Error>;
@@ -122,9 +123,19 @@ impl Error {
         Error::io(place, call, &std::io::Error::last_os_error())
     }
 
-    /// `call` failed with `cause`.
+    /// `call` failed with `cause`; `[limit]` where that is a want of memory.
     pub fn io(place: impl Into<Cow<'static, str>>, call: &str, cause: &std::io::Error) -> Self {
-        Error::new(Code::Io, place, format!("{call}: {cause}")).caused_by(cause)
+        if cause.kind() == std::io::ErrorKind::OutOfMemory {
+            return Error::new(Code::Limit, place, words(format_args!("{call}: not enough memory"))).shortage();
+        }
+        Error::new(Code::Io, place, words(format_args!("{call}: {cause}"))).caused_by(cause)
+    }
+
+    /// `[limit]`: the system has no memory for what is asked.
+    #[cold]
+    pub fn no_memory() -> Self {
+        // Made of as little memory as possible.
+        Error::new(Code::Limit, "", "not enough memory; let go of something, collect garbage, try again").shortage()
     }
 
     /// The same error, which says that memory or descriptors ran out and that nothing was changed: garbage may hold some, so the call is
@@ -171,11 +182,73 @@ impl Error {
     }
 }
 
+impl From<TryReserveError> for Error {
+    fn from(_: TryReserveError) -> Self {
+        Error::no_memory()
+    }
+}
+
+/// The text of an error, as much of it as there is memory for: values in it may be of any length.
+pub fn words(text: fmt::Arguments<'_>) -> Cow<'static, str> {
+    struct Cut(String);
+    impl Write for Cut {
+        fn write_str(&mut self, s: &str) -> fmt::Result {
+            self.0.try_reserve(s.len()).map_err(|_| fmt::Error)?;
+            self.0.push_str(s);
+            Ok(())
+        }
+    }
+    if let Some(text) = text.as_str() {
+        return Cow::Borrowed(text);
+    }
+    let mut cut = Cut(String::new());
+    let _ = cut.write_fmt(text);
+    Cow::Owned(cut.0)
+}
+
+/// Bytes as text, with the replacement character for what is not UTF-8; takes no memory.
+#[derive(Clone, Copy)]
+pub struct Lossy<'a>(pub &'a [u8]);
+
+impl fmt::Display for Lossy<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for chunk in self.0.utf8_chunks() {
+            f.write_str(chunk.valid())?;
+            if !chunk.invalid().is_empty() {
+                f.write_char(char::REPLACEMENT_CHARACTER)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Debug for Lossy<'_> {
+    /// As of a string: in quotes, with escapes.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_char('"')?;
+        for chunk in self.0.utf8_chunks() {
+            write!(f, "{}", chunk.valid().escape_debug())?;
+            if !chunk.invalid().is_empty() {
+                f.write_char(char::REPLACEMENT_CHARACTER)?;
+            }
+        }
+        f.write_char('"')
+    }
+}
+
+/// As `format!`, cut where there is no memory for more: for texts with names and values of any length in them.
+#[macro_export]
+macro_rules! text {
+    ($($fmt:tt)+) => {
+        $crate::error::words(format_args!($($fmt)+)).into_owned()
+    };
+}
+
 /// Shorthand for errors whose place the binding fills in: `err!(Argument, "expected {} got {}", a, b)`.
 #[macro_export]
 macro_rules! err {
     ($code:ident, $($fmt:tt)+) => {
-        $crate::error::Error::new($crate::error::Code::$code, "", format!($($fmt)+))
+        $crate::error::Error::new($crate::error::Code::$code, "", $crate::error::words(format_args!($($fmt)+)))
     };
 }
 
@@ -187,6 +260,14 @@ mod tests {
     fn the_text_has_code_place_and_cause() {
         let e = Error::new(Code::Timeout, "client:recv", "nothing came in 2 s");
         assert_eq!(e.to_string(), "libipc [timeout] client:recv: nothing came in 2 s");
+    }
+
+    #[test]
+    fn bytes_that_are_no_text_are_shown_as_rust_shows_them() {
+        for bytes in [&b""[..], b"plain", b"a\xffb", b"\xe2\x82", "d\u{e9}j\u{e0}".as_bytes(), b"\xf0\x9f\x92x"] {
+            assert_eq!(Lossy(bytes).to_string(), String::from_utf8_lossy(bytes));
+            assert_eq!(format!("{:?}", Lossy(bytes)), format!("{:?}", String::from_utf8_lossy(bytes)));
+        }
     }
 
     #[test]

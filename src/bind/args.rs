@@ -7,6 +7,7 @@ use std::ffi::c_int;
 use crate::bind::lua::{Kind, Lua};
 use crate::err;
 use crate::error::{Error, Result};
+use crate::sys::{try_bytes, try_text};
 use crate::wait::Deadline;
 
 impl<'a> Lua<'a> {
@@ -127,9 +128,16 @@ impl<'a> Lua<'a> {
             self.pop(1);
             let key = self.to_str(-1);
             if !key.is_some_and(|k| known.contains(&k)) {
-                let key = key.map_or_else(|| format!("a {} key", self.kind(-1).name()), |k| format!("'{k}'"));
+                let known = known.join(", ");
+                let e = match key {
+                    Some(key) => self.bad_value(i, format_args!("unknown option '{key}'; known are {known}")),
+                    None => {
+                        let kind = self.kind(-1).name();
+                        self.bad_value(i, format_args!("unknown option a {kind} key; known are {known}"))
+                    }
+                };
                 self.pop(1);
-                return Err(self.bad_value(i, format_args!("unknown option {key}; known are {}", known.join(", "))));
+                return Err(e);
             }
         }
         Ok(Options { lua: self, slot })
@@ -171,12 +179,12 @@ impl<'a> Options<'a> {
 
     /// A string option.
     pub fn string(self, name: &str) -> Result<Option<String>> {
-        self.with(name, "a string", |lua, i| lua.to_str(i).map(str::to_string))
+        self.with(name, "a string", |lua, i| lua.to_str(i).map(try_text))?.transpose()
     }
 
     /// An option of any bytes.
     pub fn bytes(self, name: &str) -> Result<Option<Vec<u8>>> {
-        self.with(name, "a string", |lua, i| lua.to_bytes(i).map(<[u8]>::to_vec))
+        self.with(name, "a string", |lua, i| lua.to_bytes(i).map(try_bytes))?.transpose()
     }
 
     /// A number option.

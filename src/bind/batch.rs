@@ -12,6 +12,7 @@ use crate::err;
 use crate::error::Result;
 use crate::lua_fn;
 use crate::sync::{Batch, Next, Numbered};
+use crate::text;
 use crate::try_fn;
 use crate::wait::{Source, Way, source};
 use crate::wire::{Attachment, Object, downcast};
@@ -42,7 +43,7 @@ impl Class for Handle {
     }
 
     fn describe(&self) -> String {
-        self.0.to_string()
+        text!("{}", self.0)
     }
 
     fn attach(&self) -> Option<Attachment> {

@@ -19,7 +19,7 @@ use crate::bind::lua::{Lua, WITHOUT_SELF};
 use crate::bind::state::State;
 use crate::err;
 use crate::error::{Code, Error, Result};
-use crate::sys::{Torn, is_torn, memory_is_short, no_memory, settle_shortage};
+use crate::sys::{Torn, is_torn, memory_is_short, settle_shortage};
 use crate::wait::{Deadline, sleep};
 
 /// How many results a body has pushed. As wide as a pointer, so that a `Result` of it comes back in two registers: one of an `int`
@@ -198,7 +198,7 @@ fn gives_back(place: &str) -> bool {
 #[cold]
 #[inline(never)]
 fn out_of_memory(lua: Lua<'_>) -> Pushed {
-    let pushed = fail(lua, no_memory());
+    let pushed = fail(lua, Error::no_memory());
     settle_shortage();
     pushed
 }

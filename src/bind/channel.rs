@@ -13,6 +13,7 @@ use crate::err;
 use crate::error::Result;
 use crate::lua_fn;
 use crate::sync::{Channel, ChannelHandle, Limits, Status};
+use crate::text;
 use crate::try_fn;
 use crate::wait::{Deadline, Source, Way, source};
 use crate::wire::{Attachment, Object, downcast};
@@ -50,7 +51,7 @@ impl Class for ChannelHandle {
     }
 
     fn describe(&self) -> String {
-        self.channel().to_string()
+        text!("{}", self.channel())
     }
 
     fn attach(&self) -> Option<Attachment> {

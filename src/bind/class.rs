@@ -15,9 +15,10 @@ use crate::bind::lua::{Kind, Lua};
 use crate::bind::object::Method;
 use crate::bind::stack::string_at;
 use crate::err;
-use crate::error::Result;
+use crate::error::{Lossy, Result};
 use crate::lua_fn;
 use crate::sys::{Lock, SetOnce};
+use crate::text;
 use crate::wire::Foreign;
 
 /// What the module offers of this.
@@ -48,7 +49,7 @@ pub(super) fn register(lua: Lua<'_>) -> Result<Pushed> {
         0
     })?;
     if taken {
-        let name = String::from_utf8_lossy(name);
+        let name = Lossy(name);
         return Err(lua.bad_value(1, format_args!("the name '{name}' is registered for something else")));
     }
     if let Some(peers) = peers {
@@ -257,7 +258,12 @@ fn unread() -> &'static Lock<HashMap<Arc<str>, Vec<usize>>> {
 /// A retained pointer on its way to another state.
 pub(super) fn lend(class: &[u8], pointer: usize) -> Foreign {
     fn give_back(class: &Arc<str>, pointer: usize) {
-        unread().lock().entry(class.clone()).or_default().push(pointer);
+        // Without memory for the list the reference is never given back: the one thing that can be done here.
+        let mut unread = unread().lock();
+        let list = unread.entry(class.clone()).or_default();
+        if list.try_reserve(1).is_ok() {
+            list.push(pointer);
+        }
     }
     Foreign { class: String::from_utf8_lossy(class).into(), pointer, release: give_back }
 }
@@ -294,7 +300,7 @@ pub(super) unsafe fn userdata_name(l: *mut ffi::lua_State, i: c_int) -> String {
             name = string_at(l, -1).to_vec();
         }
         ffi::lua_settop(l, top);
-        if name.is_empty() { "userdata".into() } else { format!("userdata {}", String::from_utf8_lossy(&name)) }
+        if name.is_empty() { "userdata".into() } else { text!("userdata {}", Lossy(&name)) }
     }
 }
 
@@ -303,13 +309,13 @@ pub(super) fn unknown(name: &[u8]) -> crate::error::Error {
     err!(
         Unsupported,
         "a value of class '{}' arrived, but this Lua has no class of that name: load its module here first, or register it with ipc.register",
-        String::from_utf8_lossy(name)
+        Lossy(name)
     )
 }
 
 /// The error for a class of which no table comes from a peer, since it has `field`.
 pub(super) fn not_for_peers(name: &[u8], field: &str) -> crate::error::Error {
-    let name = String::from_utf8_lossy(name);
+    let name = Lossy(name);
     err!(
         Unsupported,
         "a value of class '{name}' arrived from another process, but its metatable here has {field}, which would run on fields \

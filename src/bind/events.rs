@@ -11,6 +11,7 @@ use crate::error::Result;
 use crate::lua_fn;
 use crate::sync::Timer;
 use crate::sys;
+use crate::text;
 use crate::try_fn;
 use crate::wait::{Interest, Source, Way, source, source_for};
 use crate::wire::{Attachment, Object, downcast};
@@ -41,7 +42,7 @@ impl Object for Shared {
     }
 
     fn state(&self) -> String {
-        self.0.to_string()
+        text!("{}", self.0)
     }
 }
 
@@ -88,7 +89,7 @@ impl Class for Handle {
     }
 
     fn describe(&self) -> String {
-        self.0.to_string()
+        text!("{}", self.0)
     }
 
     fn attach(&self) -> Option<Attachment> {

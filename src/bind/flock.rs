@@ -1,8 +1,8 @@
 //! `ipc.flock`: a file that one holder at a time has, over threads and processes.
 
-use std::ffi::OsStr;
-use std::os::unix::ffi::OsStrExt;
-use std::path::Path;
+use std::ffi::OsString;
+use std::os::unix::ffi::OsStringExt;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use crate::bind::call::Pushed;
@@ -11,6 +11,8 @@ use crate::bind::object::{Class, ClassInfo, Method};
 use crate::error::Result;
 use crate::lua_fn;
 use crate::sys::FileLock;
+use crate::sys::try_bytes;
+use crate::text;
 use crate::try_fn;
 use crate::wait::flock as flock_at;
 use crate::wire::{Attachment, Object, downcast};
@@ -54,7 +56,7 @@ impl Class for Held {
 
     fn describe(&self) -> String {
         let lock = &self.0.0;
-        format!("ipc.flock: {}", lock.state())
+        text!("ipc.flock: {}", lock.state())
     }
 
     fn attach(&self) -> Option<Attachment> {
@@ -68,7 +70,7 @@ impl Class for Held {
 
 /// `ipc.flock(path, [nonblock|timeout])` → the lock, nil where it was not to be had. With `true` no file is made.
 fn flock(lua: Lua<'_>) -> Result<Pushed> {
-    let path = Path::new(OsStr::from_bytes(lua.bytes(1)?)).to_owned();
+    let path = PathBuf::from(OsString::from_vec(try_bytes(lua.bytes(1)?)?));
     let deadline = lua.timeout(2)?;
     let create = lua.kind(2) != Kind::Boolean || !lua.truth(2);
     match flock_at(&path, create, &lua.wait(deadline))? {

@@ -8,9 +8,10 @@ use crate::bind::object::{Class, ClassInfo, Method};
 use crate::bind::select;
 use crate::bind::stack::Route;
 use crate::err;
-use crate::error::{Code, Error, Result};
+use crate::error::{Code, Error, Lossy, Result, words};
 use crate::lua_fn;
 use crate::sync::{Future, Outcome, Stage};
+use crate::text;
 use crate::try_fn;
 use crate::wait::{Source, Way, source};
 use crate::wire::{Attachment, Message, Object, downcast};
@@ -38,7 +39,7 @@ impl Class for Handle {
     }
 
     fn describe(&self) -> String {
-        self.0.to_string()
+        text!("{}", self.0)
     }
 
     fn attach(&self) -> Option<Attachment> {
@@ -73,12 +74,13 @@ pub(super) fn push_outcome(lua: Lua<'_>, outcome: &Outcome, which: &str) -> Resu
     match outcome {
         Outcome::Done(results) => push_results(lua, results).map_err(|e| match e.code() {
             Code::Raised => e,
-            code => Error::new(code, "", format!("the results of the task{which} cannot be read here: {}", e.what())),
+            code => {
+                let text = words(format_args!("the results of the task{which} cannot be read here: {}", e.what()));
+                Error::new(code, "", text)
+            }
         }),
-        Outcome::Failed(text) => Err(lua.failure(Code::Worker, &format!("the task{which} failed: "), text)),
-        Outcome::Cancelled(how) => {
-            Err(err!(Cancelled, "the task{which} was cancelled {}", String::from_utf8_lossy(how)))
-        }
+        Outcome::Failed(text) => Err(lua.failure(Code::Worker, &text!("the task{which} failed: "), text)),
+        Outcome::Cancelled(how) => Err(err!(Cancelled, "the task{which} was cancelled {}", Lossy(how))),
     }
 }
 

@@ -36,6 +36,7 @@ pub(super) fn send<C: Class, T>(
     }
     let mut items = Vec::new();
     let mut bytes = 0;
+    items.try_reserve_exact(usize::try_from(lua.top() - 1).unwrap_or_default())?;
     for slot in 2..=lua.top() {
         let mut message = Message::default();
         lua.encode(slot, &mut message, route)?;

@@ -8,7 +8,7 @@ use crate::bind::object::{Class, ClassInfo, Method};
 use crate::err;
 use crate::error::Result;
 use crate::lua_fn;
-use crate::sys::{self, SignalWatch, signal_name, signal_number};
+use crate::sys::{self, SignalWatch, signal_name, signal_number, try_push};
 use crate::wait::{Interest, Watch, poll_many};
 
 /// What the module offers of this.
@@ -79,10 +79,8 @@ fn poll(lua: Lua<'_>) -> Result<Pushed> {
         lua.raw_get_index(1, n);
         let fd = lua.to_integer(-1).and_then(|fd| c_int::try_from(fd).ok()).filter(|fd| *fd >= 0);
         let got = lua.describe(-1);
-        watches.push(Watch::new(
-            fd.ok_or_else(|| err!(Argument, "item {n}: expected a descriptor, got {got}"))?,
-            Interest::Read,
-        ));
+        let fd = fd.ok_or_else(|| err!(Argument, "item {n}: expected a descriptor, got {got}"))?;
+        try_push(&mut watches, Watch::new(fd, Interest::Read))?;
         lua.pop(1);
     }
     poll_many(&mut watches, &lua.wait(deadline))?;

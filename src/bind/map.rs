@@ -14,10 +14,11 @@ use crate::bind::select;
 use crate::bind::stack::Route;
 use crate::bind::worker::{self, Setup, call_init, said};
 use crate::err;
-use crate::error::{Code, Error, Result};
+use crate::error::{Code, Error, Result, words};
 use crate::lua_fn;
 use crate::sync::{Crew, Failure, NextEnd, Seat};
 use crate::sys::cpus;
+use crate::text;
 use crate::try_fn;
 use crate::wait::{Source, Way, source};
 use crate::wire::{Entry, Ledger, Message, Object, release};
@@ -55,9 +56,9 @@ impl Class for Map {
 
     fn describe(&self) -> String {
         let crew = &self.crew;
-        let mut text = format!("ipc.map: {}{} threads, {} running", named(crew.name()), crew.count(), crew.running());
+        let mut text = text!("ipc.map: {}{} threads, {} running", named(crew.name()), crew.count(), crew.running());
         if crew.failed() > 0 {
-            text += &format!(", {} failed", crew.failed());
+            text += &text!(", {} failed", crew.failed());
         }
         text
     }
@@ -83,7 +84,7 @@ struct Results {
 const NAMELESS: &str = "ipc.map";
 
 fn named(name: &str) -> String {
-    if name == NAMELESS { String::new() } else { format!("'{name}', ") }
+    if name == NAMELESS { String::new() } else { text!("'{name}', ") }
 }
 
 /// `ipc.map(n, fn, ...)`, `ipc.map{threads=, fn=, args=, upvalues=, init=, name=}`.
@@ -222,10 +223,10 @@ impl Start {
         let name = match number {
             1 => "init".into(),
             2 => "the function".into(),
-            n if self.arguments.ends_with('[') => format!("{}{}]", self.arguments, n - 2),
-            n => format!("{}{}", self.arguments, n + self.shift),
+            n if self.arguments.ends_with('[') => text!("{}{}]", self.arguments, n - 2),
+            n => text!("{}{}", self.arguments, n + self.shift),
         };
-        Error::new(e.code(), "", format!("{name}{rest}"))
+        Error::new(e.code(), "", words(format_args!("{name}{rest}")))
     }
 }
 
@@ -302,7 +303,9 @@ fn join(lua: Lua<'_>) -> Result<Pushed> {
 fn read(lua: Lua<'_>, id: usize, message: &Message, route: Route) -> Result<Pushed> {
     lua.reserve(20).and_then(|()| lua.decode_values_shared(message, route)).map_err(|e| match e.code() {
         Code::Raised => e,
-        code => Error::new(code, "", format!("the results of thread {id} cannot be read here: {}", e.what())),
+        code => {
+            Error::new(code, "", words(format_args!("the results of thread {id} cannot be read here: {}", e.what())))
+        }
     })
 }
 
@@ -377,12 +380,10 @@ fn raise_failure(lua: Lua<'_>, crew: &Crew<Results>) -> Result<()> {
 /// The error that thread `id` has failed.
 fn failed(lua: Lua<'_>, crew: &Crew<Results>, id: usize, failure: &[u8]) -> Error {
     let head = match crew.failed() {
-        0 => format!("thread {id} of {}{} failed: ", named(crew.name()), crew.count()),
-        n => format!(
-            "thread {id} of {}{} failed ({n} more did; call again for them): ",
-            named(crew.name()),
-            crew.count()
-        ),
+        0 => text!("thread {id} of {}{} failed: ", named(crew.name()), crew.count()),
+        n => {
+            text!("thread {id} of {}{} failed ({n} more did; call again for them): ", named(crew.name()), crew.count())
+        }
     };
     lua.failure(Code::Worker, &head, failure)
 }

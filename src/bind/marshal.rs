@@ -9,6 +9,7 @@ use crate::bind::stack::Route;
 use crate::err;
 use crate::error::Result;
 use crate::lua_fn;
+use crate::sys::try_bytes;
 use crate::transport;
 use crate::wire::{Attachment, Message, Object, downcast, release};
 
@@ -91,7 +92,12 @@ fn marshal(lua: Lua<'_>) -> Result<Pushed> {
     }
     let mut message = Message::default();
     lua.encode(1, &mut message, if upvalues { Route::THREAD_UPVALUES } else { Route::THREAD })?;
-    message.bytes.shrink_to_fit();
+    // A copy, where there is memory for one, that is as long as it has to be; to make a block smaller may fail as well.
+    if message.bytes.len() < message.bytes.capacity()
+        && let Ok(bytes) = try_bytes(&message.bytes)
+    {
+        message.bytes = bytes;
+    }
     lua.push_object(Marshal(Some(Arc::new(Marshalled(message)))))?;
     Ok(1)
 }

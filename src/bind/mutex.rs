@@ -9,6 +9,7 @@ use crate::err;
 use crate::error::{Error, Result};
 use crate::lua_fn;
 use crate::sync::{Mutex, MutexHandle};
+use crate::text;
 use crate::try_fn;
 use crate::wait::{Deadline, Owner};
 use crate::wire::{Attachment, Object, downcast};
@@ -41,7 +42,7 @@ impl Class for MutexHandle {
     }
 
     fn describe(&self) -> String {
-        self.to_string()
+        text!("{}", self)
     }
 
     fn attach(&self) -> Option<Attachment> {

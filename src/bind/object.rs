@@ -24,6 +24,7 @@ use crate::bind::state::State;
 use crate::err;
 use crate::error::Result;
 use crate::sys::is_torn;
+use crate::text;
 use crate::wait::{Source, Way};
 use crate::wire::{Attachment, Object, identity, remember};
 
@@ -333,7 +334,7 @@ unsafe extern "C-unwind" fn tostring<T: Class>(l: *mut ffi::lua_State) -> Count 
     fn body<T: Class>(lua: Lua<'_>) -> Result<Pushed> {
         let text = match lua.object::<T>(1) {
             Ok(value) => value.describe(),
-            Err(_) => format!("{}: finalized", T::info().name),
+            Err(_) => text!("{}: finalized", T::info().name),
         };
         lua.push_string(&text)?;
         Ok(1)

@@ -15,10 +15,12 @@ use crate::bind::map::{cancel_code, push_init, split_number};
 use crate::bind::object::{Class, ClassInfo, Method};
 use crate::bind::stack::Route;
 use crate::bind::worker::{STACK, Setup};
-use crate::error::{Code, Error, Result};
+use crate::error::{Code, Error, Result, words};
 use crate::lua_fn;
 use crate::sync::{Batch, Pool, Task, Terms};
 use crate::sys::cpus;
+use crate::sys::try_bytes;
+use crate::text;
 use crate::try_fn;
 use crate::wire::{Attachment, Message, Object, downcast};
 
@@ -54,7 +56,7 @@ impl Class for Handle {
     }
 
     fn describe(&self) -> String {
-        self.0.to_string()
+        text!("{}", self.0)
     }
 
     fn attach(&self) -> Option<Attachment> {
@@ -121,9 +123,10 @@ fn route(upvalues: bool) -> Route {
 fn function(lua: Lua<'_>, i: c_int) -> Result<Option<Box<[u8]>>> {
     let mut message = lua.state().take_message();
     lua.encode(i, &mut message, Route::THREAD)?;
-    let bytes = message.attachments.is_empty().then(|| message.bytes.as_slice().into());
+    let bytes =
+        message.attachments.is_empty().then(|| try_bytes(&message.bytes).map(Vec::into_boxed_slice)).transpose();
     lua.state().keep_message(message);
-    Ok(bytes)
+    bytes
 }
 
 /// The codec counts values from 1; `name` is what their user calls them.
@@ -133,7 +136,7 @@ fn renamed(e: Error, name: impl Fn(usize) -> String) -> Error {
     }
     let Some(rest) = e.what().strip_prefix("value") else { return e };
     let (number, rest) = rest.strip_prefix(' ').map_or((1, rest), split_number);
-    Error::new(e.code(), "", format!("{}{rest}", name(number)))
+    Error::new(e.code(), "", words(format_args!("{}{rest}", name(number))))
 }
 
 /// `p:submit(fn, ...)` → future

@@ -13,10 +13,11 @@ use crate::bind::lua::{Kind, Lua};
 use crate::bind::object::{Class, ClassInfo, Method};
 use crate::bind::select::FD;
 use crate::err;
-use crate::error::Result;
+use crate::error::{Lossy, Result, words};
 use crate::lua_fn;
 use crate::sync::{Amount, Command, Environment, KEPT, Pipe, Process, Stdio};
-use crate::sys::signal_number;
+use crate::sys::{check_memory, signal_number, try_bytes, try_push};
+use crate::text;
 use crate::try_fn;
 use crate::wait::{Deadline, Source, Wait, Way, source};
 use crate::wire::{Attachment, Object, downcast};
@@ -57,7 +58,7 @@ impl Class for Child {
     }
 
     fn describe(&self) -> String {
-        self.0.to_string()
+        text!("{}", self.0)
     }
 
     fn attach(&self) -> Option<Attachment> {
@@ -111,6 +112,9 @@ fn spawn(lua: Lua<'_>) -> Result<Pushed> {
 
 /// What C takes as a string: without a NUL in it.
 fn c_string(what: &str, bytes: Vec<u8>) -> Result<CString> {
+    // For the NUL at its end, which takes new memory where there is no room.
+    let mut bytes = bytes;
+    bytes.try_reserve_exact(1)?;
     CString::new(bytes)
         .map_err(|e| err!(Argument, "{what}: no NUL can be passed on, and one is at {}", e.nul_position() + 1))
 }
@@ -129,9 +133,9 @@ fn text(lua: Lua<'_>, what: impl Fn() -> String) -> Result<Vec<u8>> {
         }
         _ => return Err(err!(Argument, "{}: expected a string or a number, got {}", what(), lua.describe(-1))),
     }
-    let bytes = lua.to_bytes(-1).unwrap_or_default().to_vec();
+    let bytes = try_bytes(lua.to_bytes(-1).unwrap_or_default());
     lua.pop(1);
-    Ok(bytes)
+    bytes
 }
 
 /// The list of arguments.
@@ -149,12 +153,14 @@ fn args(lua: Lua<'_>, options: Options<'_>) -> Result<Vec<CString>> {
 /// The strings of the list on top.
 fn list(lua: Lua<'_>, name: &str) -> Result<Vec<CString>> {
     let table = lua.top();
-    (1..=lua.raw_len(table) as i64)
-        .map(|n| {
-            lua.raw_get_index(table, n);
-            c_string(&format!("{name}[{n}]"), text(lua, || format!("{name}[{n}]"))?)
-        })
-        .collect()
+    let mut strings = Vec::new();
+    for n in 1..=lua.raw_len(table) as i64 {
+        lua.raw_get_index(table, n);
+        let what = || text!("{name}[{n}]");
+        check_memory()?;
+        try_push(&mut strings, c_string(&what(), text(lua, what)?)?)?;
+    }
+    Ok(strings)
 }
 
 /// The environment: a list of `NAME=value`, or a table of values by name; with neither in it, it changes nothing.
@@ -174,7 +180,7 @@ fn replacing(lua: Lua<'_>) -> Result<Environment> {
     let table = lua.top();
     let list = list(lua, "env")?;
     if let Some(n) = list.iter().position(|entry| !entry.as_bytes().contains(&b'=')) {
-        let entry = list[n].to_string_lossy();
+        let entry = Lossy(list[n].as_bytes());
         return Err(err!(Argument, "env[{}]: expected 'NAME=value', got '{entry}'", n + 1));
     }
     lua.push_nil();
@@ -194,9 +200,9 @@ fn changing(lua: Lua<'_>) -> Result<Environment> {
     lua.push_nil();
     while lua.next(table)? {
         let name = match lua.to_bytes(-2) {
-            Some(name) if !name.is_empty() && !name.contains(&b'=') && !name.contains(&0) => name.to_vec(),
+            Some(name) if !name.is_empty() && !name.contains(&b'=') && !name.contains(&0) => try_bytes(name)?,
             Some(name) => {
-                let name = String::from_utf8_lossy(name);
+                let name = Lossy(name);
                 return Err(err!(Argument, "option 'env': '{name}' cannot be the name of a variable"));
             }
             None => return Err(err!(Argument, "option 'env': expected names as keys, got a {}", lua.kind(-2).name())),
@@ -206,10 +212,11 @@ fn changing(lua: Lua<'_>) -> Result<Environment> {
             lua.pop(1);
             None
         } else {
-            let what = || format!("env.{}", String::from_utf8_lossy(&name));
+            let what = || words(format_args!("env.{}", Lossy(&name))).into_owned();
             Some(c_string(&what(), text(lua, what)?)?.into_bytes())
         };
-        changes.push((name, value));
+        check_memory()?;
+        try_push(&mut changes, (name, value))?;
     }
     Ok(Environment::With(changes))
 }
@@ -227,7 +234,7 @@ fn stdio(lua: Lua<'_>, options: Options<'_>, name: &'static str, default: Stdio)
             b"null" => Some(Stdio::Null),
             b"stdout" if name == "stderr" => Some(Stdio::Stdout),
             path if path.is_empty() || path.contains(&0) => None,
-            path => Some(Stdio::Path(OsString::from_vec(path.to_vec()).into())),
+            path => Some(Stdio::Path(OsString::from_vec(try_bytes(path)?).into())),
         },
         _ => file_at(lua, slot)?.map(Stdio::Fd),
     };
@@ -332,7 +339,7 @@ fn amount(lua: Lua<'_>) -> Result<(Amount, Deadline)> {
             b"*L" | b"L" => Amount::Line { whole: true },
             b"*all" | b"*a" | b"a" => Amount::All,
             other => {
-                let other = String::from_utf8_lossy(other);
+                let other = Lossy(other);
                 return Err(
                     lua.bad_value(2, format_args!("expected '*line', '*all' or a number of bytes, got '{other}'"))
                 );

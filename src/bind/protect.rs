@@ -7,7 +7,7 @@ use mlua::ffi;
 
 use crate::bind::depth::too_deep;
 use crate::bind::lua::{Kind, Lua, no_room, raised};
-use crate::error::{Code, Error, Result};
+use crate::error::{Code, Error, Result, words};
 
 impl<'a> Lua<'a> {
     /// Runs `job` as a C function under `lua_pcall`: it finds the topmost `args` values of the stack as its slots 1…,
@@ -327,7 +327,7 @@ impl<'a> Lua<'a> {
 
     /// Pushes the text of an error, with `file:line:` before it where Lua knows one; out of memory, Lua's own words for that.
     pub(super) fn push_error(self, e: Error) {
-        self.push_error_text(e.at(self.place()).to_string().as_bytes());
+        self.push_error_text(words(format_args!("{}", e.at(self.place()))).as_bytes());
     }
 
     /// Drops `count` values from the top and pushes the error for calls that are nested too deeply.
@@ -341,20 +341,26 @@ impl<'a> Lua<'a> {
 
     /// The error `libipc [code] PLACE: headTEXT`, whose text may be of any bytes.
     pub(super) fn failure(self, code: Code, head: &str, text: &[u8]) -> Error {
-        let mut whole = Error::new(code, self.place(), head.to_string()).to_string().into_bytes();
-        whole.extend_from_slice(text);
-        self.push_error_text(&whole);
+        let head = words(format_args!("libipc [{code}] {}: {head}", self.place()));
+        let text = if text.is_empty() { &b"not enough memory"[..] } else { text };
+        self.push_error_parts(head.as_bytes(), text);
         raised()
     }
 
     fn push_error_text(self, text: &[u8]) {
+        self.push_error_parts(text, b"");
+    }
+
+    /// Pushes `head` and `text` as one error.
+    fn push_error_parts(self, head: &[u8], text: &[u8]) {
         // Between a try and who called is a function of ours, in Lua.
         let level = if self.tries() { 3 } else { 2 };
         // SAFETY: in protect everything may be called. Level 0 is the protected function, 1 the bound one, 2 its caller.
         let _ = self.protect_at_any_depth(0, 1, |l| unsafe {
             ffi::luaL_where(l, level);
+            ffi::lua_pushlstring(l, head.as_ptr() as *const c_char, head.len());
             ffi::lua_pushlstring(l, text.as_ptr() as *const c_char, text.len());
-            ffi::lua_concat(l, 2);
+            ffi::lua_concat(l, 3);
             1
         });
     }

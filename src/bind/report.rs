@@ -8,6 +8,7 @@ use crate::bind::object::Method;
 use crate::error::Result;
 use crate::lua_fn;
 use crate::sync::Report;
+use crate::sys::try_format;
 
 /// What the module offers of this.
 pub(super) const FUNCTIONS: &[Method] = &[("report", lua_fn!("ipc.report", report))];
@@ -18,7 +19,7 @@ const TEXT: &str = "text";
 /// `ipc.report()` → `{process=, objects={{id=, class=, state=}, …}, threads={{name=, id=, waiting=, object=, since=}, …}, tensor_bytes=}`,
 /// which `tostring` makes readable.
 fn report(lua: Lua<'_>) -> Result<Pushed> {
-    let report = Report::now();
+    let report = Report::now()?;
     lua.new_table(0, 4)?;
     lua.push_integer(report.process.into());
     lua.raw_set_field(-2, "process")?;
@@ -61,7 +62,7 @@ fn report(lua: Lua<'_>) -> Result<Pushed> {
     }
     lua.raw_set_field(-2, "threads")?;
     lua.new_table(0, 2)?;
-    lua.push_string(&report.to_string())?;
+    lua.push_string(&try_format(format_args!("{report}"))?)?;
     lua.raw_set_field(-2, TEXT)?;
     lua.push_function(lua_fn!("tostring", text))?;
     lua.raw_set_field(-2, "__tostring")?;

@@ -13,6 +13,7 @@ use crate::bind::object::{ClassInfo, Method, class_at, served_at, source_at};
 use crate::err;
 use crate::error::{Error, Result};
 use crate::lua_fn;
+use crate::sys::check_memory;
 use crate::try_fn;
 use crate::wait::{Candidate, Deadline, Interest, Way, select};
 
@@ -128,6 +129,8 @@ fn select_first(lua: Lua<'_>) -> Result<Pushed> {
             // Closed: the call on it that follows says so.
             Err(_) => None,
         };
+        check_memory()?;
+        candidates.try_reserve(1)?;
         candidates.push(Candidate { source, rank: turns.rank(served_at(lua, -1, way).get()) });
         lua.set_top(2);
     }

@@ -10,9 +10,11 @@ use crate::bind::object::{Class, ClassInfo, Method};
 use crate::bind::select;
 use crate::bind::stack::{Route, is_too_deep};
 use crate::err;
-use crate::error::{Code, Error, Result};
+use crate::error::{Code, Error, Lossy, Result};
 use crate::lua_fn;
 use crate::peer::{self, Arrival};
+use crate::sys::SharedBytes;
+use crate::text;
 use crate::transport::Connection;
 use crate::try_fn;
 use crate::wait::{Deadline, Source, Way, source};
@@ -138,9 +140,9 @@ impl Object for SharedClient {
     fn state(&self) -> String {
         let client = &self.client;
         let state = if client.connection().is_open() { "open" } else { "closed" };
-        let mut text = format!("{state}, {}, id {}", client.connection().peer(), client.id());
+        let text = format!("{state}, {}, id {}", client.connection().peer(), client.id());
         if let Some(tag) = client.tag() {
-            text.push_str(&format!(", tag '{}'", String::from_utf8_lossy(&tag)));
+            return text!("{text}, tag '{}'", Lossy(&tag));
         }
         text
     }
@@ -304,7 +306,7 @@ fn recv_any(lua: Lua<'_>) -> Result<Pushed> {
         Found::Message => Ok(2),
         Found::Gone => Ok(3),
         Found::Nothing => {
-            let whom = tag.map_or(String::new(), |t| format!(" with tag '{}'", String::from_utf8_lossy(t)));
+            let whom = tag.map_or(String::new(), |t| text!(" with tag '{}'", Lossy(t)));
             Err(err!(Timeout, "no client{whom} sent a whole message in the given time"))
         }
     }
@@ -429,7 +431,7 @@ fn id(lua: Lua<'_>) -> Result<Pushed> {
 fn tag(lua: Lua<'_>) -> Result<Pushed> {
     let client = lua.object::<Client>(1)?.0.client.clone();
     if let Some(tag) = tag_at(lua, 2)? {
-        client.set_tag(Some(tag.into()));
+        client.set_tag(Some(SharedBytes::new(tag)?));
     }
     match client.tag() {
         Some(tag) => lua.push_bytes(&tag)?,

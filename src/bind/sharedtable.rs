@@ -18,6 +18,8 @@ use crate::err;
 use crate::error::Result;
 use crate::lua_fn;
 use crate::sync::{Cursor, KeyRef, Table, Value};
+use crate::sys::try_push;
+use crate::text;
 use crate::wait::Deadline;
 use crate::wire::{Attachment, Object, downcast};
 
@@ -61,7 +63,7 @@ impl Class for SharedTable {
     }
 
     fn describe(&self) -> String {
-        self.0.to_string()
+        text!("{}", self.0)
     }
 
     fn attach(&self) -> Option<Attachment> {
@@ -265,7 +267,7 @@ fn update(lua: Lua<'_>) -> Result<Pushed> {
         return Err(lua.expected(3, "a function"));
     }
     not_updating(lua, &table, key)?;
-    let _updating = Updating::new(lua, &table, key);
+    let _updating = Updating::new(lua, &table, key)?;
     let mut bytes = 0;
     table.update(key, |old| {
         lua.wait(Deadline::NEVER).check()?;
@@ -285,9 +287,10 @@ fn update(lua: Lua<'_>) -> Result<Pushed> {
 struct Updating<'a>(Lua<'a>);
 
 impl<'a> Updating<'a> {
-    fn new(lua: Lua<'a>, table: &Arc<Table>, key: KeyRef<'_>) -> Self {
-        lua.state().updating.borrow_mut().push((Arc::as_ptr(table).addr(), key.keep()));
-        Updating(lua)
+    fn new(lua: Lua<'a>, table: &Arc<Table>, key: KeyRef<'_>) -> Result<Self> {
+        let key = key.keep()?;
+        try_push(&mut lua.state().updating.borrow_mut(), (Arc::as_ptr(table).addr(), key))?;
+        Ok(Updating(lua))
     }
 }
 

@@ -8,6 +8,7 @@ use crate::bind::call::{Count, Pushed, count};
 use crate::bind::lua::{Kind, Lua};
 use crate::error::Result;
 use crate::lua_fn;
+use crate::sys::try_bytes;
 
 /// A message handler for `lua_pcall`, a bound function: turns the error value into a string with a traceback.
 ///
@@ -65,7 +66,9 @@ fn words(lua: Lua<'_>, i: c_int) -> Vec<u8> {
         1
     });
     if told.is_ok() {
-        text = lua.to_bytes(-1).unwrap_or_default().to_vec();
+        if let Ok(whole) = try_bytes(lua.to_bytes(-1).unwrap_or_default()) {
+            text = whole;
+        }
     } else if lua.kind(i) == Kind::Table {
         text = table(lua, i, 0);
     }
@@ -131,7 +134,9 @@ fn table(lua: Lua<'_>, i: c_int, depth: usize) -> Vec<u8> {
 }
 
 fn is_name(s: &[u8]) -> bool {
-    s.first().is_some_and(|b| !b.is_ascii_digit()) && s.iter().all(|b| b.is_ascii_alphanumeric() || *b == b'_')
+    s.len() <= BYTES
+        && s.first().is_some_and(|b| !b.is_ascii_digit())
+        && s.iter().all(|b| b.is_ascii_alphanumeric() || *b == b'_')
 }
 
 /// A value that is no table, as one would write it.

@@ -15,9 +15,10 @@ use crate::bind::lua::{Kind, Lua, raised};
 use crate::bind::module::{luaopen_libipc, push_bound};
 use crate::bind::traceback;
 use crate::err;
-use crate::error::{Code, Error, Result};
+use crate::error::{Code, Error, Result, words};
 use crate::lua_fn;
 use crate::sync::Failure;
+use crate::sys::{memory_is_short, try_bytes};
 use crate::wait::Cancel;
 
 /// The stack of a thread. Lua's own limit of 200 nested C calls, each with a buffer of 8 KB (`string.gsub` that calls back), wants 2 MB.
@@ -155,7 +156,7 @@ unsafe fn string_on_top(l: *mut ffi::lua_State) -> Vec<u8> {
         }
         let mut n = 0;
         let p = ffi::lua_tolstring(l, -1, &mut n);
-        std::slice::from_raw_parts(p as *const u8, n).to_vec()
+        kept(std::slice::from_raw_parts(p as *const u8, n))
     }
 }
 
@@ -215,12 +216,21 @@ fn begin(lua: Lua<'_>, run: &mut Run<'_>) -> Result<()> {
     (run.work)(lua, handler)
 }
 
+/// A copy of a text, or words in its place where there is no memory for one.
+fn kept(text: &[u8]) -> Failure {
+    try_bytes(text).unwrap_or_else(|_| b"not enough memory for the text of an error".to_vec())
+}
+
 /// What is told of an error: of one that Lua raised, its text lies on top of the stack.
 pub(super) fn failure(lua: Lua<'_>, e: Error) -> Failure {
+    // No text at all stands for a want of memory: there may be many tasks to fail, and each text would take some more of it.
+    if memory_is_short() {
+        return Failure::new();
+    }
     match e.code() {
         // The frames of `boot` and `work` lie below.
-        Code::Raised => traceback::without_ours(lua.to_bytes(-1).unwrap_or(b"an error without words"), 2).to_vec(),
-        _ => e.to_string().into_bytes(),
+        Code::Raised => kept(traceback::without_ours(lua.to_bytes(-1).unwrap_or(b"an error without words"), 2)),
+        _ => words(format_args!("{e}")).into_owned().into_bytes(),
     }
 }
 
@@ -241,7 +251,7 @@ pub(super) fn call_init(lua: Lua<'_>, init: c_int, handler: c_int) -> Result<()>
 pub(super) fn said(what: &str, e: Error) -> Error {
     match e.code() {
         Code::Raised => raised(),
-        code => Error::new(code, "", format!("{what} {}", e.what())),
+        code => Error::new(code, "", words(format_args!("{what} {}", e.what()))),
     }
 }
 

@@ -11,6 +11,8 @@ use crate::bind::stack::Route;
 use crate::error::Result;
 use crate::lua_fn;
 use crate::sync::{Limits, WorkQueue, WorkQueueHandle};
+use crate::sys::try_text;
+use crate::text;
 use crate::try_fn;
 use crate::wait::{Deadline, Source, Way, source};
 use crate::wire::{Attachment, Object, downcast};
@@ -48,7 +50,7 @@ impl Class for WorkQueueHandle {
     }
 
     fn describe(&self) -> String {
-        self.to_string()
+        text!("{}", self)
     }
 
     fn attach(&self) -> Option<Attachment> {
@@ -79,7 +81,7 @@ fn workqueue(lua: Lua<'_>) -> Result<Pushed> {
             limits = items::limits(options)?;
         }
         Kind::None | Kind::Nil => {}
-        Kind::String => name = Some(lua.str(1)?.to_owned()),
+        Kind::String => name = Some(try_text(lua.str(1)?)?),
         _ => return Err(lua.expected(1, "a string or a table of options")),
     }
     for slot in [2, 3] {

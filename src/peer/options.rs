@@ -90,6 +90,8 @@ impl Place {
             }
             Some(path) => Ok(Place::Unix(path.into())),
             None if host.is_empty() || host.contains('\0') => Err(err!(Argument, "expected a host, got '{host}'")),
+            // No name is longer than 255 bytes.
+            None if host.len() > 1024 => Err(err!(Argument, "expected a host, got a string of {} bytes", host.len())),
             None => Ok(Place::Host(host.to_owned(), port)),
         }
     }

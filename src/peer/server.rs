@@ -26,7 +26,7 @@ use super::socket_file::SocketFile;
 use crate::err;
 use crate::error::{Code, Error, Result};
 use crate::sys::socket::{self, Address};
-use crate::sys::{Lock, WatchSet, fork_generation};
+use crate::sys::{Lock, WatchSet, fork_generation, try_collect};
 use crate::transport::{Connection, Traffic};
 use crate::wait::{Signal, Wait};
 use crate::wire::Message;
@@ -254,7 +254,7 @@ impl Server {
     pub fn clients(&self, tag: Option<&[u8]>, invert: bool) -> Result<Vec<Arc<Client>>> {
         self.check()?;
         self.prune();
-        let mut list: Vec<_> = self.admitted.lock().clients.values().filter(|c| c.has(tag)).cloned().collect();
+        let mut list = try_collect(self.admitted.lock().clients.values().filter(|c| c.has(tag)).cloned())?;
         // By arrival already, and the sort is stable.
         list.sort_by_key(|c| if invert { c.id().saturating_neg() } else { c.id() });
         Ok(list)

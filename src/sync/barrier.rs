@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use crate::err;
 use crate::error::{Code, Result};
-use crate::sys::{Lock, fork_generation};
+use crate::sys::{Lock, fork_generation, try_push};
 use crate::wait::{Owner, Signal, Wait};
 
 /// Where n callers wait for one another. Each round has its own n; callers that disagree about it all fail.
@@ -147,7 +147,7 @@ impl Barrier {
         if let Some((a, b)) = round.belated(by) {
             return Err(disagreed(n, if a == n { b } else { a }));
         }
-        round.arrived.push(by);
+        try_push(&mut round.arrived, by)?;
         let outcome = round.outcome.clone();
         if round.arrived.len() > 1 && round.expected != n {
             let expected = round.expected;

@@ -17,6 +17,9 @@ use crate::wire::Object;
 /// A future and its number in the batch.
 pub type Numbered = (u64, Arc<Future>);
 
+/// As many threads may be between the look for room and their number.
+const BETWEEN: usize = 256;
+
 /// The next of a batch.
 #[derive(Debug)]
 pub enum Next {
@@ -105,6 +108,13 @@ impl Batch {
 
     /// Submits a task to the pool; its number in this batch, from 1, and its future.
     pub fn submit(&self, task: Task) -> Result<Numbered> {
+        // A place for each that was submitted and not taken yet, since a worker that has ended a task cannot fail.
+        {
+            let mut futures = self.finished.futures.lock();
+            let untaken = usize::try_from(self.finished.pending()).unwrap_or(usize::MAX);
+            let room = untaken.saturating_add(BETWEEN).saturating_sub(futures.len());
+            futures.try_reserve(room)?;
+        }
         let number = self.finished.submitted.fetch_add(1, Ordering::SeqCst) + 1;
         let future = self.pool.submit_to(task, Some((Arc::downgrade(&self.finished), number)));
         if future.is_err() {

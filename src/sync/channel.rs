@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use super::fifo::{Fifo, Limits, Pop};
 use crate::error::Result;
+use crate::text;
 use crate::wait::{Deadline, Wait};
 use crate::wire::{Handles, Inside, Message, Object, Push, leave};
 
@@ -78,7 +79,7 @@ impl Channel {
         Ok(match self.fifo.write_now(items, || self.is_closed())? {
             Push::Done => (true, Status::Open),
             Push::Full => (false, Status::Open),
-            Push::Closed => (false, self.status()),
+            Push::Closed | Push::NoMemory => (false, self.status()),
         })
     }
 
@@ -143,8 +144,8 @@ impl Object for Channel {
         let count = self.len();
         let items = format_args!("{count} item{}", if count == 1 { "" } else { "s" }).to_string();
         match self.status() {
-            Status::Open => format!("open, {items}"),
-            Status::Closed => format!("closed, {items} left"),
+            Status::Open => text!("open, {items}"),
+            Status::Closed => text!("closed, {items} left"),
             Status::Drained => "drained".into(),
         }
     }

@@ -9,7 +9,7 @@ use std::os::fd::RawFd;
 
 use self::room::Rooms;
 use crate::err;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::wait::{Signal, Wait};
 use crate::wire::{Message, Push, Queue};
 
@@ -71,6 +71,7 @@ impl Fifo {
                 "{count} items at once never fit into a capacity of {}; write them in parts",
                 self.capacity()
             )),
+            Push::NoMemory => Err(Error::no_memory()),
             refused => Ok(refused),
         }
     }

@@ -12,6 +12,7 @@ use super::Barrier;
 use crate::err;
 use crate::error::Result;
 use crate::sys::{Lock, fork_generation};
+use crate::text;
 use crate::wait::{Deadline, Owner, Signal, Wait, came_through_fork, thread_of};
 use crate::wire::Object;
 
@@ -158,8 +159,8 @@ impl Mutex {
             handles.swap_remove(at);
             drop(handles);
             if self.is_held_by(by) {
-                let who = thread_of(by.number()).map_or("a thread".into(), |name| format!("thread '{name}'"));
-                self.bequeath(format!("{who} ended, or let go of the mutex, without unlocking it"));
+                let who = thread_of(by.number()).map_or("a thread".into(), |name| text!("thread '{name}'"));
+                self.bequeath(text!("{who} ended, or let go of the mutex, without unlocking it"));
                 self.release();
             }
         }
@@ -181,7 +182,7 @@ impl Object for Mutex {
         match self.holder.load(Ordering::Relaxed) {
             0 => "unlocked".into(),
             holder => match thread_of(holder & NUMBER) {
-                Some(name) => format!("locked by thread '{name}'"),
+                Some(name) => text!("locked by thread '{name}'"),
                 None if is_gone(holder) => "unlocked".into(),
                 None => "locked".into(),
             },

@@ -5,6 +5,8 @@ use std::ptr;
 use std::sync::atomic::{AtomicPtr, Ordering};
 use std::sync::{Arc, Weak};
 
+use crate::error::Result;
+use crate::sys::try_text;
 use crate::sys::{Lock, fork_generation};
 
 /// A register of names for objects of one kind: a `static`. It keeps nothing alive: a name is free again once its last
@@ -56,21 +58,25 @@ impl<T> Names<T> {
     }
 
     /// The object called `name`, and whether `make` made it just now.
-    pub fn open(&self, name: &str, make: impl FnOnce() -> T) -> (Arc<T>, bool) {
+    pub fn open(&self, name: &str, make: impl FnOnce() -> Result<T>) -> Result<(Arc<T>, bool)> {
         let names = &self.table().names;
         if let Some(found) = names.lock().get(name).and_then(Weak::upgrade) {
-            return (found, false);
+            return Ok((found, false));
         }
         // Made outside the lock, and dropped outside it where another thread was faster.
-        let made = Arc::new(make());
+        let (made, key) = (Arc::new(make()?), try_text(name)?.into_boxed_str());
         let mut guard = names.lock();
         if let Some(found) = guard.get(name).and_then(Weak::upgrade) {
             drop(guard);
-            return (found, false);
+            return Ok((found, false));
         }
-        guard.insert(name.into(), Arc::downgrade(&made));
+        if let Err(e) = guard.try_reserve(1) {
+            drop(guard);
+            return Err(e.into());
+        }
+        guard.insert(key, Arc::downgrade(&made));
         drop(guard);
-        (made, true)
+        Ok((made, true))
     }
 
     /// Forgets `name` if it still means `object`; for the object's `drop`.

@@ -20,7 +20,9 @@ use super::batch::Finished;
 use super::worker::THREAD_WEIGHT;
 use super::{Crew, Failure, Future, Outcome, Task};
 use crate::err;
-use crate::error::Result;
+use crate::error::{Lossy, Result};
+use crate::sys::check_memory;
+use crate::text;
 use crate::wait::Wait;
 use crate::wire::Object;
 
@@ -92,8 +94,10 @@ impl Pool {
                 return Err(err!(Closed, "the pool is closed and takes no more tasks"));
             }
             if let Some(text) = &books.broken {
-                return Err(err!(Worker, "{}", String::from_utf8_lossy(text)));
+                return Err(err!(Worker, "{}", Lossy(text)));
             }
+            // What is made here is small: a task that does not end should not have taken the last of the reserve.
+            check_memory()?;
             books.last += 1;
             let number = books.last;
             let future = Arc::new(Future::new(number, hub.clone(), task.ledger.clone(), batch));
@@ -194,7 +198,7 @@ impl Pool {
             (false, true) => "closed",
             (false, false) => "open",
         };
-        format!(
+        text!(
             "{state}, {workers} worker{}, {running} task{} running, {queued} queued",
             plural(workers),
             plural(running)
@@ -213,7 +217,7 @@ impl Object for Pool {
     }
 
     fn state(&self) -> String {
-        let name = self.name().map(|name| format!("'{name}', ")).unwrap_or_default();
+        let name = self.name().map(|name| text!("'{name}', ")).unwrap_or_default();
         name + &self.described()
     }
 

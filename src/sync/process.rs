@@ -28,8 +28,9 @@ pub use command::{Command, Environment, Stdio};
 pub use output::{Amount, KEPT};
 
 use crate::err;
-use crate::error::{Error, Result};
+use crate::error::{Error, Lossy, Result, words};
 use crate::sys::{Event, Exit, Fd, Lock, Polled, fork_generation, kill, pidfd, poll, write_some};
+use crate::text;
 use crate::wait::{Deadline, Interest, LONGEST_NAP, Turn, Wait, Watch, sleep_on_many};
 use crate::wire::Object;
 use life::Life;
@@ -84,7 +85,7 @@ impl Process {
         Ok(Process {
             pid: started.pid,
             generation: fork_generation(),
-            file: command.file.to_string_lossy().into_owned(),
+            file: words(format_args!("{}", Lossy(command.file.as_bytes()))).into_owned(),
             group: command.group,
             piped_stdin: started.stdin.is_some(),
             stdin: Turn::new(started.stdin),
@@ -247,7 +248,7 @@ impl Process {
         let (mut ready, mut reads) = (false, LEFT);
         loop {
             wait.check()?;
-            let named = |e: Error| Error::new(e.code(), "", format!("{name}: {}", e.what()));
+            let named = |e: Error| Error::new(e.code(), "", text!("{name}: {}", e.what()));
             match output.take(amount, into, ready).map_err(named)? {
                 Found::Read => return Ok(true),
                 Found::End => return Ok(false),
@@ -416,7 +417,7 @@ impl Object for Process {
             life.look(self.pid);
             life.state()
         };
-        format!("{}, process {}, {state}", self.file, self.pid)
+        text!("{}, process {}, {state}", self.file, self.pid)
     }
 
     fn weight(&self) -> usize {

@@ -4,8 +4,10 @@
 
 use std::fmt;
 
-use crate::sys::{getpid, monotonic_ns};
+use crate::error::Result;
+use crate::sys::{check_memory, getpid, monotonic_ns, try_push};
 use crate::tensor::live_bytes;
+use crate::text;
 use crate::wait::{ThreadState, show_thread, threads};
 use crate::wire::{each_live, identity};
 
@@ -38,15 +40,19 @@ pub struct ObjectState {
 
 impl Report {
     /// As it is now.
-    pub fn now() -> Report {
+    pub fn now() -> Result<Report> {
         show_thread();
         let threads = threads();
-        let mut objects = Vec::new();
+        let (mut objects, mut done) = (Vec::new(), Ok(()));
         each_live(|number, object| {
-            let (class, state) = (object.class(), object.state());
-            objects.push(ObjectState { number, class, state, identity: identity(object) });
+            if done.is_ok() {
+                let (class, state) = (object.class(), object.state());
+                let object = ObjectState { number, class, state, identity: identity(object) };
+                done = check_memory().and_then(|()| try_push(&mut objects, object));
+            }
         });
-        Report { at: monotonic_ns(), process: getpid(), objects, threads, tensor_bytes: live_bytes() }
+        done?;
+        Ok(Report { at: monotonic_ns(), process: getpid(), objects, threads, tensor_bytes: live_bytes() })
     }
 
     /// The object that a thread waits for.
@@ -57,7 +63,7 @@ impl Report {
 }
 
 fn count(n: usize, what: &str) -> String {
-    format!("{n} {what}{}", if n == 1 { "" } else { "s" })
+    text!("{n} {what}{}", if n == 1 { "" } else { "s" })
 }
 
 impl fmt::Display for ObjectState {
@@ -105,7 +111,7 @@ mod tests {
         let handle = WorkQueue::nameless(Limits::default(), Owner::new());
         let object: Arc<dyn Object> = handle.queue().unwrap().clone();
         remember(&object);
-        let mut report = Report::now();
+        let mut report = Report::now().unwrap();
         let at = report.objects.iter().find(|o| o.identity == identity(&object)).unwrap();
         let shown = format!("#{} ipc.workqueue: open, 0 questions, 0 answers", at.number);
         assert_eq!(at.to_string(), shown);

@@ -21,7 +21,7 @@ use self::shard::Shard;
 pub use self::value::{Short, Value};
 use super::Number;
 use crate::err;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::sys::{ReadGuard, RwLock, SetOnce, WriteGuard};
 use crate::wire::Object;
 
@@ -87,10 +87,7 @@ impl Table {
         let old = shard.put(hash, key, value);
         // What is dropped may be anything, so not under the lock.
         drop(shard);
-        if let Some(value) = old {
-            value.let_go();
-        }
-        Ok(())
+        let_go(old)
     }
 
     /// Puts what `f` makes of the value under `key` in its place. No lock is held while `f` runs: if the key was written
@@ -111,10 +108,7 @@ impl Table {
             if shard.get(hash, key).map(|e| e.version) == version {
                 let old = shard.put(hash, key, new);
                 drop(shard);
-                if let Some(value) = old {
-                    value.let_go();
-                }
-                return Ok(());
+                return let_go(old);
             }
         }
     }
@@ -133,8 +127,9 @@ impl Table {
             }
         };
         // What was there was a number, or nothing.
-        shard.put(hash, key, Some(Value::Number(sum)));
-        Ok(sum)
+        let old = shard.put(hash, key, Some(Value::Number(sum)));
+        drop(shard);
+        let_go(old).map(|()| sum)
     }
 
     /// Puts `new` under `key` if it holds `old`, by [`Value::equals`]; `None` is no value. If it does not, what it holds.
@@ -160,10 +155,7 @@ impl Table {
         }
         let gone = shard.put(hash, key, new);
         drop(shard);
-        if let Some(value) = gone {
-            value.let_go();
-        }
-        Ok(Ok(()))
+        let_go(gone).map(Ok)
     }
 
     /// How many keys there are.
@@ -218,6 +210,22 @@ impl Object for Table {
 
     fn weight(&self) -> usize {
         self.bytes()
+    }
+}
+
+/// Drops what a [`Shard::put`] gave back.
+fn let_go(put: std::result::Result<Option<Value>, Value>) -> Result<()> {
+    match put {
+        Ok(old) => {
+            if let Some(value) = old {
+                value.let_go();
+            }
+            Ok(())
+        }
+        Err(value) => {
+            value.let_go();
+            Err(Error::no_memory())
+        }
     }
 }
 

@@ -19,7 +19,8 @@ use std::sync::atomic::Ordering;
 
 use crate::err;
 use crate::error::Result;
-use crate::sys::{spawn_quiet, thread_name, thread_room};
+use crate::sys::check_memory;
+use crate::sys::{spawn_quiet, start_thread, thread_name, thread_room};
 use crate::wait::{Cancel, Deadline, Wait, show_background_thread, sleep};
 use crate::wire::Object;
 
@@ -31,7 +32,7 @@ mod thread;
 
 use farewell::remember;
 pub use team::after_cancel;
-use team::{DISMISSED, OPEN, PATIENCE, Shared, Slot};
+use team::{DISMISSED, OPEN, PATIENCE, Shared, Slot, Team};
 use thread::work;
 
 /// How a job failed: the text that its user will see, of any bytes.
@@ -64,6 +65,13 @@ pub enum NextEnd<T> {
     Nothing,
     /// No other thread has ended in time.
     OutOfTime,
+}
+
+/// Those threads that have started end before they do anything; waits for that.
+fn dismiss(team: &Team) -> Result<()> {
+    team.open(DISMISSED);
+    let wait = Wait::until(Deadline::after(PATIENCE));
+    team.ended.wait_until(&wait, || (team.running.load(Ordering::Acquire) == 0).then_some(())).map(drop)
 }
 
 /// Threads that run one job, each with its own seat.
@@ -102,27 +110,24 @@ impl<T: Send + 'static> Crew<T> {
     where
         J: Fn(&Seat) -> std::result::Result<T, Failure> + Send + Sync + 'static,
     {
-        let shared = Shared::new(name, count);
-        remember(&shared);
+        let shared = Shared::new(name, count)?;
+        remember(&shared)?;
         let job = Arc::new(job);
         for index in 0..count {
+            // A thread takes some small things before it runs: many must not live on the allocator's reserve.
+            if let Err(e) = check_memory() {
+                dismiss(&shared.team)?;
+                return Err(e);
+            }
             if count == 1 {
                 shared.team.open(OPEN);
             }
             shared.team.running.fetch_add(1, Ordering::AcqRel);
             let (its, job) = (shared.clone(), job.clone());
-            let started = std::thread::Builder::new()
-                .name(thread_name(name, index + first))
-                .stack_size(stack)
-                .spawn(move || work(its, index, job));
+            let started = start_thread(&thread_name(name, index + first), stack, move || work(its, index, job));
             if let Err(e) = started {
                 shared.team.one_less(1);
-                shared.team.open(DISMISSED);
-                let wait = Wait::until(Deadline::after(PATIENCE));
-                shared
-                    .team
-                    .ended
-                    .wait_until(&wait, || (shared.team.running.load(Ordering::Acquire) == 0).then_some(()))?;
+                dismiss(&shared.team)?;
                 return Err(err!(
                     Limit,
                     "the system starts no more than {index} of {count} threads ({e}); none of them has run"

@@ -12,6 +12,8 @@ use super::Names;
 use super::fifo::{Fifo, Limits, Pop};
 use crate::err;
 use crate::error::Result;
+use crate::sys::try_text;
+use crate::text;
 use crate::wait::{Deadline, Owner, Signal, Wait};
 use crate::wire::{Handles, Inside, Message, Object, Push, leave};
 
@@ -36,13 +38,13 @@ impl WorkQueue {
     /// made. `[mismatch]` if the queue is there with another capacity than the one asked for; the time-out is the
     /// handle's own, where one is asked for.
     pub fn open(name: &str, limits: Limits, by: Owner) -> Result<(WorkQueueHandle, bool)> {
-        let (queue, made) = NAMES.open(name, || WorkQueue::make(Some(name), limits, by));
+        let (queue, made) = NAMES.open(name, || Ok(WorkQueue::make(Some(try_text(name)?.into()), limits, by)))?;
         if made {
             // A new one is born with its owner's first handle: nobody ever sees it closed.
             return Ok((WorkQueueHandle::counted(queue, by), made));
         }
         if limits.capacity.is_some() && limits.capacity != queue.limits.capacity {
-            let has = queue.limits.capacity.map_or("no limit".to_owned(), |n| format!("a capacity of {n}"));
+            let has = queue.limits.capacity.map_or("no limit".to_owned(), |n| text!("a capacity of {n}"));
             let wanted = limits.capacity.unwrap_or_default();
             return Err(err!(
                 Mismatch,
@@ -59,9 +61,9 @@ impl WorkQueue {
         WorkQueueHandle::counted(Arc::new(WorkQueue::make(None, limits, by)), by)
     }
 
-    fn make(name: Option<&str>, limits: Limits, owner: Owner) -> WorkQueue {
+    fn make(name: Option<Box<str>>, limits: Limits, owner: Owner) -> WorkQueue {
         WorkQueue {
-            name: name.map(Into::into),
+            name,
             owner,
             questions: Fifo::new(limits.capacity),
             answers: Fifo::new(limits.capacity),
@@ -113,7 +115,7 @@ impl WorkQueue {
                 self.drained.notify_all();
             }
             Push::Closed => items.iter_mut().for_each(Message::clear),
-            Push::Done | Push::Full => {}
+            Push::Done | Push::Full | Push::NoMemory => {}
         }
     }
 
@@ -182,7 +184,7 @@ impl WorkQueue {
     fn described(&self, closed: bool) -> String {
         let (questions, answers) = self.pending();
         let plural = |n| if n == 1 { "" } else { "s" };
-        format!(
+        text!(
             "{}, {questions} question{}, {answers} answer{}",
             if closed { "closed by its owner" } else { "open" },
             plural(questions),
@@ -244,7 +246,7 @@ impl Object for WorkQueue {
 
     fn state(&self) -> String {
         let state = self.described(self.is_closed());
-        self.name.as_ref().map_or(state.clone(), |name| format!("'{name}', {state}"))
+        self.name.as_ref().map_or(state.clone(), |name| text!("'{name}', {state}"))
     }
 
     fn weight(&self) -> usize {

@@ -21,6 +21,7 @@ use super::folder::try_flock;
 use super::lock::Lock;
 use crate::err;
 use crate::error::{Error, Result};
+use crate::text;
 
 /// A file that is open to be locked.
 #[derive(Debug)]
@@ -37,6 +38,9 @@ const TRIES: usize = 20;
 impl LockFile {
     /// Opens the file at `path`. One that is missing is made, for its owner only; with `create` false the answer is `None`.
     pub fn open(path: &Path, create: bool) -> Result<Option<LockFile>> {
+        if path.as_os_str().len() >= libc::PATH_MAX as usize {
+            return Err(refused(path, &io::Error::from_raw_os_error(libc::ENAMETOOLONG)));
+        }
         let name = CString::new(path.as_os_str().as_bytes())
             .map_err(|_| err!(Argument, "a path has no NUL in it, got {path:?}"))?;
         // O_NONBLOCK and O_NOCTTY: what is no file at all is opened without side effects, and refused below.
@@ -81,7 +85,7 @@ impl LockFile {
         }
         match io::Error::last_os_error() {
             e if matches!(e.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => Ok(false),
-            e => Err(Error::io("", &format!("cannot lock {}", self.path.display()), &e)),
+            e => Err(Error::io("", &text!("cannot lock {}", self.path.display()), &e)),
         }
     }
 
@@ -140,7 +144,7 @@ fn refused(path: &Path, e: &io::Error) -> Error {
         io::ErrorKind::PermissionDenied => {
             err!(Io, "cannot open {path}: this user may not read and write it, or not make it there")
         }
-        _ => Error::io("", &format!("cannot open {path}"), e),
+        _ => Error::io("", &text!("cannot open {path}"), e),
     }
 }
 
@@ -170,7 +174,7 @@ impl FileLock {
             Some(file) if file.fd.is_ours() => "held",
             Some(_) => "held by the parent process",
         };
-        format!("{state}, {}", self.path.display())
+        text!("{state}, {}", self.path.display())
     }
 
     fn file(&self) -> Result<Arc<LockFile>> {

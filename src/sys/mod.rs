@@ -49,7 +49,8 @@ pub use futex::{FutexWait, Scope, futex_wait, futex_wake};
 pub use load::{Looking, pausing_pays};
 pub use lock::{Guard, Lock};
 pub use memory::{
-    Allocator, LARGEST as LARGEST_RESERVED, check_memory, memory_is_short, no_memory, prepare_memory, settle_shortage,
+    Allocator, LARGEST as LARGEST_RESERVED, SharedBytes, Text, check_memory, memory_is_short, prepare_memory,
+    settle_shortage, try_bytes, try_collect, try_extend, try_format, try_push, try_text,
 };
 #[cfg(target_os = "linux")]
 pub use nudge::{Nudges, Sigprof, ThreadHandle, sigprof};
@@ -63,6 +64,6 @@ pub use spawn::{Program, copy_fd, find_byte, pipe, read_some, set_nonblocking, s
 pub use spin::Spin;
 pub use stack::{stack_bounds, stack_pointer};
 pub use stderr::{tell, tell_panics};
-pub use thread::{at_exit, demote_thread, exit, spawn_quiet, this_thread_name, thread_name, thread_room};
+pub use thread::{at_exit, demote_thread, exit, spawn_quiet, start_thread, this_thread_name, thread_name, thread_room};
 pub use timer::Alarm;
 pub use watch::{WatchSet, epolls_that_watch};

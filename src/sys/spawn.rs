@@ -17,7 +17,7 @@ use crate::error::{Error, Result};
 pub struct Program<'a> {
     /// A path, or a name that is looked for along `PATH`.
     pub file: &'a CStr,
-    /// Its arguments, `argv[0]` included.
+    /// Its arguments after `argv[0]`, which is the file.
     pub args: &'a [CString],
     /// Its environment, `NAME=value` each; `None` for this process's own.
     pub env: Option<&'a [CString]>,
@@ -31,8 +31,8 @@ pub struct Program<'a> {
 
 /// Starts the program; its process id, or what the system said (a program that cannot be executed is told of here).
 pub fn spawn(program: &Program) -> std::io::Result<i32> {
-    let argv = pointers(program.args);
-    let envp = program.env.map(pointers);
+    let argv = pointers(Some(program.file), program.args)?;
+    let envp = program.env.map(|env| pointers(None, env)).transpose()?;
     let mut setup = Setup::new()?;
     setup.attributes(program.group)?;
     for (n, fd) in program.stdio.iter().enumerate() {
@@ -56,8 +56,13 @@ pub fn spawn(program: &Program) -> std::io::Result<i32> {
 }
 
 /// The strings as C wants a list of them.
-fn pointers(strings: &[CString]) -> Vec<*mut c_char> {
-    strings.iter().map(|s| s.as_ptr().cast_mut()).chain([ptr::null_mut()]).collect()
+fn pointers(first: Option<&CStr>, strings: &[CString]) -> std::io::Result<Vec<*mut c_char>> {
+    let mut list = Vec::new();
+    list.try_reserve_exact(strings.len() + 2)?;
+    list.extend(first.map(|s| s.as_ptr().cast_mut()));
+    list.extend(strings.iter().map(|s| s.as_ptr().cast_mut()));
+    list.push(ptr::null_mut());
+    Ok(list)
 }
 
 /// These functions give the error instead of setting `errno`.
@@ -204,7 +209,7 @@ pub fn set_nonblocking(fd: &Fd) -> Result<()> {
 
 /// Reads up to `most` bytes to the end of `into`; how many came, 0 at the end.
 pub fn read_some(fd: RawFd, into: &mut Vec<u8>, most: usize) -> std::io::Result<usize> {
-    into.reserve(most);
+    into.try_reserve(most)?;
     // SAFETY: there is room for `most` bytes behind the vector's own, and as many as were read count as its own then.
     unsafe {
         let n = libc::read(fd, into.as_mut_ptr().add(into.len()).cast(), most);
@@ -315,7 +320,7 @@ mod tests {
 
     fn run(words: &[&str], stdio: [Option<RawFd>; 3]) -> std::io::Result<i32> {
         let args: Vec<CString> = words.iter().map(|w| CString::new(*w).unwrap()).collect();
-        spawn(&Program { file: &args[0], args: &args, env: None, cwd: Some(c"/"), stdio, group: true })
+        spawn(&Program { file: &args[0], args: &args[1..], env: None, cwd: Some(c"/"), stdio, group: true })
     }
 
     fn ended(pid: i32) -> i32 {

@@ -1,6 +1,8 @@
 //! Threads as the operating system sees them: how many more it can give, what their names may be, and the end of the
 //! process.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
 use crate::error::{Error, Result};
 
 /// How many more threads this process can have before it harms itself, each taking about `footprint` bytes of memory.
@@ -62,11 +64,8 @@ pub fn thread_name(name: &str, number: usize) -> String {
     format!("{}{tail}", &name[..end])
 }
 
-/// The name of the calling thread: the one it was started under, else what the system calls it.
+/// The name of the calling thread: what the system calls it.
 pub fn this_thread_name() -> String {
-    if let Some(name) = std::thread::current().name() {
-        return name.into();
-    }
     let mut name = [0u8; 64];
     // SAFETY: the handle is the calling thread's, and there is room for a name and its NUL.
     unsafe { libc::pthread_getname_np(libc::pthread_self(), name.as_mut_ptr().cast(), name.len()) };
@@ -108,11 +107,78 @@ pub fn spawn_quiet(name: &str, f: impl FnOnce() + Send + 'static) -> Result<()> 
         libc::pthread_sigmask(libc::SIG_SETMASK, &all, &mut old);
         old
     };
-    // A size of its own, or the standard library looks for one in the environment, under a lock.
-    let spawned = std::thread::Builder::new().name(name.to_owned()).stack_size(2 << 20).spawn(f);
+    let spawned = start_thread(name, STACK, f);
     // SAFETY: `old` was filled in just above.
     unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, &old, std::ptr::null_mut()) };
-    spawned.map(drop).map_err(|e| Error::io("", "starting a thread", &e))
+    spawned.map_err(|e| Error::io("", "starting a thread", &e))
+}
+
+/// What is allocated before a thread is started, and freed by the thread first of all: room for the library's thread-locals. The C
+/// library takes memory for them at the first use in a thread, which comes next, and ends the process where it finds none.
+const BALLAST: usize = 64 << 10;
+
+/// Bytes of stack for a thread of the library's own.
+const STACK: usize = 2 << 20;
+
+/// Runs `f` in a thread of its own that nobody waits for, with `stack` bytes of stack. The standard library's way does the same, but
+/// ends the process where there is no memory for what it keeps of a thread.
+pub fn start_thread(name: &str, stack: usize, f: impl FnOnce() + Send + 'static) -> std::io::Result<()> {
+    struct Start {
+        /// See [`BALLAST`].
+        ballast: *mut libc::c_void,
+        name: [u8; NAME_BYTES + 1],
+        run: Box<dyn FnOnce() + Send>,
+    }
+
+    extern "C" fn main(start: *mut libc::c_void) -> *mut libc::c_void {
+        // SAFETY: what `start_thread` has handed over; nobody else has it any more.
+        let start = unsafe {
+            let start = Box::from_raw(start.cast::<Start>());
+            libc::free(start.ballast);
+            start
+        };
+        #[cfg(target_os = "linux")]
+        // SAFETY: the name ends in a NUL.
+        unsafe {
+            libc::pthread_setname_np(libc::pthread_self(), start.name.as_ptr().cast());
+        }
+        // What panics has been told of by then, and ends this thread alone.
+        let _ = catch_unwind(AssertUnwindSafe(start.run));
+        std::ptr::null_mut()
+    }
+
+    // SAFETY: asks for memory.
+    let ballast = unsafe { libc::malloc(BALLAST) };
+    if ballast.is_null() {
+        return Err(std::io::ErrorKind::OutOfMemory.into());
+    }
+    let mut start = Box::new(Start { ballast, name: [0; NAME_BYTES + 1], run: Box::new(f) });
+    let length = name.len().min(NAME_BYTES);
+    start.name[..length].copy_from_slice(&name.as_bytes()[..length]);
+    let start = Box::into_raw(start);
+    // The system wants whole pages, and a few at least.
+    let stack = stack.max(libc::PTHREAD_STACK_MIN).next_multiple_of(64 << 10);
+    // SAFETY: the attributes are initialised before they are used and destroyed once; the thread gets what it expects, and where there
+    // is none it is taken back.
+    let code = unsafe {
+        let mut attributes = std::mem::MaybeUninit::uninit();
+        let mut code = libc::pthread_attr_init(attributes.as_mut_ptr());
+        if code == 0 {
+            let mut thread = std::mem::zeroed();
+            libc::pthread_attr_setdetachstate(attributes.as_mut_ptr(), libc::PTHREAD_CREATE_DETACHED);
+            code = libc::pthread_attr_setstacksize(attributes.as_mut_ptr(), stack);
+            if code == 0 {
+                code = libc::pthread_create(&mut thread, attributes.as_ptr(), main, start.cast());
+            }
+            libc::pthread_attr_destroy(attributes.as_mut_ptr());
+        }
+        if code != 0 {
+            libc::free((*start).ballast);
+            drop(Box::from_raw(start));
+        }
+        code
+    };
+    if code == 0 { Ok(()) } else { Err(std::io::Error::from_raw_os_error(code)) }
 }
 
 #[cfg(test)]

@@ -11,6 +11,7 @@ use super::storage::Storage;
 use super::view::Tensor;
 use crate::err;
 use crate::error::Result;
+use crate::sys::Text;
 
 /// Characters in a line.
 const WIDTH: usize = 80;
@@ -74,10 +75,10 @@ impl Format {
         }
     }
 
-    fn number(self, out: &mut String, value: Scalar) {
+    fn number(self, out: &mut Text, value: Scalar) {
         let width = self.width;
         let v = value.to_f64();
-        // Writing to a String cannot fail.
+        // A want of memory is told at the end.
         let _ = if !v.is_finite() {
             let text = if v.is_nan() {
                 "nan"
@@ -127,7 +128,7 @@ fn values(storage: &Storage, places: impl ExactSizeIterator<Item = usize>) -> Re
 }
 
 /// One number a line.
-fn column(out: &mut String, values: &[Scalar]) {
+fn column(out: &mut Text, values: &[Scalar]) {
     let format = Format::of(values);
     if format.scale() != 1.0 {
         let _ = writeln!(out, "{} *", power_of_ten(format.scale()));
@@ -139,7 +140,7 @@ fn column(out: &mut String, values: &[Scalar]) {
 }
 
 /// Rows and columns, in pages of as many columns as a line holds.
-fn matrix(out: &mut String, values: &[Scalar], columns: usize, indent: &str) {
+fn matrix(out: &mut Text, values: &[Scalar], columns: usize, indent: &str) {
     let format = Format::of(values);
     let page = ((WIDTH - indent.len()) / (format.width + 1)).max(1);
     for first in (0..columns).step_by(page) {
@@ -167,7 +168,7 @@ fn matrix(out: &mut String, values: &[Scalar], columns: usize, indent: &str) {
 }
 
 /// The matrices of the last two dimensions, each under its place in the others: `(1,2,.,.) = `.
-fn matrices(out: &mut String, values: &[Scalar], sizes: &[usize]) {
+fn matrices(out: &mut Text, values: &[Scalar], sizes: &[usize]) {
     let outer = sizes.len() - 2;
     let (rows, columns) = (sizes[outer], sizes[outer + 1]);
     let mut at = vec![1; outer];
@@ -194,7 +195,7 @@ pub fn format_tensor(tensor: &Tensor) -> Result<String> {
     if tensor.ndim() == 0 {
         return Ok(format!("[{class} with no dimension]\n"));
     }
-    let mut out = String::new();
+    let mut out = Text::default();
     let values = match tensor.storage() {
         Some(storage) => values(storage, tensor.layout().places())?,
         None => Vec::new(),
@@ -205,16 +206,16 @@ pub fn format_tensor(tensor: &Tensor) -> Result<String> {
         ref sizes => matrices(&mut out, &values, sizes),
     }
     let _ = writeln!(out, "[{class} of size {}]", describe(tensor.sizes()));
-    Ok(out)
+    out.finish()
 }
 
 /// A storage as Torch prints it; ends in a newline.
 pub fn format_storage(storage: &Storage) -> Result<String> {
     let values = values(storage, 0..storage.len())?;
-    let mut out = String::new();
+    let mut out = Text::default();
     column(&mut out, &values);
     let _ = writeln!(out, "[{} of size {}]", storage.dtype().storage_class(), values.len());
-    Ok(out)
+    out.finish()
 }
 
 #[cfg(test)]

@@ -8,6 +8,7 @@ use super::number::Scalar;
 use super::view::Tensor;
 use crate::err;
 use crate::error::Result;
+use crate::sys::try_collect;
 
 impl Tensor {
     /// Zeros.
@@ -59,7 +60,7 @@ impl Tensor {
     /// The tensors one after the other along a dimension; those without elements are left out. One dimension more than they
     /// have stacks them.
     pub fn cat(tensors: &[&Tensor], dim: usize) -> Result<Tensor> {
-        let some: Vec<&Tensor> = tensors.iter().copied().filter(|t| t.numel() > 0).collect();
+        let some: Vec<&Tensor> = try_collect(tensors.iter().copied().filter(|t| t.numel() > 0))?;
         let Some(first) = some.first() else {
             return match tensors.first() {
                 Some(t) => Ok(Tensor::new(t.dtype())),

@@ -143,7 +143,10 @@ impl<R: BufRead> Reader<R> {
         if n as u64 > self.left {
             return Err(damaged(format_args!("{n} bytes are announced, {} are left", self.left)));
         }
-        let mut out = vec![0; n];
+        // A file may announce more than it holds: it may be sparse.
+        let mut out = Vec::new();
+        out.try_reserve_exact(n)?;
+        out.resize(n, 0);
         self.exact(&mut out)?;
         if self.form == Form::Ascii && n > 0 {
             self.newline()?;
@@ -233,6 +236,7 @@ impl<R: BufRead> Reader<R> {
         let index = self.int()?;
         let new = !self.seen.contains_key(&index);
         if new {
+            self.seen.try_reserve(1)?;
             self.seen.insert(index, None);
         }
         Ok((index, new))

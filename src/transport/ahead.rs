@@ -32,9 +32,9 @@ impl Ahead {
     }
 
     /// Room after what is there: at least a record's worth when it is empty.
-    pub fn space(&mut self) -> (*mut u8, usize) {
+    pub fn space(&mut self) -> Result<(*mut u8, usize)> {
         if self.buffer.capacity() == 0 {
-            self.buffer.reserve_exact(AHEAD);
+            self.buffer.try_reserve_exact(AHEAD)?;
         }
         if self.is_empty() {
             (self.start, self.end) = (0, 0);
@@ -47,7 +47,7 @@ impl Ahead {
             (self.start, self.end) = (0, len);
         }
         // SAFETY: `end` is at most the capacity.
-        (unsafe { self.buffer.as_mut_ptr().add(self.end) }, self.buffer.capacity() - self.end)
+        Ok((unsafe { self.buffer.as_mut_ptr().add(self.end) }, self.buffer.capacity() - self.end))
     }
 
     /// As [`Ahead::space`], `n` bytes that are zero or were written before.

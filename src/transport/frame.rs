@@ -2,6 +2,7 @@
 
 use crate::err;
 use crate::error::Result;
+use crate::sys::try_push;
 use crate::tensor::DType;
 use crate::wire::ext;
 
@@ -98,6 +99,7 @@ impl Descriptor {
         if sizes.len() > MAX_DIMS {
             return Err(err!(Limit, "a tensor of {} dimensions cannot be sent, at most {MAX_DIMS}", sizes.len()));
         }
+        out.try_reserve(4 + sizes.len() * size_of::<u64>())?;
         out.extend([if kind == Kind::Tensor { 1 } else { 2 }, dtype.code()]);
         out.extend((sizes.len() as u16).to_le_bytes());
         for &size in sizes {
@@ -126,7 +128,7 @@ impl Descriptor {
                     "more than {most} tensors announced in a message, which is as many as are taken"
                 ));
             }
-            list.push(Descriptor::decode(&mut from)?);
+            try_push(&mut list, Descriptor::decode(&mut from)?)?;
         }
         Ok(list)
     }
@@ -147,6 +149,7 @@ impl Descriptor {
         }
         let (sizes, rest) = rest.split_at_checked(8 * dims).ok_or_else(|| bad("is cut off"))?;
         let mut data = dtype.size() as u64;
+        // At most MAX_DIMS.
         let mut out = Vec::with_capacity(dims);
         for size in sizes.chunks_exact(8) {
             let size = size.iter().rev().fold(0, |n, &b| n << 8 | u64::from(b));

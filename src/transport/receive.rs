@@ -10,9 +10,9 @@ use super::place::{Place, attachment, copy, fits, same, view};
 use super::policy::Limits;
 use super::secure::{IDLE, Opener};
 use crate::err;
-use crate::error::{Error, Result};
-use crate::sys::monotonic_ns;
+use crate::error::{Code, Error, Result};
 use crate::sys::socket::{self, Empty, Moved, Region};
+use crate::sys::{check_memory, monotonic_ns};
 use crate::wait::LONGEST_NAP;
 use crate::wire::{Attachment, Message};
 
@@ -33,6 +33,8 @@ pub(super) enum Step {
 pub(super) enum Fault {
     /// This message is lost; the next one is found.
     Message(Error),
+    /// There was no memory for it; nothing has changed, and the next call goes on.
+    Memory(Error),
     /// Nothing more can come.
     Stream(Error),
     /// The peer has closed; true in the middle of a message.
@@ -141,7 +143,14 @@ impl Receiver {
                 Phase::Data => {
                     while let Some(next) = self.described.get(self.at) {
                         if self.places.len() == self.at {
-                            self.places.push(Place::new(next).map_err(Fault::Stream)?);
+                            // Each is small beside its data: many must not live on the allocator's reserve.
+                            check_memory().map_err(Fault::Memory)?;
+                            self.places.try_reserve(1).map_err(|e| Fault::Memory(e.into()))?;
+                            // No shortage of this process's own making: the peer says how much it takes.
+                            self.places.push(Place::new(next).map_err(|e| match e.code() {
+                                Code::Limit => Fault::Memory(err!(Limit, "not enough memory: {}", e.what())),
+                                _ => Fault::Stream(e),
+                            })?);
                         }
                         let place = &self.places[self.at];
                         let (start, len) = (place.span.as_ptr(), place.span.len());
@@ -181,6 +190,8 @@ impl Receiver {
     /// Moves the whole message to `out`, whose memory is kept for the next one. An error loses the message.
     pub fn hand_out(&mut self, into: Option<Target<'_>>, out: &mut Message) -> Result<()> {
         out.clear();
+        // Where there is no memory the message stays for the next call.
+        out.attachments.try_reserve(self.places.len())?;
         let done = self.deliver(into);
         if done.is_ok() {
             std::mem::swap(&mut out.bytes, &mut self.bytes);
@@ -256,7 +267,11 @@ impl Receiver {
     fn place(&mut self, into: Option<Target<'_>>) -> std::result::Result<(), Fault> {
         self.counts.regions += 1;
         let most = self.limits.tensors as usize;
-        let described = Descriptor::decode_all(&self.descriptors, self.bytes.len(), most).map_err(Fault::Stream)?;
+        let described =
+            Descriptor::decode_all(&self.descriptors, self.bytes.len(), most).map_err(|e| match e.is_shortage() {
+                true => Fault::Memory(e),
+                false => Fault::Stream(e),
+            })?;
         let total = described.iter().try_fold(0u64, |sum, d| sum.checked_add(d.data() as u64));
         let left = total.ok_or_else(|| Fault::Stream(err!(Protocol, "the sizes of a message's tensors overflow")))?;
         if left > self.limits.tensor_bytes {
@@ -311,7 +326,7 @@ impl Receiver {
             }
             if have == vec.capacity() {
                 let step = (len - have).min(have.max(FIRST_STEP));
-                let none = |_| Fault::Stream(err!(Limit, "there is no memory for a message of {len} bytes"));
+                let none = |_| Fault::Memory(err!(Limit, "not enough memory for a message of {len} bytes"));
                 vec.try_reserve_exact(step).map_err(none)?;
             }
             let room = (vec.capacity() - have).min(len - have);
@@ -338,7 +353,7 @@ impl Receiver {
                     return Ok(0);
                 }
             } else {
-                let (more, room) = self.ahead.space();
+                let (more, room) = self.ahead.space().map_err(Fault::Memory)?;
                 self.counts.system_calls += 1;
                 // SAFETY: the caller vouches for the first region, the second is the read-ahead's own memory.
                 let got =
@@ -362,7 +377,7 @@ impl Receiver {
                 }
                 continue;
             }
-            let (start, room) = self.ahead.space();
+            let (start, room) = self.ahead.space().map_err(Fault::Memory)?;
             self.counts.system_calls += 1;
             // SAFETY: the read-ahead's own memory.
             let got = unsafe { socket::receive(fd, &[Region::new(start, room)], self.empty) };
@@ -380,13 +395,13 @@ impl Receiver {
         loop {
             let Some(opener) = self.opener.as_mut() else { return Ok(false) };
             if let Some(n) = opener.next().map_err(Fault::Stream)? {
-                let plain = self.ahead.room_for(n).map_err(Fault::Stream)?;
+                let plain = self.ahead.room_for(n).map_err(Fault::Memory)?;
                 let n = opener.open(plain).map_err(Fault::Stream)?;
                 // SAFETY: `n` bytes of plain text were just written there.
                 unsafe { self.ahead.written(n) };
                 return Ok(true);
             }
-            let (start, room) = opener.space().map_err(Fault::Stream)?;
+            let (start, room) = opener.space().map_err(Fault::Memory)?;
             self.counts.system_calls += 1;
             // SAFETY: the opener's own memory.
             let got = unsafe { socket::receive(fd, &[Region::new(start, room)], self.empty) };

@@ -188,6 +188,13 @@ impl fmt::Debug for Sealer {
 }
 
 impl Sealer {
+    /// Makes room for the record of `bytes` to come, as far as one record takes them.
+    pub fn make_room(&mut self, bytes: usize) -> Result<()> {
+        self.record.clear();
+        self.record.try_reserve(LENGTH + bytes.min(MAX_PLAIN) + TAG)?;
+        Ok(())
+    }
+
     /// Begins a record: up to [`MAX_PLAIN`] bytes are to be appended.
     pub fn begin(&mut self) -> &mut Vec<u8> {
         self.record.clear();

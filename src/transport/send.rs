@@ -8,8 +8,9 @@ use smallvec::SmallVec;
 use super::frame::{Descriptor, Header, Kind};
 use super::secure::{MAX_PLAIN, Sealer};
 use crate::err;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::sys::socket::{self, Moved, Region};
+use crate::sys::{check_memory, try_extend};
 use crate::tensor::Span;
 use crate::wire::{Attachment, Message};
 
@@ -50,16 +51,21 @@ impl Sender {
         self.scratch.resize(super::frame::HEADER, 0);
         let inline = message.bytes.len() <= SMALL;
         if inline {
-            self.scratch.extend_from_slice(&message.bytes);
+            try_extend(&mut self.scratch, &message.bytes)?;
         }
         let head = self.scratch.len();
+        // Room for all at once: the lists are as long as the message says.
+        let count = message.attachments.len();
+        spans.try_reserve(count).map_err(|_| Error::no_memory())?;
         for attachment in &message.attachments {
+            check_memory()?;
             spans.push(describe(attachment, head, &mut self.scratch)?);
         }
         let header =
             Header { functions: message.functions, descriptors: self.scratch.len() - head, bytes: message.bytes.len() };
         self.scratch[..super::frame::HEADER].copy_from_slice(&header.encode());
         let mut regions: SmallVec<[Region; 4]> = SmallVec::new();
+        regions.try_reserve(count + 3).map_err(|_| Error::no_memory())?;
         if inline {
             regions.push(Region::of(&self.scratch));
         } else {
@@ -94,6 +100,11 @@ impl Outgoing<'_> {
         self.regions.len() as u64
     }
 
+    /// How many bytes have not gone yet.
+    pub fn left(&self) -> usize {
+        self.regions[self.at..].iter().map(|r| r.len()).fold(0, usize::saturating_add)
+    }
+
     fn advance(&mut self, mut n: usize) {
         self.moved |= n > 0;
         self.bytes += n as u64;
@@ -115,6 +126,7 @@ impl Outgoing<'_> {
             if n == 0 {
                 break;
             }
+            // `Sealer::make_room` has made it: nothing is allocated here.
             plain.reserve(n);
             // SAFETY: the region is valid (see `push`), and the vector has room for `n` more bytes, which are then written.
             // A tensor that another thread writes meanwhile gives some of the old bytes and some of the new.

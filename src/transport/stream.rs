@@ -101,6 +101,10 @@ impl Stream {
     }
 
     fn push_sealed(&self, tx: &mut Tx, out: &mut Outgoing<'_>, fd: RawFd, wait: &Wait) -> Result<()> {
+        // Before the first byte moves: after it, a failure would end the connection.
+        if let Some(sealer) = tx.sender.sealer.as_mut() {
+            sealer.make_room(out.left())?;
+        }
         loop {
             let Some(sealer) = tx.sender.sealer.as_mut() else { return Ok(()) };
             if !out.gather(sealer.begin()) {
@@ -181,7 +185,7 @@ impl Stream {
     /// Turns a fault of the receiver into the error to raise, and remembers it if it is the end.
     fn fault(&self, rx: &mut Rx, fault: Fault) -> Error {
         let error = match fault {
-            Fault::Message(e) => return e,
+            Fault::Message(e) | Fault::Memory(e) => return e,
             _ if !self.line.is_open() => self.line.why(),
             Fault::End(middle) => {
                 let how =
@@ -198,7 +202,7 @@ impl Stream {
         rx.receiver.finish();
         let _ = self.cause.set(error.clone());
         // Sends then know, too. For them it is closed, whatever was wrong with what came.
-        self.end_line(Error::new(Code::Closed, "", error.what().to_string()));
+        self.end_line(err!(Closed, "{}", error.what()));
         error
     }
 

@@ -10,7 +10,8 @@ use super::frame::{Descriptor, HEADER, Header, KIND_MESSAGE};
 use super::place::Place;
 use super::send::describe;
 use crate::err;
-use crate::error::Result;
+use crate::error::{Error, Result};
+use crate::sys::{check_memory, try_push};
 use crate::tensor::Span;
 use crate::wire::{Attachment, Message, path_to};
 
@@ -30,12 +31,14 @@ pub fn freeze(message: &Message) -> Result<Cow<'_, [u8]>> {
             let path = path_to(&message.bytes, i as u32);
             return Err(err!(Unsupported, "{path}: {} has no form in bytes", attachment.kind()));
         }
+        check_memory()?;
+        spans.try_reserve(1).map_err(|_| Error::no_memory())?;
         spans.push(describe(attachment, 0, &mut descriptors)?);
     }
     let data = spans.iter().map(Span::len);
     let total = data.fold(HEADER + message.bytes.len() + descriptors.len(), usize::saturating_add);
     let mut out = Vec::new();
-    out.try_reserve_exact(total).map_err(|_| err!(Limit, "there is no memory for a message of {total} bytes"))?;
+    out.try_reserve_exact(total).map_err(|_| err!(Limit, "not enough memory for a message of {total} bytes"))?;
     let header = Header { functions: message.functions, descriptors: descriptors.len(), bytes: message.bytes.len() };
     out.extend_from_slice(&header.encode());
     out.extend_from_slice(&message.bytes);
@@ -70,7 +73,8 @@ pub fn thaw(bytes: &[u8]) -> Result<Message> {
         let (mine, others) = data.split_at_checked(place.span.len()).ok_or_else(cut)?;
         place.span.write(0, mine);
         data = others;
-        message.attachments.push(place.attachment);
+        check_memory()?;
+        try_push(&mut message.attachments, place.attachment)?;
     }
     Ok(message)
 }
@@ -78,7 +82,7 @@ pub fn thaw(bytes: &[u8]) -> Result<Message> {
 fn copy(bytes: &[u8]) -> Result<Vec<u8>> {
     let mut out = Vec::new();
     let n = bytes.len();
-    out.try_reserve_exact(n).map_err(|_| err!(Limit, "there is no memory for a message of {n} bytes"))?;
+    out.try_reserve_exact(n).map_err(|_| err!(Limit, "not enough memory for a message of {n} bytes"))?;
     out.extend_from_slice(bytes);
     Ok(out)
 }

@@ -128,7 +128,11 @@ impl Attempt {
 
     /// As [`later`](Self::later), on any of `fds`.
     pub(super) fn later_on(&self, fds: &[libc::pollfd], until: Deadline) -> Error {
-        let mut used: Vec<_> = fds.iter().filter(|f| f.fd >= 0).map(|f| (f.fd, f.events)).collect();
+        let mut used = Vec::new();
+        if used.try_reserve_exact(fds.len()).is_err() {
+            return Error::no_memory();
+        }
+        used.extend(fds.iter().filter(|f| f.fd >= 0).map(|f| (f.fd, f.events)));
         // The same descriptor may be there for reading and for writing.
         used.sort_unstable();
         used.dedup_by(|next, kept| {

@@ -5,7 +5,7 @@ use std::os::fd::RawFd;
 use crate::err;
 use crate::error::Result;
 use crate::sys::atomic::{AtomicBool, AtomicU32, Ordering};
-use crate::sys::{Event, Lock, Scope, futex_wake};
+use crate::sys::{Event, Lock, Scope, futex_wake, try_push};
 
 /// The cancellation of one worker: fired once, by anyone; every blocked call of that worker ends with `[cancelled]` at
 /// once, and so does every later one.
@@ -68,7 +68,7 @@ impl Cancel {
 
     /// Before sleeping on `word`: until the ticket is dropped, [`Cancel::fire`] adds 1 to the word and wakes it.
     pub(super) fn sleeping_on<'a>(&'a self, word: &'a AtomicU32) -> Result<Ticket<'a>> {
-        self.asleep.lock().words.push(Word(word));
+        try_push(&mut self.asleep.lock().words, Word(word))?;
         let ticket = Ticket { cancel: self, word };
         if self.fired.load(Ordering::SeqCst) {
             drop(ticket);

@@ -120,7 +120,9 @@ fn poll_by(
     watches: &mut [Watch],
     wait: &Wait,
 ) -> Result<usize> {
-    let mut fds: Vec<_> = watches.iter().map(|w| entry(w.fd, w.interest.events())).collect();
+    let mut fds = Vec::new();
+    fds.try_reserve_exact(watches.len() + 1)?;
+    fds.extend(watches.iter().map(|w| entry(w.fd, w.interest.events())));
     fds.push(entry(-1, libc::POLLIN));
     let ready = wait_on(&mut fds, wait)?;
     for (watch, fd) in watches.iter_mut().zip(&fds) {

@@ -17,6 +17,7 @@ use super::poll::{Interest, Patience, Woken, entry, nap_on};
 use super::{Asleep, Wait};
 use crate::err;
 use crate::error::Result;
+use crate::sys::try_push;
 use crate::sys::{poll, socket::raise_descriptor_limit};
 
 /// Something that can be waited for beside others.
@@ -128,7 +129,8 @@ pub fn select(candidates: &[Candidate], wait: &Wait) -> Result<Option<usize>> {
     if candidates.len() >= MANY {
         raise_descriptor_limit();
     }
-    let mut fds = Vec::with_capacity(candidates.len() + 1);
+    let mut fds = Vec::new();
+    fds.try_reserve_exact(candidates.len() + 1)?;
     for (index, candidate) in candidates.iter().enumerate() {
         match candidate.entry() {
             Ok(entry) => fds.push(entry),
@@ -169,14 +171,18 @@ fn look(candidates: &[Candidate]) -> Result<Option<usize>> {
         match candidate.ready() {
             Some(true) => best.offer(index, candidate),
             Some(false) => {}
-            None => unsure.push(index),
+            None => try_push(&mut unsure, index)?,
         }
     }
     unsure.retain(|index| best.takes(*index, &candidates[*index]));
     if unsure.is_empty() {
         return Ok(best.index());
     }
-    let mut fds = unsure.iter().map(|index| candidates[*index].entry()).collect::<Result<Vec<_>>>()?;
+    let mut fds = Vec::new();
+    fds.try_reserve_exact(unsure.len())?;
+    for index in &unsure {
+        fds.push(candidates[*index].entry()?);
+    }
     poll(&mut fds, Some(Duration::ZERO))?;
     for (index, fd) in unsure.into_iter().zip(fds) {
         if fd.revents != 0 {

@@ -87,7 +87,10 @@ fn mine() -> Option<Arc<Slot>> {
                 });
                 let mut slots = slots().lock();
                 slots.retain(|slot| slot.strong_count() > 0);
-                slots.push(Arc::downgrade(&slot));
+                // Where there is no memory for it, reports do not have this thread.
+                if slots.try_reserve(1).is_ok() {
+                    slots.push(Arc::downgrade(&slot));
+                }
                 drop(slots);
                 *mine = Some(slot);
             }
@@ -140,7 +143,14 @@ pub fn show_thread_of(owner: Owner) {
 
 fn each_slot(mut look: impl FnMut(&Slot)) {
     let here = fork_generation();
-    let found: Vec<_> = slots().lock().iter().filter_map(Weak::upgrade).collect();
+    let mut found = Vec::new();
+    {
+        let slots = slots().lock();
+        // Reports and names of threads do without where there is no memory.
+        if found.try_reserve(slots.len()).is_ok() {
+            found.extend(slots.iter().filter_map(Weak::upgrade));
+        }
+    }
     found.iter().filter(|slot| slot.generation == here).for_each(|slot| look(slot));
 }
 

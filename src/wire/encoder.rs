@@ -4,7 +4,8 @@ use rmp::encode as mp;
 
 use super::ext;
 
-/// Appends values to a buffer. Nothing here fails but for lengths past 32 bits and memory, which return `false`.
+/// Appends values to a buffer. What is longer than 32 bits can say returns `false`. Where there is no memory nothing more is written:
+/// ask [`Encoder::out_of_memory`] at the end.
 ///
 /// A table's header is written before its length is known: [`Encoder::open_table`] leaves room for 32 bits, and one of the
 /// `close_…` calls fills it in. So one walk over a table is enough.
@@ -12,6 +13,8 @@ use super::ext;
 pub struct Encoder<'a> {
     out: &'a mut Vec<u8>,
     start: usize,
+    /// There was no memory for something, and what was written is of no use.
+    failed: bool,
 }
 
 /// Where a table or an extension began.
@@ -29,7 +32,30 @@ impl<'a> Encoder<'a> {
     pub fn new(out: &'a mut Vec<u8>) -> Self {
         let start = out.len();
         out.push(ext::VERSION);
-        Encoder { out, start }
+        Encoder { out, start, failed: false }
+    }
+
+    /// Whether something is missing, for want of memory.
+    #[inline]
+    #[must_use]
+    pub fn out_of_memory(&self) -> bool {
+        self.failed
+    }
+
+    /// Whether `n` more bytes have room; nothing has once memory has run out.
+    #[inline(always)]
+    fn room(&mut self, n: usize) -> bool {
+        self.out.capacity() - self.out.len() >= n || self.grow(n)
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn grow(&mut self, n: usize) -> bool {
+        if !self.failed && self.out.try_reserve(n).is_ok() {
+            return true;
+        }
+        self.failed = true;
+        false
     }
 
     /// Sets flags in the prelude.
@@ -44,20 +70,26 @@ impl<'a> Encoder<'a> {
 
     /// nil
     pub fn nil(&mut self) {
-        self.out.push(0xc0);
+        if self.room(1) {
+            self.out.push(0xc0);
+        }
     }
 
     /// true or false
     pub fn boolean(&mut self, b: bool) {
-        self.out.push(0xc2 | b as u8);
+        if self.room(1) {
+            self.out.push(0xc2 | b as u8);
+        }
     }
 
     /// An integer, in the shortest form.
     #[inline]
     pub fn integer(&mut self, n: i64) {
         if (0..128).contains(&n) {
-            self.out.push(n as u8);
-        } else {
+            if self.room(1) {
+                self.out.push(n as u8);
+            }
+        } else if self.room(9) {
             // Writing to a Vec does not fail.
             let _ = mp::write_sint(self.out, n);
         }
@@ -68,7 +100,7 @@ impl<'a> Encoder<'a> {
     pub fn float(&mut self, n: f64) {
         let mut item = [0xcb; 9];
         item[1..].copy_from_slice(&n.to_bits().to_be_bytes());
-        self.out.extend_from_slice(&item);
+        self.append(&item);
     }
 
     /// A number of a Lua that has floats only: an integer where it is one exactly, so that it arrives as one elsewhere.
@@ -91,7 +123,7 @@ impl<'a> Encoder<'a> {
             return self.long_string(bytes);
         }
         // Most strings are names of a few letters: one question for room for the whole.
-        if self.out.capacity() - self.out.len() < 32 && self.out.try_reserve(32).is_err() {
+        if !self.room(32) {
             return false;
         }
         // SAFETY: there is room for 32 bytes past the end, of which 1 + `bytes.len()` are written.
@@ -107,7 +139,7 @@ impl<'a> Encoder<'a> {
     #[inline(never)]
     fn long_string(&mut self, bytes: &[u8]) -> bool {
         let Ok(n) = u32::try_from(bytes.len()) else { return false };
-        if self.out.try_reserve(bytes.len() + 5).is_err() {
+        if !self.room(bytes.len() + 5) {
             return false;
         }
         match n.to_be_bytes() {
@@ -123,7 +155,7 @@ impl<'a> Encoder<'a> {
     #[must_use]
     pub fn binary(&mut self, bytes: &[u8]) -> bool {
         let Ok(n) = u32::try_from(bytes.len()) else { return false };
-        if self.out.try_reserve(bytes.len() + 5).is_err() {
+        if !self.room(bytes.len() + 5) {
             return false;
         }
         let _ = mp::write_bin_len(self.out, n);
@@ -133,21 +165,22 @@ impl<'a> Encoder<'a> {
 
     /// An extension that holds one number: [`ext::REF`], [`ext::ATTACHMENT`], [`ext::CELL`].
     pub fn numbered(&mut self, code: i8, n: u32) {
-        self.out.extend_from_slice(&[0xd6, code as u8]);
-        self.out.extend_from_slice(&n.to_be_bytes());
+        let [a, b, c, d] = n.to_be_bytes();
+        self.append(&[0xd6, code as u8, a, b, c, d]);
     }
 
     /// A boxed integer: [`ext::INT64`] or [`ext::UINT64`], as 64 bits.
     pub fn boxed(&mut self, code: i8, bits: u64) {
-        self.out.extend_from_slice(&[0xd7, code as u8]);
-        self.out.extend_from_slice(&bits.to_be_bytes());
+        let mut item = [0xd7, code as u8, 0, 0, 0, 0, 0, 0, 0, 0];
+        item[2..].copy_from_slice(&bits.to_be_bytes());
+        self.append(&item);
     }
 
     /// Begins a table, as an array.
     #[inline]
     pub fn open_table(&mut self) -> Mark {
         let mark = Mark(self.out.len());
-        self.out.extend_from_slice(&[ARRAY32, 0, 0, 0, 0]);
+        self.append(&[ARRAY32, 0, 0, 0, 0]);
         mark
     }
 
@@ -159,7 +192,9 @@ impl<'a> Encoder<'a> {
 
     /// The table turns out to have no array part: what follows are keys and values.
     pub fn begin_map(&mut self, table: Mark) {
-        self.out[table.0] = MAP32;
+        if !self.failed {
+            self.out[table.0] = MAP32;
+        }
     }
 
     /// Ends a table that is a map of `pairs`.
@@ -172,9 +207,11 @@ impl<'a> Encoder<'a> {
     pub fn begin_mixed(&mut self, table: Mark, items: u32) -> (Mark, Mark) {
         self.close_array(table, items);
         // Room for the extension's header is made only now: most tables are of one kind.
-        self.out.splice(table.0..table.0, [EXT32, 0, 0, 0, 0, ext::MIXED as u8]);
+        if self.room(EXT_HEADER) {
+            self.out.splice(table.0..table.0, [EXT32, 0, 0, 0, 0, ext::MIXED as u8]);
+        }
         let map = Mark(self.out.len());
-        self.out.extend_from_slice(&[MAP32, 0, 0, 0, 0]);
+        self.append(&[MAP32, 0, 0, 0, 0]);
         (table, map)
     }
 
@@ -188,13 +225,16 @@ impl<'a> Encoder<'a> {
     /// Begins an extension with values inside.
     pub fn open_ext(&mut self, code: i8) -> Mark {
         let mark = Mark(self.out.len());
-        self.out.extend_from_slice(&[EXT32, 0, 0, 0, 0, code as u8]);
+        self.append(&[EXT32, 0, 0, 0, 0, code as u8]);
         mark
     }
 
     /// Ends an extension; false when it is too long.
     #[must_use]
     pub fn close_ext(&mut self, mark: Mark) -> bool {
+        if self.failed {
+            return false;
+        }
         match u32::try_from(self.out.len() - mark.0 - EXT_HEADER) {
             Ok(n) => {
                 self.patch(mark.0 + 1, n);
@@ -204,7 +244,17 @@ impl<'a> Encoder<'a> {
         }
     }
 
+    #[inline(always)]
+    fn append(&mut self, bytes: &[u8]) {
+        if self.room(bytes.len()) {
+            self.out.extend_from_slice(bytes);
+        }
+    }
+
     fn patch(&mut self, at: usize, n: u32) {
+        if self.failed {
+            return;
+        }
         self.out[at..at + 4].copy_from_slice(&n.to_be_bytes());
     }
 }

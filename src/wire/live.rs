@@ -52,6 +52,10 @@ pub fn remember(object: &Arc<dyn Object>) {
         shard.entries.retain(|_, entry| entry.object.strong_count() > 0);
         shard.sweep_at = FEW.max(2 * shard.entries.len());
     }
+    // Where there is no memory for the entry, reports do not have the object.
+    if shard.entries.try_reserve(1).is_err() {
+        return;
+    }
     let number = NEXT.fetch_add(1, Ordering::Relaxed);
     shard.entries.insert(key, Entry { number, object: Arc::downgrade(object) });
 }
@@ -60,7 +64,10 @@ pub fn remember(object: &Arc<dyn Object>) {
 pub fn each_live(mut look: impl FnMut(u64, &Arc<dyn Object>)) {
     let mut found = Vec::new();
     for shard in shards() {
-        found.extend(shard.lock().entries.values().map(|entry| (entry.number, entry.object.clone())));
+        let shard = shard.lock();
+        if found.try_reserve(shard.entries.len()).is_ok() {
+            found.extend(shard.entries.values().map(|entry| (entry.number, entry.object.clone())));
+        }
     }
     found.sort_unstable_by_key(|(number, _)| *number);
     for (number, object) in found {

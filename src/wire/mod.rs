@@ -18,6 +18,6 @@ pub use encoder::{Encoder, Mark};
 pub use ledger::{Entry, Ledger};
 pub use live::{each_live, identity, remember};
 pub use message::{Attachment, Foreign, Inside, Message, Object, downcast};
-pub use path::{field_path, path_to};
+pub use path::{Parts, field_path, path_to};
 pub use queue::{Push, Queue};
 pub use release::{Handles, leave, release};

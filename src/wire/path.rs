@@ -1,14 +1,27 @@
 //! Paths to what is inside a value, in the words of Lua: `value.layers[3].state`.
 
+use std::fmt;
+
 use super::{Decoder, Token, ext};
+use crate::error::Lossy;
+use crate::text;
 
 /// A name as a part of a path: `.name`, `["a b"]`.
 pub fn field_path(name: &[u8]) -> String {
-    let name = String::from_utf8_lossy(name);
-    let plain = !name.is_empty()
-        && !name.starts_with(|c: char| c.is_ascii_digit())
-        && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
-    if plain { format!(".{name}") } else { format!("[{name:?}]") }
+    let plain = name.first().is_some_and(|c| !c.is_ascii_digit())
+        && name.iter().all(|c| c.is_ascii_alphanumeric() || *c == b'_');
+    let name = Lossy(name);
+    if plain { text!(".{name}") } else { text!("[{name:?}]") }
+}
+
+/// The parts of a path, which were found from the inside out, in their order.
+#[derive(Clone, Copy, Debug)]
+pub struct Parts<'a>(pub &'a [String]);
+
+impl fmt::Display for Parts<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().rev().try_for_each(|part| f.write_str(part))
+    }
 }
 
 /// Where in the value that `bytes` hold attachment `number` stands first; `value` alone if nowhere.
@@ -17,9 +30,7 @@ pub fn path_to(bytes: &[u8], number: u32) -> String {
     if let Ok(mut bytes) = Decoder::new(bytes) {
         Search { bytes: &mut bytes, number, path: &mut path, depth: 0 }.value();
     }
-    path.push("value".into());
-    path.reverse();
-    path.concat()
+    text!("value{}", Parts(&path))
 }
 
 struct Search<'s, 'b> {
@@ -31,6 +42,13 @@ struct Search<'s, 'b> {
 }
 
 impl<'b> Search<'_, 'b> {
+    /// Adds a part to the way; where there is no memory for it, the path is shorter.
+    fn under(&mut self, part: String) {
+        if self.path.try_reserve(1).is_ok() {
+            self.path.push(part);
+        }
+    }
+
     /// Reads the next value; whether the attachment is in it. `None`: the bytes make no sense.
     fn value(&mut self) -> Option<bool> {
         self.depth += 1;
@@ -57,7 +75,7 @@ impl<'b> Search<'_, 'b> {
     fn items(&mut self, n: u32) -> Option<bool> {
         for i in 1..=n {
             if self.value()? {
-                self.path.push(format!("[{i}]"));
+                self.under(text!("[{i}]"));
                 return Some(true);
             }
         }
@@ -68,11 +86,11 @@ impl<'b> Search<'_, 'b> {
         for _ in 0..n {
             let name = key(self.bytes.clone());
             if self.value()? {
-                self.path.push(format!("[key {name}]"));
+                self.under(text!("[key {name}]"));
                 return Some(true);
             }
             if self.value()? {
-                self.path.push(name);
+                self.under(name);
                 return Some(true);
             }
         }
@@ -94,7 +112,7 @@ impl<'b> Search<'_, 'b> {
         let Ok(Token::Array(upvalues)) = self.bytes.token() else { return None };
         for i in 1..=upvalues {
             if self.value()? {
-                self.path.push(format!(" upvalue {i}"));
+                self.under(text!(" upvalue {i}"));
                 return Some(true);
             }
         }
@@ -106,9 +124,9 @@ impl<'b> Search<'_, 'b> {
 fn key(mut bytes: Decoder<'_>) -> String {
     match bytes.token() {
         Ok(Token::String(s)) => field_path(s),
-        Ok(Token::Integer(n)) => format!("[{n}]"),
-        Ok(Token::Float(n)) => format!("[{n}]"),
-        Ok(Token::Boolean(b)) => format!("[{b}]"),
+        Ok(Token::Integer(n)) => text!("[{n}]"),
+        Ok(Token::Float(n)) => text!("[{n}]"),
+        Ok(Token::Boolean(b)) => text!("[{b}]"),
         Ok(Token::Extension(ext::ATTACHMENT, _)) => "[an object]".into(),
         _ => "[a table]".into(),
     }

@@ -25,6 +25,8 @@ pub enum Push {
     Full,
     /// The queue takes no more; the messages are as they were.
     Closed,
+    /// There is no memory for them; the queue and the messages are as they were.
+    NoMemory,
 }
 
 /// A FIFO of messages, any number of writers and readers.
@@ -111,13 +113,17 @@ impl Queue {
                 return Push::Full;
             }
         }
+        // SAFETY: the lock makes us the only writer, and `spare` belongs to this chain.
+        if !unsafe { writer.cursor.make_room(messages, &self.spare) } {
+            return Push::NoMemory;
+        }
         for message in messages {
             if has_objects(message) {
                 self.objects.fetch_add(1, Ordering::Relaxed);
             }
             writer.bytes += message.bytes.len() as u64;
-            // SAFETY: the lock makes us the only writer, and `spare` belongs to this chain.
-            unsafe { writer.cursor.put(message, &self.spare) };
+            // SAFETY: the lock makes us the only writer, and there is room for all of them.
+            unsafe { writer.cursor.put(message) };
         }
         writer.written = after;
         self.written.bytes.store(writer.bytes, atomic::Ordering::Relaxed);

@@ -39,20 +39,21 @@ pub(super) struct Chunk {
 
 impl Chunk {
     fn layout(size: usize) -> Layout {
-        // A size is at most `LAST` or a rounded `LONG`, far from what a layout cannot hold.
+        // A size is at most twice what the messages of one call take, or `LAST`: far from what a layout cannot hold.
         Layout::from_size_align(size_of::<Chunk>() + size, align_of::<Chunk>()).expect("chunk sizes are small")
     }
 
-    fn new(size: usize) -> *mut Chunk {
+    /// A chunk for `size` bytes of messages, if there is memory for it.
+    fn new(size: usize) -> Option<*mut Chunk> {
         let layout = Chunk::layout(size);
         // SAFETY: the layout is not empty.
         let chunk = unsafe { alloc(layout) }.cast::<Chunk>();
         if chunk.is_null() {
-            handle_alloc_error(layout);
+            return None;
         }
         // SAFETY: fresh memory with room and alignment for the head.
         unsafe { chunk.write(Chunk { next: AtomicPtr::new(ptr::null_mut()), size }) };
-        chunk
+        Some(chunk)
     }
 
     /// # Safety
@@ -75,8 +76,17 @@ unsafe impl Send for Cursor {}
 
 /// The writer's and the reader's place in a new chain.
 pub(super) fn chain() -> (Cursor, Cursor) {
-    let chunk = Chunk::new(FIRST);
+    // The first one is small, so the allocator's reserve has it where the system has not.
+    let chunk = Chunk::new(FIRST).unwrap_or_else(|| handle_alloc_error(Chunk::layout(FIRST)));
     (Cursor { chunk, at: 0 }, Cursor { chunk, at: 0 })
+}
+
+/// How much of a chunk `message` takes.
+#[inline]
+fn room_for(message: &Message) -> usize {
+    let len = message.bytes.len();
+    let body = if len >= LONG { VEC } else { len.next_multiple_of(WORD) };
+    WORD + if message.attachments.is_empty() { 0 } else { VEC } + body
 }
 
 impl Cursor {
@@ -85,31 +95,42 @@ impl Cursor {
         unsafe { self.chunk.cast::<u8>().add(size_of::<Chunk>() + self.at) }
     }
 
-    /// Moves `message` in at the writer's place, and leaves it empty. It is not published yet.
+    /// Sees to it that all of `messages` fit into the writer's chunk, which may be a new one; false where there is no memory for that,
+    /// and nothing has changed.
     ///
     /// # Safety
     /// This is the writer's cursor of the chain whose emptied chunks come to `spare`, and only the caller writes.
-    pub(super) unsafe fn put(&mut self, message: &mut Message, spare: &Spare) {
-        let len = message.bytes.len();
-        let (attached, moved) = (!message.attachments.is_empty(), len >= LONG);
-        let body = if moved { VEC } else { len.next_multiple_of(WORD) };
-        let need = WORD + if attached { VEC } else { 0 } + body;
+    pub(super) unsafe fn make_room(&mut self, messages: &[Message], spare: &Spare) -> bool {
+        let need: usize = messages.iter().map(room_for).sum();
         // SAFETY: the writer's chunk is alive: the reader stays in it until the writer has left.
         let size = unsafe { (*self.chunk).size };
         // Room is always kept for the header that says END.
-        if self.at + need + WORD > size {
-            let next = spare.take(need + WORD).unwrap_or_else(|| {
-                let double = (size * 2).min(LAST);
-                Chunk::new(double.max((need + WORD).next_power_of_two()))
-            });
-            // SAFETY: both chunks are alive, and there is room for a header here; the reader sees both writes after
-            // the message that follows is published.
-            unsafe {
-                (*self.chunk).next.store(next, Ordering::Relaxed);
-                self.here().cast::<u64>().write(END);
-            }
-            *self = Cursor { chunk: next, at: 0 };
+        if self.at + need + WORD <= size {
+            return true;
         }
+        let next = spare.take(need + WORD).or_else(|| {
+            let double = (size * 2).min(LAST);
+            Chunk::new(double.max((need + WORD).next_power_of_two()))
+        });
+        let Some(next) = next else { return false };
+        // SAFETY: both chunks are alive, and there is room for a header here; the reader sees both writes after the message that
+        // follows is published.
+        unsafe {
+            (*self.chunk).next.store(next, Ordering::Relaxed);
+            self.here().cast::<u64>().write(END);
+        }
+        *self = Cursor { chunk: next, at: 0 };
+        true
+    }
+
+    /// Moves `message` in at the writer's place, and leaves it empty. It is not published yet.
+    ///
+    /// # Safety
+    /// This is the writer's cursor, only the caller writes, and [`Cursor::make_room`] has made room for this message.
+    pub(super) unsafe fn put(&mut self, message: &mut Message) {
+        let len = message.bytes.len();
+        let (attached, moved) = (!message.attachments.is_empty(), len >= LONG);
+        let need = room_for(message);
         let header = if moved { MOVED } else { len as u64 }
             | if attached { ATTACHED } else { 0 }
             | if message.functions { FUNCTIONS } else { 0 };
@@ -212,6 +233,11 @@ pub(super) struct Spare(AtomicPtr<Chunk>);
 impl Spare {
     /// From the reader: keeps the larger of this chunk and the one that lies there.
     fn give(&self, chunk: *mut Chunk) {
+        // SAFETY: what is given belongs to us now. One that many messages at once have had made is not worth its memory.
+        if unsafe { (*chunk).size } > 2 * LAST {
+            // SAFETY: as above.
+            return unsafe { Chunk::free(chunk) };
+        }
         let old = self.0.swap(ptr::null_mut(), Ordering::AcqRel);
         // SAFETY: what was in the slot, and what is given, belongs to us now; null is not followed.
         let (keep, free) =

@@ -56,8 +56,12 @@ thread_local! {
 pub fn release(attachments: Vec<Attachment>) {
     let mut attachments = Some(attachments);
     let first = WAITING.try_with(|waiting| match &mut *waiting.borrow_mut() {
+        // Where there is no memory for them they are dropped here and now, one inside the other.
         Some(list) => {
-            list.extend(attachments.take().into_iter().flatten());
+            let more = attachments.as_ref().map_or(0, Vec::len);
+            if list.try_reserve(more).is_ok() {
+                list.extend(attachments.take().into_iter().flatten());
+            }
             false
         }
         none => {
@@ -164,7 +168,8 @@ fn unreachable_from(object: &Arc<dyn Object>) -> Vec<Arc<dyn Object>> {
             o.inside().into_iter().flat_map(|inside| inside.queues()).map(move |queue| (n, queue.hold()))
         })
         .collect();
-    let mut leads_to = vec![Vec::new(); found.len()];
+    // A bit for each object: there are at most MOST.
+    let mut leads_to = vec![0u64; found.len()];
     let mut counts = vec![1; found.len()];
     counts[0] += 1; // the caller's
     for (from, queue) in &queues {
@@ -173,21 +178,21 @@ fn unreachable_from(object: &Arc<dyn Object>) -> Vec<Arc<dyn Object>> {
                 && let Some(&to) = number.get(&address(inner))
             {
                 counts[to] += 1;
-                leads_to[*from].push(to);
+                leads_to[*from] |= 1 << to;
             }
             true
         });
     }
-    let mut reached: Vec<_> = (0..found.len()).filter(|&n| Arc::strong_count(&found[n]) > counts[n]).collect();
-    let mut alive = vec![false; found.len()];
-    while let Some(n) = reached.pop() {
-        if !std::mem::replace(&mut alive[n], true) {
-            reached.append(&mut leads_to[n]);
-        }
+    let held = (0..found.len()).filter(|&n| Arc::strong_count(&found[n]) > counts[n]);
+    let (mut alive, mut reached) = (0u64, held.fold(0u64, |set, n| set | 1 << n));
+    while reached != alive {
+        let n = (reached & !alive).trailing_zeros() as usize;
+        alive |= 1 << n;
+        reached |= leads_to[n];
     }
     drop(queues);
-    let mut alive = alive.into_iter();
-    found.retain(|_| alive.next() == Some(false));
+    let mut n = 0..;
+    found.retain(|_| n.next().is_some_and(|n| alive & 1 << n == 0));
     found
 }
 

@@ -10,9 +10,10 @@ use crate::bind::call::Pushed;
 use crate::bind::future::push_outcome;
 use crate::bind::lua::{Kind, Lua};
 use crate::err;
-use crate::error::{Code, Error, Result};
+use crate::error::{Code, Error, Result, words};
 use crate::lua_fn;
 use crate::sync::{Batch, Future, Next, Outcome};
+use crate::sys::try_push;
 use crate::wait::Deadline;
 
 /// How many items are on their way for each worker: one in its hands, and enough to go on with while the caller is busy.
@@ -111,7 +112,7 @@ impl Done {
 /// The codec's error about the argument of an item's task.
 fn about(e: Error, item: i64) -> Error {
     match e.what().strip_prefix("argument #2") {
-        Some(rest) => Error::new(e.code(), "", format!("item {item}{rest}")),
+        Some(rest) => Error::new(e.code(), "", words(format_args!("item {item}{rest}"))),
         None => e,
     }
 }
@@ -158,7 +159,7 @@ pub(super) fn try_map(lua: Lua<'_>) -> Result<Pushed> {
         let Some(done) = mapping.walk.next(lua, deadline)? else { break };
         // What failed is told at once.
         if matches!(done.future.outcome(), Some(Outcome::Done(_))) {
-            mapping.done.borrow_mut().push(done);
+            try_push(&mut mapping.done.borrow_mut(), done)?;
         } else {
             done.push(lua)?;
         }

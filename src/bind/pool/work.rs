@@ -11,6 +11,7 @@ use crate::bind::stack::Route;
 use crate::bind::worker::{self, Setup, call_init, failure, said};
 use crate::error::Result;
 use crate::sync::{Bench, Failure, Order, Outcome, Task};
+use crate::sys::{check_memory, try_bytes};
 use crate::wait::Deadline;
 use crate::wire::Message;
 
@@ -106,6 +107,8 @@ impl Desk<'_> {
         let mut results = Message::default();
         lua.encode_values(base + 1, lua.top() - base, &mut results, self.route)
             .map_err(|e| said("cannot return its results:", e))?;
+        // Results wait for whoever takes them: those of many tasks must not live on the allocator's reserve.
+        check_memory()?;
         Ok(results)
     }
 
@@ -117,7 +120,7 @@ impl Desk<'_> {
             renew(lua, known.upvalues);
             return Ok(());
         }
-        let mut message = Message { bytes: bytes.to_vec(), ..Message::default() };
+        let mut message = Message { bytes: try_bytes(&bytes)?, ..Message::default() };
         lua.decode(&mut message, Route::THREAD)?;
         debug_assert_eq!(lua.kind(-1), Kind::Function);
         if self.known.len() == KNOWN {

@@ -61,7 +61,7 @@ fn message(lua: Lua<'_>, i: c_int) -> Result<Value> {
 
 fn kept(scratch: &mut Message) -> Result<Value> {
     let (mut bytes, n) = (Vec::new(), scratch.bytes.len());
-    bytes.try_reserve_exact(n).map_err(|_| err!(Limit, "there is no memory for a value of {n} bytes"))?;
+    bytes.try_reserve_exact(n).map_err(|_| err!(Limit, "not enough memory for a value of {n} bytes"))?;
     bytes.extend_from_slice(&scratch.bytes);
     let attachments = std::mem::take(&mut scratch.attachments);
     Ok(Value::message(Message { bytes, attachments, functions: scratch.functions }))

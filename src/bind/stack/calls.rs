@@ -10,7 +10,7 @@ use crate::bind::call::Pushed;
 use crate::bind::last::Holder;
 use crate::bind::lua::{Kind, Lua};
 use crate::err;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::wire::{Encoder, Message};
 
 impl<'a> Lua<'a> {
@@ -27,7 +27,7 @@ impl<'a> Lua<'a> {
             Kind::String => {
                 // SAFETY: the slot holds a string.
                 let bytes = unsafe { encode::known_string(self.raw(), i) };
-                if !out.string(bytes) {
+                if !out.string(bytes) && !out.out_of_memory() {
                     return Err(err!(Limit, "value: a string of {} bytes is too long to travel", bytes.len()));
                 }
             }
@@ -37,7 +37,7 @@ impl<'a> Lua<'a> {
                 return encode::walk(self, self.abs(i), 1, false, message, route);
             }
         }
-        Ok(())
+        if out.out_of_memory() { Err(Error::no_memory()) } else { Ok(()) }
     }
 
     /// Writes the `count` values from slot `first` on as one message: what they share stays shared.

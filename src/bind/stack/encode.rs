@@ -99,7 +99,7 @@ fn bare_walk(lua: Lua<'_>, i: c_int, message: &mut Message, route: Route) -> boo
     let mut walk = Walk::new(lua, message, route);
     walk.bare = true;
     // SAFETY: slot i is in use. `bare` keeps the walk from whatever may raise.
-    let done = unsafe { walk.value(lua.raw(), i) }.is_ok();
+    let done = unsafe { walk.value(lua.raw(), i) }.is_ok() && !walk.out.out_of_memory();
     if !done {
         lua.set_top(top);
         message.clear();
@@ -148,6 +148,19 @@ impl<'w> Walk<'w> {
         Stop
     }
 
+    /// Ends the walk where the encoder refused something: for want of memory, or for `another` reason.
+    #[cold]
+    pub(super) fn refused(&mut self, another: impl FnOnce() -> Error) -> Stop {
+        let e = if self.out.out_of_memory() { Error::no_memory() } else { another() };
+        self.fail(e)
+    }
+
+    /// Whether all that was written has found memory.
+    #[inline]
+    pub(super) fn whole(&mut self) -> Go {
+        if self.out.out_of_memory() { Err(self.fail(Error::no_memory())) } else { Ok(()) }
+    }
+
     /// Ends the walk with what a protected call left on the stack, or with its error.
     #[cold]
     fn fail_with(&mut self, e: Error) -> Stop {
@@ -161,7 +174,8 @@ impl<'w> Walk<'w> {
     /// Adds a part to the path of a failure that is on its way up.
     #[cold]
     pub(super) fn under(&mut self, part: impl FnOnce() -> String) -> Stop {
-        if !self.bare {
+        // Where there is no memory for a part, the path is shorter.
+        if !self.bare && self.path.try_reserve(1).is_ok() {
             self.path.push(part());
         }
         Stop
@@ -181,7 +195,7 @@ impl<'w> Walk<'w> {
                 self.out.flag(ext::MANY);
                 self.out.close_array(list, count as u32);
             }
-            Ok(())
+            self.whole()
         }
     }
 
@@ -202,7 +216,9 @@ impl<'w> Walk<'w> {
                 ffi::LUA_TSTRING => {
                     let bytes = known_string(l, i);
                     if !self.out.string(bytes) {
-                        return Err(self.fail(err!(Limit, "a string of {} bytes is too long to travel", bytes.len())));
+                        return Err(
+                            self.refused(|| err!(Limit, "a string of {} bytes is too long to travel", bytes.len()))
+                        );
                     }
                 }
                 _ => return self.any(l, i, kind),
@@ -232,16 +248,17 @@ impl<'w> Walk<'w> {
     }
 
     /// Numbers the object in slot `i`; true if it was there before, and a reference has been written.
-    pub(super) unsafe fn seen(&mut self, l: *mut ffi::lua_State, i: c_int) -> bool {
+    pub(super) unsafe fn seen(&mut self, l: *mut ffi::lua_State, i: c_int) -> std::result::Result<bool, Stop> {
         // SAFETY: reads an address.
         let address = unsafe { ffi::lua_topointer(l, i) } as usize;
         match self.objects.number(address) {
-            Some(n) => {
+            Ok(Some(n)) => {
                 self.out.flag(ext::HAS_REFS);
                 self.out.numbered(ext::REF, n);
-                true
+                Ok(true)
             }
-            None => false,
+            Ok(None) => Ok(false),
+            Err(e) => Err(self.fail(e.into())),
         }
     }
 
@@ -264,7 +281,7 @@ impl<'w> Walk<'w> {
     unsafe fn table(&mut self, l: *mut ffi::lua_State, t: c_int) -> Go {
         // SAFETY: as the module says.
         unsafe {
-            if self.seen(l, t) {
+            if self.seen(l, t)? {
                 return Ok(());
             }
             self.enter(l)?;
@@ -285,7 +302,7 @@ impl<'w> Walk<'w> {
                 ffi::lua_settop(l, -2);
                 self.fields(l, t)?;
                 if !named || !self.out.close_ext(class) {
-                    return Err(self.fail(too_long()));
+                    return Err(self.refused(too_long));
                 }
             } else {
                 self.fields(l, t)?;
@@ -320,7 +337,7 @@ impl<'w> Walk<'w> {
             }
             if !more {
                 self.out.close_array(table, items);
-                return Ok(());
+                return self.whole();
             }
             let mixed = if items > 0 {
                 Some(self.out.begin_mixed(table, items))
@@ -347,11 +364,11 @@ impl<'w> Walk<'w> {
                 None => self.out.close_map(table, pairs),
                 Some(marks) => {
                     if !self.out.close_mixed(marks, pairs) {
-                        return Err(self.fail(too_long()));
+                        return Err(self.refused(too_long));
                     }
                 }
             }
-            Ok(())
+            self.whole()
         }
     }
 }

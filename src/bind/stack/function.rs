@@ -13,6 +13,8 @@ use mlua::ffi;
 use super::encode::{Walk, string_at};
 use super::{Go, VM};
 use crate::err;
+use crate::error::Lossy;
+use crate::text;
 use crate::wire::ext;
 
 /// The standard libraries: their functions cross by name on every route that takes functions.
@@ -127,7 +129,7 @@ unsafe fn is_builtin(l: *mut ffi::lua_State, i: c_int) -> bool {
 }
 
 /// Writes the names that were pushed, and pops them.
-unsafe fn write_name(walk: &mut Walk<'_>, l: *mut ffi::lua_State, named: Named) {
+unsafe fn write_name(walk: &mut Walk<'_>, l: *mut ffi::lua_State, named: Named) -> Go {
     // SAFETY: as the module says; the names are on top.
     unsafe {
         let names = if named == Named::Function { 2 } else { 1 };
@@ -139,8 +141,11 @@ unsafe fn write_name(walk: &mut Walk<'_>, l: *mut ffi::lua_State, named: Named) 
             _ => walk.out.nil(),
         }
         whole &= walk.out.close_ext(mark);
-        debug_assert!(whole, "names are short");
+        if !whole {
+            return Err(walk.refused(|| err!(Limit, "a name is too long to travel")));
+        }
         ffi::lua_settop(l, -1 - names);
+        Ok(())
     }
 }
 
@@ -169,13 +174,10 @@ pub(super) unsafe fn encode(walk: &mut Walk<'_>, l: *mut ffi::lua_State, i: c_in
                         "{name} cannot travel: only functions written in Lua and those of the standard libraries do"
                     )))
                 }
-                named => {
-                    write_name(walk, l, named);
-                    Ok(())
-                }
+                named => write_name(walk, l, named),
             };
         }
-        if walk.seen(l, i) {
+        if walk.seen(l, i)? {
             return Ok(());
         }
         walk.enter(l)?;
@@ -194,11 +196,11 @@ pub(super) unsafe fn encode(walk: &mut Walk<'_>, l: *mut ffi::lua_State, i: c_in
         ffi::lua_settop(l, -2);
         if dumped != 0 || !walk.out.binary(&walk.code) {
             let about = describe(l, i);
-            return Err(walk.fail(err!(Unsupported, "{about} has no bytecode that could travel")));
+            return Err(walk.refused(|| err!(Unsupported, "{about} has no bytecode that could travel")));
         }
         upvalues(walk, l, i)?;
         if !walk.out.close_ext(function) {
-            return Err(walk.fail(err!(Limit, "a function with more than 4 GiB of upvalues cannot travel")));
+            return Err(walk.refused(|| err!(Limit, "a function with more than 4 GiB of upvalues cannot travel")));
         }
         walk.leave();
         Ok(())
@@ -218,22 +220,25 @@ unsafe fn upvalues(walk: &mut Walk<'_>, l: *mut ffi::lua_State, i: c_int) -> Go 
             }
             n += 1;
             let slot = ffi::lua_gettop(l);
-            if let Some(cell) = cell_of(l, i, n)
-                && let Some(number) = walk.cells.number(cell)
-            {
+            let cell = match cell_of(l, i, n).map(|cell| walk.cells.number(cell)) {
+                Some(Err(e)) => return Err(walk.fail(e.into())),
+                Some(Ok(number)) => number,
+                None => None,
+            };
+            if let Some(number) = cell {
                 walk.out.numbered(ext::CELL, number);
             } else if is_environment(l, name, slot) {
                 ffi::lua_pushlstring(l, c"_G".as_ptr(), 2);
-                write_name(walk, l, Named::Module);
+                write_name(walk, l, Named::Module)?;
             } else {
                 match known_by_name(l, slot) {
                     Named::Not if walk.route.upvalues => {
                         if walk.value(l, slot).is_err() {
-                            return Err(walk.under(|| format!(": upvalue {}", CStr::from_ptr(name).to_string_lossy())));
+                            return Err(walk.under(|| text!(": upvalue {}", CStr::from_ptr(name).to_string_lossy())));
                         }
                     }
                     Named::Not => return Err(refuse(walk, l, i, name)),
-                    named => write_name(walk, l, named),
+                    named => write_name(walk, l, named)?,
                 }
             }
             ffi::lua_settop(l, slot - 1);
@@ -317,7 +322,7 @@ unsafe fn describe(l: *mut ffi::lua_State, i: c_int) -> String {
         ffi::lua_pushvalue(l, i);
         ffi::lua_getinfo(l, c">S".as_ptr(), &mut about);
         let source = CStr::from_ptr(about.short_src.as_ptr()).to_string_lossy();
-        format!("function at {source}:{}", about.linedefined)
+        text!("function at {source}:{}", about.linedefined)
     }
 }
 
@@ -331,9 +336,9 @@ unsafe fn builtin_name(l: *mut ffi::lua_State, i: c_int) -> String {
         while ffi::lua_next(l, top + 1) != 0 {
             if ffi::lua_type(l, -1) == ffi::LUA_TTABLE && ffi::lua_type(l, -2) == ffi::LUA_TSTRING && push_key_of(l, i)
             {
-                let name = [string_at(l, -3), string_at(l, -1)].map(String::from_utf8_lossy).join(".");
+                let name = text!("{}.{}", Lossy(string_at(l, -3)), Lossy(string_at(l, -1)));
                 ffi::lua_settop(l, top);
-                return format!("C function {name}");
+                return text!("C function {name}");
             }
             ffi::lua_settop(l, top + 2);
         }

@@ -1,6 +1,6 @@
 //! Which objects a message holds already, by address.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, TryReserveError};
 use std::hash::{BuildHasherDefault, Hasher};
 
 /// Spreads addresses: they are aligned, so the low bits say little.
@@ -45,25 +45,26 @@ impl Seen {
 
     /// The number of `address` if it was seen before; otherwise it gets the next one.
     #[inline]
-    pub(super) fn number(&mut self, address: usize) -> Option<u32> {
+    pub(super) fn number(&mut self, address: usize) -> Result<Option<u32>, TryReserveError> {
         let n = self.count as usize;
         if n < FEW {
             if let Some(i) = self.few[..n].iter().position(|a| *a == address) {
-                return Some(i as u32);
+                return Ok(Some(i as u32));
             }
             self.few[n] = address;
             self.count += 1;
-            return None;
+            return Ok(None);
         }
         let many = self.many.get_or_insert_with(|| self.few.iter().copied().zip(0..).collect());
-        match many.entry(address) {
+        many.try_reserve(1)?;
+        Ok(match many.entry(address) {
             std::collections::hash_map::Entry::Occupied(found) => Some(*found.get()),
             std::collections::hash_map::Entry::Vacant(free) => {
                 free.insert(self.count);
                 self.count += 1;
                 None
             }
-        }
+        })
     }
 }
 
@@ -76,7 +77,7 @@ mod tests {
         let mut seen = Seen::new();
         for round in 0..2 {
             for i in 0..1000u32 {
-                assert_eq!(seen.number(0x1000 + 16 * i as usize), (round == 1).then_some(i));
+                assert_eq!(seen.number(0x1000 + 16 * i as usize), Ok((round == 1).then_some(i)));
             }
         }
     }

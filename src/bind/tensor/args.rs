@@ -9,7 +9,7 @@ use smallvec::SmallVec;
 use super::class::{push, storage_at};
 use crate::bind::lua::{Kind, Lua};
 use crate::err;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::tensor::{DType, Scalar, Tensor, dimension, position};
 
 /// Sizes as a user gives them; −1 and its like are the callee's business.
@@ -20,6 +20,17 @@ pub type Sizes = SmallVec<[usize; 4]>;
 
 /// More dimensions than this are refused where something is nested as deeply.
 pub(super) const MAX_NESTING: usize = 200;
+
+fn too_many(lua: Lua<'_>, i: c_int, n: usize) -> Error {
+    lua.bad_value(i, format_args!("expected at most 256 numbers, got {n}"))
+}
+
+/// An empty list with room for `n` numbers.
+fn numbers_for(n: usize) -> Result<Numbers> {
+    let mut numbers = Numbers::new();
+    numbers.try_reserve(n).map_err(|_| Error::no_memory())?;
+    Ok(numbers)
+}
 
 impl<'a> Lua<'a> {
     /// The number in slot `i`, an integer where it is one.
@@ -73,15 +84,22 @@ impl<'a> Lua<'a> {
 
     /// The integers from slot `i` on: all numbers up to the last argument, a LongStorage, a LongTensor's sizes, or a table.
     pub fn numbers(self, i: c_int) -> Result<Numbers> {
+        /// More sizes than anybody has; what is made of them is then small.
+        const MOST: usize = 256;
+        let most = |n: usize| if n <= MOST { Ok(n) } else { Err(too_many(self, i, n)) };
         if let Some(storage) = storage_at(self, i) {
             if storage.dtype() != DType::Long {
                 return Err(self.expected(i, "torch.LongStorage or numbers"));
             }
-            return (0..storage.len()).map(|at| storage.get(at).map(Scalar::to_i64)).collect();
+            let mut out = numbers_for(most(storage.len())?)?;
+            for at in 0..storage.len() {
+                out.push(storage.get(at)?.to_i64());
+            }
+            return Ok(out);
         }
         if self.kind(i) == Kind::Table {
             let table = self.abs(i);
-            let mut out = Numbers::new();
+            let mut out = numbers_for(most(self.raw_len(table))?)?;
             for n in 1..=self.raw_len(table) as i64 {
                 self.raw_get_index(table, n);
                 let value = self.to_integer(-1);
@@ -96,18 +114,28 @@ impl<'a> Lua<'a> {
         if self.kind(i) != Kind::Number {
             return Err(self.expected(i, "torch.LongStorage or numbers"));
         }
-        (i..=self.top()).map(|i| self.integer(i)).collect()
+        let mut out = numbers_for(usize::try_from(self.top() - i + 1).unwrap_or_default())?;
+        for i in i..=self.top() {
+            out.push(self.integer(i)?);
+        }
+        Ok(out)
     }
 
     /// The sizes from slot `i` on, in any of the forms of [`Lua::numbers`].
     pub fn sizes(self, i: c_int) -> Result<Sizes> {
-        self.numbers(i)?.iter().map(|&n| size(self, i, n)).collect()
+        let numbers = self.numbers(i)?;
+        let mut out = Sizes::new();
+        out.try_reserve(numbers.len()).map_err(|_| Error::no_memory())?;
+        for &n in &numbers {
+            out.push(size(self, i, n)?);
+        }
+        Ok(out)
     }
 
     /// The element type named in slot `i` (`float`, `torch.FloatTensor`).
     pub fn dtype(self, i: c_int) -> Result<DType> {
         let name = self.bytes(i)?;
-        DType::parse(&String::from_utf8_lossy(name)).map_err(|e| self.bad_value(i, e.what()))
+        DType::parse(std::str::from_utf8(name).unwrap_or("?")).map_err(|e| self.bad_value(i, e.what()))
     }
 
     /// Whether slot `i` holds a tensor.

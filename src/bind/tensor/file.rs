@@ -4,13 +4,15 @@
 //!
 //! This file is what Lua calls; `save` walks the values, `load` the records.
 
+mod buffer;
 mod load;
 mod save;
 
 use std::ffi::c_int;
 use std::fs::File;
-use std::io::{BufReader, BufWriter, Read};
+use std::io::Read;
 
+use self::buffer::{Buffered, Growing};
 use self::load::read;
 use self::save::write;
 use crate::bind::call::Pushed;
@@ -19,6 +21,7 @@ use crate::bind::object::Method;
 use crate::error::{Error, Result};
 use crate::lua_fn;
 use crate::tensor::t7::Form;
+use crate::text;
 
 pub(super) const FUNCTIONS: &[Method] = &[
     ("save", lua_fn!("torch.save", save)),
@@ -29,32 +32,39 @@ pub(super) const FUNCTIONS: &[Method] = &[
 
 /// How deep tables may be nested.
 const MAX_DEPTH: usize = 1000;
-/// Bytes between the file and us.
-const BUFFER: usize = 1 << 16;
+
+/// The path in slot `i`. One that no system takes is refused here, so that paths in errors are short.
+fn path_at(lua: Lua<'_>, i: c_int) -> Result<&str> {
+    let path = lua.str(i)?;
+    if path.len() < libc::PATH_MAX as usize {
+        return Ok(path);
+    }
+    Err(lua.bad_value(i, format_args!("a path of {} bytes is too long", path.len())))
+}
 
 /// `torch.save(path, value, [form = 'binary'], [options])`
 fn save(lua: Lua<'_>) -> Result<Pushed> {
-    let path = lua.str(1)?.to_owned();
+    let path = path_at(lua, 1)?;
     let (form, functions) = form_and_options(lua, 3)?;
-    let file = File::create(&path).map_err(|e| Error::io("", &format!("open {path}"), &e))?;
-    let to = BufWriter::with_capacity(BUFFER, file);
+    let file = File::create(path).map_err(|e| Error::io("", &text!("open {path}"), &e))?;
+    let to = Buffered::new(file).map_err(|e| Error::io("", "write", &e))?;
     write(lua, 2, to, form, functions)?;
     Ok(0)
 }
 
 /// `torch.load(path, [form = 'binary'], [options])`
 fn load(lua: Lua<'_>) -> Result<Pushed> {
-    let path = lua.str(1)?.to_owned();
+    let path = path_at(lua, 1)?;
     let (form, functions) = form_and_options(lua, 2)?;
-    let failed = |e| Error::io("", &format!("open {path}"), &e);
-    let mut file = File::open(&path).map_err(failed)?;
+    let failed = |e| Error::io("", &text!("open {path}"), &e);
+    let mut file = File::open(path).map_err(failed)?;
     let about = file.metadata().map_err(failed)?;
     if about.is_file() {
-        read(lua, BufReader::with_capacity(BUFFER, file), about.len(), form, functions)
+        read(lua, Buffered::new(file).map_err(failed)?, about.len(), form, functions)
     } else {
         // A pipe has no length to hold announced sizes against, until all of it is here.
         let mut bytes = Vec::new();
-        file.read_to_end(&mut bytes).map_err(|e| Error::io("", &format!("read {path}"), &e))?;
+        file.read_to_end(&mut bytes).map_err(|e| Error::io("", &text!("read {path}"), &e))?;
         read(lua, &bytes[..], bytes.len() as u64, form, functions)
     }
 }
@@ -65,8 +75,8 @@ fn serialize(lua: Lua<'_>) -> Result<Pushed> {
         return Err(lua.expected(1, "value"));
     }
     let (form, functions) = form_and_options(lua, 2)?;
-    let bytes = write(lua, 1, Vec::new(), form, functions)?;
-    lua.push_bytes(&bytes)?;
+    let bytes = write(lua, 1, Growing::default(), form, functions)?;
+    lua.push_bytes(&bytes.0)?;
     Ok(1)
 }
 

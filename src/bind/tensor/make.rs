@@ -11,6 +11,7 @@ use super::construct::{default_type, target_and_sizes};
 use crate::bind::call::Pushed;
 use crate::bind::lua::{Kind, Lua};
 use crate::error::Result;
+use crate::sys::{check_memory, try_collect, try_push};
 use crate::tensor::{Binary, DType, Tensor};
 
 super::bound! { METHODS, FUNCTIONS:
@@ -103,7 +104,8 @@ fn cat(lua: Lua<'_>) -> Result<Pushed> {
             let part = part.ok_or_else(|| {
                 lua.bad_value(table, format_args!("item {n}: expected a torch.Tensor, got {}", lua.describe(-1)))
             });
-            parts.push(part?);
+            check_memory()?;
+            try_push(&mut parts, part?)?;
             lua.pop(1);
         }
         match tensors_in_front {
@@ -120,7 +122,7 @@ fn cat(lua: Lua<'_>) -> Result<Pushed> {
         parts.extend([lua.tensor(first)?, lua.tensor(first + 1)?]);
         (target, first + 2)
     };
-    let parts: Vec<&Tensor> = parts.iter().collect();
+    let parts: Vec<&Tensor> = try_collect(&parts)?;
     let ndim = parts.iter().map(|t| t.ndim()).max().unwrap_or(0);
     let dim = match lua.optional(rest, |lua, i| lua.integer_in(i, 1..=1 << 20))? {
         Some(dim) => dim as usize - 1,

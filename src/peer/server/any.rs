@@ -10,6 +10,7 @@ use super::lead::Asked;
 use super::{Admitted, Arrival, Client, DOOR, INBOX, MUTED, Server, Tag};
 use crate::error::{Code, Result};
 use crate::sys::Guard;
+use crate::sys::try_push;
 use crate::wait::{Interest, Wait, Watch, poll_fd, poll_many};
 use crate::wire::Message;
 
@@ -28,10 +29,10 @@ struct Asking<'a> {
 }
 
 impl<'a> Asking<'a> {
-    fn new(server: &'a Server, tag: Option<&[u8]>) -> Asking<'a> {
-        let tag: Option<Tag> = tag.map(Into::into);
-        server.admitted.lock().asked.push(tag.clone());
-        Asking { server, tag }
+    fn new(server: &'a Server, tag: Option<&[u8]>) -> Result<Asking<'a>> {
+        let tag = tag.map(Tag::new).transpose()?;
+        try_push(&mut server.admitted.lock().asked, tag.clone())?;
+        Ok(Asking { server, tag })
     }
 }
 
@@ -49,7 +50,7 @@ impl Server {
     /// that has gone is forgotten, and one is ended that sent what this end does not accept: with `gone` this is told, once, else it is
     /// no news: others may come. `None` when the deadline passes.
     pub fn recv_any(&self, tag: Option<&[u8]>, gone: bool, out: &mut Message, wait: &Wait) -> Result<Option<Arrival>> {
-        let _asking = Asking::new(self, tag);
+        let _asking = Asking::new(self, tag)?;
         self.unmute(tag)?;
         let mut waiting = None;
         // Kept until the message is out of the set: who polls then does not find it there once more.
@@ -68,6 +69,11 @@ impl Server {
                     Ok(false) => {}
                     // This thread is in the middle of a receive from it: no fault of the client.
                     Err(e) if e.code() == Code::State => return Err(e),
+                    // Nor is it one where this process has no memory for its own small things; the message stays where it is.
+                    Err(e) if e.is_shortage() && client.connection.is_open() => {
+                        self.admitted.lock().ready.push_front(client.number);
+                        return Err(e);
+                    }
                     // What ended it before, another call may have met.
                     Err(e) => self.end(client.clone(), Some(e).filter(|_| client.connection.is_open())),
                 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, Ordering};
 
-use crate::sys::Lock;
+use crate::sys::{Lock, SharedBytes};
 use crate::transport::Connection;
 
 /// A server's handle of one client.
@@ -19,7 +19,7 @@ pub struct Client {
 }
 
 /// What clients can be told apart by; any bytes.
-pub type Tag = Arc<[u8]>;
+pub type Tag = SharedBytes;
 
 impl Client {
     /// The client behind `connection`, the `number`th that came to its server.

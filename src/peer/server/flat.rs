@@ -1,6 +1,7 @@
 //! A message that goes to many.
 
 use crate::error::Result;
+use crate::sys::try_bytes;
 use crate::wire::{Attachment, Message};
 
 /// A message whose tensors lie contiguous, so that sending it to many copies nothing.
@@ -16,7 +17,9 @@ impl<'a> Flat<'a> {
         if !message.attachments.iter().any(apart) || !message.attachments.iter().all(plain) {
             return Ok(Flat::As(message));
         }
-        let mut made = Message { bytes: message.bytes.clone(), functions: message.functions, ..Message::default() };
+        let mut made =
+            Message { bytes: try_bytes(&message.bytes)?, functions: message.functions, ..Message::default() };
+        made.attachments.try_reserve_exact(message.attachments.len())?;
         for attachment in &message.attachments {
             made.attachments.push(match attachment {
                 Attachment::Tensor(t) => Attachment::Tensor(t.contiguous()?),

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::{Client, Tag};
 use crate::error::{Error, Result};
-use crate::sys::{Event, Lock, SetOnce};
+use crate::sys::{Event, Lock, SetOnce, SharedBytes};
 
 /// So many are remembered where nobody asks, the last ones. Each takes about a kilobyte: its connection has let go of its buffers.
 const MOST: usize = 16 << 10;
@@ -64,10 +64,12 @@ impl Gone {
         if self.event.get().is_none() {
             let _ = self.event.set(Event::new()?);
         }
+        let tag = tag.map(SharedBytes::new).transpose()?;
         let mut inner = self.inner.lock();
+        inner.waiting.try_reserve(1)?;
         inner.count += 1;
         let number = inner.count;
-        inner.waiting.push((number, tag.map(Tag::from)));
+        inner.waiting.push((number, tag));
         self.refresh(&mut inner);
         Ok(Waiting { gone: self.clone(), number })
     }

@@ -1,6 +1,7 @@
 //! A server and those whom it has let in.
 
 use super::*;
+use crate::peer::Tag;
 
 #[test]
 fn clients_come_in_by_order_of_arrival_until_n_are_in_never_more() {
@@ -33,7 +34,7 @@ fn clients_are_visited_by_id_then_arrival_and_by_tag() {
     let list = server.clients(None, false).unwrap();
     for (c, (id, tag)) in list.iter().zip([(3, "a"), (1, "b"), (3, "b"), (-2, "b")]) {
         c.set_id(id);
-        c.set_tag(Some(tag.as_bytes().into()));
+        c.set_tag(Some(Tag::new(tag.as_bytes()).unwrap()));
     }
     let order = |tag: Option<&[u8]>, invert| -> Vec<usize> {
         let place = |c: &Arc<Client>| list.iter().position(|l| Arc::ptr_eq(l, c)).unwrap();
@@ -50,7 +51,7 @@ fn a_broadcast_reaches_all_of_the_tag_and_names_the_gone_once() {
     let (server, place) = serve(Options::default());
     let clients: Vec<_> = (0..3).map(|_| connect(&place)).collect();
     server.admit(3, &never()).unwrap();
-    server.clients(None, false).unwrap()[1].set_tag(Some(b"x"[..].into()));
+    server.clients(None, false).unwrap()[1].set_tag(Some(Tag::new(b"x").unwrap()));
     assert_eq!(server.broadcast(&text("one"), Some(b"x"), &never()).unwrap(), 1);
     assert_eq!(hear(&clients[1]).unwrap(), "one");
     let t = Tensor::from_slice(&[1i32, 2, 3, 4]).unwrap().view(&[2, 2]).unwrap().transpose(0, 1).unwrap();
@@ -114,8 +115,8 @@ fn recv_any_of_a_tag_leaves_the_others_messages_and_does_not_spin_on_them() {
     let clients: Vec<_> = (0..2).map(|_| connect(&place)).collect();
     server.admit(2, &never()).unwrap();
     let list = server.clients(None, false).unwrap();
-    list[0].set_tag(Some(b"a"[..].into()));
-    list[1].set_tag(Some(b"b"[..].into()));
+    list[0].set_tag(Some(Tag::new(b"a").unwrap()));
+    list[1].set_tag(Some(Tag::new(b"b").unwrap()));
     send(&clients[0], "a1");
     send(&clients[0], "a2");
     delivered(&clients[0]);
@@ -191,7 +192,7 @@ fn who_has_gone_is_told_once_to_those_of_the_tag_and_not_when_closed_here() {
     let clients: Vec<_> = (0..4).map(|_| connect(&place)).collect();
     server.admit(4, &never()).unwrap();
     let list = server.clients(None, false).unwrap();
-    list[1].set_tag(Some(b"b"[..].into()));
+    list[1].set_tag(Some(Tag::new(b"b").unwrap()));
     list[3].connection().close();
     send(&clients[0], "last");
     clients[0].close();

@@ -7,6 +7,7 @@ use std::sync::atomic::Ordering;
 use super::hub::{CANCELLED, Hub, READY, Worker};
 use crate::error::Result;
 use crate::sync::{Outcome, Task};
+use crate::text;
 use crate::wait::{Cancel, Wait};
 
 /// Where a worker takes its tasks from. Dropped with a task in its hands, it fails that task.
@@ -105,7 +106,7 @@ impl Drop for Bench {
             && !hub.is_over()
             && let Err(e) = hub.employ(self.worker.id, None)
         {
-            hub.without_successor(&self.worker, &e.to_string());
+            hub.without_successor(&self.worker, &text!("{e}"));
         }
     }
 }

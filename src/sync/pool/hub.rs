@@ -8,9 +8,10 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 use super::bench::Bench;
 use super::{Terms, Work};
 use crate::err;
-use crate::error::Result;
+use crate::error::{Lossy, Result};
 use crate::sync::{Crew, Failure, Future, Outcome, Seat, Task};
-use crate::sys::{Lock, SetOnce, fork_generation};
+use crate::sys::{Lock, SetOnce, fork_generation, try_bytes, try_extend};
+use crate::text;
 use crate::wait::{Cancel, Deadline, Signal, Wait};
 
 pub(super) const NEVER_RAN: &str = "before it ran";
@@ -145,6 +146,8 @@ impl Hub {
         let worker = Arc::new(Worker { id, crew: SetOnce::new(), progress: AtomicU32::new(COMING) });
         {
             let mut books = self.books.lock();
+            books.posts.try_reserve(1)?;
+            books.threads.try_reserve(1)?;
             books.posts.push(Post { worker: worker.clone(), current: None, dismissed: false });
             books.threads.push(worker.clone());
         }
@@ -202,9 +205,8 @@ impl Hub {
         let _ = crew.wait(&Wait { deadline: Deadline::NEVER, interrupt: &Cancelled(cancel) });
         if let Some(future) = self.leave(worker).and_then(|post| post.current) {
             let text = crew.take_failure().map_or_else(Vec::new, |(_, text)| text);
-            let text = String::from_utf8_lossy(&text);
-            let why = text.strip_prefix("libipc [cancelled] ").unwrap_or("this thread was cancelled too");
-            future.settle(Outcome::Cancelled(format!("{CANCELLED}; {why}").into()));
+            let why = text.strip_prefix(b"libipc [cancelled] ").unwrap_or(b"this thread was cancelled too");
+            future.settle(Outcome::Cancelled(text!("{CANCELLED}; {}", Lossy(why)).into()));
         }
     }
 
@@ -223,15 +225,18 @@ impl Hub {
 
     /// No worker can work: all that is queued fails with `text`, as does all that is submitted from now on.
     fn break_down(&self, text: &[u8]) {
-        let text = [b"the pool has no workers: ", text].concat();
+        let mut whole = b"the pool has no workers: ".to_vec();
+        // Without memory for both, the first half says what matters.
+        let _ = try_extend(&mut whole, text);
+        let text = whole;
         let queue = {
             let mut books = self.books.lock();
-            books.broken.get_or_insert_with(|| text.clone());
+            books.broken.get_or_insert_with(|| try_bytes(&text).unwrap_or_default());
             self.queued.store(0, Ordering::SeqCst);
             std::mem::take(&mut books.queue)
         };
         for (_, future) in queue.into_values() {
-            future.settle(Outcome::Failed(text.clone()));
+            future.settle(Outcome::Failed(try_bytes(&text).unwrap_or_default()));
         }
     }
 
@@ -261,7 +266,7 @@ impl Hub {
             crew.cancel();
         }
         if let Err(e) = self.employ(worker.id, Some(worker.clone())) {
-            self.without_successor(&worker, &e.to_string());
+            self.without_successor(&worker, &text!("{e}"));
         }
         Ok(true)
     }
@@ -269,7 +274,7 @@ impl Hub {
     /// The system gives no thread for a successor.
     pub fn without_successor(&self, worker: &Arc<Worker>, why: &str) {
         if let Some(future) = self.leave(worker).and_then(|post| post.current) {
-            let text = format!("{CANCELLED}, and nobody could take its worker's place: {why}");
+            let text = text!("{CANCELLED}, and nobody could take its worker's place: {why}");
             future.settle(Outcome::Cancelled(text.into()));
         }
         if self.books.lock().posts.is_empty() {

@@ -9,8 +9,8 @@ use std::path::PathBuf;
 
 use super::output::KEPT;
 use crate::err;
-use crate::error::{Error, Result};
-use crate::sys::{Fd, Program, copy_fd, env_var, environment, pipe, set_nonblocking, spawn};
+use crate::error::{Error, Lossy, Result};
+use crate::sys::{Fd, Program, copy_fd, env_var, environment, pipe, set_nonblocking, spawn, try_push};
 
 /// What a standard stream of a child is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -113,12 +113,15 @@ impl Command {
             (Stdio::Stdout, fd) => (Theirs::Fd(copy_fd(fd.unwrap_or(1))?), None),
             (other, _) => open(other, 2)?,
         };
-        let args: Vec<CString> = [&self.file].into_iter().chain(&self.args).cloned().collect();
-        let env = self.env.list();
+        let made = self.env.list()?;
+        let env = match &self.env {
+            Environment::Only(list) => Some(&list[..]),
+            _ => made.as_deref(),
+        };
         let program = Program {
             file: &self.file,
-            args: &args,
-            env: env.as_deref(),
+            args: &self.args,
+            env,
             cwd: self.cwd.as_deref(),
             stdio: [theirs_in.raw(), theirs_out.raw(), theirs_err.raw()],
             group: self.group,
@@ -128,17 +131,18 @@ impl Command {
     }
 
     fn not_started(&self, e: &std::io::Error) -> Error {
-        let file = self.file.to_string_lossy();
+        let file = Lossy(self.file.as_bytes());
         if let Some(cwd) = &self.cwd
             && let Err(e) = std::fs::read_dir(OsStr::from_bytes(cwd.as_bytes()))
             && e.kind() != ErrorKind::PermissionDenied
         {
-            return err!(Io, "cannot start '{file}' in the folder '{}' (cwd): {e}", cwd.to_string_lossy());
+            return err!(Io, "cannot start '{file}' in the folder '{}' (cwd): {e}", Lossy(cwd.as_bytes()));
         }
         match e.kind() {
-            ErrorKind::NotFound if !file.contains('/') => {
+            ErrorKind::OutOfMemory => Error::no_memory(),
+            ErrorKind::NotFound if !self.file.as_bytes().contains(&b'/') => {
                 let path = env_var("PATH").unwrap_or_default();
-                err!(Io, "cannot start '{file}': there is no such program in PATH ({})", path.to_string_lossy())
+                err!(Io, "cannot start '{file}': there is no such program in PATH ({})", Lossy(path.as_bytes()))
             }
             _ => err!(Io, "cannot start '{file}': {e}").caused_by(e),
         }
@@ -146,21 +150,33 @@ impl Command {
 }
 
 impl Environment {
-    /// `NAME=value` each; `None` for this process's as it is.
-    fn list(&self) -> Option<Vec<CString>> {
-        let changes = match self {
-            Environment::Same => return None,
-            Environment::Only(list) => return Some(list.clone()),
-            Environment::With(changes) => changes,
-        };
-        let pair = |name: &[u8], value: &[u8]| CString::new([name, b"=", value].concat()).ok();
+    /// `NAME=value` each, where this changes some of this process's own.
+    fn list(&self) -> Result<Option<Vec<CString>>> {
+        let Environment::With(changes) = self else { return Ok(None) };
+        let mut list = Vec::new();
         let changed = |entry: &[u8]| {
             changes.iter().any(|(name, _)| entry.strip_prefix(&**name).is_some_and(|rest| rest.starts_with(b"=")))
         };
-        let kept =
-            environment().into_iter().filter(|entry| !changed(entry)).filter_map(|entry| CString::new(entry).ok());
-        let new = changes.iter().filter_map(|(name, value)| pair(name, value.as_ref()?));
-        Some(kept.chain(new).collect())
+        for entry in environment() {
+            if !changed(&entry)
+                && let Ok(entry) = CString::new(entry)
+            {
+                try_push(&mut list, entry)?;
+            }
+        }
+        for (name, value) in changes {
+            let Some(value) = value else { continue };
+            let mut pair = Vec::new();
+            pair.try_reserve_exact(name.len() + value.len() + 2)?;
+            for part in [name, &b"="[..], value] {
+                pair.extend_from_slice(part);
+            }
+            // What has a NUL in it was refused before.
+            if let Ok(pair) = CString::new(pair) {
+                try_push(&mut list, pair)?;
+            }
+        }
+        Ok(Some(list))
     }
 }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::err;
 use crate::error::{Error, Result};
-use crate::sys::{Fd, find_byte, read_some};
+use crate::sys::{Fd, find_byte, read_some, try_extend};
 
 /// How much to read of an output.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -112,7 +112,7 @@ impl Output {
             let there = &self.buffer[self.start..];
             match amount {
                 Amount::UpTo(n) if !there.is_empty() => {
-                    self.give(there.len().min(n), 0, into);
+                    self.give(there.len().min(n), 0, into)?;
                     return Ok(Found::Read);
                 }
                 Amount::UpTo(n) if ready && self.fd.is_some() => {
@@ -125,7 +125,7 @@ impl Output {
                 Amount::Line { whole } => {
                     if let Some(at) = find_byte(&there[self.scanned..], b'\n') {
                         let length = self.scanned + at;
-                        self.give(length + usize::from(whole), usize::from(!whole), into);
+                        self.give(length + usize::from(whole), usize::from(!whole), into)?;
                         return Ok(Found::Read);
                     }
                     self.scanned = there.len();
@@ -138,7 +138,7 @@ impl Output {
                 if rest == 0 && (amount != Amount::All || self.told) {
                     return Ok(self.end());
                 }
-                self.give(rest, 0, into);
+                self.give(rest, 0, into)?;
                 self.told |= amount == Amount::All;
                 return Ok(Found::Read);
             }
@@ -155,12 +155,12 @@ impl Output {
     }
 
     /// Moves the next `length` bytes to `into`, and drops the `skip` that follow.
-    fn give(&mut self, length: usize, skip: usize, into: &mut Vec<u8>) {
+    fn give(&mut self, length: usize, skip: usize, into: &mut Vec<u8>) -> Result<()> {
         if self.start == 0 && self.buffer.len() == length + skip && length > into.capacity() {
             self.buffer.truncate(length);
             *into = std::mem::take(&mut self.buffer);
         } else {
-            into.extend_from_slice(&self.buffer[self.start..self.start + length]);
+            try_extend(into, &self.buffer[self.start..self.start + length])?;
             self.start += length + skip;
         }
         self.scanned = 0;
@@ -168,6 +168,7 @@ impl Output {
             self.buffer.clear();
             self.start = 0;
         }
+        Ok(())
     }
 
     /// Reads once into the buffer; a poll has said that it will not wait.

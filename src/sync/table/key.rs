@@ -2,9 +2,9 @@
 
 use std::fmt;
 use std::hash::{BuildHasher, Hasher, RandomState};
-use std::sync::Arc;
 
-use crate::sys::SetOnce;
+use crate::error::Result;
+use crate::sys::{SetOnce, SharedBytes};
 use crate::wire::field_path;
 
 /// A key as a table keeps it.
@@ -17,7 +17,7 @@ pub enum Key {
     /// true or false
     Boolean(bool),
     /// A byte string.
-    String(Arc<[u8]>),
+    String(SharedBytes),
 }
 
 /// A key as it is looked for.
@@ -47,7 +47,7 @@ impl Key {
     /// Bytes of memory beside the key itself.
     pub(super) fn heap(&self) -> usize {
         match self {
-            Key::String(s) => s.len() + 2 * size_of::<usize>(),
+            Key::String(s) => s.len() + SharedBytes::OVERHEAD,
             _ => 0,
         }
     }
@@ -64,13 +64,13 @@ impl<'a> KeyRef<'a> {
     }
 
     /// For keeping.
-    pub fn keep(self) -> Key {
-        match self {
+    pub fn keep(self) -> Result<Key> {
+        Ok(match self {
             KeyRef::Integer(n) => Key::Integer(n),
             KeyRef::Float(bits) => Key::Float(bits),
             KeyRef::Boolean(b) => Key::Boolean(b),
-            KeyRef::String(s) => Key::String(s.into()),
-        }
+            KeyRef::String(s) => Key::String(SharedBytes::new(s)?),
+        })
     }
 
     /// Spreads keys over all bits. Strangers may choose keys, so each process spreads them in its own way.
@@ -155,11 +155,11 @@ mod tests {
         #[test]
         fn a_key_that_is_kept_is_found(bytes: Vec<u8>, x: f64) {
             let string = KeyRef::String(&bytes);
-            let kept = string.keep();
+            let kept = string.keep().unwrap();
             prop_assert_eq!(kept.borrow(), string);
             prop_assert_eq!(kept.borrow().hash(), string.hash());
             if let Some(key) = KeyRef::float(x) {
-                let kept = key.keep();
+                let kept = key.keep().unwrap();
                 prop_assert_eq!(kept.borrow(), key);
             }
         }

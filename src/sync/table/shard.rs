@@ -44,33 +44,36 @@ impl Shard {
             return Ok(());
         }
         let keys = self.entries.len();
-        self.entries.try_reserve(1, hash).map_err(|_| err!(Limit, "there is no memory for more than {keys} keys"))
+        self.entries.try_reserve(1, hash).map_err(|_| err!(Limit, "not enough memory for more than {keys} keys"))
     }
 
-    /// Puts `value` in the place of what is there, which it returns; `None` removes the key. Call `reserve` first.
+    /// Puts `value` in the place of what is there, which it returns; `None` removes the key. Call `reserve` first. Where there is no
+    /// memory for the key nothing changes, and `value` comes back as the error.
     #[inline]
-    pub fn put(&mut self, at: u64, key: KeyRef<'_>, value: Option<Value>) -> Option<Value> {
+    pub fn put(&mut self, at: u64, key: KeyRef<'_>, value: Option<Value>) -> std::result::Result<Option<Value>, Value> {
         self.writes += 1;
         let version = self.writes;
         let Some(value) = value else {
-            let (gone, _) = self.entries.find_entry(at, |e| e.key.borrow() == key).ok()?.remove();
+            let Ok(there) = self.entries.find_entry(at, |e| e.key.borrow() == key) else { return Ok(None) };
+            let (gone, _) = there.remove();
             self.heap -= gone.key.heap() + gone.value.heap();
-            return Some(gone.value);
+            return Ok(Some(gone.value));
         };
-        self.heap += value.heap();
+        let bytes = value.heap();
         match self.entries.entry(at, |e| e.key.borrow() == key, hash) {
             Place::Occupied(mut there) => {
                 let entry = there.get_mut();
                 entry.version = version;
                 let old = std::mem::replace(&mut entry.value, value);
+                self.heap += bytes;
                 self.heap -= old.heap();
-                Some(old)
+                Ok(Some(old))
             }
             Place::Vacant(free) => {
-                let key = key.keep();
-                self.heap += key.heap();
+                let Ok(key) = key.keep() else { return Err(value) };
+                self.heap += key.heap() + bytes;
                 free.insert(Entry { key, value, version });
-                None
+                Ok(None)
             }
         }
     }
@@ -88,7 +91,7 @@ impl Shard {
     pub fn keys(&self) -> Result<Vec<Key>> {
         let mut keys = Vec::new();
         let count = self.entries.len();
-        keys.try_reserve_exact(count).map_err(|_| err!(Limit, "there is no memory for a list of {count} keys"))?;
+        keys.try_reserve_exact(count).map_err(|_| err!(Limit, "not enough memory for a list of {count} keys"))?;
         keys.extend(self.entries.iter().map(|e| e.key.clone()));
         Ok(keys)
     }

@@ -11,6 +11,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::error::Code;
+use crate::sys::SharedBytes;
 use crate::sys::fork_for_tests as in_child;
 use crate::wire::{Attachment, Encoder, Message, downcast, ext};
 
@@ -47,8 +48,9 @@ fn key() -> impl Strategy<Value = Key> {
         (-20i64..20).prop_map(Key::Integer),
         prop::sample::select(vec![0.5, -1.5, f64::INFINITY]).prop_map(|x: f64| Key::Float(x.to_bits())),
         any::<bool>().prop_map(Key::Boolean),
-        "[ab]{0,2}".prop_map(|s| Key::String(s.as_bytes().into())),
-        "[ab]{0,2}".prop_map(|s| Key::String(format!("a long prefix of a key {s}").as_bytes().into())),
+        "[ab]{0,2}".prop_map(|s| Key::String(SharedBytes::new(s.as_bytes()).unwrap())),
+        "[ab]{0,2}"
+            .prop_map(|s| Key::String(SharedBytes::new(format!("a long prefix of a key {s}").as_bytes()).unwrap())),
     ]
 }
 

@@ -6,7 +6,8 @@ use std::sync::{Arc, Weak};
 
 use super::team::{Shared, Team};
 use super::thread::is_of;
-use crate::sys::{Lock, SetOnce, at_exit, is_torn};
+use crate::error::Result;
+use crate::sys::{Lock, SetOnce, at_exit, is_torn, try_push};
 use crate::wait::{Deadline, Wait};
 
 /// How long all threads together have to end when the process does, in seconds.
@@ -34,7 +35,7 @@ struct Crews {
 }
 
 /// From now on the end of the process thinks of this crew, for as long as it is there.
-pub(super) fn remember<T: Send + 'static>(shared: &Arc<Shared<T>>) {
+pub(super) fn remember<T: Send + 'static>(shared: &Arc<Shared<T>>) -> Result<()> {
     let crew: Arc<dyn Ending> = shared.clone();
     let mut crews = CREWS.get_or_init(Lock::default).lock();
     if !crews.at_exit {
@@ -42,7 +43,7 @@ pub(super) fn remember<T: Send + 'static>(shared: &Arc<Shared<T>>) {
         crews.at_exit = true;
     }
     crews.known.retain(|known| known.strong_count() > 0);
-    crews.known.push(Arc::downgrade(&crew));
+    try_push(&mut crews.known, Arc::downgrade(&crew))
 }
 
 /// The process ends: threads that are blocked in our calls end in good order, the others run until they are gone.

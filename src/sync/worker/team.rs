@@ -7,7 +7,9 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering}
 
 use super::{Failure, Seat, THREAD_WEIGHT};
 use crate::err;
-use crate::sys::{Lock, SetOnce, demote_thread, fork_generation, monotonic_ns};
+use crate::error::Result;
+use crate::sys::{Lock, SetOnce, check_memory, demote_thread, fork_generation, monotonic_ns, try_text};
+use crate::text;
 use crate::wait::{Cancel, Deadline, Signal, Wait};
 use crate::wire::Object;
 
@@ -61,11 +63,17 @@ pub(super) struct Team {
 
 impl Team {
     /// Of `count` threads, none of which runs yet.
-    pub fn new(name: &str, count: usize) -> Team {
-        Team {
-            name: name.into(),
+    pub fn new(name: &str, count: usize) -> Result<Team> {
+        let mut seats = Vec::new();
+        seats.try_reserve_exact(count)?;
+        for id in 1..=count {
+            check_memory()?;
+            seats.push(Seat { id, cancel: Arc::new(Cancel::new()) });
+        }
+        Ok(Team {
+            name: try_text(name)?.into(),
             generation: fork_generation(),
-            seats: (1..=count).map(|id| Seat { id, cancel: Arc::new(Cancel::new()) }).collect(),
+            seats,
             gate: AtomicU32::new(CLOSED),
             gate_moved: Signal::new(),
             running: AtomicUsize::new(0),
@@ -73,7 +81,7 @@ impl Team {
             cancelled_at: AtomicU64::new(0),
             watched: AtomicBool::new(false),
             minded: AtomicBool::new(false),
-        }
+        })
     }
 
     /// Whether its threads are of this process, not of the one that forked it.
@@ -182,10 +190,13 @@ pub(super) struct Slots<T> {
 
 impl<T> Shared<T> {
     /// `count` threads that are yet to be started.
-    pub fn new(name: &str, count: usize) -> Arc<Shared<T>> {
-        let all = (0..count).map(|_| Slot::Running { tid: 0 }).collect();
-        let slots = Slots { all, ended: VecDeque::with_capacity(count) };
-        Arc::new(Shared { team: Team::new(name, count), slots: Lock::new(slots) })
+    pub fn new(name: &str, count: usize) -> Result<Arc<Shared<T>>> {
+        let (mut all, mut ended) = (Vec::new(), VecDeque::new());
+        all.try_reserve_exact(count)?;
+        all.extend((0..count).map(|_| Slot::Running { tid: 0 }));
+        // Each ends once.
+        ended.try_reserve_exact(count)?;
+        Ok(Arc::new(Shared { team: Team::new(name, count)?, slots: Lock::new(Slots { all, ended }) }))
     }
 
     /// Makes failures of those that still run when the patience with them is over. What they give when they end after all is
@@ -198,7 +209,7 @@ impl<T> Shared<T> {
             Cancelled,
             "it has not ended {PATIENCE} s after its cancel and is abandoned: it goes on by itself, at the lowest priority"
         );
-        let text = text.to_string().into_bytes();
+        let text = text!("{text}").into_bytes();
         let mut abandoned = 0;
         {
             let mut slots = self.slots.lock();
@@ -234,12 +245,12 @@ impl<T: Send + 'static> Object for Shared<T> {
         let team = &self.team;
         let running = match team.running.load(Ordering::Acquire) {
             _ if !team.is_ours() => "of the parent process".into(),
-            n => format!("{n} running"),
+            n => text!("{n} running"),
         };
         let count = team.seats.len();
         // Threads that were given no name are called as their class is.
-        let name = if team.name == self.class() { String::new() } else { format!("'{}', ", team.name) };
-        format!("{name}{count} thread{}, {running}", if count == 1 { "" } else { "s" })
+        let name = if team.name == self.class() { String::new() } else { text!("'{}', ", team.name) };
+        text!("{name}{count} thread{}, {running}", if count == 1 { "" } else { "s" })
     }
 
     fn weight(&self) -> usize {

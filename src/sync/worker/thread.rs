@@ -73,7 +73,10 @@ pub(super) fn cancelled(failure: Option<Failure>) -> Failure {
         Some(failure) => (err!(Cancelled, "it was cancelled, and then failed: ").to_string().into_bytes(), failure),
         None => (err!(Cancelled, "it was cancelled while it ran").to_string().into_bytes(), Vec::new()),
     };
-    text.extend(failure);
+    // Without memory for both, the first half says what matters.
+    if text.try_reserve(failure.len()).is_ok() {
+        text.extend(failure);
+    }
     text
 }
 

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use super::reserve::{self, LARGEST};
-use crate::error::{Code, Error, Result};
+use crate::error::{Error, Result};
 
 /// What the crate allocates with.
 #[derive(Debug)]
@@ -144,20 +144,13 @@ pub fn memory_is_short() -> bool {
     SHORT.load(Ordering::Relaxed)
 }
 
-/// `[limit]`: the error of a call that begins while [`memory_is_short`], or cannot go on.
-#[cold]
-pub fn no_memory() -> Error {
-    // Made of as little memory as possible: it comes from the reserve.
-    Error::new(Code::Limit, "", "not enough memory; let go of something, collect garbage, try again")
-}
-
-/// [`no_memory`] if the reserve was needed: for loops that make something small in each round.
+/// [`Error::no_memory`] if the reserve was needed: for loops that make something small in each round.
 #[inline]
 pub fn check_memory() -> Result<()> {
-    if memory_is_short() { Err(no_memory()) } else { Ok(()) }
+    if memory_is_short() { Err(Error::no_memory()) } else { Ok(()) }
 }
 
-/// For a call that has just raised [`no_memory`]: the next ones may go on, unless more than half of the reserve is in use and the
+/// For a call that has just raised [`Error::no_memory`]: the next ones may go on, unless more than half of the reserve is in use and the
 /// system has no memory for more of it.
 #[cold]
 #[inline(never)]

@@ -9,9 +9,13 @@
 //! makes room for all of it before.
 
 mod allocator;
+mod bytes;
+mod fallible;
 mod reserve;
 #[cfg(test)]
 mod tests;
 
-pub use allocator::{Allocator, check_memory, memory_is_short, no_memory, prepare_memory, settle_shortage};
+pub use allocator::{Allocator, check_memory, memory_is_short, prepare_memory, settle_shortage};
+pub use bytes::SharedBytes;
+pub use fallible::{Text, try_bytes, try_collect, try_extend, try_format, try_push, try_text};
 pub use reserve::LARGEST;

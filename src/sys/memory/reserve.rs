@@ -16,8 +16,8 @@ struct Class {
     count: usize,
 }
 
-/// 1 MiB in all. One call takes some tens of blocks of the first two sizes (measured: 60 for a pool of one worker) before the next
-/// call raises; a hundred threads can be in the middle of one at the same time.
+/// 1 MiB in all: for hundreds of threads that are each in the middle of a call. A call makes tens of small things; what makes more
+/// than that asks `check_memory` for each. Few are above 2 KiB.
 const CLASSES: [Class; 4] = [
     Class { size: 64, count: 2048 },
     Class { size: 512, count: 512 },

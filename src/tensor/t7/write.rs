@@ -8,6 +8,7 @@ use super::{BOOLEAN, FUNCTION, Form, NIL, NUMBER, STRING, TABLE, TORCH};
 use crate::dispatch;
 use crate::err;
 use crate::error::{Error, Result};
+use crate::sys::try_push;
 use crate::tensor::dtype::{DType, Element};
 use crate::tensor::number::Scalar;
 use crate::tensor::storage::Storage;
@@ -110,6 +111,7 @@ impl<W: Write> Writer<W> {
         let known = self.written.get(&identity).copied();
         self.int(known.unwrap_or(next))?;
         if known.is_none() {
+            self.written.try_reserve(1)?;
             self.written.insert(identity, next);
         }
         Ok(known.is_none())
@@ -163,7 +165,7 @@ impl<W: Write> Writer<W> {
         if !self.object(Identity::Storage(storage.id()), storage.dtype().storage_class())? {
             return Ok(());
         }
-        self.kept.push(storage.clone());
+        try_push(&mut self.kept, storage.clone())?;
         let span = storage.span()?;
         let n = span.len() / storage.dtype().size();
         self.longs(std::iter::once(n as i64))?;
@@ -175,7 +177,10 @@ impl<W: Write> Writer<W> {
             return self.raw(b"\n");
         }
         // By pieces: the memory may be written by others meanwhile, so the system gets a copy.
-        let mut piece = vec![0; span.len().min(1 << 16)];
+        let mut piece = Vec::new();
+        let len = span.len().min(1 << 16);
+        piece.try_reserve_exact(len)?;
+        piece.resize(len, 0);
         let mut at = 0;
         while at < span.len() {
             let len = piece.len().min(span.len() - at);

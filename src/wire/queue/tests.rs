@@ -72,6 +72,7 @@ proptest! {
                     }
                     let fits = model.len() + expected.len() <= capacity.unwrap_or(u64::MAX) as usize;
                     match queue.push_all(&mut messages) {
+                        Push::NoMemory => panic!("no memory for a few messages"),
                         Push::Done => {
                             prop_assert!(fits);
                             prop_assert!(messages.iter().all(|m| m.bytes.is_empty() && m.attachments.is_empty()));

@@ -14,6 +14,7 @@ use crate::bind::stack::Go;
 use crate::bind::{class, tensor};
 use crate::err;
 use crate::error::Result;
+use crate::sys::check_memory;
 use crate::wire::{Attachment, Object};
 
 impl Walk<'_> {
@@ -56,7 +57,8 @@ impl Walk<'_> {
             },
         };
         match pushed {
-            Some(Ok(())) => Ok(()),
+            // Each has made something small: a message of many must not live on the allocator's reserve.
+            Some(Ok(())) => check_memory().map_err(|e| self.fail(e)),
             Some(Err(e)) => Err(self.fail(e)),
             None => Err(self.fail(err!(Protocol, "attachment {number} is missing"))),
         }

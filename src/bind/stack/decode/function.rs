@@ -13,6 +13,9 @@ use crate::bind::lua::raised;
 use crate::bind::stack::upvalue_join;
 use crate::bind::stack::{Go, Stop, VM, function, string_at, vm_name};
 use crate::err;
+use crate::error::Lossy;
+use crate::sys::try_push;
+use crate::text;
 use crate::wire::{Token, ext};
 
 impl Walk<'_> {
@@ -58,7 +61,7 @@ impl Walk<'_> {
         if !self.route.peer || !of_the_call || from_outside(text) {
             return self.fail(raised());
         }
-        self.fail(err!(Unsupported, "{what}: {}", String::from_utf8_lossy(text)))
+        self.fail(err!(Unsupported, "{what}: {}", Lossy(text)))
     }
 
     /// Sets upvalue `n` of function `number` in `slot`.
@@ -72,7 +75,9 @@ impl Walk<'_> {
                 return self.join(l, slot, n, other, m);
             }
             self.bytes = here;
-            self.cells.push((number, n));
+            if let Err(e) = try_push(&mut self.cells, (number, n)) {
+                return Err(self.fail(e));
+            }
             self.value(l)?;
             // Replaced even if it is `_ENV`, which loading has set: the sender's order counts.
             if ffi::lua_setupvalue(l, slot, n).is_null() {
@@ -114,10 +119,10 @@ impl Walk<'_> {
                 _ => return Err(self.malformed("name")),
             };
             if !self.route.functions {
-                let module = String::from_utf8_lossy(module);
+                let module = Lossy(module);
                 let what = match field {
-                    Some(field) => format!("function {module}.{}", String::from_utf8_lossy(field)),
-                    None => format!("module '{module}'"),
+                    Some(field) => text!("function {module}.{}", Lossy(field)),
+                    None => text!("module '{module}'"),
                 };
                 return Err(self.fail(err!(
                     Unsupported,
@@ -147,10 +152,11 @@ impl Walk<'_> {
                 ffi::lua_replace(l, -2);
             }
             if ffi::lua_type(l, -1) != ffi::LUA_TFUNCTION {
-                let name = [module, field].map(String::from_utf8_lossy).join(".");
-                return Err(
-                    self.fail(err!(Unsupported, "function {name} arrived by name, but this Lua has none of that name"))
-                );
+                let (module, field) = (Lossy(module), Lossy(field));
+                return Err(self.fail(err!(
+                    Unsupported,
+                    "function {module}.{field} arrived by name, but this Lua has none of that name"
+                )));
             }
             Ok(())
         }

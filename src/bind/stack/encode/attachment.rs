@@ -12,13 +12,15 @@ use crate::bind::module::CLASSES;
 use crate::bind::object::{attachment_at, class_at};
 use crate::bind::stack::Go;
 use crate::err;
+use crate::error::{Error, Lossy};
+use crate::sys::check_memory;
 use crate::wire::{Attachment, ext};
 
 impl Walk<'_> {
     pub(super) unsafe fn userdata(&mut self, l: *mut ffi::lua_State, i: c_int) -> Go {
         // SAFETY: as the module says; the Lua handle serves the protected frame as well, since it names the same state.
         unsafe {
-            if self.seen(l, i) {
+            if self.seen(l, i)? {
                 return Ok(());
             }
             let lua = self.lua;
@@ -32,14 +34,18 @@ impl Walk<'_> {
                 },
                 None => return self.foreign(l, i),
             };
-            self.attach(attachment);
-            Ok(())
+            self.attach(attachment)
         }
     }
 
-    fn attach(&mut self, attachment: Attachment) {
+    fn attach(&mut self, attachment: Attachment) -> Go {
+        // Handles are small: a call that attaches many must not live on the allocator's reserve.
+        if let Err(e) = self.attachments.try_reserve(1).map_err(Error::from).and_then(|()| check_memory()) {
+            return Err(self.fail(e));
+        }
         self.out.numbered(ext::ATTACHMENT, self.attachments.len() as u32);
         self.attachments.push(attachment);
+        Ok(())
     }
 
     /// A userdata of another library: by pointer, if it lends itself.
@@ -52,7 +58,7 @@ impl Walk<'_> {
                 return Err(self.fail(err!(Unsupported, "{name} cannot travel")));
             }
             if self.route.peer {
-                let name = String::from_utf8_lossy(string_at(l, -1)).into_owned();
+                let name = Lossy(string_at(l, -1));
                 return Err(self.fail(err!(Unsupported, "userdata {name} cannot leave its process")));
             }
             // Stack: the method retain, the class's name. Nothing of Rust's is held while Lua code runs.
@@ -63,8 +69,7 @@ impl Walk<'_> {
             let pointer = *(ffi::lua_touserdata(l, i) as *const usize);
             let lent = class::lend(string_at(l, -1), pointer);
             ffi::lua_settop(l, top);
-            self.attach(Attachment::Foreign(lent));
-            Ok(())
+            self.attach(Attachment::Foreign(lent))
         }
     }
 

@@ -1,25 +1,32 @@
 //! The path to the culprit, in the words of Lua: `value.layers[3].state`.
 
 use std::ffi::{CStr, c_int};
+use std::fmt::{self, Write};
 
 use mlua::ffi;
 
 use super::string_at;
-use crate::error::Error;
+use crate::error::{Error, words};
+use crate::text;
 use crate::wire::field_path;
 
 /// The error with the path to its culprit in front: `value.layers[3].state: …`.
 pub(super) fn placed(e: Error, path: &[String]) -> Error {
     const SHOWN: usize = 8;
-    let mut text = String::new();
-    for (i, part) in path.iter().rev().enumerate() {
-        match i {
-            _ if i < SHOWN || i + 2 > path.len() => text.push_str(part),
-            SHOWN => text.push('…'),
-            _ => {}
+    struct Path<'a>(&'a [String]);
+    impl fmt::Display for Path<'_> {
+        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            for (i, part) in self.0.iter().rev().enumerate() {
+                match i {
+                    _ if i < SHOWN || i + 2 > self.0.len() => f.write_str(part)?,
+                    SHOWN => f.write_char('…')?,
+                    _ => {}
+                }
+            }
+            Ok(())
         }
     }
-    Error::new(e.code(), "", format!("{text}: {}", e.what()))
+    Error::new(e.code(), "", words(format_args!("{}: {}", Path(path), e.what())))
 }
 
 /// The key in slot `i` as a part of a path: `.name`, `[3]`, `[true]`, `[a table]`.
@@ -28,9 +35,9 @@ pub(super) unsafe fn key_path(l: *mut ffi::lua_State, i: c_int) -> String {
     unsafe {
         match ffi::lua_type(l, i) {
             ffi::LUA_TSTRING => field_path(string_at(l, i)),
-            ffi::LUA_TNUMBER => format!("[{}]", ffi::lua_tonumber(l, i)),
-            ffi::LUA_TBOOLEAN => format!("[{}]", ffi::lua_toboolean(l, i) != 0),
-            t => format!("[a {}]", CStr::from_ptr(ffi::lua_typename(l, t)).to_string_lossy()),
+            ffi::LUA_TNUMBER => text!("[{}]", ffi::lua_tonumber(l, i)),
+            ffi::LUA_TBOOLEAN => text!("[{}]", ffi::lua_toboolean(l, i) != 0),
+            t => text!("[a {}]", CStr::from_ptr(ffi::lua_typename(l, t)).to_string_lossy()),
         }
     }
 }

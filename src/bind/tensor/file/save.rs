@@ -11,8 +11,10 @@ use super::{MAX_DEPTH, push_helper};
 use crate::bind::lua::{Kind, Lua};
 use crate::bind::tensor::class::{storage_at, tensor_at};
 use crate::err;
-use crate::error::{Code, Error, Result};
+use crate::error::{Code, Error, Lossy, Result, words};
 use crate::tensor::t7::{Form, Identity, Writer};
+use crate::text;
+use crate::wire::Parts;
 
 const DUMP: &str = "local dump, upvalue = string.dump, debug.getupvalue
 return function(f)
@@ -44,10 +46,7 @@ pub(super) fn write<W: Write>(lua: Lua<'_>, i: c_int, to: W, form: Form, functio
     match saver.value(0) {
         Ok(()) => saver.to.finish(),
         Err(e) if e.code() == Code::Raised || saver.path.is_empty() => Err(e),
-        Err(e) => {
-            let path: Vec<String> = saver.path.into_iter().rev().collect();
-            Err(Error::new(e.code(), "", format!("value{}: {}", path.concat(), e.what())))
-        }
+        Err(e) => Err(Error::new(e.code(), "", words(format_args!("value{}: {}", Parts(&saver.path), e.what())))),
     }
 }
 
@@ -126,7 +125,10 @@ impl<W: Write> Saver<'_, W> {
             });
             if let Err(e) = written {
                 lua.set_top(table + 1);
-                self.path.push(key_text(lua));
+                // Where there is no memory for a part, the path is shorter.
+                if self.path.try_reserve(1).is_ok() {
+                    self.path.push(key_text(lua));
+                }
                 return Err(e);
             }
             lua.pop(1);
@@ -198,8 +200,8 @@ fn class_on_top(lua: Lua<'_>) -> Option<String> {
 /// The key below the value on top, as Lua code would write it.
 fn key_text(lua: Lua<'_>) -> String {
     match lua.kind(-1) {
-        Kind::String => format!(".{}", String::from_utf8_lossy(lua.to_bytes(-1).unwrap_or_default())),
-        Kind::Number => format!("[{}]", lua.to_number(-1).unwrap_or_default()),
-        kind => format!("[{}]", kind.name()),
+        Kind::String => words(format_args!(".{}", Lossy(lua.to_bytes(-1).unwrap_or_default()))).into_owned(),
+        Kind::Number => text!("[{}]", lua.to_number(-1).unwrap_or_default()),
+        kind => text!("[{}]", kind.name()),
     }
 }
