@@ -10,8 +10,18 @@
 //! failure is a collection there, two are an error. What comes back: `'ok'` or `'error'` and its text, how many allocations
 //! were counted, and how much memory of the state is left after it was closed.
 //!
+//! Beside that it makes the C library's memory run out for a library that is loaded ([`native`]):
+//!
+//! ```lua
+//! memory.patch 'libipc.so'             -- once, when it is loaded: how many addresses were replaced
+//! memory.plan(n, failures, least)      -- which requests fail, of those of at least so many bytes
+//! memory.arm(true)                     -- begins the count; memory.arm(false) ends it: how many requests there were
+//! ```
+//!
 //! One build serves every Lua: it uses only what all of them have, and looks up the rest. Freed memory is overwritten, and memory
 //! that grows always moves, so that whoever kept a pointer is found out.
+
+mod native;
 
 use std::ffi::{CStr, c_char, c_int, c_void};
 use std::ptr;
@@ -193,6 +203,36 @@ unsafe extern "C-unwind" fn run(l: *mut State) -> isize {
     }
 }
 
+/// `patch(library)`
+unsafe extern "C-unwind" fn patch(l: *mut State) -> isize {
+    // SAFETY: Lua's strings end in a NUL.
+    unsafe {
+        let library = luaL_checklstring(l, 1, ptr::null_mut());
+        lua_pushnumber(l, native::patch(CStr::from_ptr(library)) as f64);
+    }
+    1
+}
+
+/// `plan(n, failures, least)`
+unsafe extern "C-unwind" fn plan(l: *mut State) -> isize {
+    // SAFETY: reads arguments.
+    unsafe {
+        let (at, failures) = (luaL_checknumber(l, 1), luaL_checknumber(l, 2));
+        native::plan(at as u64, failures as u64, luaL_checknumber(l, 3) as usize);
+    }
+    0
+}
+
+/// `arm(on)`
+unsafe extern "C-unwind" fn arm_native(l: *mut State) -> isize {
+    // SAFETY: reads an argument, pushes a number.
+    unsafe {
+        let on = lua_toboolean(l, 1) != 0;
+        lua_pushnumber(l, native::arm(on) as f64);
+    }
+    1
+}
+
 /// `require 'out_of_memory'`
 ///
 /// # Safety
@@ -201,9 +241,13 @@ unsafe extern "C-unwind" fn run(l: *mut State) -> isize {
 pub unsafe extern "C-unwind" fn luaopen_out_of_memory(l: *mut State) -> isize {
     // SAFETY: a C function has free slots.
     unsafe {
-        lua_createtable(l, 0, 1);
-        lua_pushcclosure(l, run, 0);
-        lua_setfield(l, -2, c"run".as_ptr());
+        lua_createtable(l, 0, 4);
+        let functions: [(Function, &CStr); 4] =
+            [(run, c"run"), (patch, c"patch"), (plan, c"plan"), (arm_native, c"arm")];
+        for (function, name) in functions {
+            lua_pushcclosure(l, function, 0);
+            lua_setfield(l, -2, name.as_ptr());
+        }
     }
     1
 }
