@@ -31,8 +31,8 @@ pub use process::wait_pid;
 pub use select::{Candidate, Source, Way, select, source, source_for};
 pub use signal::Signal;
 pub use threads::{
-    Asleep, Purpose, ThreadState, Waits, came_through_fork, hide_thread, show_background_thread, show_thread,
-    show_thread_of, thread_of, threads,
+    Asleep, Purpose, ThreadState, Waits, came_through_fork, hide_thread, prepare_thread, show_background_thread,
+    show_thread, show_thread_of, thread_of, threads,
 };
 pub use turn::{Held, Turn};
 

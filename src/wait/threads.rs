@@ -100,6 +100,12 @@ fn mine() -> Option<Arc<Slot>> {
     found.ok().flatten()
 }
 
+/// Uses this floor's thread-locals, for which the C library takes memory at the first use, and ends the process where it has none: for
+/// a thread that is about to take work.
+pub fn prepare_thread() {
+    let _ = MINE.try_with(|_| ());
+}
+
 /// Has this thread in reports from now on, for as long as it lives.
 pub fn show_thread() {
     mine();

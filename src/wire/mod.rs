@@ -20,4 +20,4 @@ pub use live::{each_live, identity, remember};
 pub use message::{Attachment, Foreign, Inside, Message, Object, downcast};
 pub use path::{Parts, field_path, path_to};
 pub use queue::{Push, Queue};
-pub use release::{Handles, leave, release};
+pub use release::{Handles, leave, prepare_thread, release};

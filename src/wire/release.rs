@@ -52,6 +52,11 @@ thread_local! {
     static WAITING: RefCell<Option<Vec<Attachment>>> = const { RefCell::new(None) };
 }
 
+/// As [`crate::wait::prepare_thread`], for the thread-locals of this floor.
+pub fn prepare_thread() {
+    let _ = WAITING.try_with(|_| ());
+}
+
 /// Drops what messages held.
 pub fn release(attachments: Vec<Attachment>) {
     let mut attachments = Some(attachments);

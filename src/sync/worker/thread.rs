@@ -25,6 +25,8 @@ pub(super) fn work<T, J>(shared: Arc<Shared<T>>, index: usize, job: Arc<J>)
 where
     J: Fn(&Seat) -> std::result::Result<T, Failure>,
 {
+    crate::wait::prepare_thread();
+    crate::wire::prepare_thread();
     let team = &shared.team;
     TEAM.set(team);
     if !team.enter() {
