@@ -90,10 +90,6 @@ step('a thread that returns much', function()
   ipc.map(1, function() return ('x'):rep(2 ^ 30) end):join()
 end)
 
-step('many threads', function()
-  ipc.map(200, function() return 1 end):join()
-end)
-
 step('tensors', function()
   local all = {}
   while true do all[#all + 1] = torch.FloatTensor(1e5) end
