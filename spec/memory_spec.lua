@@ -119,7 +119,7 @@ local chunks = {
     local ipc = require 'libipc'
     arm(true)
     local bytes = ipc.marshal({ 1, 'two', { three = 3 }, print }):bytes()
-    local back = ipc.unmarshal(bytes)
+    local back = ipc.unmarshal(bytes, { functions = true })
     local torch = require 'ipc.torch'
     local tensors = ipc.unmarshal(ipc.marshal({ torch.FloatTensor { 1, 2 } }):bytes())
     arm(false)

@@ -114,8 +114,38 @@ pub fn spawn_quiet(name: &str, f: impl FnOnce() + Send + 'static) -> Result<()> 
 }
 
 /// What is allocated before a thread is started, and freed by the thread first of all: room for the library's thread-locals. The C
-/// library takes memory for them at the first use in a thread, which comes next, and ends the process where it finds none.
+/// library takes memory for them at the first use in a thread, which comes next, and ends the process where it finds none. It takes it
+/// from its heap, or, if it has no arena for the thread, in pages from the system: so there is one block of each kind.
 const BALLAST: usize = 64 << 10;
+
+struct Ballast {
+    heap: *mut libc::c_void,
+    pages: *mut libc::c_void,
+}
+
+impl Ballast {
+    fn take() -> Option<Ballast> {
+        // SAFETY: both ask for memory that is not used.
+        let (heap, pages) = unsafe {
+            let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE;
+            (libc::malloc(BALLAST), libc::mmap(std::ptr::null_mut(), BALLAST, libc::PROT_NONE, flags, -1, 0))
+        };
+        let ballast = Ballast { heap, pages };
+        (!heap.is_null() && pages != libc::MAP_FAILED).then_some(ballast)
+    }
+}
+
+impl Drop for Ballast {
+    fn drop(&mut self) {
+        // SAFETY: as `take` got them; nothing else knows them.
+        unsafe {
+            libc::free(self.heap);
+            if self.pages != libc::MAP_FAILED {
+                libc::munmap(self.pages, BALLAST);
+            }
+        }
+    }
+}
 
 /// Bytes of stack for a thread of the library's own.
 const STACK: usize = 2 << 20;
@@ -125,33 +155,26 @@ const STACK: usize = 2 << 20;
 pub fn start_thread(name: &str, stack: usize, f: impl FnOnce() + Send + 'static) -> std::io::Result<()> {
     struct Start {
         /// See [`BALLAST`].
-        ballast: *mut libc::c_void,
+        ballast: Ballast,
         name: [u8; NAME_BYTES + 1],
         run: Box<dyn FnOnce() + Send>,
     }
 
     extern "C" fn main(start: *mut libc::c_void) -> *mut libc::c_void {
         // SAFETY: what `start_thread` has handed over; nobody else has it any more.
-        let start = unsafe {
-            let start = Box::from_raw(start.cast::<Start>());
-            libc::free(start.ballast);
-            start
-        };
+        let Start { ballast, name, run } = unsafe { *Box::from_raw(start.cast::<Start>()) };
+        drop(ballast);
         #[cfg(target_os = "linux")]
         // SAFETY: the name ends in a NUL.
         unsafe {
-            libc::pthread_setname_np(libc::pthread_self(), start.name.as_ptr().cast());
+            libc::pthread_setname_np(libc::pthread_self(), name.as_ptr().cast());
         }
         // What panics has been told of by then, and ends this thread alone.
-        let _ = catch_unwind(AssertUnwindSafe(start.run));
+        let _ = catch_unwind(AssertUnwindSafe(run));
         std::ptr::null_mut()
     }
 
-    // SAFETY: asks for memory.
-    let ballast = unsafe { libc::malloc(BALLAST) };
-    if ballast.is_null() {
-        return Err(std::io::ErrorKind::OutOfMemory.into());
-    }
+    let Some(ballast) = Ballast::take() else { return Err(std::io::ErrorKind::OutOfMemory.into()) };
     let mut start = Box::new(Start { ballast, name: [0; NAME_BYTES + 1], run: Box::new(f) });
     let length = name.len().min(NAME_BYTES);
     start.name[..length].copy_from_slice(&name.as_bytes()[..length]);
@@ -173,7 +196,6 @@ pub fn start_thread(name: &str, stack: usize, f: impl FnOnce() + Send + 'static)
             libc::pthread_attr_destroy(attributes.as_mut_ptr());
         }
         if code != 0 {
-            libc::free((*start).ballast);
             drop(Box::from_raw(start));
         }
         code

@@ -16,6 +16,7 @@ use super::view::{Operand, Tensor};
 use crate::dispatch;
 use crate::err;
 use crate::error::Result;
+use crate::sys::with_block;
 
 /// A matrix in memory: its first element, rows, columns, and how far apart those lie, in elements.
 #[derive(Clone, Copy)]
@@ -66,9 +67,14 @@ gemm!(f32 => matrixmultiply::sgemm, f64 => matrixmultiply::dgemm);
 /// `c = alpha a b + beta c` for floats.
 fn multiply_floats<T: Gemm>(c: &Tensor, beta: Scalar, alpha: Scalar, a: &Tensor, b: &Tensor) -> Result<()> {
     let (ao, bo, co) = (a.operand()?, b.operand()?, c.operand()?);
-    // SAFETY: the operands hold their memory; `c` is contiguous and shares no storage with the others (see `addmm`).
-    unsafe { T::gemm(alpha.to_f64(), Matrix::of(&ao), Matrix::of(&bo), beta.to_f64(), Matrix::of(&co)) };
-    Ok(())
+    let (ma, mb, mc) = (Matrix::of(&ao), Matrix::of(&bo), Matrix::of(&co));
+    // `matrixmultiply` copies blocks of both operands, at most 64 x 256 and 256 x 1024 elements each padded to its kernel's tiles; there
+    // is room for twice that.
+    let packed = ma.columns.min(512) * (ma.rows.min(128) + mb.columns.min(2048) + 128) * size_of::<T>();
+    with_block(packed + 256, || {
+        // SAFETY: the operands hold their memory; `c` is contiguous and shares no storage with the others (see `addmm`).
+        unsafe { T::gemm(alpha.to_f64(), ma, mb, beta.to_f64(), mc) }
+    })
 }
 
 /// `c = alpha a b + beta c` for the other types, row by row.

@@ -1,6 +1,7 @@
 //! The library's allocator: the system's, and the reserve where that has no memory. Imports its sibling `reserve`.
 
 use std::alloc::{GlobalAlloc, Layout, System};
+use std::cell::Cell;
 use std::ptr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -79,7 +80,7 @@ fn from_reserve(layout: Layout) -> *mut u8 {
     /// meanwhile; the alternative is the end of the process.
     const TRIES: usize = 1000;
     if layout.size() > LARGEST {
-        return ptr::null_mut();
+        return lent(layout);
     }
     SHORT.store(true, Ordering::Relaxed);
     for _ in 0..TRIES {
@@ -95,6 +96,50 @@ fn from_reserve(layout: Layout) -> *mut u8 {
         }
     }
     ptr::null_mut()
+}
+
+/// The alignment of blocks that are kept for another's code.
+const LOAN_ALIGN: usize = 64;
+
+thread_local! {
+    /// A block that is kept for a request that may not fail, and its size.
+    static LOAN: Cell<(*mut u8, usize)> = const { Cell::new((ptr::null_mut(), 0)) };
+}
+
+/// The block that [`with_block`] keeps, if there is one in this thread and it is large enough.
+fn lent(layout: Layout) -> *mut u8 {
+    LOAN.with(|loan| match loan.get() {
+        (block, size) if layout.size() <= size && layout.align() <= LOAN_ALIGN => {
+            loan.set((ptr::null_mut(), 0));
+            block
+        }
+        _ => ptr::null_mut(),
+    })
+}
+
+/// Runs `f`, code of another crate that asks for one block of at most `bytes` and ends the process where there is none: here that is
+/// an error, since a block is allocated before, and given to `f` if the system has no other. Not nested.
+pub fn with_block<R>(bytes: usize, f: impl FnOnce() -> R) -> Result<R> {
+    struct Unused(Layout);
+    impl Drop for Unused {
+        fn drop(&mut self) {
+            let (block, _) = LOAN.replace((ptr::null_mut(), 0));
+            if !block.is_null() {
+                // SAFETY: allocated below with this layout, and nobody has taken it.
+                unsafe { System.dealloc(block, self.0) };
+            }
+        }
+    }
+    let layout = Layout::from_size_align(bytes.max(1), LOAN_ALIGN).map_err(|_| Error::no_memory())?;
+    // SAFETY: the layout is not empty.
+    let block = unsafe { System.alloc(layout) };
+    if block.is_null() {
+        return Err(Error::no_memory());
+    }
+    LOAN.set((block, bytes));
+    // Whoever takes the block gives it back to the system, which is where it is from: the system's `free` asks for no layout.
+    let _unused = Unused(layout);
+    Ok(f())
 }
 
 /// Gives `block` back if it is one of the reserve's.
