@@ -1,5 +1,6 @@
 //! `ipc.server`, and its handles of its clients.
 
+use std::cell::RefCell;
 use std::ffi::c_int;
 use std::sync::Arc;
 
@@ -42,6 +43,7 @@ pub(super) const TRIES: &[Method] = &[
     ("clients", try_fn!("server:clients", clients)),
     ("recvAny", try_fn!("server:recvAny", recv_any)),
     ("tryrecvAny", try_fn!("server:tryrecvAny", tryrecv_any)),
+    ("broadcast", try_fn!("server:broadcast", broadcast)),
 ];
 
 /// The class of the handles.
@@ -277,16 +279,32 @@ fn inverted(lua: Lua<'_>, i: c_int) -> Result<bool> {
     }
 }
 
-/// `server:broadcast(v, [tag], [timeout])` → how many it went to
+/// `server:broadcast(v, [tag], [timeout])` → how many took it
 fn broadcast(lua: Lua<'_>) -> Result<Pushed> {
     let shared = this(lua)?;
     let tag = tag_at(lua, 3)?;
     let deadline = deadline(lua, 4, shared.timeout)?;
-    let mut message = lua.state().take_message();
-    // Whether each client wants functions too, its connection knows.
-    lua.encode(2, &mut message, Route::peer(shared.functions))?;
-    let count = shared.server.broadcast(&message, tag, &lua.wait(deadline))?;
-    lua.state().keep_message(message);
+    let begin = || {
+        let mut message = lua.state().take_message();
+        // Whether each client wants functions too, its connection knows.
+        lua.encode(2, &mut message, Route::peer(shared.functions))?;
+        shared.server.broadcast(*message, tag)
+    };
+    let count = match lua.attempt() {
+        Some(attempt) => {
+            let kept = attempt.state(|| begin().map(RefCell::new))?;
+            let mut broadcast = kept.try_borrow_mut().map_err(|_| err!(State, "this broadcast is running already"))?;
+            broadcast.drive(&lua.wait(deadline))?
+        }
+        None => {
+            let mut broadcast = begin()?;
+            let count = broadcast.drive(&lua.wait(deadline))?;
+            if let Some(message) = broadcast.into_message() {
+                lua.state().keep_message(Box::new(message));
+            }
+            count
+        }
+    };
     lua.push_integer(count as i64);
     Ok(1)
 }

@@ -22,4 +22,4 @@ pub use dial::dial;
 #[cfg(feature = "fuzzing")]
 pub use hello::fuzz_hello;
 pub use options::{Options, Place};
-pub use server::{Arrival, Client, Server, ServerStats, Tag};
+pub use server::{Arrival, Broadcast, Client, Server, ServerStats, Tag};

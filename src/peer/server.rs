@@ -2,8 +2,8 @@
 //! `greet`, `options` and `socket_file`.
 
 mod any;
+mod broadcast;
 mod client;
-mod flat;
 mod gone;
 mod inbox;
 mod lead;
@@ -13,7 +13,6 @@ use std::os::fd::{AsRawFd, RawFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use self::flat::Flat;
 use self::gone::Gone;
 use self::inbox::Inbox;
 use self::lead::Lead;
@@ -31,6 +30,7 @@ use crate::transport::{Connection, Traffic};
 use crate::wait::{Signal, Wait};
 use crate::wire::Message;
 
+pub use self::broadcast::Broadcast;
 pub use self::client::{Client, Tag};
 
 /// The number of the door in the set that is watched; clients have theirs from 1.
@@ -260,30 +260,9 @@ impl Server {
         Ok(list)
     }
 
-    /// Sends `message` to the admitted clients (those of the tag), one after the other by arrival; returns to how many. All are tried,
-    /// also when one is gone; the first error is raised then, once for each that is gone. One that does not take it in time ends
-    /// it: with no time left, a long message would only break the connections of the others.
-    pub fn broadcast(&self, message: &Message, tag: Option<&[u8]>, wait: &Wait) -> Result<usize> {
-        let clients = self.clients(tag, false)?;
-        let message = Flat::of(message)?;
-        let (mut sent, mut failed) = (0, None);
-        for client in &clients {
-            if client.deaf.load(Ordering::Relaxed) {
-                continue;
-            }
-            match client.connection.send(message.get(), wait) {
-                Ok(()) => sent += 1,
-                Err(e) if e.code() == Code::Closed => {
-                    client.deaf.store(true, Ordering::Relaxed);
-                    failed = failed.or(Some(e));
-                }
-                Err(e) => return Err(e),
-            }
-        }
-        match failed {
-            Some(e) => Err(e),
-            None => Ok(sent),
-        }
+    /// Begins to send `message` to the admitted clients (those of the tag), to all at once.
+    pub fn broadcast(&self, message: Message, tag: Option<&[u8]>) -> Result<Broadcast> {
+        Broadcast::new(message, self.clients(tag, false)?)
     }
 
     /// Ends the connection of an admitted client for a message that this end does not accept.

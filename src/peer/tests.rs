@@ -90,6 +90,10 @@ fn any(server: &Server, tag: Option<&[u8]>) -> (String, Arc<Client>) {
     }
 }
 
+fn broadcast(server: &Server, message: Message, tag: Option<&[u8]>, wait: &Wait) -> Result<usize, Error> {
+    server.broadcast(message, tag)?.drive(wait)
+}
+
 /// The client that has gone, and why.
 fn gone(server: &Server, tag: Option<&[u8]>) -> (Arc<Client>, Error) {
     match server.recv_any(tag, true, &mut Message::default(), &never()).unwrap().unwrap() {

@@ -8,6 +8,7 @@
 
 use std::fmt;
 use std::os::fd::RawFd;
+use std::sync::Arc;
 
 use crate::err;
 use crate::error::{Error, Result};
@@ -32,6 +33,7 @@ mod whole;
 
 pub use policy::{Limits, Policy};
 pub use secure::{Handshake, Keys, Role, Secret};
+pub use send::Parcel;
 pub use stream::Stream;
 #[cfg(feature = "fuzzing")]
 pub use stream::fuzz_frames;
@@ -42,6 +44,14 @@ pub trait Connection: Send + Sync + fmt::Debug {
     /// Sends a message. An error before the first byte has moved changes nothing; one after it closes the connection.
     /// `[timeout]` when the deadline passes.
     fn send(&self, message: &Message, wait: &Wait) -> Result<()>;
+
+    /// Moves on with sending `parcel` as far as is possible without waiting; the first call begins it and sets `ticket`, which
+    /// the calls after it take. It belongs to the connection then: every call that sends moves it on first. Whoever does not stay until
+    /// it has gone has to [`give_up`](Self::give_up).
+    fn try_send(&self, parcel: &Arc<Parcel>, ticket: &mut Option<Ticket>) -> Result<Sending>;
+
+    /// Gives a message up that has begun with `ticket`: it is taken back, or, when a byte of it has moved, closes the connection.
+    fn give_up(&self, ticket: Ticket);
 
     /// Receives the next message into `out`; false when the deadline passes first, and then the part of it that has come is kept
     /// for the next receive. With `into` the message has to be one tensor or storage that fits, and its data goes there.
@@ -96,6 +106,21 @@ pub trait Connection: Send + Sync + fmt::Debug {
     /// What has gone over it.
     fn stats(&self) -> Stats;
 }
+
+/// How far [`Connection::try_send`] came.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sending {
+    /// All has gone.
+    Sent,
+    /// The socket takes no more now: poll it for room.
+    Blocked,
+    /// Another thread is sending now.
+    Busy,
+}
+
+/// The number of a message that [`Connection::try_send`] has begun.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ticket(u64);
 
 /// Where the data of a received tensor or storage is to go.
 #[derive(Clone, Copy, Debug)]

@@ -19,131 +19,267 @@ const SMALL: usize = 4 << 10;
 /// Regions that one system call gets: far below IOV_MAX.
 const REGIONS: usize = 64;
 
-/// What is to go out: header, message bytes, descriptors, and the tensors' data.
+/// Where the pieces of a message lie, once its header and descriptors are written: see [`lay_out`].
 #[derive(Debug)]
-pub(super) struct Outgoing<'a> {
-    regions: SmallVec<[Region; 4]>,
-    /// The first region that has not gone out whole.
+pub(super) struct Layout {
+    /// Where the header ends in the scratch memory, and the message bytes behind it where those are few.
+    head: usize,
+    /// Whether the message bytes are in the scratch memory.
+    inline: bool,
+    spans: SmallVec<[Span; 2]>,
+}
+
+/// Lays out `message`: header and descriptors go to `scratch`. Every refusal comes from here, before a byte has moved.
+pub(super) fn lay_out(message: &Message, scratch: &mut Vec<u8>) -> Result<Layout> {
+    let mut spans: SmallVec<[Span; 2]> = SmallVec::new();
+    scratch.clear();
+    scratch.resize(super::frame::HEADER, 0);
+    let inline = message.bytes.len() <= SMALL;
+    if inline {
+        try_extend(scratch, &message.bytes)?;
+    }
+    let head = scratch.len();
+    // Room for all at once: the list is as long as the message says.
+    spans.try_reserve(message.attachments.len()).map_err(|_| Error::no_memory())?;
+    for attachment in &message.attachments {
+        check_memory()?;
+        spans.push(describe(attachment, head, scratch)?);
+    }
+    let header = Header { functions: message.functions, descriptors: scratch.len() - head, bytes: message.bytes.len() };
+    scratch[..super::frame::HEADER].copy_from_slice(&header.encode());
+    Ok(Layout { head, inline, spans })
+}
+
+/// The pieces of a message that is laid out, in order.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Pieces<'a> {
+    pub scratch: &'a [u8],
+    pub message: &'a Message,
+    pub layout: &'a Layout,
+}
+
+impl Pieces<'_> {
+    /// How many there are, empty ones included.
+    fn count(&self) -> usize {
+        self.layout.spans.len() + if self.layout.inline { 1 } else { 3 }
+    }
+
+    /// How many hold anything.
+    pub fn regions(&self) -> u64 {
+        (0..self.count()).filter_map(|i| self.get(i)).filter(|piece| !piece.is_empty()).count() as u64
+    }
+
+    /// Piece `i`; `None` past the last.
+    fn get(&self, i: usize) -> Option<Region> {
+        let Layout { head, inline, spans } = self.layout;
+        let before = if *inline { 1 } else { 3 };
+        Some(match i {
+            0 if *inline => Region::of(self.scratch),
+            0 => Region::of(&self.scratch[..*head]),
+            1 if !*inline => Region::of(&self.message.bytes),
+            2 if !*inline => Region::of(&self.scratch[*head..]),
+            _ => spans.get(i - before).map(|s| Region::new(s.as_ptr(), s.len()))?,
+        })
+    }
+}
+
+/// A message that is laid out once, to be sent over many connections: see [`Connection::try_send`](super::Connection::try_send).
+#[derive(Debug)]
+pub struct Parcel {
+    message: Message,
+    scratch: Vec<u8>,
+    layout: Layout,
+}
+
+impl Parcel {
+    /// Lays `message` out: tensors that do not lie contiguous are copied, here and once.
+    pub fn new(message: Message) -> Result<Parcel> {
+        let mut scratch = Vec::new();
+        let layout = lay_out(&message, &mut scratch)?;
+        Ok(Parcel { message, scratch, layout })
+    }
+
+    /// The message.
+    pub fn message(&self) -> &Message {
+        &self.message
+    }
+
+    /// The message, for its memory to be used again.
+    pub fn into_message(self) -> Message {
+        self.message
+    }
+
+    pub(super) fn pieces(&self) -> Pieces<'_> {
+        Pieces { scratch: &self.scratch, message: &self.message, layout: &self.layout }
+    }
+}
+
+/// How far a message has gone out.
+#[derive(Debug, Default)]
+pub(super) struct Progress {
+    /// The first piece that has not gone out whole, and how much of it has.
     at: usize,
+    within: usize,
+    /// How much has gone of a sealed record that is on its way.
+    record: Option<usize>,
     /// Whether a byte has gone.
     pub moved: bool,
     pub bytes: u64,
     pub system_calls: u64,
-    /// What keeps the regions valid.
-    _message: &'a Message,
-    _spans: SmallVec<[Span; 2]>,
+}
+
+/// Why nothing more goes out.
+#[derive(Debug)]
+pub(super) enum Failed {
+    /// The socket takes nothing any more.
+    Socket(std::io::Error),
+    /// Something went wrong here.
+    Here(Error),
 }
 
 /// The reused memory of the sending direction.
 #[derive(Debug, Default)]
 pub(super) struct Sender {
-    scratch: Vec<u8>,
+    pub scratch: Vec<u8>,
     pub sealer: Option<Sealer>,
 }
 
-impl Sender {
-    /// Lays out `message`; every refusal comes from here, before a byte has moved.
-    ///
-    /// The result points into this sender's scratch memory, which stays as it is until the next call of `lay_out`.
-    pub fn lay_out<'a>(&mut self, message: &'a Message) -> Result<Outgoing<'a>> {
-        let mut spans: SmallVec<[Span; 2]> = SmallVec::new();
-        self.scratch.clear();
-        self.scratch.resize(super::frame::HEADER, 0);
-        let inline = message.bytes.len() <= SMALL;
-        if inline {
-            try_extend(&mut self.scratch, &message.bytes)?;
-        }
-        let head = self.scratch.len();
-        // Room for all at once: the lists are as long as the message says.
-        let count = message.attachments.len();
-        spans.try_reserve(count).map_err(|_| Error::no_memory())?;
-        for attachment in &message.attachments {
-            check_memory()?;
-            spans.push(describe(attachment, head, &mut self.scratch)?);
-        }
-        let header =
-            Header { functions: message.functions, descriptors: self.scratch.len() - head, bytes: message.bytes.len() };
-        self.scratch[..super::frame::HEADER].copy_from_slice(&header.encode());
-        let mut regions: SmallVec<[Region; 4]> = SmallVec::new();
-        regions.try_reserve(count + 3).map_err(|_| Error::no_memory())?;
-        if inline {
-            regions.push(Region::of(&self.scratch));
-        } else {
-            regions.push(Region::of(&self.scratch[..head]));
-            regions.push(Region::of(&message.bytes));
-            regions.push(Region::of(&self.scratch[head..]));
-        }
-        regions.extend(spans.iter().map(|s| Region::new(s.as_ptr(), s.len())));
-        regions.retain(|r| !r.is_empty());
-        Ok(Outgoing { regions, at: 0, moved: false, bytes: 0, system_calls: 0, _message: message, _spans: spans })
+/// Sends on as far as the socket takes it; true when all is gone.
+pub(super) fn push(
+    sealer: Option<&mut Sealer>,
+    fd: RawFd,
+    pieces: Pieces<'_>,
+    progress: &mut Progress,
+) -> std::result::Result<bool, Failed> {
+    if let Some(sealer) = sealer {
+        return push_sealed(sealer, fd, pieces, progress);
     }
-
-    /// Sends on as far as the socket takes it; true when all is gone.
-    pub fn push(&mut self, fd: RawFd, out: &mut Outgoing<'_>) -> std::io::Result<bool> {
-        while out.at < out.regions.len() {
-            let end = out.regions.len().min(out.at + REGIONS);
-            out.system_calls += 1;
-            // SAFETY: the regions lie in the scratch memory, the message and the spans, which `out` keeps or (scratch) nobody
-            // has changed since `lay_out`.
-            match unsafe { socket::send(fd, &out.regions[out.at..end])? } {
-                Moved::Bytes(n) => out.advance(n),
-                Moved::Blocked | Moved::End => return Ok(false),
-            }
+    loop {
+        let regions = progress.next(pieces);
+        if regions.is_empty() {
+            return Ok(true);
         }
-        Ok(true)
+        progress.system_calls += 1;
+        // SAFETY: the regions lie in what `pieces` borrows, which nobody changes meanwhile; tensors' spans keep their memory.
+        match unsafe { socket::send(fd, &regions) }.map_err(Failed::Socket)? {
+            Moved::Bytes(n) => {
+                progress.moved |= n > 0;
+                progress.bytes += n as u64;
+                progress.advance(pieces, n);
+            }
+            Moved::Blocked | Moved::End => return Ok(false),
+        }
     }
 }
 
-impl Outgoing<'_> {
-    /// How many stretches of memory there are.
-    pub fn regions(&self) -> u64 {
-        self.regions.len() as u64
+fn push_sealed(
+    sealer: &mut Sealer,
+    fd: RawFd,
+    pieces: Pieces<'_>,
+    progress: &mut Progress,
+) -> std::result::Result<bool, Failed> {
+    // Before the first byte moves: after it, a failure would end the connection.
+    if !progress.moved && progress.record.is_none() {
+        sealer.make_room(progress.left(pieces)).map_err(Failed::Here)?;
+    }
+    loop {
+        let mut gone = match progress.record {
+            Some(gone) => gone,
+            None => {
+                if !progress.gather(pieces, sealer.begin()) {
+                    sealer.rest();
+                    return Ok(true);
+                }
+                sealer.seal().map_err(Failed::Here)?;
+                0
+            }
+        };
+        while gone < sealer.record().len() {
+            progress.record = Some(gone);
+            progress.system_calls += 1;
+            // SAFETY: the record is a slice that nobody changes during the call.
+            match unsafe { socket::send(fd, &[Region::of(&sealer.record()[gone..])]) }.map_err(Failed::Socket)? {
+                Moved::Bytes(n) => {
+                    progress.moved |= n > 0;
+                    progress.bytes += n as u64;
+                    gone += n;
+                }
+                Moved::Blocked | Moved::End => return Ok(false),
+            }
+        }
+        progress.record = None;
+    }
+}
+
+impl Progress {
+    /// Takes back a message of which no byte has gone: the number of its first record may be used again.
+    pub fn take_back(&mut self, sealer: Option<&mut Sealer>) {
+        debug_assert!(!self.moved);
+        if let (Some(_), Some(sealer)) = (self.record.take(), sealer) {
+            sealer.take_back();
+        }
+    }
+
+    /// What a system call gets next; nothing when all is gone.
+    fn next(&mut self, pieces: Pieces<'_>) -> SmallVec<[Region; REGIONS]> {
+        let mut regions = SmallVec::new();
+        let mut within = self.within;
+        for i in self.at..pieces.count().min(self.at + REGIONS) {
+            let Some(piece) = pieces.get(i) else { break };
+            if piece.len() > within {
+                regions.push(piece.skip(within));
+            }
+            within = 0;
+        }
+        // Empty ones only, REGIONS of them: those after them may not be.
+        if regions.is_empty() && self.at + REGIONS < pieces.count() {
+            (self.at, self.within) = (self.at + REGIONS, 0);
+            return self.next(pieces);
+        }
+        regions
     }
 
     /// How many bytes have not gone yet.
-    pub fn left(&self) -> usize {
-        self.regions[self.at..].iter().map(|r| r.len()).fold(0, usize::saturating_add)
+    fn left(&self, pieces: Pieces<'_>) -> usize {
+        let all = (self.at..pieces.count()).filter_map(|i| pieces.get(i)).map(|piece| piece.len());
+        all.fold(0, usize::saturating_add).saturating_sub(self.within)
     }
 
-    fn advance(&mut self, mut n: usize) {
-        self.moved |= n > 0;
-        self.bytes += n as u64;
-        while let Some(region) = self.regions.get_mut(self.at) {
-            if n < region.len() {
-                *region = region.skip(n);
+    fn advance(&mut self, pieces: Pieces<'_>, mut n: usize) {
+        while let Some(piece) = pieces.get(self.at) {
+            let left = piece.len() - self.within;
+            if n < left {
+                self.within += n;
                 return;
             }
-            n -= region.len();
-            self.at += 1;
+            n -= left;
+            (self.at, self.within) = (self.at + 1, 0);
         }
     }
 
     /// Appends the next bytes to `plain`, up to a full record; false when there are none.
-    pub fn gather(&mut self, plain: &mut Vec<u8>) -> bool {
+    fn gather(&mut self, pieces: Pieces<'_>, plain: &mut Vec<u8>) -> bool {
         let before = plain.len();
-        while let Some(region) = self.regions.get(self.at) {
-            let n = region.len().min(MAX_PLAIN - (plain.len() - before));
-            if n == 0 {
+        while let Some(piece) = pieces.get(self.at) {
+            let piece = piece.skip(self.within);
+            let n = piece.len().min(MAX_PLAIN - (plain.len() - before));
+            if n == 0 && !piece.is_empty() {
                 break;
             }
             // `Sealer::make_room` has made it: nothing is allocated here.
             plain.reserve(n);
-            // SAFETY: the region is valid (see `push`), and the vector has room for `n` more bytes, which are then written.
+            // SAFETY: the piece is valid (see `push`), and the vector has room for `n` more bytes, which are then written.
             // A tensor that another thread writes meanwhile gives some of the old bytes and some of the new.
             unsafe {
-                std::ptr::copy_nonoverlapping(region.start(), plain.as_mut_ptr().add(plain.len()), n);
+                std::ptr::copy_nonoverlapping(piece.start(), plain.as_mut_ptr().add(plain.len()), n);
                 plain.set_len(plain.len() + n);
             }
-            self.skip(n);
+            self.within += n;
+            if n == piece.len() {
+                (self.at, self.within) = (self.at + 1, 0);
+            }
         }
         plain.len() > before
-    }
-
-    fn skip(&mut self, n: usize) {
-        let (moved, bytes) = (self.moved, self.bytes);
-        self.advance(n);
-        // Only gathered so far: what has gone is for the one who sends the record to say.
-        (self.moved, self.bytes) = (moved, bytes);
     }
 }
 

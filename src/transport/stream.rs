@@ -2,7 +2,8 @@
 //! `policy`, `ready`, `receive`, `secure` and `send`.
 
 use std::os::fd::RawFd;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use super::counters::{Counters, Moves};
 use super::line::Line;
@@ -10,13 +11,13 @@ use super::policy::Policy;
 use super::ready::Ready;
 use super::receive::{Fault, Receiver, Step};
 use super::secure::Keys;
-use super::send::{Outgoing, Sender};
-use super::{Connection, Stats, Target};
+use super::send::{Failed, Parcel, Pieces, Progress, Sender, lay_out, push};
+use super::{Connection, Sending, Stats, Target, Ticket};
 use crate::err;
 use crate::error::{Code, Error, Result};
-use crate::sys::socket::{self, Address, Empty, Moved, Region};
+use crate::sys::socket::{self, Address, Empty};
 use crate::sys::{Fd, SetOnce, monotonic_ns, pausing_pays};
-use crate::wait::{Asleep, Held, Interest, LONGEST_NAP, Patience, Turn, Wait, poll_fd, sleep_on_fd};
+use crate::wait::{Asleep, Deadline, Held, Interest, LONGEST_NAP, Patience, Turn, Wait, poll_fd, sleep_on_fd};
 use crate::wire::Message;
 
 /// A TCP or Unix socket as a connection.
@@ -26,6 +27,8 @@ pub struct Stream {
     policy: Policy,
     transport: &'static str,
     tx: Turn<Tx>,
+    /// The number of the last message that its sender gave up.
+    given_up: AtomicU64,
     rx: Turn<Rx>,
     sent: Counters,
     received: Counters,
@@ -41,6 +44,19 @@ pub struct Stream {
 struct Tx {
     sender: Sender,
     ended: Option<Error>,
+    /// A message that has begun to go out, and goes on with whoever comes next.
+    pending: Option<Pending>,
+    /// The last number given to one, and the last that has gone out whole: they go in order.
+    tickets: u64,
+    finished: u64,
+}
+
+/// A message on its way. It belongs to the connection, so that no call has to stay for it.
+#[derive(Debug)]
+struct Pending {
+    parcel: Arc<Parcel>,
+    progress: Progress,
+    ticket: u64,
 }
 
 #[derive(Debug)]
@@ -74,7 +90,8 @@ impl Stream {
             line: Line::new(fd, peer)?,
             policy,
             transport,
-            tx: Turn::new(Tx { sender, ended: None }),
+            tx: Turn::new(Tx { sender, ended: None, pending: None, tickets: 0, finished: 0 }),
+            given_up: AtomicU64::new(0),
             rx: Turn::new(Rx { receiver: Receiver::new(policy.takes, policy.functions, opener), ended: None }),
             sent: Counters::default(),
             received: Counters::default(),
@@ -87,53 +104,79 @@ impl Stream {
     }
 
     /// Moves everything, waiting where the socket is full.
-    fn push(&self, tx: &mut Tx, out: &mut Outgoing<'_>, fd: RawFd, wait: &Wait) -> Result<()> {
-        if tx.sender.sealer.is_some() {
-            return self.push_sealed(tx, out, fd, wait);
-        }
+    fn push(&self, tx: &mut Tx, pieces: Pieces<'_>, progress: &mut Progress, fd: RawFd, wait: &Wait) -> Result<()> {
         loop {
-            match tx.sender.push(fd, out) {
+            match push(tx.sender.sealer.as_mut(), fd, pieces, progress) {
                 Ok(true) => return Ok(()),
                 Ok(false) => self.wait_for_room(fd, wait)?,
-                Err(e) => return Err(self.send_failed(tx, e)),
+                Err(Failed::Socket(e)) => return Err(self.send_failed(tx, e)),
+                Err(Failed::Here(e)) => return Err(e),
             }
         }
     }
 
-    fn push_sealed(&self, tx: &mut Tx, out: &mut Outgoing<'_>, fd: RawFd, wait: &Wait) -> Result<()> {
-        // Before the first byte moves: after it, a failure would end the connection.
-        if let Some(sealer) = tx.sender.sealer.as_mut() {
-            sealer.make_room(out.left())?;
-        }
-        loop {
-            let Some(sealer) = tx.sender.sealer.as_mut() else { return Ok(()) };
-            if !out.gather(sealer.begin()) {
-                sealer.rest();
-                return Ok(());
+    /// Moves on what another call has begun, as far as the socket takes it: true when nothing of it is left.
+    fn push_pending(&self, tx: &mut Tx, fd: RawFd) -> Result<bool> {
+        self.settle(tx);
+        let Some(pending) = &mut tx.pending else { return tx.ended.clone().map_or(Ok(true), Err) };
+        let began = monotonic_ns();
+        let (bytes, calls) = (pending.progress.bytes, pending.progress.system_calls);
+        let pieces = pending.parcel.pieces();
+        let done = push(tx.sender.sealer.as_mut(), fd, pieces, &mut pending.progress);
+        let spent = monotonic_ns() - began;
+        self.sent.moved(&Moves {
+            bytes: pending.progress.bytes - bytes,
+            regions: if matches!(done, Ok(true)) { pieces.regions() } else { 0 },
+            system_calls: pending.progress.system_calls - calls,
+            system_ns: spent,
+            total_ns: spent,
+        });
+        match done {
+            Ok(false) => Ok(false),
+            Ok(true) => {
+                self.sent.message();
+                tx.finished = pending.ticket;
+                tx.pending = None;
+                Ok(true)
             }
-            sealer.seal()?;
-            let mut gone = 0;
-            while gone < sealer.record().len() {
-                out.system_calls += 1;
-                // SAFETY: the record is a slice that nobody changes during the call.
-                match unsafe { socket::send(fd, &[Region::of(&sealer.record()[gone..])]) } {
-                    Ok(Moved::Bytes(n)) => {
-                        out.moved = true;
-                        out.bytes += n as u64;
-                        gone += n;
-                    }
-                    Ok(_) => {
-                        if let Err(e) = self.wait_for_room(fd, wait) {
-                            if !out.moved {
-                                sealer.take_back();
-                            }
-                            return Err(e);
+            Err(failed) => {
+                let moved = pending.progress.moved;
+                tx.pending = None;
+                match failed {
+                    Failed::Socket(e) => Err(self.send_failed(tx, e)),
+                    Failed::Here(e) => {
+                        if moved {
+                            self.broken_off(tx);
                         }
+                        Err(e)
                     }
-                    Err(e) => return Err(self.send_failed(tx, e)),
                 }
             }
         }
+    }
+
+    /// Lets go of a message that its sender has given up: as if it had never begun, or, after the first byte, with the connection.
+    fn settle(&self, tx: &mut Tx) {
+        let given_up = self.given_up.load(Ordering::SeqCst);
+        let Some(mut pending) = tx.pending.take_if(|p| p.ticket == given_up || !self.line.is_open()) else { return };
+        if pending.progress.moved {
+            self.broken_off(tx);
+        } else {
+            pending.progress.take_back(tx.sender.sealer.as_mut());
+        }
+    }
+
+    /// A message ended in the middle, so that nothing can follow it. Says so.
+    fn broken_off(&self, tx: &mut Tx) -> String {
+        let what = format!(
+            "a send to {} was broken off in the middle of a message, which closed the connection",
+            self.line.peer()
+        );
+        if tx.ended.is_none() {
+            tx.ended = Some(err!(Closed, "{what}"));
+            self.end(err!(Closed, "{what}"));
+        }
+        what
     }
 
     fn wait_for_room(&self, fd: RawFd, wait: &Wait) -> Result<()> {
@@ -294,31 +337,78 @@ impl Connection for Stream {
         if let Some(e) = &tx.ended {
             return Err(e.clone());
         }
-        let mut out = tx.sender.lay_out(message)?;
-        let laid_out = monotonic_ns();
-        let done = self.push(&mut tx, &mut out, inside.fd(), wait);
-        let now = monotonic_ns();
-        self.sent.message();
-        self.sent.moved(&Moves {
-            bytes: out.bytes,
-            regions: out.regions(),
-            system_calls: out.system_calls,
-            system_ns: now - laid_out,
-            total_ns: now - began,
+        // What another call has begun goes first.
+        while !self.push_pending(&mut tx, inside.fd())? {
+            let room = self.wait_for_room(inside.fd(), wait);
+            self.settle(&mut tx);
+            room?;
+        }
+        // Taken out, so that both the scratch memory and the rest can be used.
+        let mut scratch = std::mem::take(&mut tx.sender.scratch);
+        let layout = lay_out(message, &mut scratch);
+        let sent = layout.and_then(|layout| {
+            let laid_out = monotonic_ns();
+            let pieces = Pieces { scratch: &scratch, message, layout: &layout };
+            let mut progress = Progress::default();
+            let done = self.push(&mut tx, pieces, &mut progress, inside.fd(), wait);
+            let now = monotonic_ns();
+            self.sent.message();
+            self.sent.moved(&Moves {
+                bytes: progress.bytes,
+                regions: pieces.regions(),
+                system_calls: progress.system_calls,
+                system_ns: now - laid_out,
+                total_ns: now - began,
+            });
+            let Err(e) = done else { return Ok(()) };
+            if !progress.moved {
+                progress.take_back(tx.sender.sealer.as_mut());
+            } else if tx.ended.is_none() {
+                let what = self.broken_off(&mut tx);
+                if e.code() == Code::Timeout {
+                    return Err(Error::new(e.code(), "", format!("{}; {what}", e.what())));
+                }
+            }
+            Err(e)
         });
-        let Err(e) = done else { return Ok(()) };
-        if out.moved && tx.ended.is_none() {
-            let what = format!(
-                "a send to {} was broken off in the middle of a message, which closed the connection",
-                self.line.peer()
-            );
-            tx.ended = Some(err!(Closed, "{what}"));
-            self.end(err!(Closed, "{what}"));
-            if e.code() == Code::Timeout {
-                return Err(Error::new(e.code(), "", format!("{}; {what}", e.what())));
+        tx.sender.scratch = scratch;
+        sent
+    }
+
+    fn try_send(&self, parcel: &Arc<Parcel>, ticket: &mut Option<Ticket>) -> Result<Sending> {
+        let inside = self.line.enter()?;
+        if ticket.is_none() {
+            self.policy.refuse(parcel.message(), self.line.peer())?;
+        }
+        let Some(mut tx) = self.tx.try_take() else {
+            return if self.tx.is_mine() { Err(Turn::<Tx>::in_use()) } else { Ok(Sending::Busy) };
+        };
+        if let Some(e) = &tx.ended {
+            return Err(e.clone());
+        }
+        loop {
+            if ticket.is_some_and(|Ticket(number)| number <= tx.finished) {
+                return Ok(Sending::Sent);
+            }
+            // Another's, if it came first.
+            if !self.push_pending(&mut tx, inside.fd())? {
+                return Ok(Sending::Blocked);
+            }
+            if ticket.is_none() {
+                tx.tickets += 1;
+                *ticket = Some(Ticket(tx.tickets));
+                tx.pending =
+                    Some(Pending { parcel: parcel.clone(), progress: Progress::default(), ticket: tx.tickets });
             }
         }
-        Err(e)
+    }
+
+    fn give_up(&self, ticket: Ticket) {
+        self.given_up.store(ticket.0, Ordering::SeqCst);
+        // Whoever is sending on it now does this when done; one who is just leaving has left in a moment.
+        if let Ok(Some(mut tx)) = self.tx.take(&Wait::until(Deadline::after(0.1))) {
+            self.settle(&mut tx);
+        }
     }
 
     fn recv_before(&self, into: Option<Target<'_>>, out: &mut Message, wait: &Wait) -> Result<bool> {
@@ -419,7 +509,7 @@ pub fn fuzz_frames(bytes: &[u8]) {
     let policy = Policy { takes, ..Policy::default() };
     let Ok(stream) = Stream::new(to, &Address::Unix(Default::default()), "fuzz".into(), policy, None) else { return };
     // SAFETY: a slice.
-    let _ = unsafe { socket::send(std::os::fd::AsRawFd::as_raw_fd(&from), &[Region::of(bytes)]) };
+    let _ = unsafe { socket::send(std::os::fd::AsRawFd::as_raw_fd(&from), &[socket::Region::of(bytes)]) };
     drop(from);
     let mut out = Message::default();
     loop {

@@ -23,6 +23,7 @@ use crate::wire::{Attachment, Message, ext};
 mod any;
 mod ends;
 mod messages;
+mod sends;
 
 const LONE: &[u8] = &[0x10, 0xd6, 2, 0, 0, 0, 0];
 

@@ -47,12 +47,12 @@ fn clients_are_visited_by_id_then_arrival_and_by_tag() {
 }
 
 #[test]
-fn a_broadcast_reaches_all_of_the_tag_and_names_the_gone_once() {
+fn a_broadcast_reaches_all_of_the_tag_and_passes_over_the_gone() {
     let (server, place) = serve(Options::default());
     let clients: Vec<_> = (0..3).map(|_| connect(&place)).collect();
     server.admit(3, &never()).unwrap();
     server.clients(None, false).unwrap()[1].set_tag(Some(Tag::new(b"x").unwrap()));
-    assert_eq!(server.broadcast(&text("one"), Some(b"x"), &never()).unwrap(), 1);
+    assert_eq!(broadcast(&server, text("one"), Some(b"x"), &never()).unwrap(), 1);
     assert_eq!(hear(&clients[1]).unwrap(), "one");
     let t = Tensor::from_slice(&[1i32, 2, 3, 4]).unwrap().view(&[2, 2]).unwrap().transpose(0, 1).unwrap();
     let message = Message {
@@ -60,7 +60,7 @@ fn a_broadcast_reaches_all_of_the_tag_and_names_the_gone_once() {
         attachments: vec![Attachment::Tensor(t)],
         ..Message::default()
     };
-    assert_eq!(server.broadcast(&message, None, &never()).unwrap(), 3);
+    assert_eq!(broadcast(&server, message, None, &never()).unwrap(), 3);
     for c in &clients {
         let mut out = Message::default();
         c.recv(None, &mut out, &never()).unwrap();
@@ -68,15 +68,88 @@ fn a_broadcast_reaches_all_of_the_tag_and_names_the_gone_once() {
         assert_eq!(t.to_vec::<i32>().unwrap(), [1, 3, 2, 4]);
     }
     clients[0].close();
-    let big = text(&"x".repeat(1 << 20));
-    // The first send to a peer that is gone may still be taken by the system.
+    let big = "x".repeat(1 << 20);
     let clients = &clients;
     thread::scope(|s| {
         for c in &clients[1..] {
             s.spawn(move || (0..4).for_each(|_| assert_eq!(hear(c).unwrap().len(), 1 << 20)));
         }
-        let failed = (0..4).filter(|_| server.broadcast(&big, None, &never()).is_err()).count();
-        assert_eq!(failed, 1);
+        // The first send to a peer that is gone may still be taken by the system.
+        let took: Vec<_> = (0..4).map(|_| broadcast(&server, text(&big), None, &never()).unwrap()).collect();
+        assert!(took.iter().all(|n| *n == 2 || *n == 3) && took[3] == 2, "{took:?}");
+    });
+    assert_eq!(gone(&server, None).0.serial(), server.clients(None, false).unwrap()[0].serial() - 1);
+}
+
+#[test]
+fn a_client_that_takes_nothing_keeps_no_other_waiting_and_is_closed_when_time_is_over() {
+    for options in [Options::default(), secret("s")] {
+        let (server, place) = serve(options.clone());
+        let clients: Vec<_> = (0..4).map(|_| dial(&place, &options, &never()).unwrap()).collect();
+        server.admit(4, &never()).unwrap();
+        let list = server.clients(None, false).unwrap();
+        let big = "x".repeat(32 << 20);
+        thread::scope(|s| {
+            let sends = s.spawn(|| broadcast(&server, text(&big), None, &within(3.0)).unwrap_err());
+            // All but the second, which the others come after.
+            for i in [0, 2, 3] {
+                assert_eq!(hear(&clients[i]).unwrap().len(), 32 << 20);
+            }
+            let e = sends.join().unwrap();
+            assert_eq!(e.code(), Code::Timeout);
+            assert!(e.what().starts_with("1 of 4 clients did not") && e.what().contains("3 did"), "{e}");
+        });
+        assert!(!list[1].connection().is_open());
+        assert!(Arc::ptr_eq(&gone(&server, None).0, &list[1]));
+        assert_eq!(broadcast(&server, text("next"), None, &never()).unwrap(), 3);
+        assert_eq!(hear(&clients[3]).unwrap(), "next");
+    }
+}
+
+#[test]
+fn who_does_not_accept_a_message_is_passed_over_and_an_error_only_where_nobody_does() {
+    let (server, place) = serve(Options::default());
+    let small = dial(&place, &Options { max_message: 10, ..Options::default() }, &never()).unwrap();
+    server.admit(1, &never()).unwrap();
+    let e = broadcast(&server, text("more than ten bytes"), None, &never()).unwrap_err();
+    assert_eq!(e.code(), Code::Limit);
+    let other = connect(&place);
+    server.admit(2, &never()).unwrap();
+    assert_eq!(broadcast(&server, text("more than ten bytes"), None, &never()).unwrap(), 1);
+    assert_eq!(broadcast(&server, text("few"), None, &never()).unwrap(), 2);
+    assert_eq!(hear(&small).unwrap(), "few");
+    assert_eq!(hear(&other).unwrap(), "more than ten bytes");
+}
+
+#[test]
+fn broadcasts_and_sends_of_many_threads_at_once_keep_messages_whole() {
+    let (server, place) = serve(Options::default());
+    let clients: Vec<_> = (0..2).map(|_| connect(&place)).collect();
+    server.admit(2, &never()).unwrap();
+    let list = server.clients(None, false).unwrap();
+    let (clients, list, server) = (&clients, &list, &server);
+    thread::scope(|s| {
+        for name in ["a", "b"] {
+            let message = name.repeat(3 << 20);
+            s.spawn(move || {
+                (0..5).for_each(|_| assert_eq!(broadcast(server, text(&message), None, &never()).unwrap(), 2))
+            });
+        }
+        s.spawn(move || {
+            (0..10).for_each(|i| list[i % 2].connection().send(&text(&"c".repeat(1 << 20)), &never()).unwrap())
+        });
+        for c in clients {
+            s.spawn(move || {
+                let mut counts = [0; 3];
+                for _ in 0..15 {
+                    let got = hear(c).unwrap();
+                    let first = got.as_bytes()[0];
+                    assert!(got.bytes().all(|b| b == first));
+                    counts[usize::from(first - b'a')] += 1;
+                }
+                assert_eq!(counts, [5; 3]);
+            });
+        }
     });
 }
 
