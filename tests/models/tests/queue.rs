@@ -118,6 +118,7 @@ fn a_full_queue_takes_one_more_only_when_one_was_taken() {
             Push::Done => assert_eq!(second.or_else(|| read(&queue)), Some(2)),
             Push::Full => assert_eq!((second, read(&queue)), (None, None)),
             Push::Closed => panic!("nobody closed it"),
+            Push::NoMemory => panic!("memory does not run out here"),
         }
     });
 }

@@ -18,6 +18,12 @@ pub mod atomic {
     pub use loom::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64, Ordering, fence};
 }
 
+/// Appends `item`; memory does not run out here.
+pub fn try_push<T>(to: &mut Vec<T>, item: T) -> Result<()> {
+    to.push(item);
+    Ok(())
+}
+
 /// A lock that loom knows; the one of src/sys has a model of its own.
 #[derive(Debug)]
 pub struct Lock<T>(loom::sync::Mutex<T>);
