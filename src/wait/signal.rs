@@ -7,6 +7,9 @@
 //! Of several waiters one is on its way at a time: it calls the next when it has found something and more has come meanwhile. So all
 //! who wait with `notify_one` or `notify` wait for the same: what one does not find is there for none of them.
 //!
+//! Before it sleeps a waiter looks again for a while, but where others sleep only one does, and counts as woken: the threads that
+//! have something to do need the cores.
+//!
 //! A caller that tries (`attempt`) leaves an event, which the next change sets.
 //!
 //! Imports its siblings `attempt` (through [`Wait`]), `park` and `threads`.
@@ -31,8 +34,10 @@ const CALLED: u32 = 1 << 29;
 /// In `state`, with [`CALLED`]: there were more changes, for which nobody was woken. Who answers the call and finds something calls
 /// the next with the same word, until one finds nothing.
 const MORE: u32 = 1 << 28;
+/// In `state`: while others sleep, one more looks before it does. It finds what comes without being woken.
+const LOOKS: u32 = 1 << 27;
 /// The rest of `state` counts the waiters.
-const WAITERS: u32 = MORE - 1;
+const WAITERS: u32 = LOOKS - 1;
 
 /// A place to wait for a condition that other threads make true.
 #[derive(Debug, Default)]
@@ -99,11 +104,14 @@ impl Signal {
                 break;
             }
             match self.state.compare_exchange_weak(state, next, Ordering::SeqCst, Ordering::Relaxed) {
-                Ok(_) if state & CALLED == 0 => {
-                    self.wake(count);
+                Ok(_) => {
+                    // Who looks finds the first by itself.
+                    let count = if state & LOOKS == 0 { count } else { count - 1 };
+                    if state & CALLED == 0 && count > 0 {
+                        self.wake(count);
+                    }
                     break;
                 }
-                Ok(_) => break,
                 Err(now) => state = now,
             }
         }
@@ -158,11 +166,20 @@ impl Signal {
                 found => Ok(found),
             };
         }
-        if let Some(found) = spin(wait, &mut look) {
-            return Ok(Some(found));
-        }
+        let mut waiting = match Looker::new(self) {
+            Some(mut looker) => {
+                let found = spin(wait, &mut || {
+                    looker.answer();
+                    look()
+                });
+                if found.is_some() {
+                    return Ok(found);
+                }
+                looker.sleeps()
+            }
+            None => Waiting::new(self),
+        };
         let mut asleep = Doze::new();
-        let mut waiting = Waiting::new(self);
         loop {
             let key = self.epoch.load(Ordering::SeqCst);
             // After the epoch is read: a call that comes later changes it, and this thread does not sleep.
@@ -247,6 +264,58 @@ fn spin<T>(wait: &Wait, look: &mut impl FnMut() -> Option<T>) -> Option<T> {
         }
     }
     None
+}
+
+/// A waiter that looks before it sleeps. Where nobody sleeps any number may, and nothing is said of them.
+struct Looker<'a> {
+    signal: &'a Signal,
+    counted: bool,
+    /// Whether another is to be woken when this one has found something.
+    pass_on: bool,
+}
+
+impl<'a> Looker<'a> {
+    /// `None` where others sleep already and another looks or is on its way.
+    fn new(signal: &'a Signal) -> Option<Self> {
+        let mut state = signal.state.load(Ordering::Relaxed);
+        while state & WAITERS != 0 {
+            if state & (LOOKS | CALLED) != 0 {
+                return None;
+            }
+            match signal.state.compare_exchange_weak(state, state | LOOKS, Ordering::SeqCst, Ordering::Relaxed) {
+                Ok(_) => return Some(Looker { signal, counted: true, pass_on: false }),
+                Err(now) => state = now,
+            }
+        }
+        Some(Looker { signal, counted: false, pass_on: false })
+    }
+
+    /// About to look: answers the call for which nobody was woken. What comes after it may not be found by this look.
+    fn answer(&mut self) {
+        if self.counted && self.signal.state.load(Ordering::Relaxed) & CALLED != 0 {
+            self.pass_on = self.signal.state.fetch_and(!(CALLED | MORE), Ordering::SeqCst) & MORE != 0;
+        }
+    }
+
+    /// Has found nothing. A call since the last answer is answered by the look before the sleep.
+    fn sleeps(mut self) -> Waiting<'a> {
+        let looks = if std::mem::take(&mut self.counted) { LOOKS } else { 0 };
+        // In one step: it is never neither.
+        self.signal.state.fetch_sub(looks.wrapping_sub(1), Ordering::SeqCst);
+        Waiting { signal: self.signal, pass_on: false }
+    }
+}
+
+impl Drop for Looker<'_> {
+    /// Has found something. A call since the last answer is for those who sleep.
+    fn drop(&mut self) {
+        if self.counted {
+            let before = self.signal.state.fetch_and(!(LOOKS | CALLED | MORE), Ordering::SeqCst);
+            if self.pass_on || before & CALLED != 0 {
+                self.signal.call(1, MORE);
+            }
+        }
+    }
 }
 
 /// A waiter that may sleep.

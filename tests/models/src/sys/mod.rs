@@ -68,19 +68,19 @@ impl<T> DerefMut for Guard<'_, T> {
     }
 }
 
-/// Nobody spins: a look more is one that finds what a look less would have found later.
+/// One look before the sleep: more would find what one finds.
 #[derive(Debug, Default)]
-pub struct Spin;
+pub struct Spin(bool);
 
 impl Spin {
     /// The pace of one wait.
     pub fn new() -> Spin {
-        Spin
+        Spin(false)
     }
 
-    /// Goes to sleep.
+    /// Whether to look once more.
     pub fn again(&mut self) -> bool {
-        false
+        !std::mem::replace(&mut self.0, true)
     }
 }
 
