@@ -37,5 +37,5 @@ pub use process::{Amount, Command, Environment, KEPT, Pipe, Process, Stdio};
 pub use report::{ObjectState, Report};
 pub use table::{Cursor, Key, KeyRef, Short, Table, Value};
 pub use timer::Timer;
-pub use worker::{Crew, Failure, NextEnd, Seat, after_cancel};
+pub use worker::{Crew, Failure, NextEnd, Seat, after_cancel, cancel_waits_for_core};
 pub use workqueue::{WorkQueue, WorkQueueHandle};

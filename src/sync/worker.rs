@@ -31,8 +31,8 @@ mod tests;
 mod thread;
 
 use farewell::remember;
-pub use team::after_cancel;
 use team::{DISMISSED, OPEN, PATIENCE, Shared, Slot, Team};
+pub use team::{after_cancel, cancel_waits_for_core};
 use thread::work;
 
 /// How a job failed: the text that its user will see, of any bytes.

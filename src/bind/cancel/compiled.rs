@@ -31,7 +31,7 @@ use mlua::ffi;
 
 use super::{hook, stop_here};
 use crate::bind::lua::Lua;
-use crate::sync::after_cancel;
+use crate::sync::{after_cancel, cancel_waits_for_core};
 use crate::sys::{Lock, Nudges, SetOnce, Sigprof, ThreadHandle, fork_generation, sigprof, spawn_quiet};
 use crate::wait::Cancel;
 
@@ -155,6 +155,8 @@ struct Worker {
     since: Option<Instant>,
     /// Whether it was seen to have heard of what it was told.
     heard: bool,
+    /// Whether it has ever heard of anything: it has had a core since its cancel.
+    has_run: bool,
     /// How long to wait before it is asked again: longer each time.
     pause: Duration,
 }
@@ -203,7 +205,7 @@ impl Worker {
     /// Goes on with what it was told.
     fn go_on(&mut self, now: Instant) {
         if !self.heard && self.request.seen.load(Ordering::Acquire) {
-            (self.since, self.heard) = (Some(now), true);
+            (self.since, self.heard, self.has_run) = (Some(now), true, true);
         }
         let waited = self.since.map_or(Duration::ZERO, |since| now.duration_since(since));
         let asked = self.request.asked.load(Ordering::Acquire);
@@ -218,6 +220,11 @@ impl Worker {
             TAKE_BACK if waited >= ASKED_FOR => self.tell(TAKE_BACK, now),
             _ => {}
         }
+    }
+
+    /// Whether it was told, and has had no core since: it is not to be given up for that.
+    fn waits_for_core(&self) -> bool {
+        !self.has_run && !self.heard && self.request.order.load(Ordering::Acquire) != NOTHING
     }
 
     /// Whether the profile must stay ours on its account.
@@ -304,6 +311,9 @@ impl Board {
     fn nudge(&mut self, computing: &[u64], now: Instant) {
         for worker in self.workers.iter_mut() {
             worker.go_on(now);
+        }
+        if self.workers.iter().any(Worker::waits_for_core) {
+            cancel_waits_for_core();
         }
         if !computing.is_empty() && self.hold() {
             for worker in self.workers.iter_mut().filter(|worker| computing.contains(&worker.id)) {
@@ -419,7 +429,16 @@ impl Armed {
             REQUEST.with(|own| own.store(Arc::as_ptr(&request).cast_mut(), Ordering::Release));
             OWN.set(Some(request.clone()));
             let (id, thread) = (board.last_id, ThreadHandle::current());
-            board.workers.push(Worker { id, thread, cancel, request, since: None, heard: false, pause: GRACE });
+            board.workers.push(Worker {
+                id,
+                thread,
+                cancel,
+                request,
+                since: None,
+                heard: false,
+                has_run: false,
+                pause: GRACE,
+            });
             Armed { id }
         });
         board.let_go();

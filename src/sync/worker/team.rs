@@ -23,7 +23,7 @@ const PATIENCE_EACH: f64 = 0.03;
 /// However many others end: so long after its own cancel at the most.
 const MOST_PATIENCE: f64 = 20.0;
 
-/// When a cancelled thread ended last, as [`monotonic_ns`] counts.
+/// When a cancelled thread ended last, or was last seen to wait for a core, as [`monotonic_ns`] counts.
 static LAST_END: AtomicU64 = AtomicU64::new(0);
 
 /// The gate is closed: more threads are yet to be started.
@@ -40,6 +40,11 @@ static AFTER_CANCEL: SetOnce<fn()> = SetOnce::new();
 /// the end of the process.
 pub fn after_cancel(then: fn()) {
     AFTER_CANCEL.get_or_init(|| then);
+}
+
+/// A cancelled thread has had no core yet on which to hear of its cancel: the patience begins anew.
+pub fn cancel_waits_for_core() {
+    Team::note_end();
 }
 
 /// The part of a crew that is the same whatever its jobs give.
