@@ -1,7 +1,10 @@
 //! The cookie: 32 random bytes in a file that only its user can read. Who shows that it has them is this user, or was let
-//! in by this user (doc/security.md). Nothing here is kept between handshakes: folders come and go with logins.
+//! in by this user (doc/security.md). Folders come and go with logins, so all are looked at anew at each handshake; `kept`
+//! spares reading a file that has not changed.
 //!
 //! Also says where the other files lie that processes of one user meet at.
+
+mod kept;
 
 use std::ffi::CString;
 use std::os::unix::fs::DirBuilderExt;
@@ -12,6 +15,7 @@ use blake2::digest::{FixedOutput, Mac};
 use blake2::{Blake2s256, Blake2sMac256, Digest};
 use zeroize::Zeroizing;
 
+use self::kept::Look;
 use crate::err;
 use crate::error::Result;
 use crate::sys::{PrivateFolder, SetOnce, env_var, home, user};
@@ -182,8 +186,20 @@ fn own_home() -> Option<PathBuf> {
 }
 
 fn read(path: &Path) -> Result<Option<Cookie>> {
+    let now = match Look::at(path) {
+        Look::Nothing => return Ok(None),
+        Look::Other => None,
+        Look::Stamp(stamp) => Some(stamp),
+    };
+    if let Some(cookie) = now.as_ref().and_then(|now| kept::find(path, now)) {
+        return Ok(Some(cookie));
+    }
     let Some(folder) = PrivateFolder::open(path)? else { return Ok(None) };
-    read_in(&folder, path)
+    let found = read_in(&folder, path)?;
+    if let (Some(stamp), Some(cookie)) = (now, &found) {
+        kept::keep(path, stamp, cookie);
+    }
+    Ok(found)
 }
 
 fn read_in(folder: &PrivateFolder, path: &Path) -> Result<Option<Cookie>> {

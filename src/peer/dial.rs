@@ -12,7 +12,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::hello::{Agreed, Calling, Ends, HEAD, No, Packet};
+use super::hello::{Agreed, Calling, Ends, Incoming, No, Packet};
 use super::log;
 use super::options::{Options, Place};
 use crate::err;
@@ -201,17 +201,19 @@ impl Dialing {
 /// What follows when a socket has been connected, or has failed to be: says hello.
 fn met(fd: Fd, address: &Address, place: &Place, options: &Options, wait: &Wait) -> Result<Tried> {
     // A connect to a port of our own range may meet itself there, when nobody listens.
-    let met = socket::take_error(&fd).and_then(|()| match (address, socket::local_address(&fd)) {
-        (Address::Tcp(a), Ok(Address::Tcp(b))) if *a == b => Err(ErrorKind::ConnectionRefused.into()),
-        _ => Ok(()),
+    let own = socket::local_address(&fd);
+    let met = socket::take_error(&fd).and_then(|()| match (address, &own) {
+        (Address::Tcp(a), Ok(Address::Tcp(b))) if a == b => Err(ErrorKind::ConnectionRefused.into()),
+        _ => socket::peer_address(&fd),
     });
-    if let Err(e) = met {
-        return again(place, e);
-    }
-    let ends = match Ends::of(&fd) {
-        Ok(ends) => ends,
+    let peer = match met {
+        Ok(peer) => peer,
         // The other end has gone already.
-        Err(_) => return again(place, ErrorKind::ConnectionReset.into()),
+        Err(e) if e.kind() == ErrorKind::NotConnected => return again(place, ErrorKind::ConnectionReset.into()),
+        Err(e) => return again(place, e),
+    };
+    let Ok(ends) = own.and_then(|own| Ends::of(&fd, own, peer)) else {
+        return again(place, ErrorKind::ConnectionReset.into());
     };
     let mut link = Blocking { fd: &fd, wait };
     let agreed = match link.hello(options, &ends) {
@@ -277,17 +279,26 @@ impl Blocking<'_> {
     }
 
     fn answer(&self) -> std::result::Result<Packet, Trouble> {
-        let mut head = [0; HEAD];
-        self.read(&mut head).map_err(|trouble| match trouble {
-            Trouble::Line(e) if e.kind() == ErrorKind::UnexpectedEof => {
-                let what = "it took the connection and closed it without a word, as a libipc of version 1 of the protocol does";
-                Trouble::Line(io::Error::new(ErrorKind::UnexpectedEof, what))
+        let mut incoming = Incoming::new();
+        loop {
+            let space = incoming.space();
+            let region = Region::new(space.as_mut_ptr(), space.len());
+            // SAFETY: the rest of a buffer that is borrowed mutably.
+            match unsafe { socket::receive(self.fd.as_raw_fd(), &[region], Empty::Return) }.map_err(Trouble::Line)? {
+                Moved::Bytes(n) => {
+                    if let Some(packet) = incoming.came(n)? {
+                        return Ok(packet);
+                    }
+                }
+                Moved::Blocked => self.ready(Interest::Read)?,
+                Moved::End if incoming.is_short() => {
+                    let what = "it took the connection and closed it without a word, as a libipc of version 1 of the \
+                                protocol does";
+                    return Err(Trouble::Line(io::Error::new(ErrorKind::UnexpectedEof, what)));
+                }
+                Moved::End => return Err(Trouble::Line(ErrorKind::UnexpectedEof.into())),
             }
-            other => other,
-        })?;
-        let mut packet = Packet::begin(&head)?;
-        self.read(packet.body_mut())?;
-        Ok(packet)
+        }
     }
 
     fn write(&self, mut bytes: &[u8]) -> std::result::Result<(), Trouble> {
@@ -296,19 +307,6 @@ impl Blocking<'_> {
             match unsafe { socket::send(self.fd.as_raw_fd(), &[Region::of(bytes)]) }.map_err(Trouble::Line)? {
                 Moved::Bytes(n) => bytes = &bytes[n..],
                 _ => self.ready(Interest::Write)?,
-            }
-        }
-        Ok(())
-    }
-
-    fn read(&self, mut into: &mut [u8]) -> std::result::Result<(), Trouble> {
-        while !into.is_empty() {
-            let region = Region::new(into.as_mut_ptr(), into.len());
-            // SAFETY: the rest of a buffer that is borrowed mutably.
-            match unsafe { socket::receive(self.fd.as_raw_fd(), &[region], Empty::Return) }.map_err(Trouble::Line)? {
-                Moved::Bytes(n) => into = &mut into[n..],
-                Moved::Blocked => self.ready(Interest::Read)?,
-                Moved::End => return Err(Trouble::Line(ErrorKind::UnexpectedEof.into())),
             }
         }
         Ok(())

@@ -13,7 +13,7 @@ use tokio::io::unix::AsyncFd;
 use tokio::sync::Notify;
 use tokio::task::AbortHandle;
 
-use super::hello::{Agreed, Answering, Ends, HEAD, No, Packet};
+use super::hello::{Agreed, Answering, Ends, Incoming, No, Packet};
 use super::log;
 use super::options::Options;
 use super::runtime;
@@ -31,6 +31,8 @@ const PATIENCE: Duration = Duration::from_secs(10);
 const STRANGERS: usize = 1024;
 /// How many connections there may be that are not admitted; past it nobody is accepted, and the system keeps them waiting.
 const UNADMITTED: usize = 8192;
+/// How often it is looked, while nobody is accepted, which of them have gone.
+const GONE: Duration = Duration::from_secs(1);
 /// After the system had no descriptor for a new connection.
 const SHORT_OF_DESCRIPTORS: Duration = Duration::from_millis(20);
 
@@ -58,9 +60,14 @@ pub(super) struct Door {
 impl Door {
     /// Opens it: from now on `listener`'s connections are taken in the background.
     pub fn open(listener: Fd, options: Options) -> Result<Arc<Door>> {
+        Door::of(listener, options, UNADMITTED.min(socket::descriptor_limit() / 4).max(1))
+    }
+
+    /// One that takes `most` connections at a time.
+    pub fn of(listener: Fd, options: Options, most: usize) -> Result<Arc<Door>> {
         let door = Arc::new(Door {
             options,
-            most: UNADMITTED.min(socket::descriptor_limit() / 4).max(1),
+            most,
             shaking: AtomicUsize::new(0),
             full: AtomicBool::new(false),
             room: Notify::new(),
@@ -106,9 +113,30 @@ impl Door {
         // Whoever makes room after this looks at it afterwards, and whoever did before is seen by the look below.
         self.full.store(true, Ordering::SeqCst);
         while self.is_full() {
-            self.room.notified().await;
+            // Those that have come and gone make room, too; nobody tells of them.
+            if tokio::time::timeout(GONE, self.room.notified()).await.is_err() {
+                self.forget_gone();
+            }
         }
         self.full.store(false, Ordering::SeqCst);
+    }
+
+    /// Forgets those that have gone and left nothing to be received.
+    fn forget_gone(&self) {
+        let all = Vec::from_iter(self.waiting.lock().iter().cloned());
+        let is_gone = |one: &Arc<dyn Connection>| one.socket().is_ok_and(socket::is_at_end);
+        let address = |one: &Arc<dyn Connection>| Arc::as_ptr(one).addr();
+        let mut gone = Vec::from_iter(all.iter().filter(|one| is_gone(one)).map(address));
+        gone.sort_unstable();
+        // They are dropped with `all`, after the lock.
+        self.waiting.lock().retain(|one| {
+            let stays = gone.binary_search(&address(one)).is_err();
+            if !stays {
+                self.count.fetch_sub(1, Ordering::SeqCst);
+            }
+            stays
+        });
+        self.changed.refresh(|| self.is_ready());
     }
 
     /// Waits for the next one; `None` when time runs out, the door is closed, or `enough` says so: whoever changes what that
@@ -243,7 +271,7 @@ async fn greet(shaking: Shaking, fd: Fd, from: Address) {
     let door = &shaking.0;
     let name = name(&from);
     let shaken = async {
-        let ends = Ends::of(&fd)?;
+        let ends = Ends::of(&fd, socket::local_address(&fd)?, from.clone())?;
         let mut link = Link(drive(fd).map_err(|e| Error::io("", "epoll_ctl", &e))?);
         let agreed = link.hello(&door.options, &ends).await?;
         log::linked(format_args!("server with client {name}"), &from, &agreed);
@@ -292,29 +320,25 @@ impl Link {
     }
 
     async fn shake_hands(&mut self, options: &Options, ends: &Ends) -> std::result::Result<Agreed, No> {
-        let (welcome, answering) = Answering::begin(&self.packet().await?, options, ends)?;
+        let (welcome, answering) = Answering::begin(&self.packet(Incoming::new()).await?, options, ends)?;
         self.write(&welcome).await.map_err(No::silent)?;
-        answering.confirmed(&self.packet().await?)
+        // The first message may follow it at once.
+        let confirmation = self.packet(Incoming::of(answering.least())).await?;
+        answering.confirmed(&confirmation)
     }
 
-    async fn packet(&mut self) -> std::result::Result<Packet, No> {
-        let mut head = [0; HEAD];
-        self.read(&mut head).await.map_err(No::silent)?;
-        let mut packet = Packet::begin(&head)?;
-        self.read(packet.body_mut()).await.map_err(No::silent)?;
-        Ok(packet)
-    }
-
-    /// Reads exactly so much: what follows the hello is not for us.
-    async fn read(&mut self, mut into: &mut [u8]) -> Result<()> {
-        while !into.is_empty() {
-            match self.some(into).await {
-                Ok(0) => return Err(err!(Closed, "it closed the connection in the middle of the hello")),
-                Ok(n) => into = &mut into[n..],
-                Err(e) => return Err(err!(Closed, "the connection broke: {e}")),
+    async fn packet(&mut self, mut incoming: Incoming) -> std::result::Result<Packet, No> {
+        loop {
+            match self.some(incoming.space()).await {
+                Ok(0) => return Err(No::silent(err!(Closed, "it closed the connection in the middle of the hello"))),
+                Ok(n) => {
+                    if let Some(packet) = incoming.came(n)? {
+                        return Ok(packet);
+                    }
+                }
+                Err(e) => return Err(No::silent(err!(Closed, "the connection broke: {e}"))),
             }
         }
-        Ok(())
     }
 
     async fn some(&mut self, into: &mut [u8]) -> io::Result<usize> {

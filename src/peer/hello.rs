@@ -31,7 +31,7 @@ const NAME: [u8; 6] = *b"LIBIPC";
 /// The version that this library speaks.
 const VERSION: u8 = 2;
 /// Name, version, kind, length of the body.
-pub(super) const HEAD: usize = NAME.len() + 1 + 1 + 4;
+const HEAD: usize = NAME.len() + 1 + 1 + 4;
 /// The longest body.
 const LONGEST: usize = 8 << 10;
 /// What the handshake with a secret is bound to.
@@ -84,8 +84,8 @@ impl Packet {
         Packet { kind, version, raw }
     }
 
-    /// The packet that begins with `head`; its body is to be read into [`Packet::body_mut`].
-    pub fn begin(head: &[u8; HEAD]) -> std::result::Result<Packet, No> {
+    /// The packet that begins with `head`, with zeroes for its body.
+    fn begin(head: &[u8; HEAD]) -> std::result::Result<Packet, No> {
         let (name, rest) = head.split_at(NAME.len());
         if name != NAME {
             return Err(No::silent(err!(Protocol, "what is at the other end is not libipc (it said {head:02x?})")));
@@ -125,6 +125,7 @@ impl Packet {
     }
 
     /// Where the body is read to.
+    #[cfg(any(test, feature = "fuzzing"))]
     pub fn body_mut(&mut self) -> &mut [u8] {
         &mut self.raw[HEAD..]
     }
@@ -132,6 +133,51 @@ impl Packet {
     /// Without the proof at its end, and the proof.
     fn split_proof(&self) -> Option<(&[u8], &cookie::Proof)> {
         self.raw.split_last_chunk().filter(|(rest, _)| rest.len() >= HEAD)
+    }
+}
+
+/// A packet that is being read, in as few calls as can be.
+#[derive(Debug)]
+pub(super) struct Incoming {
+    bytes: Vec<u8>,
+    have: usize,
+}
+
+impl Incoming {
+    /// One of whatever length. What follows it is not for its reader, so no more than the head is read before its length is
+    /// known.
+    pub fn new() -> Incoming {
+        Incoming::of(HEAD)
+    }
+
+    /// One of at least `least` bytes, which may be read at once. One that is shorter is not valid, so that it does not matter
+    /// that some of what follows it is read.
+    pub fn of(least: usize) -> Incoming {
+        Incoming { bytes: vec![0; least.max(HEAD)], have: 0 }
+    }
+
+    /// Where to read to; never empty.
+    pub fn space(&mut self) -> &mut [u8] {
+        &mut self.bytes[self.have..]
+    }
+
+    /// Whether not even its head is there.
+    pub fn is_short(&self) -> bool {
+        self.have < HEAD
+    }
+
+    /// `n` bytes were read to [`Incoming::space`]; the packet when it is whole.
+    pub fn came(&mut self, n: usize) -> std::result::Result<Option<Packet>, No> {
+        self.have += n;
+        let Some(head) = self.bytes[..self.have].first_chunk() else { return Ok(None) };
+        let mut packet = Packet::begin(head)?;
+        let whole = packet.raw.len();
+        if self.have < whole {
+            self.bytes.resize(whole, 0);
+            return Ok(None);
+        }
+        packet.raw.copy_from_slice(&self.bytes[..whole]);
+        Ok(Some(packet))
     }
 }
 
@@ -247,7 +293,7 @@ pub(super) struct Hello {
 #[derive(Debug, Default, Serialize, Deserialize)]
 struct Choice {
     /// The link that it has chosen among those that both offered; nil: this socket.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     link: Option<String>,
 }
 

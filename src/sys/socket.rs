@@ -74,7 +74,11 @@ fn own(socket: Socket) -> Fd {
 
 fn new_socket(domain: Domain) -> io::Result<Socket> {
     // socket2 asks for close-on-exec by itself.
+    #[cfg(target_os = "linux")]
+    let socket = Socket::new(domain, Type::from(libc::SOCK_STREAM | libc::SOCK_NONBLOCK), None)?;
+    #[cfg(not(target_os = "linux"))]
     let socket = Socket::new(domain, Type::STREAM, None)?;
+    #[cfg(not(target_os = "linux"))]
     socket.set_nonblocking(true)?;
     #[cfg(target_vendor = "apple")]
     socket.set_nosigpipe(true)?;
@@ -144,7 +148,7 @@ pub fn accept(listener: &Fd) -> Result<Option<(Fd, Address)>> {
         match SockRef::from(&borrowed).accept() {
             Ok((socket, peer)) => {
                 let address = Address::from_os(&peer);
-                socket.set_nonblocking(true).map_err(|e| Error::io("", "accept", &e))?;
+                // Whatever it inherits: every call on it says itself whether it may block.
                 tune(SockRef::from(&socket), &address);
                 Ok(Some((own(socket), address)))
             }
@@ -241,6 +245,14 @@ pub fn uid() -> u32 {
 pub fn shutdown(fd: RawFd) {
     // SAFETY: touches no memory. A socket that is no longer connected only says so.
     unsafe { libc::shutdown(fd, libc::SHUT_RDWR) };
+}
+
+/// Whether nothing is to be had from a socket, now or ever: the other end has gone.
+pub fn is_at_end(fd: RawFd) -> bool {
+    let mut byte = 0u8;
+    // SAFETY: a valid place for one byte.
+    let n = unsafe { libc::recv(fd, (&raw mut byte).cast(), 1, libc::MSG_PEEK | libc::MSG_DONTWAIT) };
+    matches!(moved(n), Ok(Moved::End) | Err(_))
 }
 
 /// What one attempt to move bytes came to.

@@ -22,10 +22,8 @@ pub(in crate::peer) struct Ends {
 }
 
 impl Ends {
-    /// The ends of a connected socket.
-    pub fn of(fd: &Fd) -> Result<Ends> {
-        let own = socket::local_address(fd)?;
-        let peer = socket::peer_address(fd).map_err(|e| Error::io("", "getpeername", &e))?;
+    /// The ends of a connected socket, with the addresses that the system gives them.
+    pub fn of(fd: &Fd, own: Address, peer: Address) -> Result<Ends> {
         let peer_user = match own {
             Address::Unix(_) => Some(socket::peer_uid(fd).map_err(|e| Error::io("", "SO_PEERCRED", &e))?),
             Address::Tcp(_) => None,

@@ -2,7 +2,9 @@
 
 use super::bytes::{Bytes, Listed};
 use super::ends::Ends;
-use super::{Agreed, CLIENT, Choice, Hello, Kind, No, PROLOGUE, Packet, Proof, REMEDY, SERVER, agree, decode, refused};
+use super::{
+    Agreed, CLIENT, Choice, HEAD, Hello, Kind, No, PROLOGUE, Packet, Proof, REMEDY, SERVER, agree, decode, refused,
+};
 use crate::err;
 use crate::error::{Error, Result};
 use crate::peer::cookie::{Cookie, Cookies, short};
@@ -58,6 +60,16 @@ impl Answering {
             }
             (kind, _) => return Err(err!(Protocol, "a client began with {kind:?}").into()),
         })
+    }
+
+    /// The bytes that the confirmation has at least: an empty map, and the proof.
+    pub fn least(&self) -> usize {
+        let proof = match self.expects {
+            Expects::Nothing => 0,
+            Expects::Keys(_) => 16,
+            Expects::Cookie { .. } => size_of::<crate::peer::cookie::Proof>(),
+        };
+        HEAD + 1 + proof
     }
 
     /// Whether the client has shown what it has to; then the agreement is in force.

@@ -1,6 +1,8 @@
 //! How a client comes in, who does not, and how it all ends.
 
 use super::*;
+use crate::peer::greet::Door;
+use crate::sys::socket;
 
 #[test]
 fn a_wrong_secret_is_auth_at_the_client_and_the_server_goes_on() {
@@ -185,6 +187,27 @@ fn a_forked_child_gets_state_errors_and_may_serve_afresh() {
     let another = connect(&place);
     send(&another, "new");
     assert_eq!(any(&server, None).0, "new");
+}
+
+#[test]
+fn those_that_leave_before_they_are_admitted_make_room_for_others() {
+    let listener = socket::listen(&Address::Tcp(([127, 0, 0, 1], 0).into())).unwrap();
+    let place = Place::new("127.0.0.1", socket::local_address(&listener).unwrap().port()).unwrap();
+    let door = Door::of(listener, Options { insecure: true, ..Options::default() }, 2).unwrap();
+    // One has left a message, which is still to be had.
+    let left = connect(&place);
+    send(&left, "left");
+    drop(left);
+    for _ in 0..3 {
+        drop(connect(&place));
+    }
+    let stays = connect(&place);
+    let mut got = Message::default();
+    let first = door.wait(&never(), || false).unwrap().unwrap();
+    first.recv(None, &mut got, &never()).unwrap();
+    assert!(!got.bytes.is_empty());
+    drop(stays);
+    door.close();
 }
 
 #[test]
