@@ -140,25 +140,6 @@ describe('an abandoned thread', function()
   end)
 end)
 
-describe('many busy threads', function()
-  it('all end, and none is abandoned', function()
-    local count = (support.in_tsan or support.in_valgrind) and 20 or 300
-    support.check(program(([[
-      local begun = ipc.atomic(0)
-      local m = ipc.map { threads = %d, cancel = how, args = { begun }, fn = loop }
-      -- That all have begun takes long: each waits for a core among the others.
-      until_true(function() return begun:get() >= %d / 10 end)
-      ipc.sleep(0.3)
-      m:cancel()
-      for _ = 1, %d do
-        local ok, e = pcall(m.join, m)
-        assert(not ok and e:find('[cancelled]', 1, true) and not e:find('abandoned', 1, true), e)
-      end
-      is(0, m:poll())
-    ]]):format(count, count, count)))
-  end)
-end)
-
 describe('IPC_CANCEL=code', function()
   it('leaves compiled loops of LuaJIT to those who ask for it', function()
     if not support.is_luajit then return end
