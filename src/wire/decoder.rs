@@ -61,6 +61,9 @@ impl<'a> Decoder<'a> {
             Some(b) if b & ext::VERSION_MASK != ext::VERSION => {
                 Err(err!(Protocol, "a message begins with byte {b:#04x}, which is not version 1 of the form"))
             }
+            Some(b) if b & !(ext::VERSION_MASK | ext::FLAGS) != 0 => {
+                Err(err!(Protocol, "a message begins with byte {b:#04x}, which has a flag that is not known"))
+            }
             Some(b) => Ok(Decoder { bytes, at: 1, flags: b & !ext::VERSION_MASK }),
         }
     }

@@ -11,6 +11,9 @@ pub const HAS_CODE: u8 = 0x02;
 /// Flag: not one value but several, as one array that is itself no object.
 pub const MANY: u8 = 0x04;
 
+/// All flags that there are.
+pub const FLAGS: u8 = HAS_REFS | HAS_CODE | MANY;
+
 /// An object that appeared before: its number, u32 big-endian. Tables, functions and attachments are numbered from 0 as they begin.
 pub const REF: i8 = 1;
 /// A tensor or another thing beside the bytes: its index, u32 big-endian.

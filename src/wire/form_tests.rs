@@ -148,6 +148,14 @@ proptest! {
 }
 
 #[test]
+fn another_form_or_an_unknown_flag_is_refused() {
+    for first in 0..=u8::MAX {
+        let known = (0x10..=0x17).contains(&first);
+        assert_eq!(Decoder::new(&[first, 0xc0]).is_ok(), known, "{first:#x}");
+    }
+}
+
+#[test]
 fn the_bytes_are_messagepack() {
     let table = Value::Table(vec![Value::Integer(1)], vec![(Value::String(b"x".to_vec()), Value::Boolean(true))]);
     let expected = b"\x10\xc9\x00\x00\x00\x0e\x03\xdd\x00\x00\x00\x01\x01\xdf\x00\x00\x00\x01\xa1x\xc3";
