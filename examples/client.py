@@ -129,6 +129,22 @@ def cookies():
     return found
 
 
+def boot():
+    try:
+        with open("/proc/sys/kernel/random/boot_id") as file:
+            return file.read().strip()
+    except OSError:
+        return ""
+
+
+def network(sock):
+    SO_NETNS_COOKIE = 71  # Linux 5.14
+    try:
+        return struct.unpack("=Q", sock.getsockopt(socket.SOL_SOCKET, SO_NETNS_COOKIE, 8))[0]
+    except (OSError, struct.error):
+        return None
+
+
 def prove(key, *parts):
     return hashlib.blake2s(b"".join(parts), key=key).digest()
 
@@ -183,7 +199,7 @@ class Client:
     def shake_hands(self):
         known = cookies()
         me = {
-            "version": "python", "process": os.urandom(16), "boot": "", "pid": os.getpid(), "uid": os.geteuid(),
+            "version": "python", "process": os.urandom(16), "boot": boot(), "network": network(self.socket), "pid": os.getpid(), "uid": os.geteuid(),
             "little_endian": sys.byteorder == "little", "dtypes": [], "functions": False, "encrypt": None, "demands": True,
             "nonce": os.urandom(16), "cookies": list(known)[:16], **LIMITS,
         }
@@ -195,6 +211,9 @@ class Client:
         if key is None:
             raise ConnectionError("the server proves nothing: it does not run as this user on this host")
         addresses = self.addresses()
+        for name in ("boot", "network"):  # a forwarder may use the same addresses on both sides
+            if me[name] and self.server.get(name) and me[name] != self.server[name]:
+                raise ConnectionError("the server runs on another host, or in another network of this one")
         proof = prove(key, b"libipc server 2\0", hello, welcome[:-32], addresses)
         if not hmac.compare_digest(proof, welcome[-32:]):
             raise ConnectionError("the server's proof is wrong: something in between forwards the connection")

@@ -43,7 +43,7 @@ function peer.cookie_id(cookie) return blake2s('libipc cookie 2\0' .. cookie):su
 function peer.hello(changes)
   changes = changes or {}
   local fields = {
-    { 'version', 'spec' }, { 'process', id }, { 'boot', 'none' }, { 'pid', 1 }, { 'uid', 0 }, { 'little_endian', true },
+    { 'version', 'spec' }, { 'process', id }, { 'boot', '' }, { 'pid', 1 }, { 'uid', 0 }, { 'little_endian', true },
     { 'dtypes', { 1, 2, 3, 4, 5, 6, 7, 8, 9 } }, { 'functions', true }, { 'encrypt', NIL }, { 'demands', false },
     { 'max_message', 2 ^ 30 }, { 'max_tensor_bytes', NIL }, { 'max_tensors', 65536 }, { 'nonce', id }, { 'cookies', false },
   }

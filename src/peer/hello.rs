@@ -220,7 +220,7 @@ struct Refusal {
 
 /// The error of an end whose peer, the `who`, sent this refusal.
 fn refused(packet: &Packet, who: &str) -> Error {
-    let Ok(refusal) = rmp_serde::from_slice::<Refusal>(packet.body()) else {
+    let Ok((refusal, _)) = decode::<Refusal>(packet.body()) else {
         return err!(
             Protocol,
             "the {who}, of version {} of the protocol, refused for a reason that makes no sense",
@@ -250,6 +250,9 @@ pub(super) struct Hello {
     pub process: Bytes<16>,
     /// This boot of this host.
     pub boot: String,
+    /// The network of this host that its socket belongs to, where the system says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub network: Option<u64>,
     pub pid: u32,
     pub uid: u32,
     pub little_endian: bool,
@@ -370,11 +373,12 @@ fn boot() -> &'static str {
 }
 
 impl Hello {
-    fn of(options: &Options) -> Result<Hello> {
+    fn of(options: &Options, ends: &Ends) -> Result<Hello> {
         Ok(Hello {
             version: env!("CARGO_PKG_VERSION").into(),
             process: Bytes(process()?),
             boot: boot().into(),
+            network: ends.network,
             pid: std::process::id(),
             uid: socket::uid(),
             little_endian: cfg!(target_endian = "little"),
@@ -403,6 +407,24 @@ impl Hello {
         }
         let same_host = !other.boot.is_empty() && other.boot == boot();
         Ok(if same_host { Near::Host(other.pid) } else { Near::Elsewhere })
+    }
+
+    /// Refuses an end that has the cookie, which a user may have on several hosts and in several containers of one, and is
+    /// not where a connection between these addresses can begin: something forwards it, with the very same addresses on both
+    /// sides. The proofs are over what both say here, so that it cannot be changed on the way.
+    fn check_place(&self, ends: &Ends) -> Result<()> {
+        let on_another_host = !self.boot.is_empty() && !boot().is_empty() && self.boot != boot();
+        let in_another_network = self.network.zip(ends.network).is_some_and(|(theirs, own)| theirs != own);
+        let place = match (on_another_host, in_another_network) {
+            (false, false) => return Ok(()),
+            (true, _) => "the two ends run on two hosts, or in a container that hides which",
+            (false, true) => "the two ends are in two networks of this host (containers)",
+        };
+        Err(err!(
+            Refused,
+            "the addresses are those of one host, but {place}: something in between forwards the connection. Connect to the \
+             server itself, or {REMEDY}"
+        ))
     }
 
     fn encode(&self) -> Result<Vec<u8>> {
@@ -445,8 +467,12 @@ fn encode(what: &impl Serialize) -> Result<Vec<u8>> {
     rmp_serde::to_vec_named(what).map_err(|e| err!(Protocol, "the hello: {e}"))
 }
 
-/// Reads one value, and what follows it.
+/// Reads one map, and what follows it.
 fn decode<T: DeserializeOwned>(from: &[u8]) -> Result<(T, &[u8])> {
+    // An array with the fields in their order would do for serde as well.
+    if !matches!(from.first(), Some(0x80..=0x8f | 0xde | 0xdf)) {
+        return Err(err!(Protocol, "the other end's hello makes no sense: it is no map"));
+    }
     let mut rest = from;
     let value = T::deserialize(&mut rmp_serde::Deserializer::new(&mut rest));
     let value = value.map_err(|e| err!(Protocol, "the other end's hello makes no sense: {e}"))?;
@@ -489,7 +515,7 @@ pub fn fuzz_hello(bytes: &[u8]) {
     let trusting = Options { insecure: true, ..Options::default() };
     let sealed = Options { secret: Some(crate::transport::Secret::new(b"s")), ..Options::default() };
     let at = || socket::Address::Tcp(([127, 0, 0, 1], 9).into());
-    let ends = Ends { own: at(), peer: at(), peer_user: None };
+    let ends = Ends { own: at(), peer: at(), peer_user: None, network: None };
     for options in [&plain, &trusting, &sealed] {
         if let Ok((_, answering)) = Answering::begin(&packet, options, &ends) {
             let _ = answering.confirmed(&packet);

@@ -235,6 +235,29 @@ pub fn peer_uid(fd: &Fd) -> io::Result<u32> {
     }
 }
 
+/// The network of this host that a socket belongs to (a namespace), by a number that is its own until the host boots again;
+/// `None` where the system does not say.
+pub fn network(fd: &Fd) -> Option<u64> {
+    #[cfg(target_os = "linux")]
+    {
+        /// Since Linux 5.14.
+        const SO_NETNS_COOKIE: libc::c_int = 71;
+        let mut cookie = 0u64;
+        let mut len = size_of::<u64>() as libc::socklen_t;
+        // SAFETY: `cookie` has room for `len` bytes, which is what the option writes.
+        let rc = unsafe {
+            let out = (&raw mut cookie).cast();
+            libc::getsockopt(fd.as_raw_fd(), libc::SOL_SOCKET, SO_NETNS_COOKIE, out, &mut len)
+        };
+        (rc == 0 && len as usize == size_of::<u64>()).then_some(cookie)
+    }
+    #[cfg(not(target_os = "linux"))]
+    {
+        let _ = fd;
+        None
+    }
+}
+
 /// This process's user.
 pub fn uid() -> u32 {
     // SAFETY: touches no memory and cannot fail.

@@ -24,7 +24,7 @@ pub(in crate::peer) struct Calling<'a> {
 impl<'a> Calling<'a> {
     /// Begins: what to send first.
     pub fn begin(options: &'a Options, ends: &'a Ends) -> Result<(Calling<'a>, Vec<u8>)> {
-        let mut hello = Hello::of(options)?;
+        let mut hello = Hello::of(options, ends)?;
         let mut cookies = None;
         let (hello, handshake) = match &options.secret {
             Some(secret) => {
@@ -104,6 +104,7 @@ impl<'a> Calling<'a> {
             )
             .into());
         }
+        hello.check_place(self.ends)?;
         let mut confirm = Packet::new(Kind::Confirm, &[&choice[..], &[0; 32]].concat());
         let end = confirm.raw.len() - 32;
         let proof = cookie.prove(&[CLIENT, &self.hello.raw, &packet.raw, &addresses, &confirm.raw[..end]]);

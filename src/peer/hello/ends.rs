@@ -19,6 +19,8 @@ pub(in crate::peer) struct Ends {
     pub peer: Address,
     /// The user at the other end of a Unix socket, from the system.
     pub peer_user: Option<u32>,
+    /// The network of this host that the socket belongs to, where the system says.
+    pub network: Option<u64>,
 }
 
 impl Ends {
@@ -28,7 +30,7 @@ impl Ends {
             Address::Unix(_) => Some(socket::peer_uid(fd).map_err(|e| Error::io("", "SO_PEERCRED", &e))?),
             Address::Tcp(_) => None,
         };
-        Ok(Ends { own, peer, peer_user })
+        Ok(Ends { own, peer, peer_user, network: socket::network(fd) })
     }
 
     /// Whether only a process of this host can be at the other end: both addresses are loopback, or they are the same. A
@@ -100,7 +102,7 @@ mod tests {
 
     fn tcp(own: &str, peer: &str) -> Ends {
         let address = |text: &str| Address::Tcp(text.parse().unwrap());
-        Ends { own: address(own), peer: address(peer), peer_user: None }
+        Ends { own: address(own), peer: address(peer), peer_user: None, network: None }
     }
 
     #[test]

@@ -41,7 +41,7 @@ impl Answering {
                 }
                 let mut handshake = Handshake::new(Role::Responder, secret, &PROLOGUE)?;
                 let hello = Hello::decode_alone(&handshake.read(packet.body())?)?;
-                let welcome = handshake.write(&Hello::of(options)?.encode()?)?;
+                let welcome = handshake.write(&Hello::of(options, ends)?.encode()?)?;
                 let keys = handshake.finish()?;
                 let agreed = agree(options, &hello, Some(keys.clone()), Proof::Secret)?;
                 (Packet::new(Kind::SealedWelcome, &welcome).raw, Answering { agreed, expects: Expects::Keys(keys) })
@@ -125,7 +125,7 @@ fn other_user(ends: &Ends) -> Error {
 /// The answer to a hello in the clear, of a server without a secret.
 fn welcome(packet: &Packet, options: &Options, ends: &Ends) -> Result<(Vec<u8>, Answering)> {
     let hello = Hello::decode_alone(packet.body())?;
-    let mut mine = Hello::of(options)?;
+    let mut mine = Hello::of(options, ends)?;
     let plain = |mine: Hello, proof| -> Result<_> {
         let agreed = agree(options, &hello, None, proof)?;
         Ok((Packet::new(Kind::Welcome, &mine.encode()?).raw, Answering { agreed, expects: Expects::Nothing }))
@@ -142,6 +142,7 @@ fn welcome(packet: &Packet, options: &Options, ends: &Ends) -> Result<(Vec<u8>, 
     if !ends.is_same_host() {
         return Err(elsewhere(options, ends));
     }
+    hello.check_place(ends)?;
     let theirs = hello.cookies.as_ref().map_or(&[][..], |Listed(ids)| ids);
     let cookie = match Cookies::common(theirs) {
         Some(cookie) => cookie,

@@ -13,7 +13,7 @@ fn packet(bytes: &[u8]) -> Packet {
 
 fn tcp(own: &str, peer: &str) -> Ends {
     let address = |text: &str| socket::Address::Tcp(text.parse().unwrap());
-    Ends { own: address(own), peer: address(peer), peer_user: None }
+    Ends { own: address(own), peer: address(peer), peer_user: None, network: None }
 }
 
 /// A connection as its client and its server see it.
@@ -27,6 +27,12 @@ fn between_hosts() -> Line {
     Line(tcp("192.0.2.1:1000", "192.0.2.2:2000"), tcp("192.0.2.2:2000", "192.0.2.1:1000"))
 }
 
+/// A forwarder between two networks of this host, with the same addresses in both.
+fn between_networks() -> Line {
+    let Line(client, server) = here();
+    Line(Ends { network: Some(1), ..client }, Ends { network: Some(2), ..server })
+}
+
 /// A forwarder on this host: the client talks to port 3000, which talks from port 4000 to the server.
 fn forwarded() -> Line {
     Line(tcp("127.0.0.1:1000", "127.0.0.1:3000"), tcp("127.0.0.1:2000", "127.0.0.1:4000"))
@@ -37,6 +43,7 @@ fn unix(user: u32) -> Line {
         own: socket::Address::Unix(Default::default()),
         peer: socket::Address::Unix(Default::default()),
         peer_user: Some(user),
+        network: None,
     };
     Line(end(), end())
 }
@@ -157,7 +164,7 @@ fn a_peer_that_proves_nothing_gets_a_limit_on_tensors_unless_the_user_says_other
 fn each_end_knows_how_far_away_the_other_is() {
     let (c, s) = meet(&with(None), &with(None), &here());
     assert_eq!((c.unwrap().near, s.unwrap().near), (Near::Process, Near::Process));
-    let me = Hello::of(&with(None)).unwrap();
+    let me = Hello::of(&with(None), &here().0).unwrap();
     let child = Hello { process: Bytes([9; 16]), pid: 7, ..me.clone() };
     assert_eq!(Hello::near(&child).unwrap(), Near::Host(7));
     assert_eq!(Hello::near(&Hello { boot: "another".into(), ..child.clone() }).unwrap(), Near::Elsewhere);
@@ -204,7 +211,7 @@ fn refusals_say_what_was_compared_and_what_to_do() {
 #[test]
 fn ends_without_a_common_cookie_are_told_which_there_are_and_where() {
     let line = here();
-    let mut hello = Hello::of(&with(None)).unwrap();
+    let mut hello = Hello::of(&with(None), &here().0).unwrap();
     hello.cookies = Some(Listed(vec![[0xab; 16]]));
     let first = Packet::new(Kind::Hello, &hello.encode().unwrap());
     let No { tell, why } = Answering::begin(&first, &with(None), &line.1).unwrap_err();
@@ -217,6 +224,42 @@ fn ends_without_a_common_cookie_are_told_which_there_are_and_where() {
     let no = calling.answered(&packet(&tell)).unwrap_err();
     assert_eq!(no.why.code(), Code::Refused);
     assert!(no.why.what().contains("This client's: ") && no.why.what().contains("abababab"), "{}", no.why);
+}
+
+#[test]
+fn a_forwarder_that_uses_the_very_same_addresses_between_two_networks_or_hosts_is_refused() {
+    let plain = with(None);
+    for (client, server) in [(with(None), with(None)), (trusting(), with(None)), (with(None), trusting())] {
+        let (c, s) = meet(&client, &server, &between_networks());
+        for e in [c.unwrap_err(), s.unwrap_err()] {
+            assert_eq!(e.code(), Code::Refused);
+            assert!(e.what().contains("two networks of this host") && e.what().contains("secret ="), "{e}");
+        }
+    }
+    assert_eq!(codes(&with(Some("s")), &with(Some("s")), &between_networks()), Ok(Proof::Secret));
+    // Where the system does not say it at one end, the addresses decide; where both say the same, too.
+    for network in [None, Some(1)] {
+        let Line(client, server) = here();
+        let line = Line(Ends { network: Some(1), ..client }, Ends { network, ..server });
+        assert_eq!(codes(&plain, &plain, &line), Ok(Proof::Cookie));
+    }
+    // Two hosts, by what each says of its boot.
+    let ends = here().0;
+    let me = Hello::of(&plain, &ends).unwrap();
+    let other = Hello { boot: "another".into(), ..me.clone() };
+    let same = other.check_place(&ends);
+    assert!(boot().is_empty() || same.unwrap_err().what().contains("two hosts"));
+    assert!(Hello { boot: String::new(), ..me.clone() }.check_place(&ends).is_ok() && me.check_place(&ends).is_ok());
+}
+
+#[test]
+fn a_body_that_is_no_map_is_refused_though_it_has_all_that_is_needed() {
+    let hello = Hello::of(&with(None), &here().0).unwrap();
+    let in_order = rmp_serde::to_vec(&hello).unwrap();
+    let first = Packet::new(Kind::Hello, &in_order);
+    let no = Answering::begin(&first, &with(None), &here().1).unwrap_err();
+    assert_eq!(no.why.code(), Code::Protocol);
+    assert!(no.why.what().contains("no map"), "{}", no.why);
 }
 
 #[test]
@@ -261,7 +304,7 @@ fn a_recorded_hello_does_not_let_anyone_in() {
 
 #[test]
 fn a_server_without_proof_is_refused_by_a_client_with_a_secret_and_by_one_that_demands_proof() {
-    let welcome = Packet::new(Kind::Welcome, &Hello::of(&trusting()).unwrap().encode().unwrap());
+    let welcome = Packet::new(Kind::Welcome, &Hello::of(&trusting(), &here().0).unwrap().encode().unwrap());
     for (options, code) in [(with(Some("s")), Code::Auth), (with(None), Code::Refused)] {
         let line = here();
         let (calling, _) = Calling::begin(&options, &line.0).unwrap();
@@ -296,7 +339,7 @@ fn fields_of_later_versions_are_passed_over_and_those_that_may_lack_do() {
         hello: &'a Hello,
         weather: [[&'static str; 2]; 2],
     }
-    let hello = Hello::of(&with(None)).unwrap();
+    let hello = Hello::of(&with(None), &here().0).unwrap();
     let bytes = encode(&Later { hello: &hello, weather: [["rain", "wind"]; 2] }).unwrap();
     assert_eq!(Hello::decode_alone(&bytes).unwrap(), hello);
     let cut = encode(&serde_map(&hello, &["devices", "offers"])).unwrap();
@@ -328,7 +371,7 @@ enum Field {
 proptest! {
     #[test]
     fn any_bytes_are_a_hello_or_an_error(kind in 0u8..8, body in prop::collection::vec(any::<u8>(), 0..300), cut in 0usize..200) {
-        let valid = Hello::of(&with(None)).unwrap().encode().unwrap();
+        let valid = Hello::of(&with(None), &here().0).unwrap().encode().unwrap();
         for body in [body, valid[..valid.len().saturating_sub(cut)].to_vec()] {
             let mut raw = Packet::new(Kind::Hello, &body).raw;
             raw[7] = kind;

@@ -1,0 +1,92 @@
+-- What strangers and peers can do to a server and its honest clients: spec/support/hostile.py plays them, made from doc/wire.md
+-- and doc/security.md alone. Everything is bounded; what is asserted is that the others go on and nothing is left.
+local support = require 'spec.support'
+local ipc = require 'libipc'
+
+local python = support.sh 'python3 -c "import hashlib; hashlib.blake2s" 2>&1 && echo there' == 'there'
+local script = support.quote(support.root .. '/spec/support/hostile.py')
+
+-- Starts a suite; a function that says what it printed, or nil as long as it runs.
+local function play(...)
+  local out = support.tmpname()
+  local command = '(timeout 300 python3 %s %s; echo) >%s.new 2>&1 && mv %s.new %s &'
+  os.execute(command:format(script, table.concat({ ... }, ' '), out, out, out))
+  return function() return support.exists(out) and (support.read(out):gsub('%s+$', '')) or nil end, out .. '.new'
+end
+
+local function descriptors() return tonumber(support.sh('ls /proc/' .. ipc.getpid() .. '/fd | wc -l')) end
+
+describe('hostile peers', function()
+  local function withstands(suite, ...)
+    if not python then pending 'there is no python3 with BLAKE2s' return end
+    local server, port = ipc.server()
+    local before = descriptors()
+    local said = play(suite, port, ...)
+    local result
+    while not result do
+      -- Nothing that they send is an error here.
+      local came, v, c = server:tryrecvAny(nil, 0.02)
+      if came then
+        -- Whoever sent it may have gone.
+        local ok, e = pcall(c.send, c, v, 10)
+        assert.is_true(ok or ipc.errcode(e) == 'closed' or ipc.errcode(e) == 'timeout', e)
+      else
+        result = said()
+      end
+    end
+    assert.equal('ok', result)
+    support.eventually(function()
+      assert.is_false((server:tryrecvAny()))
+      collectgarbage()
+      return #server:clients() == 0 and descriptors() <= before
+    end)
+    server:close()
+  end
+
+  it('get no further than a refusal with hellos that are wrong, cut, bent, slow or of another version', function()
+    withstands 'hellos'
+  end)
+
+  it('do not get in by confirming what they cannot prove', function() withstands 'confirmations' end)
+
+  it('end their own connection by frames that are wrong, and nothing else', function() withstands 'frames' end)
+
+  it('end their own connection by values that are wrong, and nothing else', function() withstands 'values' end)
+
+  it('may end their connections in any state', function() withstands 'states' end)
+
+  it('may come in numbers', function() withstands('flood', 1500) end)
+end)
+
+describe('a forwarder', function()
+  it('with the same addresses on both sides, in two networks of one host, is refused at both ends', function()
+    if not python then pending 'there is no python3 with BLAKE2s' return end
+    local probe = support.sh 'unshare -n sh -c "ip link set lo up && echo made" 2>&1'
+    if probe ~= 'made' then pending('no network of its own: ' .. probe) return end
+    local cookie = [[python3 -c "import socket; print(len(socket.socket().getsockopt(socket.SOL_SOCKET, 71, 8)))" 2>&1]]
+    if support.sh(cookie) ~= '8' then pending 'this system does not say to which network a socket belongs' return end
+    local listener = assert(require('socket').bind('127.0.0.1', 0))
+    local _, port = listener:getsockname()
+    listener:close()
+    local p = support.start(([[
+      local ipc = require 'libipc'
+      local server = ipc.server('127.0.0.1', %d)
+      io.write(ipc.getpid(), ' up') io.flush()
+      local ok, e = pcall(server.clients, server, 1, print, 2)
+      io.write('\n', tostring(e))
+    ]]):format(port), { lua = "unshare -n sh -c 'ip link set lo up; exec \"$0\" \"$@\"' " .. support.lua })
+    local pid
+    support.eventually(function()
+      pid = (p:output()):match '^(%d+) up'
+      return pid
+    end)
+    local done, out = play('forwarder', port, pid)
+    support.eventually(function() return support.exists(out) and support.read(out):find 'ready' end)
+    local e = support.fails(ipc.client, '127.0.0.1', port, { connect_timeout = 60 })
+    assert.equal('refused', ipc.errcode(e))
+    assert.is_truthy(e:find('two networks of this host', 1, true) and e:find('IPC_SECRET', 1, true), e)
+    local r = p:wait()
+    assert.is_truthy(r.stdout:find('two networks of this host', 1, true), r.stdout .. r.stderr)
+    support.eventually(done)
+  end)
+end)
