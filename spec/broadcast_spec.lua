@@ -1,4 +1,5 @@
 -- §2: a broadcast reaches all that it can.
+-- luacheck: ignore 431 433 (what goes to a thread has the same name there)
 local support = require 'spec.support'
 local peer = require 'spec.support.peer'
 local ipc = require 'libipc'

@@ -1,4 +1,5 @@
 -- A program that asks for more memory than there is, in many ways, and goes on. Run under a limit (ulimit -v).
+-- luacheck: ignore 241 (lists that keep what is made)
 local ipc = require 'libipc'
 local torch = require 'ipc.torch'
 local path = os.tmpname()
