@@ -128,10 +128,10 @@ local server = {}
 ---@return integer|ipc.server.client[] visited
 function server:clients(n, fn, timeout) end
 
---- Sends `value`, encoded once, to the admitted clients, or to those with the tag, to all at once: a slow one keeps none
---- of the others waiting. Returns how many took it. Whoever has gone is passed over (`recvAny` with `gone` tells of it),
---- and whoever does not accept such a message, which is an error only where nobody does. When time runs out before all
---- have it, `[timeout]` says how many have not; one in the middle of the message is closed.
+--- Sends `value`, encoded once, to the admitted clients, or to those with the tag, to all at once: a slow one keeps
+--- none of the others waiting. Returns how many took it. A client that has gone is passed over (`recvAny` with `gone`
+--- tells of it), and so is one that does not accept such a message, which is an error only where no client does. When
+--- time runs out before all have it, `[timeout]` says how many have not; one in the middle of the message is closed.
 ---@param value any
 ---@param tag? string
 ---@param timeout? number|boolean|table seconds
