@@ -83,8 +83,7 @@ impl Stream {
             Address::Unix(_) => "unix",
         };
         let (sealer, opener) = keys.map(Keys::split).unzip();
-        let mut sender = Sender::default();
-        sender.sealer = sealer;
+        let sender = Sender { sealer, ..Sender::default() };
         socket::let_block(&fd, LONGEST_NAP).map_err(|e| Error::io("", "setsockopt", &e))?;
         Ok(Stream {
             line: Line::new(fd, peer)?,

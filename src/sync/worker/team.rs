@@ -76,7 +76,7 @@ impl Team {
             seats.push(Seat { id, cancel: Arc::new(Cancel::new()) });
         }
         Ok(Team {
-            name: try_text(name)?.into(),
+            name: try_text(name)?,
             generation: fork_generation(),
             seats,
             gate: AtomicU32::new(CLOSED),
