@@ -49,8 +49,8 @@ pub use futex::{FutexWait, Scope, futex_wait, futex_wake};
 pub use load::{Looking, pausing_pays};
 pub use lock::{Guard, Lock};
 pub use memory::{
-    Allocator, LARGEST as LARGEST_RESERVED, SharedBytes, Text, check_memory, memory_is_short, prepare_memory,
-    settle_shortage, try_bytes, try_collect, try_extend, try_format, try_push, try_text, with_block,
+    Allocator, LARGEST as LARGEST_RESERVED, SharedBytes, Text, check_memory, keep_freed_memory, memory_is_short,
+    prepare_memory, settle_shortage, try_bytes, try_collect, try_extend, try_format, try_push, try_text, with_block,
 };
 #[cfg(target_os = "linux")]
 pub use nudge::{Nudges, Sigprof, ThreadHandle, sigprof};

@@ -12,6 +12,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::err;
 use crate::error::Result;
+use crate::sys::keep_freed_memory;
 
 /// Elements start at a multiple of this many bytes: a cache line, and what the widest vector load wants.
 pub const ALIGN: usize = 64;
@@ -55,6 +56,9 @@ unsafe impl Send for Memory {}
 // SAFETY: as above.
 unsafe impl Sync for Memory {}
 
+/// Blocks of more bytes than these are mapped by glibc, at first.
+const LARGE: usize = 128 << 10;
+
 impl Memory {
     /// `len` zero bytes, or a `[limit]` error when the system has not got them. Large ones take no real memory until they
     /// are touched.
@@ -68,6 +72,9 @@ impl Memory {
         // with zeros itself, touching every page.
         let size = len.checked_add(ALIGN - 1).ok_or_else(none)?;
         let layout = Layout::from_size_align(size, 16).map_err(|_| none())?;
+        if size > LARGE {
+            keep_freed_memory();
+        }
         // SAFETY: the layout's size is not zero.
         let base = NonNull::new(unsafe { alloc_zeroed(layout) }).ok_or_else(none)?;
         let gap = base.as_ptr().align_offset(ALIGN);

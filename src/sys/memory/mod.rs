@@ -15,7 +15,9 @@ mod reserve;
 #[cfg(test)]
 mod tests;
 
-pub use allocator::{Allocator, check_memory, memory_is_short, prepare_memory, settle_shortage, with_block};
+pub use allocator::{
+    Allocator, check_memory, keep_freed_memory, memory_is_short, prepare_memory, settle_shortage, with_block,
+};
 pub use bytes::SharedBytes;
 pub use fallible::{Text, try_bytes, try_collect, try_extend, try_format, try_push, try_text};
 pub use reserve::LARGEST;
