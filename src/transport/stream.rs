@@ -10,7 +10,7 @@ use super::line::Line;
 use super::policy::Policy;
 use super::ready::Ready;
 use super::receive::{Fault, Receiver, Step};
-use super::secure::Keys;
+use super::secure::{IDLE, Keys};
 use super::send::{Failed, Parcel, Pieces, Progress, Sender, lay_out, push};
 use super::{Connection, Sending, Stats, Target, Ticket};
 use crate::err;
@@ -370,7 +370,10 @@ impl Connection for Stream {
             }
             Err(e)
         });
-        tx.sender.scratch = scratch;
+        // A message of very many tensors needed memory for their descriptors, which an idle connection does not keep.
+        if scratch.capacity() <= IDLE {
+            tx.sender.scratch = scratch;
+        }
         sent
     }
 
