@@ -157,19 +157,22 @@ describe('a broadcast', function()
     end)
     assert.equal(3, took)
     assert.equal(3 * 32 * 2 ^ 20, got)
-    -- One that is given up in the middle does not keep its connection.
-    loop.run(function()
-      assert.equal('timeout', ipc.errcode(fails(server.broadcast, server, ('x'):rep(32 * 2 ^ 20), nil, 0.05)))
-    end)
+    -- One that is given up in the middle does not keep its connection. (5.1 lets nothing yield through a pcall.)
+    if _VERSION ~= 'Lua 5.1' or support.is_luajit then
+      loop.run(function()
+        assert.equal('timeout', ipc.errcode(fails(server.broadcast, server, ('x'):rep(32 * 2 ^ 20), nil, 0.05)))
+      end)
+      assert.equal(0, #server:clients())
+    end
     ipc.scheduler(nil)
-    assert.equal(0, #server:clients())
     server:close()
   end)
 
   it('ends with a cancel, and closes who was in the middle', function()
     local server, clients = stage(1)
     local m = ipc.map(1, function(server) return server:broadcast(('x'):rep(64 * 2 ^ 20)) end, server)
-    ipc.sleep(0.2)
+    -- It has begun when something has come.
+    assert.is_truthy(ipc.select({ ipc.fd((clients[1]:fd())) }, 60))
     m:cancel()
     assert.matches('[cancelled]', fails(m.join, m), nil, true)
     support.eventually(function() return #server:clients() == 0 end)

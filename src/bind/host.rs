@@ -85,5 +85,5 @@ weak! {
     "lua_rawsetp" "lua_remove" "lua_replace" "lua_resetthread" "lua_rotate" "lua_setcstacklimit" "lua_setfenv" "lua_setglobal"
     "lua_seti" "lua_setiuservalue" "lua_setuservalue" "lua_setwarnf" "lua_stringtonumber" "lua_toclose" "lua_tointeger"
     "lua_tointegerx" "lua_tonumber" "lua_tonumberx" "lua_upvalueid" "lua_upvaluejoin" "lua_version" "lua_warning" "lua_yield"
-    "lua_yieldk"
+    "lua_yieldk" "luaopen_jit"
 }
