@@ -151,8 +151,8 @@ describe('calls that come back without end', function()
     local calls = "grep -rlE 'lua_(p?call|callk|pcallk)\\(|[.]call(_traced)?\\(' --include='*.rs' src/bind"
     local found = support.sh('cd ' .. support.quote(support.root) .. ' && ' .. calls)
     assert.is_true(#found > 0)
-    for file in found:gmatch '[^\n]+' do
-      file = file:gsub('^src/bind/', '')
+    for path in found:gmatch '[^\n]+' do
+      local file = path:gsub('^src/bind/', '')
       assert.is_truthy(CALLS[file], file .. ' calls into Lua: it needs a cycle in this file, or a reason')
       for _, name in ipairs(type(CALLS[file]) == 'table' and CALLS[file] or {}) do assert.is_truthy(CYCLES[name], name) end
     end

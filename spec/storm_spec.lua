@@ -208,6 +208,7 @@ end)
 
 describe('a thousand coroutines', function()
   it('do everything at once, some of them dropped in the middle, with few threads', function()
+    if _VERSION == 'Lua 5.1' and not support.is_luajit then return pending '5.1 lets nothing yield through a pcall' end
     check [[
       ipc.scheduler { wait = function(fd, mode, timeout) coroutine.yield(fd, mode, timeout) end }
       local server, port = ipc.server()
