@@ -173,6 +173,7 @@ describe('who may connect', function()
   end)
 
   it('refuses what is forwarded, and says so', function()
+    if _VERSION == 'Lua 5.5' then return pending 'workers of 5.5 have no sockets here' end
     local stops = {}
     cells('forwarded', function(host, port, how)
       local relay, stop = forwarder(port)
@@ -183,6 +184,7 @@ describe('who may connect', function()
   end)
 
   it('refuses to be led to another server of the same user', function()
+    if _VERSION == 'Lua 5.5' then return pending 'workers of 5.5 have no sockets here' end
     -- The port that the client means is a forwarder's, which has found a server of the victim elsewhere.
     local other, port = ipc.server()
     local relay, stop = forwarder(port)

@@ -334,9 +334,14 @@ describe('fork', function()
       pcall(ipc.waitpid, ipc.getppid(), 0)
       local pid = ipc.fork()
       if pid == 0 then
+        io.open(arg[1] .. '.ready', 'w'):close()
         ipc.sleep(100)
         os.exit(0)
       end
+      -- The parent may be first: the child closes them as it begins.
+      local ready
+      repeat ready = io.open(arg[1] .. '.ready') until ready
+      ready:close()
       local left = ends(pid)
       os.execute('kill -9 ' .. pid)
       ipc.waitpid(pid, 60)
