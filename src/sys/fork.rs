@@ -33,11 +33,6 @@ pub fn fork_generation() -> u32 {
     }
 }
 
-/// Whether this process is the child of a fork that happened after the library was loaded.
-pub fn is_forked() -> bool {
-    fork_generation() > 1
-}
-
 /// Runs `hook` around every fork from now on. The same hook given twice runs once.
 pub fn at_fork(hook: &'static ForkHook) {
     fork_generation();

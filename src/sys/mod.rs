@@ -44,7 +44,7 @@ pub use flock::{FileLock, LockFile};
 pub use folder::{FolderWatch, try_flock, user};
 #[cfg(test)]
 pub use fork::tests::in_child as fork_for_tests;
-pub use fork::{ForkHook, at_fork, fork_generation, is_forked};
+pub use fork::{ForkHook, at_fork, fork_generation};
 pub use futex::{FutexWait, Scope, futex_wait, futex_wake};
 pub use load::{Looking, pausing_pays};
 pub use lock::{Guard, Lock};

@@ -114,9 +114,7 @@ impl<'a> Wait<'a> {
     /// How long to sleep at most before looking up: until the deadline, but not through a signal whose handler ran
     /// between the last look and the sleep, which nothing would tell of.
     fn nap(&self) -> Duration {
-        // In the child of a fork, a waiter that was called in the parent and is not here may have been passed a wake-up.
-        let naps = self.interrupt.takes_signals() || crate::sys::is_forked();
-        let longest = if naps { LONGEST_NAP } else { Duration::MAX };
+        let longest = if self.interrupt.takes_signals() { LONGEST_NAP } else { Duration::MAX };
         self.deadline.remaining().map_or(longest, |left| left.min(longest))
     }
 

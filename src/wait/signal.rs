@@ -12,9 +12,14 @@
 //!
 //! A caller that tries (`attempt`) leaves an event, which the next change sets.
 //!
+//! The child of a fork starts without waiters: those that are counted, woken or looking are its parent's. Only the thread that forked
+//! may be among them, from within a wait; it counts itself anew.
+//!
 //! Imports its siblings `attempt` (through [`Wait`]), `park` and `threads`.
 
 use std::os::fd::RawFd;
+// Not the models' atomic: nothing forks there.
+use std::sync::atomic::AtomicU32 as Generation;
 use std::sync::{Arc, Weak};
 
 use super::Wait;
@@ -22,7 +27,7 @@ use super::park::{Parked, park};
 use super::threads::Doze;
 use crate::error::Result;
 use crate::sys::atomic::{AtomicU32, Ordering, fence};
-use crate::sys::{Event, Lock, Scope, Spin, futex_wake};
+use crate::sys::{Event, Lock, Scope, Spin, fork_generation, futex_wake};
 
 /// In `state`: somebody asked for the descriptor.
 const HAS_FD: u32 = 1 << 31;
@@ -40,11 +45,13 @@ const LOOKS: u32 = 1 << 27;
 const WAITERS: u32 = LOOKS - 1;
 
 /// A place to wait for a condition that other threads make true.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Signal {
     /// Counts notifications that somebody may have waited for; what sleepers sleep on.
     epoch: AtomicU32,
     state: AtomicU32,
+    /// Of which process `state` tells, as [`fork_generation`] has it; changed under `level`.
+    generation: Generation,
     level: Lock<Level>,
 }
 
@@ -57,10 +64,38 @@ struct Level {
     watchers: Vec<Weak<Event>>,
 }
 
+impl Default for Signal {
+    fn default() -> Self {
+        Signal::new()
+    }
+}
+
 impl Signal {
     /// Nobody waits yet.
     pub fn new() -> Signal {
-        Signal::default()
+        Signal {
+            epoch: AtomicU32::new(0),
+            state: AtomicU32::new(0),
+            generation: Generation::new(fork_generation()),
+            level: Lock::default(),
+        }
+    }
+
+    /// Before a waiter enters itself in `state`: the waiters of the process that forked this one are not here.
+    #[inline]
+    fn settle(&self) {
+        if self.generation.load(Ordering::Acquire) != fork_generation() {
+            self.start_over();
+        }
+    }
+
+    #[cold]
+    fn start_over(&self) {
+        let _level = self.level.lock();
+        if self.generation.load(Ordering::Relaxed) != fork_generation() {
+            self.state.fetch_and(HAS_FD | WATCHED, Ordering::SeqCst);
+            self.generation.store(fork_generation(), Ordering::Release);
+        }
     }
 
     /// After a change that one waiter can use: wakes one. Nearly free when nobody waits.
@@ -277,6 +312,7 @@ struct Looker<'a> {
 impl<'a> Looker<'a> {
     /// `None` where others sleep already and another looks or is on its way.
     fn new(signal: &'a Signal) -> Option<Self> {
+        signal.settle();
         let mut state = signal.state.load(Ordering::Relaxed);
         while state & WAITERS != 0 {
             if state & (LOOKS | CALLED) != 0 {
@@ -302,7 +338,7 @@ impl<'a> Looker<'a> {
         let looks = if std::mem::take(&mut self.counted) { LOOKS } else { 0 };
         // In one step: it is never neither.
         self.signal.state.fetch_sub(looks.wrapping_sub(1), Ordering::SeqCst);
-        Waiting { signal: self.signal, pass_on: false }
+        Waiting { signal: self.signal, generation: fork_generation(), pass_on: false }
     }
 }
 
@@ -321,18 +357,29 @@ impl Drop for Looker<'_> {
 /// A waiter that may sleep.
 struct Waiting<'a> {
     signal: &'a Signal,
+    /// The process in which it is counted.
+    generation: u32,
     /// Whether another is to be woken when this one leaves.
     pass_on: bool,
 }
 
 impl<'a> Waiting<'a> {
     fn new(signal: &'a Signal) -> Self {
+        signal.settle();
         signal.state.fetch_add(1, Ordering::SeqCst);
-        Waiting { signal, pass_on: false }
+        Waiting { signal, generation: fork_generation(), pass_on: false }
+    }
+
+    /// Whether this thread has not forked since it was counted. An interruption may run Lua, which may fork.
+    fn is_here(&self) -> bool {
+        self.generation == fork_generation()
     }
 
     /// About to look: answers the call, if there was one, be it for this waiter or another. What it was for is found by this look.
     fn answer(&mut self) {
+        if !self.is_here() {
+            *self = Waiting::new(self.signal);
+        }
         let called = self.signal.state.load(Ordering::Relaxed) & CALLED != 0;
         self.pass_on = called && self.signal.state.fetch_and(!(CALLED | MORE), Ordering::SeqCst) & MORE != 0;
         // The other half of the fence in `notify`.
@@ -342,6 +389,9 @@ impl<'a> Waiting<'a> {
 
 impl Drop for Waiting<'_> {
     fn drop(&mut self) {
+        if !self.is_here() {
+            return;
+        }
         // A call since the last answer is for others, asleep or about to be; the last waiter takes it along.
         let leave = |state| Some(if state & WAITERS == 1 { (state - 1) & !(CALLED | MORE) } else { state - 1 });
         let before = self.signal.state.fetch_update(Ordering::SeqCst, Ordering::Relaxed, leave);

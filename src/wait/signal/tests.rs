@@ -117,3 +117,58 @@ fn the_descriptor_follows_the_condition() {
     assert!(readable());
     assert_eq!(signal.fd(ready).unwrap(), fd);
 }
+
+#[test]
+fn a_forked_child_calls_its_own_waiters_not_those_that_are_not_there() {
+    // As a fork may find it: one asleep, one that looks, the call on its way, and more that came.
+    for there in [1, CALLED | 1, CALLED | MORE | 2, LOOKS | 1, LOOKS | CALLED | MORE | 3] {
+        let (signal, items) = (Signal::new(), AtomicU64::new(0));
+        signal.state.store(there, Ordering::SeqCst);
+        let woken = || {
+            std::thread::scope(|s| {
+                s.spawn(|| {
+                    // Until it sleeps.
+                    while signal.state.load(Ordering::SeqCst) != 1 {
+                        std::thread::yield_now();
+                    }
+                    std::thread::sleep(Duration::from_millis(5));
+                    items.store(1, Ordering::SeqCst);
+                    signal.notify_one();
+                });
+                let wait = Wait::until(Deadline::after(60.0));
+                signal.wait_until(&wait, || take(&items)).unwrap().is_some()
+            }) && signal.state.load(Ordering::SeqCst) == 0
+        };
+        assert_eq!(crate::sys::fork_for_tests(woken), 0, "{there:x}");
+        assert_eq!(signal.state.load(Ordering::SeqCst), there);
+    }
+}
+
+#[test]
+fn who_forks_in_a_wait_is_a_waiter_of_the_child() {
+    struct Forks<'a>(&'a Signal, &'a AtomicU64);
+    impl Interrupt for Forks<'_> {
+        fn on_signal(&self) -> Result<()> {
+            let (signal, items) = (self.0, self.1);
+            let code = crate::sys::fork_for_tests(|| {
+                // The rest of the wait, in the child.
+                let mut waiting = Waiting { signal, generation: fork_generation() - 1, pass_on: false };
+                waiting.answer();
+                let counted = signal.state.load(Ordering::SeqCst) == 1;
+                drop(waiting);
+                counted && signal.state.load(Ordering::SeqCst) == 0
+            });
+            assert_eq!(code, 0);
+            assert_eq!(signal.state.load(Ordering::SeqCst), 1);
+            items.store(1, Ordering::SeqCst);
+            Ok(())
+        }
+        fn takes_signals(&self) -> bool {
+            true
+        }
+    }
+    let (signal, items) = (Signal::new(), AtomicU64::new(0));
+    let wait = Wait { deadline: Deadline::after(60.0), interrupt: &Forks(&signal, &items) };
+    assert_eq!(signal.wait_until(&wait, || take(&items)).unwrap(), Some(()));
+    assert_eq!(signal.state.load(Ordering::SeqCst), 0);
+}

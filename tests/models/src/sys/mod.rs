@@ -84,6 +84,11 @@ impl Spin {
     }
 }
 
+/// Nobody forks.
+pub fn fork_generation() -> u32 {
+    1
+}
+
 /// Nobody spins.
 pub fn spare_core() -> bool {
     false
