@@ -2,9 +2,8 @@
 
 use super::bytes::{Bytes, Listed};
 use super::ends::Ends;
-use super::{
-    Agreed, CLIENT, Choice, Hello, Kind, No, PROLOGUE, Packet, Proof, REMEDY, SERVER, agree, encode, refused, said,
-};
+use super::packet::{Kind, No, Packet, refused, said};
+use super::{Agreed, CLIENT, Choice, Hello, PROLOGUE, Proof, REMEDY, SERVER, agree, encode};
 use crate::err;
 use crate::error::{Code, Error, Result};
 use crate::peer::cookie::{Cookies, short};

@@ -2,9 +2,8 @@
 
 use super::bytes::{Bytes, Listed};
 use super::ends::Ends;
-use super::{
-    Agreed, CLIENT, Choice, HEAD, Hello, Kind, No, PROLOGUE, Packet, Proof, REMEDY, SERVER, agree, decode, refused,
-};
+use super::packet::{HEAD, Kind, No, Packet, refused};
+use super::{Agreed, CLIENT, Choice, Hello, PROLOGUE, Proof, REMEDY, SERVER, agree, decode};
 use crate::err;
 use crate::error::{Error, Result};
 use crate::peer::cookie::{Cookie, Cookies, short};

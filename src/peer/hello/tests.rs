@@ -1,6 +1,8 @@
 //! What the first packets agree on, prove and refuse.
 #![allow(clippy::unwrap_used)]
+use super::packet::{HEAD, Kind, NAME};
 use super::*;
+use crate::error::Code;
 use crate::peer::cookie::Cookies;
 use crate::transport::Secret;
 use proptest::prelude::*;
