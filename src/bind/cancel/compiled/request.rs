@@ -1,0 +1,133 @@
+//! What a nudge does, in the worker's own thread: in a signal's handler, and in the callback of the profile.
+
+use std::cell::Cell;
+use std::ffi::{c_int, c_void};
+use std::ptr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU8, Ordering};
+
+use mlua::ffi;
+
+use super::super::{hook, stop_here};
+use super::probe;
+
+/// What a worker is to do when it is nudged.
+pub(super) const NOTHING: u8 = 0;
+pub(super) const ASK: u8 = 1;
+pub(super) const TAKE_BACK: u8 = 2;
+
+/// What a nudge finds in its thread: shared with the thread that nudges.
+pub(super) struct Request {
+    state: *mut ffi::lua_State,
+    /// The hook mask of the state.
+    mask: *mut u8,
+    pub order: AtomicU8,
+    /// Whether the handler has run since the last nudge.
+    pub seen: AtomicBool,
+    /// Whether the bit may be set.
+    pub asked: AtomicBool,
+}
+
+// SAFETY: state and mask are used by the worker's own thread alone; the rest is atomic.
+unsafe impl Send for Request {}
+// SAFETY: as above.
+unsafe impl Sync for Request {}
+
+thread_local! {
+    /// Null in threads that are no workers.
+    static REQUEST: AtomicPtr<Request> = const { AtomicPtr::new(ptr::null_mut()) };
+    /// Keeps it alive.
+    static OWN: Cell<Option<Arc<Request>>> = const { Cell::new(None) };
+}
+
+/// In a cancelled worker, at any place: does what a signal's handler may.
+pub(super) fn nudged() {
+    REQUEST.with(|request| {
+        // SAFETY: it is there until it is taken out of REQUEST, by this thread.
+        let Some(request) = (unsafe { request.load(Ordering::Acquire).as_ref() }) else { return };
+        match request.order.load(Ordering::Acquire) {
+            ASK => request.ask(),
+            TAKE_BACK => request.take_back(),
+            _ => return,
+        }
+        request.seen.store(true, Ordering::Release);
+    });
+}
+
+impl Request {
+    /// For the state of this thread, whose hook mask is there: nudges find it from now on.
+    pub fn enter(state: *mut ffi::lua_State, mask: *mut u8) -> Arc<Request> {
+        let request = Arc::new(Request {
+            state,
+            mask,
+            order: AtomicU8::new(NOTHING),
+            seen: AtomicBool::new(false),
+            asked: AtomicBool::new(false),
+        });
+        REQUEST.with(|own| own.store(Arc::as_ptr(&request).cast_mut(), Ordering::Release));
+        OWN.set(Some(request.clone()));
+        request
+    }
+
+    /// A nudge of this thread does nothing from here on, and what the last one asked for is taken back.
+    pub fn leave() {
+        REQUEST.with(|own| own.store(ptr::null_mut(), Ordering::Release));
+        if let Some(request) = OWN.take() {
+            request.set_mask(request.mask() & !probe::PROFILE);
+            request.order.store(NOTHING, Ordering::Release);
+            request.asked.store(false, Ordering::Release);
+        }
+    }
+
+    fn mask(&self) -> u8 {
+        // SAFETY: the state is open, and this is its thread.
+        unsafe { self.mask.read_volatile() }
+    }
+
+    fn set_mask(&self, mask: u8) {
+        // SAFETY: as above.
+        unsafe { self.mask.write_volatile(mask) }
+    }
+
+    /// Makes the interpreter look at the mask, and raise at its next instruction.
+    fn set_hook(&self) {
+        // SAFETY: the state of this thread; a hook may be set by a signal's handler.
+        unsafe { ffi::lua_sethook(self.state, Some(hook), ffi::LUA_MASKCOUNT, 1) };
+    }
+
+    /// In the handler: ends the trace, or what the interpreter runs. Not within a finalizer, nor where the profiler's callback
+    /// runs or has raised.
+    fn ask(&self) {
+        let mask = self.mask();
+        if mask & (probe::FINALIZER | probe::CALLBACK) != 0 {
+            return;
+        }
+        self.asked.store(true, Ordering::Release);
+        self.set_mask(mask | probe::PROFILE);
+        self.set_hook();
+    }
+
+    /// Clears the bit. Within a finalizer LuaJIT keeps it elsewhere, and sets it again afterwards.
+    fn take_back(&self) {
+        let mask = self.mask();
+        if mask & probe::FINALIZER != 0 || !self.asked.load(Ordering::Acquire) {
+            return;
+        }
+        self.set_mask(mask & !probe::PROFILE);
+        self.set_hook();
+        self.asked.store(false, Ordering::Release);
+    }
+}
+
+/// In the cancelled worker, between two instructions: what follows is as in a hook.
+pub(super) unsafe extern "C-unwind" fn callback(_: *mut c_void, l: *mut ffi::lua_State, _: c_int, _: c_int) {
+    // SAFETY: as in `nudged`. LuaJIT has cleared the bit. Nothing in this frame needs dropping; the profiler lets its callback
+    // raise as a hook may.
+    unsafe {
+        let Some(request) = REQUEST.with(|request| request.load(Ordering::Acquire)).as_ref() else { return };
+        request.asked.store(false, Ordering::Release);
+        if ffi::lua_checkstack(l, ffi::LUA_MINSTACK) != 0 {
+            stop_here(l);
+        }
+    }
+}
