@@ -1,4 +1,4 @@
-# make            the library for each Lua of LUAS, as target/<lua>/libipc.so
+# make            the library for each Lua that is installed, as target/<lua>/libipc.so; `make LUAS=luajit` for one
 # make demo       train a model with four processes (installs what is missing on Debian and Ubuntu)
 # make test       everything that CI checks, the lint included; `make test LUAS=luajit` for one Lua
 # make lint       formatting, clippy, luacheck, the manual against its source
@@ -6,9 +6,12 @@
 # make soak       hours of repeats, valgrind, out-of-memory: bounded, with a summary
 # make setup      the system packages that the above need
 # make install    PREFIX=/usr/local LUA=lua5.4 (also what the rockspec calls)
+# make uninstall  the same PREFIX and LUA: removes what install put there
 # make doc        doc/api.md from lua/library/ipc.lua
+# make clean      what was built
+# make help       this
 
-LUAS    ?= luajit lua51 lua52 lua53 lua54
+every   := luajit lua51 lua52 lua53 lua54
 PREFIX  ?= /usr/local
 PROFILE ?= release
 CARGO   ?= cargo
@@ -21,6 +24,15 @@ endif
 built   := $(if $(CARGO_TARGET_DIR),$(CARGO_TARGET_DIR),target)/$(if $(filter dev,$(PROFILE)),debug,$(PROFILE))
 library := $(shell uname -s | grep -q Darwin && echo libipc.dylib || echo libipc.so)
 
+# LUAS, unless it is given: to build, the Luas that are installed; where everything is checked, every one.
+ifeq ($(origin LUAS),undefined)
+default := yes
+LUAS    := $(every)
+ifeq ($(filter test bench soak,$(MAKECMDGOALS)),)
+LUAS    := $(strip $(foreach lua,$(every),$(if $(shell command -v $(lua:lua5%=lua5.%)),$(lua))))
+endif
+endif
+
 # The Lua to install for: asked what it is, as several answer to the name `lua`. Evaluated only where it is used.
 LUA     ?= $(firstword $(foreach name,luajit lua5.4 lua5.3 lua5.2 lua5.1 lua,$(shell command -v $(name))))
 feature  = $(shell $(LUA) -e 'print(jit and "luajit" or "lua" .. _VERSION:match("%d.%d"):gsub("%.", ""))' 2>/dev/null)
@@ -29,11 +41,12 @@ INST_LIBDIR ?= $(PREFIX)/lib/lua/$(version)
 INST_LUADIR ?= $(PREFIX)/share/lua/$(version)
 INST_BINDIR ?= $(PREFIX)/bin
 
-.PHONY: all demo test lint bench soak setup doc install build-for-lua clean FORCE
+.PHONY: all demo test lint bench soak setup doc install uninstall build-for-lua clean help FORCE
 # Every Lua's library passes through the same file of cargo's.
 .NOTPARALLEL:
 
 all: $(LUAS:%=target/%/libipc.so)
+	@test -n '$(LUAS)' || { echo 'make: no Lua is installed here: install one, or say which with LUAS=luajit' >&2; exit 1; }
 
 # make decides what is to be done, not cargo, which would build anew for each change of the Lua: all of them have one place in
 # its fingerprints. The copy is moved into place: a process may have the old one mapped.
@@ -67,7 +80,7 @@ demo:
 # Lua 5.5 too, unless LUAS says otherwise: its interpreter is made for the tests.
 test:
 	@.ci/setup test
-	@LUAS='$(LUAS)$(if $(filter file,$(origin LUAS)), lua55)' .ci/test
+	@LUAS='$(LUAS)$(if $(default), lua55)' .ci/test
 
 lint:
 	@.ci/setup test
@@ -95,9 +108,12 @@ build-for-lua:
 	else echo 'make: no cargo here (sudo?): taking target/$(feature)/libipc.so as it is'; fi
 
 # Programs are run by the Lua that they were installed for. DESTDIR is for packagers. The annotations go where the language server may be pointed to, not where `require` looks.
+# Most of the library is lines for debuggers, which stay in target/.
 install: build-for-lua
 	install -d '$(DESTDIR)$(INST_LIBDIR)' '$(DESTDIR)$(INST_LUADIR)' '$(DESTDIR)$(INST_BINDIR)'
-	install -m 755 target/$(feature)/libipc.so '$(DESTDIR)$(INST_LIBDIR)/libipc.so'
+	@if command -v strip >/dev/null; then strip --strip-debug -o target/$(feature)/stripped.so target/$(feature)/libipc.so; \
+	else cp target/$(feature)/libipc.so target/$(feature)/stripped.so; fi
+	install -m 755 target/$(feature)/stripped.so '$(DESTDIR)$(INST_LIBDIR)/libipc.so'
 	@set -e; cd lua; for f in $$(find ipc.lua ipc -name '*.lua'); do \
 	  install -d '$(DESTDIR)$(INST_LUADIR)'/$$(dirname $$f); \
 	  install -m 644 $$f '$(DESTDIR)$(INST_LUADIR)'/$$f; \
@@ -109,5 +125,16 @@ install: build-for-lua
 	  chmod 755 '$(DESTDIR)$(INST_BINDIR)'/$$(basename $$f); \
 	done
 
+uninstall:
+	@test -n '$(feature)' || { echo 'make: no Lua at "$(LUA)": say which with LUA=/path/to/lua' >&2; exit 1; }
+	rm -f '$(DESTDIR)$(INST_LIBDIR)/libipc.so'
+	@set -e; cd lua; for f in $$(find ipc.lua ipc -name '*.lua'); do rm -f '$(DESTDIR)$(INST_LUADIR)'/$$f; done
+	@for f in $(wildcard bin/*) ; do rm -f '$(DESTDIR)$(INST_BINDIR)'/$$(basename $$f); done
+	@for f in $(wildcard lua/library/*.lua); do rm -f '$(DESTDIR)$(INST_LUADIR)/ipc/library'/$$(basename $$f); done
+	@find '$(DESTDIR)$(INST_LUADIR)/ipc' -depth -type d -empty -delete 2>/dev/null || true
+
 clean:
 	$(CARGO) clean
+
+help:
+	@sed -n '/^# make/!q; s/^# //p' Makefile

@@ -113,4 +113,6 @@ for line in io.lines(path) do
   end
 end
 
+say ''
+say('[All pages](index.md)')
 io.write(table.concat(out, '\n'), '\n')

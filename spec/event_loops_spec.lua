@@ -66,7 +66,9 @@ describe('obj:fd()', function()
     local queue = cqueues.new()
     drive(function(object, ready)
       queue:wrap(function()
-        repeat cqueues.poll {pollfd = (object:fd()), events = 'r'} until ready()
+        local fd = object:fd()
+        repeat cqueues.poll {pollfd = fd, events = 'r'} until ready()
+        cqueues.cancel(fd)
       end)
     end, function() assert(queue:loop()) end)
   end)
@@ -107,23 +109,57 @@ describe('ipc.scheduler', function()
     assert.are.same({talked = true, answer = 42, slept = ipc.channel.OPEN}, log)
   end
 
+  -- Calls that wait on descriptors which are closed right afterwards, and whose numbers the next ones get; and two coroutines that
+  -- wait on the same.
+  local function passing(start, run)
+    local log, server, port = {}, ipc.server()
+    local silent = ipc.server()
+    local function note(what) log[#log + 1] = what end
+    for i = 1, 3 do
+      start(function()
+        note(ipc.spawn { file = 'sleep', args = { '0.01' } }:wait())
+        ipc.select({ ipc.channel(), ipc.after(0.002) }, 60)
+        ipc.channel():read(0.002)
+        collectgarbage()
+        local client = ipc.client(port)
+        client:send(i)
+        note(client:recv(60))
+        client:close()
+      end)
+    end
+    start(function()
+      for _ = 1, 3 do
+        local i, client = server:recvAny(60)
+        client:send(10 * i)
+      end
+      server:close()
+      log.served = true
+    end)
+    for _ = 1, 2 do
+      start(function() note(silent:tryrecvAny(nil, 0.05)) end)
+    end
+    run()
+    silent:close()
+    table.sort(log, function(a, b) return tostring(a) < tostring(b) end)
+    assert.are.same({ 0, 0, 0, 10, 20, 30, false, false, served = true }, log)
+  end
+
   it('runs coroutines in the loop of luv', function()
     if not uv then return pending 'luv is not installed for this Lua' end
     ipc.scheduler {wait = function(fd, mode, timeout)
-      local co = coroutine.running()
-      local poll, timer = uv.new_poll(fd), uv.new_timer()
+      local co, poll, timer = coroutine.running(), uv.new_poll(fd), uv.new_timer()
       local function resume()
-        poll:stop()
-        poll:close()
-        timer:stop()
+        if poll then poll:close() end
         timer:close()
         assert(coroutine.resume(co))
       end
-      poll:start(mode == 'write' and 'w' or 'r', resume)
+      if poll then poll:start(mode == 'write' and 'w' or 'r', resume) else timeout = 0.001 end
       if timeout then timer:start(math.ceil(timeout * 1000), 0, resume) end
       coroutine.yield()
     end}
-    tasks(function(f) assert(coroutine.resume(coroutine.create(f))) end, function() uv.run() end)
+    local function start(f) assert(coroutine.resume(coroutine.create(f))) end
+    tasks(start, function() uv.run() end)
+    passing(start, function() uv.run() end)
   end)
 
   it('runs coroutines in the loop of cqueues', function()
@@ -131,7 +167,9 @@ describe('ipc.scheduler', function()
     local queue = cqueues.new()
     ipc.scheduler {wait = function(fd, mode, timeout)
       cqueues.poll({pollfd = fd, events = mode == 'write' and 'w' or 'r'}, timeout)
+      cqueues.cancel(fd)
     end}
     tasks(function(f) queue:wrap(f) end, function() assert(queue:loop()) end)
+    passing(function(f) queue:wrap(f) end, function() assert(queue:loop()) end)
   end)
 end)
