@@ -131,8 +131,8 @@ unsafe fn run<const REPEAT: bool>(
 }
 
 /// How long, in seconds, a call that was short of descriptors waits before each of its further tries: those of servers and of children
-/// that were collected are closed by threads in the background.
-const PAUSES: [f64; 6] = [0.0, 0.001, 0.01, 0.05, 0.2, 0.5];
+/// that were collected are closed by threads in the background, which may have to wait for a core.
+const PAUSES: [f64; 8] = [0.0, 0.001, 0.01, 0.05, 0.2, 0.5, 1.0, 2.0];
 
 /// Memory or descriptors ran out, and garbage may hold some: collects it and calls `body` again, if its arguments are there.
 #[cold]

@@ -4,17 +4,17 @@ local ipc = require 'libipc'
 local torch = require 'ipc.torch'
 local path = os.tmpname()
 
--- A call that must come through in the end: the first after a shortage says so, whatever it is.
+-- A call that must come through in the end: the first after a shortage says so, whatever it is, and threads in the background may
+-- yet have to let go of theirs, on a machine that has no core for them.
 local function insist(f, ...)
-  local ok, a, b
-  for _ = 1, 200 do
-    ok, a, b = pcall(f, ...)
+  local stop = os.time() + 100
+  while true do
+    local ok, a, b = pcall(f, ...)
     if ok then return a, b end
+    if os.time() > stop then error(a, 0) end
     collectgarbage()
-    -- Threads in the background may yet have to let go of theirs.
     pcall(ipc.sleep, 0.02)
   end
-  error(a, 0)
 end
 
 local function step(name, f)
