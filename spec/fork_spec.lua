@@ -334,7 +334,8 @@ describe('fork', function()
       pcall(ipc.waitpid, ipc.getppid(), 0)
       local pid = ipc.fork()
       if pid == 0 then
-        io.open(arg[1] .. '.ready', 'w'):close()
+        io.open(arg[1] .. '.begun', 'w'):close()
+        os.rename(arg[1] .. '.begun', arg[1] .. '.ready') -- closed by now
         ipc.sleep(100)
         os.exit(0)
       end
