@@ -20,6 +20,7 @@ use std::fmt;
 use std::io::ErrorKind;
 use std::os::fd::RawFd;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering, fence};
 use std::time::Duration;
 
 use smallvec::SmallVec;
@@ -73,6 +74,8 @@ pub struct Process {
     piped_stdin: bool,
     /// Taken by whoever writes.
     stdin: Turn<Option<Fd>>,
+    /// Somebody waits for the end: who writes closes stdin when it is done.
+    closes: AtomicBool,
     /// Each taken by whoever reads it; who waits for something else leaves it alone then.
     outputs: [Turn<Output>; 2],
     life: Lock<Life>,
@@ -89,6 +92,7 @@ impl Process {
             group: command.group,
             piped_stdin: started.stdin.is_some(),
             stdin: Turn::new(started.stdin),
+            closes: AtomicBool::new(false),
             outputs: [started.stdout, started.stderr].map(|fd| Turn::new(Output::new(fd, command.keep))),
             life: Lock::default(),
         })
@@ -146,10 +150,11 @@ impl Process {
     pub fn wait(&self, wait: &Wait) -> Result<Option<Exit>> {
         self.check()?;
         wait.check()?;
+        self.closes.store(true, Ordering::SeqCst);
+        // Either this thread finds that nobody writes, or who does finds that it is to close.
+        fence(Ordering::SeqCst);
+        self.close_if_told();
         loop {
-            if let Some(mut stdin) = self.stdin.try_take() {
-                *stdin = None;
-            }
             if let Some(exit) = self.exit()? {
                 self.empty()?;
                 return Ok(Some(exit));
@@ -168,6 +173,15 @@ impl Process {
                     self.sleep(Watch::new(-1, Interest::Read), &[0, 1], &soon)?;
                 }
             }
+        }
+    }
+
+    /// Nothing, or who writes does it, unless nobody writes now.
+    fn close_if_told(&self) {
+        if self.closes.load(Ordering::SeqCst)
+            && let Some(mut stdin) = self.stdin.try_take()
+        {
+            *stdin = None;
         }
     }
 
@@ -282,6 +296,13 @@ impl Process {
     /// written: the error says how much.
     pub fn write(&self, bytes: &[u8], wait: &Wait) -> Result<()> {
         self.check()?;
+        let written = self.write_in_turn(bytes, wait);
+        // The turn was given back with a fence, as every notification has one.
+        self.close_if_told();
+        written
+    }
+
+    fn write_in_turn(&self, bytes: &[u8], wait: &Wait) -> Result<()> {
         wait.check()?;
         let pid = self.pid;
         if !self.piped_stdin {

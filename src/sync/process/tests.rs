@@ -173,3 +173,17 @@ fn what_cannot_be_started_says_why() {
     let closed = Command { stderr: Stdio::Fd(999_999), ..shell("exit") };
     assert!(text(closed).contains("stderr: descriptor 999999 cannot be used"));
 }
+
+#[test]
+fn who_waits_while_another_writes_has_stdin_closed_after_that() {
+    let child = start("sleep 0.1; exec cat >/dev/null");
+    scope(|s| {
+        // More than a pipe holds.
+        s.spawn(|| child.write(&vec![0; 1 << 20], &forever()).unwrap());
+        while child.stdin.try_take().is_some() {
+            std::thread::yield_now();
+        }
+        assert_eq!(child.wait(&forever()).unwrap(), exit(0, None));
+    });
+    assert_eq!(child.write(b"x", &forever()).unwrap_err().code(), Code::Closed);
+}
