@@ -224,7 +224,8 @@ return {
     local server, port = ipc.server('127.0.0.1', 0, { secret = long })
     local client = ipc.client('127.0.0.1', port, { secret = long, timeout = 20 })
     client:send(long)
-    local v, c = server:recvAny(nil, 20)
+    local v, c, why = server:recvAny(nil, { gone = true, timeout = 20 })
+    assert(v, why) -- where there is no memory for the message, its sender has gone
     c:send(v)
     assert(client:recv() == long)
     client:close()
