@@ -317,18 +317,19 @@ describe('a node that waits', function()
   local function header(direction) return { direction, 1, 'barrier', false } end
 
   it('is not silent: its neighbours go on waiting', function()
-    local parent, sent = neighbour(1, { { 1.5, { 'here' } }, { 3.0, { 'here' } }, { 4.5, header 'down' } })
+    local parent, sent = neighbour(1, { { 1.5, { 'here', 1, 1 } }, { 3.0, { 'here', 1, 1 } }, { 4.5, header 'down' } })
     barrier(Group.new { index = 2, count = 3, parent = parent, timeout = 2 })()
     assert.same({ 'up' }, sent)
     assert.is_true(now >= 4.5)
   end)
 
   it('says so to its neighbours, and passes on that others do', function()
-    local four, down = neighbour(4, { { 1.5, { 'here' } }, { 3.0, header 'up' } }, false)
+    local four, down = neighbour(4, { { 1.5, { 'here', 1, 1 } }, { 3.0, header 'up' } }, false)
     local parent, up = neighbour(1, { { 3.2, header 'down' } })
     barrier(Group.new { index = 2, count = 4, parent = parent, children = { four }, timeout = 2 })()
     assert.same({ 'here', 'here', 'up' }, up)
-    assert.same({ 'down' }, down)
+    -- The one that it waited for first is told that it waits for another now.
+    assert.same({ 'here', 'down' }, down)
   end)
 
   it('names the silent one before anyone blames it', function()
@@ -339,11 +340,65 @@ describe('a node that waits', function()
     assert.matches('node 4 was silent for 2 s while node 2 waited', e, 1, true)
     assert.same({ 'here', 'error' }, up)
     assert.is_true(now >= 2 and now < 2.5)
-    -- The parent in turn has more patience with node 2, which has a child.
-    now = 0
-    e = support.fails(barrier(Group.new { index = 1, count = 4, children = { (neighbour(2, {})) }, timeout = 2 }))
-    assert.matches('node 2 was silent for 2 s', e, 1, true)
-    assert.is_true(now >= 2.5)
+    -- The parent in turn has more patience with node 2, which says that it waits, and the more the farther that is.
+    local last = 2
+    for _, far in ipairs { 1, 2, 3 } do
+      now = 0
+      local two = neighbour(2, { { 0, { 'here', 1, far } } })
+      e = support.fails(barrier(Group.new { index = 1, count = 4, children = { two }, timeout = 2 }))
+      assert.matches('node 2 was silent for 2 s', e, 1, true)
+      assert.is_true(now > last and now < 2.6)
+      last = now
+    end
+  end)
+
+  it('tells how far away the silent one is, from node to node', function()
+    local four = neighbour(4, { { 0.5, { 'here', 1, 2 } } })
+    local parent, up = neighbour(1, {})
+    local distances = {}
+    local send = parent.connection.send
+    function parent.connection.send(connection, message)
+      if message[1] == 'here' then distances[#distances + 1] = message[3] end
+      return send(connection, message)
+    end
+    local group = Group.new { index = 2, count = 9, parent = parent, children = { four }, timeout = 2 }
+    support.fails(barrier(group))
+    assert.same({ 1, 3 }, distances)
+    assert.same({ 'here', 'here', 'error' }, up)
+  end)
+
+  it('raises without a wait for what a silent neighbour was sending, but takes what still comes', function()
+    local torch = require 'ipc.torch'
+    local allReduce = require 'ipc.collective.allReduce'
+    -- A node whose parent has begun to send its result, of which `bytes(now)` have come; it is whole at `whole`. What it
+    -- raises, and when.
+    local function receiving(bytes, whole, control)
+      now = 0
+      local parent = neighbour(1, { { 0, { 'down', 1, 'allReduce by sum', false, 2, true, {}, 1 } } })
+      function parent.connection.netStats() return { rx = { num_bytes = bytes(now) } } end
+      function parent.connection.recv(_, into, seconds)
+        now = now + (seconds or into)
+        if now < whole then error('libipc [timeout] client:recv: no whole message', 0) end
+        return torch.FloatTensor(10)
+      end
+      local other = neighbour(9, control or {})
+      local group = Group.new { index = 2, count = 9, parent = parent, control = { other }, timeout = 100 }
+      return support.fails(allReduce(group), torch.FloatTensor(10), 'sum'), now
+    end
+    local none = function() return 0 end
+    local e, when = receiving(none, math.huge)
+    assert.matches('node 1 was silent for 100 s while node 2 waited for its tensor', e, 1, true)
+    assert.is_true(when < 100.5)
+    -- Another tells of it.
+    local told = { { 0.5, { 'error', 'timeout', 'node 1 was silent for 100 s' } } }
+    e, when = receiving(none, math.huge, told)
+    assert.matches('node 1 was silent', e, 1, true)
+    assert.is_true(when < 2)
+    -- This one is alive: it is to hear of the failure from those that it sends to, not by the end of its connection.
+    told = { { 0.5, { 'error', 'closed', 'node 5 is gone' } } }
+    e, when = receiving(function(t) return t end, 4, told)
+    assert.matches('node 5 is gone', e, 1, true)
+    assert.is_true(when >= 4 and when < 4.5)
   end)
 
   it('hears of a failure also while it receives a tensor', function()

@@ -98,25 +98,29 @@ function Group:lookAround(except)
    end
 end
 
---- How long `link` may be silent. Whoever waits for the culprit itself is to notice first, and to say who it is.
+--- How long `link` may be silent. Whoever waits for the culprit itself is to notice first, and to say who it is: one
+--- that says that it waits for somebody else has longer, the more nodes are in between.
 local function patience(self, link)
-   if link.leaf then return self.limit end
-   return self.limit + math.min(5, self.limit / 4)
+   local more = math.min(5, self.limit / 4)
+   if not self.call then return link.leaf and self.limit or self.limit + more end
+   return self.limit + more * (1 - 0.5 ^ link:distance(self.sequence))
 end
 
---- Tells the other neighbours that this node waits too: once a call, and again when one that it waits for says so.
+--- Tells the other neighbours that this node waits too: once for each that it waits for, and again when that one says
+--- so.
 local function announce(self, awaited)
    if not self.call then return end
-   local count, first = 0, not self.announced
-   self.announced = true
+   local count, first = 0, self.announced ~= awaited
+   self.announced = awaited
    for i = 1, self.needed do
       if self.links[i].news then count = count + 1 end
    end
+   local message = { 'here', self.sequence, awaited:distance(self.sequence) + 1 }
    for i = 1, self.needed do
       local link = self.links[i]
       -- Not back to where the news came from.
       local others = link.news and count - 1 or count
-      if link ~= awaited and (first or others > 0) then utils.try(link.send, link, { 'here' }, 1) end
+      if link ~= awaited and (first or others > 0) then utils.try(link.send, link, message, 1) end
    end
    for i = 1, self.needed do self.links[i].news = false end
 end
@@ -131,8 +135,7 @@ function Group:instead(link, what)
 end
 
 local function waitFor(self, link, attempt, what)
-   local limit = patience(self, link)
-   local pause = math.min(0.02, limit)
+   local pause = math.min(0.02, self.limit)
    local since = self.started or ipc.clock()
    while true do
       local result = attempt(pause)
@@ -141,8 +144,9 @@ local function waitFor(self, link, attempt, what)
       if link.gone then self:lost(link) end
       self:lookAround(link)
       announce(self, link)
-      local passed = ipc.clock() - math.max(since, link.heard)
+      local passed, limit = ipc.clock() - math.max(since, link.heard), patience(self, link)
       if passed >= limit then
+         link.silent = true
          self:fail('timeout', 'node %d was silent for %g s while node %d waited for its %s in %s', link.index,
             self.limit, self.index, what, name(self))
       end
@@ -199,6 +203,7 @@ function Group:send(link, message)
    local ok, sent = pcall(link.send, link, message, self.limit)
    if not ok then
       if utils.errcode(sent) == 'timeout' then
+         link.silent = true
          self:fail('timeout', 'node %d took nothing for %g s while node %d sent to it in %s', link.index, self.limit,
             self.index, name(self))
       end
@@ -278,15 +283,24 @@ local function tidy(self)
    end
 end
 
---- What a neighbour is still sending is read and thrown away: it learns of the failure once it is through.
-local function drain(link)
-   local deadline = ipc.clock() + 5
-   while link.owed > 0 and not link.gone and ipc.clock() < deadline do
-      local ok, e = pcall(link.connection.recv, link.connection, slice)
+--- What a neighbour is still sending is read and thrown away: it learns of the failure once it is through. One of which
+--- nothing comes for so many seconds is left alone: it may be the one that failed, and this node's caller waits.
+local function drain(link, seconds)
+   local now = ipc.clock()
+   local deadline, idle, bytes = now + 5, now, link:bytes()
+   while link.owed > 0 and not link.gone and not link.silent and now < deadline do
+      local ok, e = pcall(link.connection.recv, link.connection, math.min(slice, seconds))
       if ok and type(e) == 'table' then return end -- its own failure: nothing follows
       if ok then
          link.owed = link.owed - 1
       elseif utils.errcode(e) ~= 'timeout' then
+         return
+      end
+      now = ipc.clock()
+      local came = link:bytes()
+      if came ~= bytes then
+         idle, bytes = now, came
+      elseif now - idle >= seconds then
          return
       end
    end
@@ -302,9 +316,12 @@ function Group:breakDown(place, e, called)
    self.state, self.why = 'broken', failure.text
    for _, link in ipairs(self.links) do
       -- Who waits for a tensor loses the first message that comes in its place.
-      for _ = 1, link.promised and 2 or 1 do pcall(link.send, link, { 'error', failure.code, failure.text }, 1) end
+      local seconds = link.silent and 0 or 1
+      for _ = 1, link.promised and 2 or 1 do
+         pcall(link.send, link, { 'error', failure.code, failure.text }, seconds)
+      end
    end
-   for _, link in ipairs(self.links) do drain(link) end
+   for _, link in ipairs(self.links) do drain(link, math.min(1, self.limit / 4)) end
    if failure.raw ~= nil then error(failure.raw, 0) end
    utils.raise(failure.code, place, '%s', failure.text)
 end
@@ -319,7 +336,7 @@ function Group:within(limit, operation, detail, body, ...)
    end
    if self.call then utils.raise('state', place, '%s is still running on this tree', self.call) end
    self.sequence, self.limit = self.sequence + 1, limit
-   self.started, self.announced = ipc.clock(), false
+   self.started, self.announced = ipc.clock(), nil
    self.call = detail and ('%s by %s'):format(operation, detail) or operation
    local ok, a, b = pcall(body, self, ...)
    local called = name(self)

@@ -1,9 +1,9 @@
 --- One neighbour in the tree: a connection on which messages of the tree travel.
 ---
 --- A message is a table whose first field says what it is: a call's header (`'up'`, `'down'`), `'go'` (the receiver
---- is ready for the tensors of that call), `'here'` (the sender waits itself, for somebody else), `'error'` (the tree
---- is broken, and why) or `'close'`. Tensors follow their header as messages of their own, so that they are received in
---- place.
+--- is ready for the tensors of that call), `'here'` (the sender waits itself: in which call, and how many nodes away is
+--- the one that it waits for), `'error'` (the tree is broken, and why) or `'close'`. Tensors follow their header as
+--- messages of their own, so that they are received in place.
 
 local ipc = require 'libipc'
 local utils = require 'ipc.utils'
@@ -15,8 +15,9 @@ Link.__index = Link
 ---
 --- `gone` says how its end was noticed, `deaf` how a send failed (what it sent before can still be received); `heard`
 --- is when its silence began: when it last said that it waits, or was sent something; `news` that it has said so since
---- the flag was cleared; `owed` is how many tensors it is sending, `leaf` that it has no children; `promised` that
---- it was told of tensors which it has not all been sent.
+--- the flag was cleared, `waits` in which call, `far` how many nodes away it waits for somebody; `owed` is how many
+--- tensors it is sending, `leaf` that it has no children; `promised` that it was told of tensors which it has not all
+--- been sent; `silent` that the call failed for its silence.
 function Link.new(index, connection, leaf)
    return setmetatable({ index = index, connection = connection, leaf = leaf, owed = 0, heard = 0, news = false }, Link)
 end
@@ -50,6 +51,7 @@ function Link:poll(seconds)
    end
    if message[1] == 'here' then
       self.heard, self.news = ipc.clock(), true
+      self.waits, self.far = message[2], tonumber(message[3])
       return self:poll(0)
    end
    return message
@@ -59,6 +61,17 @@ end
 function Link:look()
    if not self.inbox then self.inbox = self:poll(0) end
    return self.inbox
+end
+
+--- How many nodes away this neighbour waits for somebody, as it said in call number `sequence`; 0: it has not said so.
+function Link:distance(sequence)
+   return self.waits == sequence and self.far or 0
+end
+
+--- How many bytes have come, those of a message that is not whole yet included.
+function Link:bytes()
+   local ok, stats = pcall(self.connection.netStats, self.connection)
+   return ok and stats.rx.num_bytes
 end
 
 --- Sends one message. False when the other end is gone; raises `[timeout]` when it does not take it in time.
