@@ -3,44 +3,12 @@
 local support = require 'spec.support'
 local ipc = require 'libipc'
 
-local python = support.sh 'python3 -c "import hashlib; hashlib.blake2s" 2>&1 && echo there' == 'there'
-local script = support.quote(support.root .. '/spec/support/hostile.py')
-
--- Starts a suite; a function that says what it printed, or nil as long as it runs.
-local function play(...)
-  local out = support.tmpname()
-  local command = '(timeout 300 python3 %s %s; echo) >%s.new 2>&1 && mv %s.new %s &'
-  os.execute(command:format(script, table.concat({ ... }, ' '), out, out, out))
-  return function() return support.exists(out) and (support.read(out):gsub('%s+$', '')) or nil end, out .. '.new'
-end
-
-local function descriptors() return tonumber(support.sh('ls /proc/' .. ipc.getpid() .. '/fd | wc -l')) end
+local hostile = require 'spec.support.hostile'
 
 describe('hostile peers', function()
   local function withstands(suite, ...)
-    if not python then pending 'there is no python3 with BLAKE2s' return end
-    local server, port = ipc.server()
-    local before = descriptors()
-    local said = play(suite, port, ...)
-    local result
-    while not result do
-      -- Nothing that they send is an error here.
-      local came, v, c = server:tryrecvAny(nil, 0.02)
-      if came then
-        -- Whoever sent it may have gone.
-        local ok, e = pcall(c.send, c, v, 10)
-        assert.is_true(ok or ipc.errcode(e) == 'closed' or ipc.errcode(e) == 'timeout', e)
-      else
-        result = said()
-      end
-    end
-    assert.equal('ok', result)
-    support.eventually(function()
-      assert.is_false((server:tryrecvAny()))
-      collectgarbage()
-      return #server:clients() == 0 and descriptors() <= before
-    end)
-    server:close()
+    if not hostile.python then pending 'there is no python3 with BLAKE2s' return end
+    hostile.withstands('hostile.py', nil, suite, ...)
   end
 
   it('get no further than a refusal with hellos that are wrong, cut, bent, slow or of another version', function()
@@ -60,7 +28,7 @@ end)
 
 describe('a forwarder', function()
   it('with the same addresses on both sides, in two networks of one host, is refused at both ends', function()
-    if not python then pending 'there is no python3 with BLAKE2s' return end
+    if not hostile.python then pending 'there is no python3 with BLAKE2s' return end
     local probe = support.sh 'unshare -n sh -c "ip link set lo up && echo made" 2>&1'
     if probe ~= 'made' then pending('no network of its own: ' .. probe) return end
     local cookie = [[python3 -c "import socket; print(len(socket.socket().getsockopt(socket.SOL_SOCKET, 71, 8)))" 2>&1]]
@@ -80,7 +48,7 @@ describe('a forwarder', function()
       pid = (p:output()):match '^(%d+) up'
       return pid
     end)
-    local done, out = play('forwarder', port, pid)
+    local done, out = hostile.play('hostile.py', 'forwarder', port, pid)
     support.eventually(function() return support.exists(out) and support.read(out):find 'ready' end)
     local e = support.fails(ipc.client, '127.0.0.1', port, { connect_timeout = 60 })
     assert.equal('refused', ipc.errcode(e))

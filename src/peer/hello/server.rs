@@ -82,19 +82,19 @@ impl Answering {
 
     fn check(self, packet: &Packet) -> Result<Agreed> {
         let mut agreed = self.agreed;
-        let choice = match self.expects {
-            Expects::Nothing => decode::<Choice>(packet.body())?,
+        let choice: Choice = match self.expects {
+            Expects::Nothing => said(packet.body())?,
             Expects::Keys(mut keys) => {
-                let (choice, rest) = (keys.open(packet.body())?, &[][..]);
+                let choice = keys.open(packet.body())?;
                 // With the count of what has been received.
                 agreed.keys = agreed.keys.map(|_| keys);
-                (decode::<Choice>(&choice)?.0, rest)
+                said(&choice)?
             }
             Expects::Cookie { cookie, before } => {
-                let Some((said, proof)) = packet.split_proof() else {
+                let Some((before_it, proof)) = packet.split_proof() else {
                     return Err(err!(Protocol, "a client confirmed without the proof of the cookie"));
                 };
-                if !cookie.is_proved(&[CLIENT, &before, said], proof) {
+                if !cookie.is_proved(&[CLIENT, &before, before_it], proof) {
                     return Err(err!(
                         Refused,
                         "the client does not have the cookie {} that it named",
@@ -102,13 +102,18 @@ impl Answering {
                     ));
                 }
                 let end = packet.body().len() - size_of_val(proof);
-                decode::<Choice>(&packet.body()[..end])?
+                said(&packet.body()[..end])?
             }
         };
-        match choice {
-            (choice, []) => choice.check().map(|()| agreed),
-            (_, rest) => Err(err!(Protocol, "{} bytes follow the client's confirmation", rest.len())),
-        }
+        choice.check().map(|()| agreed)
+    }
+}
+
+/// What a confirmation says: a map, and nothing after it.
+fn said(bytes: &[u8]) -> Result<Choice> {
+    match decode::<Choice>(bytes)? {
+        (choice, []) => Ok(choice),
+        (_, rest) => Err(err!(Protocol, "{} bytes follow the client's confirmation", rest.len())),
     }
 }
 
