@@ -1,0 +1,198 @@
+-- Programs where something runs short: descriptors, stack, memory, room in /tmp and /dev/shm. Every call does what it should or
+-- raises an error of this library, the program goes on, and afterwards all is as before.
+local support = require 'spec.support'
+
+-- Runs `chunk` in a new interpreter under a limit of the shell's `ulimit`; what it printed.
+local function under(limit, chunk)
+  local lua = ("sh -c 'ulimit %s; exec \"$0\" \"$@\"' %s"):format(limit, support.lua)
+  local r = support.run(chunk, { lua = lua, timeout = 150 })
+  assert.equal(0, r.status, ('under %s: %s\n%s%s'):format(limit, r.signal or r.status, r.stdout, r.stderr))
+  return r.stdout
+end
+
+-- Calls of each kind, one after another; `each(f)` calls f(name, call) for all.
+local CALLS = [[
+  local ipc = require 'libipc'
+  local torch = require 'ipc.torch'
+  local path = os.tmpname()
+  local calls = {
+    client = function()
+      local server, port = ipc.server()
+      local ok, e = pcall(function()
+        local c = ipc.client(port, { connect_timeout = 20 })
+        c:send(torch.FloatTensor(10):fill(2))
+        assert(server:recvAny(20):sum() == 20)
+        c:close()
+      end)
+      server:close()
+      if not ok then error(e, 0) end
+    end,
+    unix = function() ipc.server('unix:' .. path .. '.s'):close() end,
+    map = function() assert(ipc.map(2, function(i) return i end, 7):join(60) == 7) end,
+    pool = function()
+      local p = ipc.pool(1)
+      assert(p:submit(function() return 5 end):get(60) == 5)
+      p:close()
+    end,
+    fd = function() ipc.channel():fd() end,
+    select = function() ipc.select({ ipc.channel(), ipc.workqueue(), ipc.after(0.001) }, 20) end,
+    flock = function() ipc.flock(path, 20):close() end,
+    spawn = function() assert(ipc.spawn { file = 'true', stdin = 'pipe', stdout = 'pipe', stderr = 'pipe' }:wait(60) == 0) end,
+    fork = function()
+      local pid = ipc.fork()
+      if pid == 0 then
+        local ok, e = pcall(function() assert(ipc.map(1, function() return 3 end):join(60) == 3) end)
+        os.exit((ok or ipc.errcode(e)) and 0 or 5)
+      end
+      assert(ipc.waitpid(pid, 60) == 0)
+    end,
+    file = function()
+      torch.save(path .. '.t7', torch.FloatTensor(3):fill(1))
+      assert(torch.load(path .. '.t7'):sum() == 3)
+    end,
+    coroutine = function()
+      ipc.scheduler { wait = function() coroutine.yield() end }
+      local co = coroutine.create(function()
+        ipc.sleep(0.001)
+        ipc.channel():read(0.001)
+        ipc.flock(path, 20):close()
+      end)
+      local ok, e
+      repeat ok, e = coroutine.resume(co) until coroutine.status(co) == 'dead'
+      ipc.scheduler(nil)
+      if not ok then error(e, 0) end
+    end,
+    report = function() tostring(ipc.report()) end,
+  }
+  local names = {}
+  for name in pairs(calls) do names[#names + 1] = name end
+  table.sort(names)
+  local function each(f)
+    for _, name in ipairs(names) do f(name, calls[name]) end
+  end
+  local function clean() os.remove(path) os.remove(path .. '.t7') end
+]]
+
+describe('few descriptors', function()
+  it('are an error with words wherever one is wanted, and all goes on once there are some', function()
+    for _, free in ipairs { 0, 1, 2, 3, 4, 5, 6, 8, 10, 13 } do
+      under('-n 40', CALLS .. ([[
+        each(function(_, call) call() end)
+        local held = {}
+        repeat held[#held + 1] = io.open '/dev/null' until not io.open '/dev/null'
+        collectgarbage() collectgarbage()
+        repeat held[#held + 1] = io.open '/dev/null' until not io.open '/dev/null'
+        for _ = 1, %d do table.remove(held):close() end
+        each(function(name, call)
+          local ok, e = pcall(call)
+          assert(ok or ipc.errcode(e), name .. ': ' .. tostring(e))
+        end)
+        for _, f in ipairs(held) do f:close() end
+        collectgarbage() collectgarbage()
+        each(function(name, call)
+          local ok, e = pcall(call)
+          assert(ok, name .. ' with descriptors again: ' .. tostring(e))
+        end)
+        clean()
+      ]]):format(free))
+    end
+  end)
+
+  it('at the start of a program are no reason to end it', function()
+    for _, most in ipairs { 5, 7, 9, 12, 16 } do
+      under('-n ' .. most, CALLS .. [[
+        each(function(name, call)
+          local ok, e = pcall(call)
+          -- What Lua itself cannot load is no error of this library.
+          assert(ok or ipc.errcode(e) or e:find 'module', name .. ': ' .. tostring(e))
+        end)
+        clean()
+      ]])
+    end
+  end)
+end)
+
+describe('a small stack', function()
+  it('of the program carries every call; values that nest too deep for it are refused', function()
+    for _, kilobytes in ipairs { 128, 256 } do
+      under('-s ' .. kilobytes, CALLS .. [[
+        each(function(_, call) call() end)
+        local function nested(depth)
+          local t = {}
+          for _ = 1, depth - 1 do t = { t } end
+          return t
+        end
+        local server, port = ipc.server()
+        local c = ipc.client(port)
+        local m = ipc.mutex()
+        local function again() m:with(again) end
+        for _, f in ipairs {
+          function(v) ipc.marshal(v):read() end, function(v) ipc.map(1, function(t) return t end, v):join(60) end,
+          function(v) c:send(v, 60) server:recvAny(60) end, again,
+        } do
+          for _, depth in ipairs { 10, 100, 1000 } do
+            local ok, e = pcall(f, nested(depth))
+            assert(ok or tostring(e):find('[limit]', 1, true) or tostring(e):find 'overflow', e)
+            assert(ok or depth > 10 or f == again, e)
+          end
+        end
+        clean()
+      ]])
+    end
+  end)
+end)
+
+describe('little memory', function()
+  it('is an error where values are kept, sent and received, and what was kept is whole', function()
+    for _, megabytes in ipairs { 100, 140, 200 } do
+      -- LuaJIT's compiler has faults of its own where memory runs out while it compiles (doc/memory.md).
+      under('-v ' .. megabytes * 1024, [[
+        if rawget(_G, 'jit') then jit.off() end
+        local ipc = require 'libipc'
+        local torch = require 'ipc.torch'
+        local server, port = ipc.server()
+        local client = ipc.client(port)
+        server:clients(1, function() end)
+        local c, q, t, keep = ipc.channel(), ipc.workqueue(), ipc.sharedtable {}, {}
+        local text = ('x'):rep(4000)
+        local function short(e)
+          return ipc.errcode(e) == 'limit' or ipc.errcode(e) == 'closed' or tostring(e):find 'not enough memory'
+        end
+        local counts = {}
+        for name, add in pairs {
+          channel = function(i) c:write { i, text } end, queue = function(i) q:write(text .. i) end,
+          shared = function(i) t[i] = text end, marshal = function(i) keep[i] = ipc.marshal { i, text } end,
+          tensor = function(i) keep[i] = torch.DoubleTensor(1000 * i) end,
+          message = function(i)
+            client:send({ i, text:rep(i) }, 20)
+            keep[i] = select(2, server:tryrecvAny(nil, 20))
+          end,
+        } do
+          counts[name] = 0
+          local ok, e
+          repeat
+            ok, e = pcall(add, counts[name] + 1)
+            if ok then counts[name] = counts[name] + 1 end
+          until not ok or counts[name] == 5000
+          assert(ok or short(e), e)
+          keep = {}
+          collectgarbage() collectgarbage()
+          if name == 'channel' then
+            -- All that was taken is there, in order.
+            for i = 1, counts.channel do
+              local got, v
+              repeat
+                ok, got, v = pcall(c.tryread, c, 0)
+                assert(ok or short(got), got)
+                if not ok then collectgarbage() end
+              until ok
+              if v then assert(got and v[1] == i and v[2] == text, i) end
+            end
+          end
+        end
+        assert(q:pending() == counts.queue)
+        assert(#t == counts.shared)
+      ]])
+    end
+  end)
+end)
