@@ -3,7 +3,7 @@
 
 use std::os::fd::RawFd;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering, fence};
 
 use super::counters::{Counters, Moves};
 use super::line::Line;
@@ -220,6 +220,17 @@ impl Stream {
         ready.follow(rx.ended.is_some() || rx.receiver.is_ready(), &self.line);
     }
 
+    /// Who asks for the descriptor while another receives cannot bring it up to date, and that one may not have seen it: each looks
+    /// again for what the other has done, behind a fence (a turn that is given back has one).
+    #[inline]
+    fn follow_if_made(&self) {
+        if let Some(ready) = self.ready.get()
+            && let Some(rx) = self.rx.try_take()
+        {
+            self.follow(ready, &rx);
+        }
+    }
+
     fn gone(&self, how: &str) -> Error {
         err!(Closed, "{} is gone: {how}", self.line.peer())
     }
@@ -313,12 +324,13 @@ impl Stream {
             system_ns: now - taken,
             total_ns: now - began,
         });
-        if let Some(ready) = self.ready.get() {
-            self.follow(ready, &rx);
+        let followed = self.ready.get().map(|ready| self.follow(ready, &rx)).is_some();
+        let tell = !matches!(got, Ok(false)) && (rx.ended.is_some() || rx.receiver.is_ready());
+        drop(rx);
+        if !followed {
+            self.follow_if_made();
         }
-        if !matches!(got, Ok(false)) && (rx.ended.is_some() || rx.receiver.is_ready()) {
-            // The one who hears may look here at once.
-            drop(rx);
+        if tell {
             self.tell();
         }
         got
@@ -473,10 +485,8 @@ impl Connection for Stream {
 
     fn fd(&self) -> Result<RawFd> {
         let ready = self.made(&self.ready, Interest::Read)?;
-        // Whoever receives meanwhile brings the event up to date when done.
-        if let Some(rx) = self.rx.try_take() {
-            self.follow(ready, &rx);
-        }
+        fence(Ordering::SeqCst);
+        self.follow_if_made();
         ready.fd()
     }
 

@@ -105,6 +105,24 @@ fn the_descriptor_is_readable_while_a_message_can_be_had() {
 }
 
 #[test]
+fn the_descriptor_that_is_made_in_the_midst_of_a_receive_tells_of_what_that_read_ahead() {
+    for _ in 0..2000 {
+        let (a, b) = pair();
+        (0..3u8).for_each(|n| a.send(&text(&[n]), &never()).unwrap());
+        let starts = Barrier::new(2);
+        let fd = thread::scope(|s| {
+            s.spawn(|| {
+                starts.wait();
+                receive(&b).unwrap();
+            });
+            starts.wait();
+            b.fd().unwrap()
+        });
+        assert!(poll_fd(fd, Interest::Read, &Wait::until(Deadline::now())).unwrap());
+    }
+}
+
+#[test]
 fn a_forked_child_cannot_use_it_and_does_not_end_it() {
     let (a, b) = pair();
     // SAFETY: the child makes no use of other threads' state and leaves by _exit.
