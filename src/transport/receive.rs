@@ -13,7 +13,7 @@ use crate::err;
 use crate::error::{Code, Error, Result};
 use crate::sys::socket::{self, Empty, Moved, Region};
 use crate::sys::{check_memory, monotonic_ns};
-use crate::wait::LONGEST_NAP;
+use crate::wait::SHORT_NAP;
 use crate::wire::{Attachment, Message};
 
 /// The message's buffer starts at no more than this, whatever was announced, and doubles as data really comes.
@@ -79,7 +79,8 @@ pub(super) struct Receiver {
     opener: Option<Opener>,
     /// Whether the system call that finds nothing may wait.
     empty: Empty,
-    /// When this look began, if such calls may wait in it.
+    /// How many such calls of this look have brought something, and when the second one had.
+    calls: u32,
     since: u64,
     pub counts: Counts,
 }
@@ -101,6 +102,7 @@ impl Receiver {
             ahead: Ahead::default(),
             opener,
             empty: Empty::Return,
+            calls: 0,
             since: 0,
             counts: Counts::default(),
         }
@@ -115,9 +117,7 @@ impl Receiver {
     /// to wait a while for more.
     pub fn drive(&mut self, fd: RawFd, into: Option<Target<'_>>, empty: Empty) -> std::result::Result<Step, Fault> {
         self.empty = empty;
-        if empty == Empty::Block {
-            self.since = monotonic_ns();
-        }
+        self.calls = 0;
         loop {
             match &mut self.phase {
                 Phase::Header => {
@@ -422,11 +422,21 @@ impl Receiver {
         }
     }
 
-    /// `n` bytes came. A look that may wait does so for two naps at most, however little comes at a time: its caller has a
-    /// clock to look at.
+    /// `n` bytes came. A look that may wait does so for three naps at most, however little comes at a time: its caller has a
+    /// clock to look at. What comes whole at the first call costs no look at ours.
     fn came(&mut self, n: usize) {
         self.counts.bytes += n as u64;
-        if self.empty == Empty::Block && monotonic_ns().saturating_sub(self.since) >= LONGEST_NAP.as_nanos() as u64 {
+        if self.empty == Empty::Return {
+            return;
+        }
+        self.calls += 1;
+        if self.calls == 1 {
+            return;
+        }
+        let now = monotonic_ns();
+        if self.calls == 2 {
+            self.since = now;
+        } else if now.saturating_sub(self.since) >= SHORT_NAP.as_nanos() as u64 {
             self.empty = Empty::Return;
         }
     }

@@ -17,7 +17,7 @@ use crate::err;
 use crate::error::{Code, Error, Result};
 use crate::sys::socket::{self, Address, Empty};
 use crate::sys::{Fd, SetOnce, monotonic_ns, pausing_pays};
-use crate::wait::{Asleep, Deadline, Held, Interest, LONGEST_NAP, Patience, Turn, Wait, poll_fd, sleep_on_fd};
+use crate::wait::{Deadline, Held, Interest, Patience, SHORT_NAP, Turn, Wait, poll_fd, sleep_on_fd};
 use crate::wire::Message;
 
 /// A TCP or Unix socket as a connection.
@@ -84,7 +84,7 @@ impl Stream {
         };
         let (sealer, opener) = keys.map(Keys::split).unzip();
         let sender = Sender { sealer, ..Sender::default() };
-        socket::let_block(&fd, LONGEST_NAP).map_err(|e| Error::io("", "setsockopt", &e))?;
+        socket::let_block(&fd, SHORT_NAP).map_err(|e| Error::io("", "setsockopt", &e))?;
         Ok(Stream {
             line: Line::new(fd, peer)?,
             policy,
@@ -278,12 +278,12 @@ impl Stream {
     fn receive(&self, rx: &mut Rx, into: Option<Target<'_>>, out: &mut Message, wait: Option<&Wait>) -> Result<bool> {
         let inside = self.enter_rx(rx)?;
         let fd = inside.fd();
-        let mut patience = Patience::new();
-        let mut asleep = None;
+        let mut patience = None;
+        let mut slept = false;
         loop {
             // With another core that is free the answer may come any moment. With none it cannot before this thread sleeps,
-            // which it had better do in the system call that brings the answer.
-            let block = wait.is_some_and(|wait| wait.may_block() && !pausing_pays());
+            // which it had better do in the system call that brings the answer: first, and not for long.
+            let block = !slept && wait.is_some_and(|wait| wait.may_block() && !pausing_pays());
             let empty = if block { Empty::Block } else { Empty::Return };
             if self.advance(rx, into, fd, empty)? == Step::Whole {
                 rx.receiver.hand_out(into, out)?;
@@ -292,37 +292,36 @@ impl Stream {
             }
             let Some(wait) = wait else { return Ok(false) };
             if block {
-                // Only now, to keep it off the way of answers that come soon.
-                asleep = asleep
-                    .or_else(|| Asleep::since(wait, monotonic_ns().saturating_sub(LONGEST_NAP.as_nanos() as u64)));
-                wait.interrupt.on_signal()?;
-            } else if !patience.look_again(wait) {
+                slept = true;
+                wait.look_up()?;
+            } else if slept || !patience.get_or_insert_with(Patience::new).look_again(wait) {
                 if !sleep_on_fd(fd, Interest::Read, wait)? {
                     return Ok(false);
                 }
-                patience = Patience::new();
+                (patience, slept) = (None, false);
             }
         }
     }
 
+    /// `waited`: nanoseconds that the caller took to get its turn.
     fn receive_counted(
         &self,
         mut rx: Held<'_, Rx>,
         into: Option<Target<'_>>,
         out: &mut Message,
         wait: Option<&Wait>,
-        began: u64,
+        waited: u64,
     ) -> Result<bool> {
-        let taken = monotonic_ns();
+        let began = monotonic_ns();
         let got = self.receive(&mut rx, into, out, wait);
         let counts = std::mem::take(&mut rx.receiver.counts);
-        let now = monotonic_ns();
+        let spent = monotonic_ns() - began;
         self.received.moved(&Moves {
             bytes: counts.bytes,
             regions: counts.regions,
             system_calls: counts.system_calls,
-            system_ns: now - taken,
-            total_ns: now - began,
+            system_ns: spent,
+            total_ns: waited + spent,
         });
         let followed = self.ready.get().map(|ready| self.follow(ready, &rx)).is_some();
         let tell = !matches!(got, Ok(false)) && (rx.ended.is_some() || rx.receiver.is_ready());
@@ -342,7 +341,9 @@ impl Connection for Stream {
         let began = monotonic_ns();
         let inside = self.line.enter()?;
         self.policy.refuse(message, self.line.peer())?;
-        let Some(mut tx) = self.tx.take(wait)? else {
+        let free = self.tx.try_take();
+        let at_once = free.as_ref().is_some_and(|tx| tx.pending.is_none());
+        let Some(mut tx) = (if free.is_some() { free } else { self.tx.take(wait)? }) else {
             return Err(err!(Timeout, "another thread went on sending to {} for the given time", self.line.peer()));
         };
         if let Some(e) = &tx.ended {
@@ -358,7 +359,8 @@ impl Connection for Stream {
         let mut scratch = std::mem::take(&mut tx.sender.scratch);
         let layout = lay_out(message, &mut scratch);
         let sent = layout.and_then(|layout| {
-            let laid_out = monotonic_ns();
+            // Without tensors there was nothing to lay out that a clock could see.
+            let laid_out = if at_once && message.attachments.is_empty() { began } else { monotonic_ns() };
             let pieces = Pieces { scratch: &scratch, message, layout: &layout };
             let mut progress = Progress::default();
             let done = self.push(&mut tx, pieces, &mut progress, inside.fd(), wait);
@@ -426,23 +428,25 @@ impl Connection for Stream {
     }
 
     fn recv_before(&self, into: Option<Target<'_>>, out: &mut Message, wait: &Wait) -> Result<bool> {
-        let began = monotonic_ns();
         if !self.line.is_ours() {
             self.line.enter()?;
         }
+        if let Some(rx) = self.rx.try_take() {
+            return self.receive_counted(rx, into, out, Some(wait), 0);
+        }
+        let began = monotonic_ns();
         let Some(rx) = self.rx.take(wait)? else { return Ok(false) };
-        self.receive_counted(rx, into, out, Some(wait), began)
+        self.receive_counted(rx, into, out, Some(wait), monotonic_ns() - began)
     }
 
     fn try_recv(&self, out: &mut Message) -> Result<bool> {
-        let began = monotonic_ns();
         if !self.line.is_ours() {
             self.line.enter()?;
         }
         let Some(rx) = self.rx.try_take() else {
             return if self.rx.is_mine() { Err(Turn::<Rx>::in_use()) } else { Ok(false) };
         };
-        self.receive_counted(rx, None, out, None, began)
+        self.receive_counted(rx, None, out, None, 0)
     }
 
     fn close(&self) {

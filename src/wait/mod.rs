@@ -73,6 +73,10 @@ pub trait Interrupt {
 /// How long a thread that takes signals sleeps at most before it looks up. Others sleep until they are woken.
 pub const LONGEST_NAP: Duration = Duration::from_millis(500);
 
+/// How long a sleep lasts at most that nothing but its own event ends: much longer than what passes between two threads that talk,
+/// and short enough to keep a cancel waiting.
+pub const SHORT_NAP: Duration = Duration::from_millis(10);
+
 /// Nothing breaks in: for tests and for threads of our own.
 #[derive(Clone, Copy, Debug)]
 pub struct Uninterrupted;
@@ -118,12 +122,16 @@ impl<'a> Wait<'a> {
         self.deadline.remaining().map_or(longest, |left| left.min(longest))
     }
 
-    /// Whether one system call may block for [`LONGEST_NAP`] in place of a look and a poll: nothing but signals ends it before.
-    /// When it has, [`Interrupt::on_signal`] is to be called.
+    /// Whether one system call may block for [`SHORT_NAP`] in place of a look and a poll: nothing but signals ends it before, and
+    /// a cancel waits for it. Afterwards [`Wait::look_up`] is to be called.
     pub fn may_block(&self) -> bool {
-        self.interrupt.cancel().is_none()
-            && self.interrupt.attempt().is_none()
-            && self.deadline.remaining().is_none_or(|left| left >= LONGEST_NAP)
+        self.interrupt.attempt().is_none() && self.deadline.remaining().is_none_or(|left| left >= SHORT_NAP)
+    }
+
+    /// After a sleep that did not end as hoped: hears of signals and of a cancel.
+    pub fn look_up(&self) -> Result<()> {
+        self.interrupt.on_signal()?;
+        self.check()
     }
 
     /// `[cancelled]` once the calls of this thread are cancelled. Blocking calls of this floor ask by themselves.

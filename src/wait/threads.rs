@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use super::{Owner, Wait};
+use super::{Owner, SHORT_NAP, Wait};
 use crate::sys::{ForkHook, Lock, SetOnce, at_fork, fork_generation, getpid, gettid, monotonic_ns, this_thread_name};
 
 /// What a call is for, as far as its caller knows.
@@ -193,17 +193,12 @@ pub struct Asleep {
 impl Asleep {
     /// Says what this thread waits for; `None` where that is not known.
     pub fn new(wait: &Wait) -> Option<Asleep> {
-        Asleep::since(wait, monotonic_ns())
-    }
-
-    /// As [`Asleep::new`], for one that has slept since then.
-    pub fn since(wait: &Wait, since: u64) -> Option<Asleep> {
         let purpose = wait.interrupt.purpose()?;
         let slot = mine()?;
         let mut waits = slot.waits.lock();
         let before = *waits;
         if before.is_none_or(|outer| outer.purpose != purpose) {
-            *waits = Some(Waits { purpose, since });
+            *waits = Some(Waits { purpose, since: monotonic_ns() });
         }
         drop(waits);
         Some(Asleep { slot, before })
@@ -223,9 +218,6 @@ pub(super) struct Doze {
     shown: Option<Asleep>,
 }
 
-/// How long a sleep may be before it is worth a word. Much longer than what passes between two threads that talk.
-const SOON: Duration = Duration::from_millis(10);
-
 impl Doze {
     /// Before the first nap.
     pub fn new() -> Doze {
@@ -234,7 +226,7 @@ impl Doze {
 
     /// How long the next nap may be.
     pub fn longest(&self) -> Duration {
-        if self.first { SOON } else { Duration::MAX }
+        if self.first { SHORT_NAP } else { Duration::MAX }
     }
 
     /// After a nap, before another one.
