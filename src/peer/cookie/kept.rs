@@ -19,7 +19,7 @@ const MOST: usize = 16;
 
 /// What a look at a folder finds, without opening anything.
 pub(super) enum Look {
-    /// No such folder.
+    /// No such folder, or a private one without a cookie.
     Nothing,
     /// A folder with a cookie.
     Stamp(Stamp),
@@ -53,18 +53,26 @@ impl Look {
             Err(e) if e.kind() == ErrorKind::NotFound => return Look::Nothing,
             Err(_) => return Look::Other,
         };
+        let user = user();
         match fs::symlink_metadata(folder.join("cookie")) {
             Ok(file) => Look::Stamp(Stamp {
-                user: user(),
+                user,
                 folder: of_folder,
                 file: identity(&file),
                 size: file.size(),
                 modified: (file.mtime(), file.mtime_nsec()),
                 changed: (file.ctime(), file.ctime_nsec()),
             }),
+            // A folder for other things of this library has none, and would be opened at each handshake.
+            Err(e) if e.kind() == ErrorKind::NotFound && is_private(of_folder, user) => Look::Nothing,
             Err(_) => Look::Other,
         }
     }
+}
+
+fn is_private((_, _, mode, owner): (u64, u64, u32, u32), user: u32) -> bool {
+    // A directory with all rights for its owner alone.
+    owner == user && mode == 0o040_700
 }
 
 impl Stamp {
@@ -125,7 +133,10 @@ mod tests {
         let _ = fs::remove_dir_all(&folder);
         assert!(matches!(Look::at(&folder), Look::Nothing));
         fs::create_dir(&folder).unwrap();
+        fs::set_permissions(&folder, fs::Permissions::from_mode(0o750)).unwrap();
         assert!(matches!(Look::at(&folder), Look::Other));
+        fs::set_permissions(&folder, fs::Permissions::from_mode(0o700)).unwrap();
+        assert!(matches!(Look::at(&folder), Look::Nothing));
         let file = folder.join("cookie");
         fs::write(&file, [1; 32]).unwrap();
         let cookie = Cookie::new(Zeroizing::new([1; 32]), String::new());
