@@ -15,11 +15,9 @@ pub enum Polled {
     Interrupted,
 }
 
-/// Waits until one of `fds` is ready or `timeout` (`None`: a year) is over. No limit on the numbers of descriptors.
+/// Waits until one of `fds` is ready or `timeout` (`None`: never) is over. No limit on the numbers of descriptors.
 pub fn poll(fds: &mut [libc::pollfd], timeout: Option<Duration>) -> Result<Polled> {
-    const YEAR: Duration = Duration::from_secs(365 * 24 * 3600);
-    let left = timeout.unwrap_or(YEAR).min(YEAR);
-    match wait(fds, left) {
+    match wait(fds, timeout) {
         0 => Ok(Polled::TimedOut),
         n if n > 0 => Ok(Polled::Ready(n as usize)),
         _ => match std::io::Error::last_os_error() {
@@ -30,16 +28,21 @@ pub fn poll(fds: &mut [libc::pollfd], timeout: Option<Duration>) -> Result<Polle
 }
 
 #[cfg(target_os = "linux")]
-fn wait(fds: &mut [libc::pollfd], left: Duration) -> i32 {
-    let time = libc::timespec { tv_sec: left.as_secs() as libc::time_t, tv_nsec: left.subsec_nanos().into() };
-    // SAFETY: `fds` is a valid slice of its length, `time` lives through the call, the signal mask stays as it is.
-    unsafe { libc::ppoll(fds.as_mut_ptr(), fds.len() as libc::nfds_t, &time, std::ptr::null()) }
+fn wait(fds: &mut [libc::pollfd], timeout: Option<Duration>) -> i32 {
+    const YEAR: Duration = Duration::from_secs(365 * 24 * 3600);
+    let time = timeout.map(|left| {
+        let left = left.min(YEAR);
+        libc::timespec { tv_sec: left.as_secs() as libc::time_t, tv_nsec: left.subsec_nanos().into() }
+    });
+    let time = time.as_ref().map_or(std::ptr::null(), std::ptr::from_ref);
+    // SAFETY: `fds` is a valid slice of its length, what `time` points to lives through the call, the signal mask stays as it is.
+    unsafe { libc::ppoll(fds.as_mut_ptr(), fds.len() as libc::nfds_t, time, std::ptr::null()) }
 }
 
 #[cfg(not(target_os = "linux"))]
-fn wait(fds: &mut [libc::pollfd], left: Duration) -> i32 {
+fn wait(fds: &mut [libc::pollfd], timeout: Option<Duration>) -> i32 {
     // Rounded up: rounding down would spin through the last millisecond.
-    let ms = left.as_nanos().div_ceil(1_000_000).min(i32::MAX as u128) as i32;
+    let ms = timeout.map_or(-1, |left| left.as_nanos().div_ceil(1_000_000).min(i32::MAX as u128) as i32);
     // SAFETY: `fds` is a valid slice of its length.
     unsafe { libc::poll(fds.as_mut_ptr(), fds.len() as libc::nfds_t, ms) }
 }

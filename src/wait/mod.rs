@@ -122,6 +122,11 @@ impl<'a> Wait<'a> {
         self.deadline.remaining().map_or(longest, |left| left.min(longest))
     }
 
+    /// Whether a sleep has to end by itself.
+    fn needs_time_out(&self) -> bool {
+        self.deadline != Deadline::NEVER || self.interrupt.takes_signals()
+    }
+
     /// Whether one system call may block for [`SHORT_NAP`] in place of a look and a poll: nothing but signals ends it before, and
     /// a cancel waits for it. Afterwards [`Wait::look_up`] is to be called.
     pub fn may_block(&self) -> bool {

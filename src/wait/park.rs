@@ -25,7 +25,7 @@ pub(super) fn park(word: &AtomicU32, key: u32, wait: &Wait, longest: Duration) -
     }
     let why = {
         let _ticket = wait.interrupt.cancel().map(|c| c.sleeping_on(word)).transpose()?;
-        futex_wait(word, key, Some(nap), Scope::Private)
+        futex_wait(word, key, (nap != Duration::MAX).then_some(nap), Scope::Private)
     };
     if matches!(why, FutexWait::Interrupted | FutexWait::TimedOut) {
         wait.interrupt.on_signal()?;

@@ -154,7 +154,7 @@ fn wait_for(fds: &mut [libc::pollfd], wait: &Wait) -> Result<usize> {
 fn sleep_for(fds: &mut [libc::pollfd], wait: &Wait) -> Result<usize> {
     let mut asleep = Doze::new();
     loop {
-        match nap_on(fds, wait, asleep.longest())? {
+        match nap_on(fds, wait, asleep.longest(wait))? {
             Woken::OutOfTime => return Ok(0),
             Woken::Nothing => asleep.goes_on(wait),
             Woken::Ready => {
@@ -190,7 +190,8 @@ pub(super) fn nap_on(fds: &mut [libc::pollfd], wait: &Wait, longest: Duration) -
     if let Some(token) = wait.interrupt.cancel() {
         fds[cancel].fd = token.fd()?;
     }
-    match poll(fds, Some(wait.nap().min(longest)))? {
+    let nap = wait.nap().min(longest);
+    match poll(fds, (nap != Duration::MAX).then_some(nap))? {
         Polled::TimedOut if wait.deadline.expired() => Ok(Woken::OutOfTime),
         Polled::TimedOut | Polled::Interrupted => {
             wait.interrupt.on_signal()?;

@@ -222,7 +222,7 @@ impl Signal {
             if let Some(found) = look() {
                 return Ok(Some(found));
             }
-            match park(&self.epoch, key, wait, asleep.longest()) {
+            match park(&self.epoch, key, wait, asleep.longest(wait)) {
                 Ok(Parked::Awake) => asleep.goes_on(wait),
                 Ok(Parked::OutOfTime) => return Ok(None),
                 Err(e) => {

@@ -211,7 +211,7 @@ impl Drop for Asleep {
     }
 }
 
-/// A sleep in naps, of which the first is short: only a thread that sleeps on after it is shown to wait.
+/// A sleep in naps. Where they have time-outs the first is short, and only a thread that sleeps on after it is shown to wait.
 #[derive(Debug)]
 pub(super) struct Doze {
     first: bool,
@@ -224,9 +224,14 @@ impl Doze {
         Doze { first: true, shown: None }
     }
 
-    /// How long the next nap may be.
-    pub fn longest(&self) -> Duration {
-        if self.first { SHORT_NAP } else { Duration::MAX }
+    /// About to take the next nap: how long it may be. A time-out takes the system longer than this thread takes to say what it
+    /// waits for, so one that needs no time-out otherwise says so at once.
+    pub fn longest(&mut self, wait: &Wait) -> Duration {
+        if self.first && wait.needs_time_out() {
+            return SHORT_NAP;
+        }
+        self.goes_on(wait);
+        Duration::MAX
     }
 
     /// After a nap, before another one.

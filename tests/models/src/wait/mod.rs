@@ -108,7 +108,7 @@ mod threads {
         pub(super) fn new() -> Doze {
             Doze
         }
-        pub(super) fn longest(&self) -> Duration {
+        pub(super) fn longest(&mut self, _: &Wait) -> Duration {
             LONGEST_NAP
         }
         pub(super) fn goes_on(&mut self, _: &Wait) {}
