@@ -73,7 +73,7 @@ return function(report)
   report.compare_rate('shared table, 1 KB strings got', rate(function() return t.text end), 1.7e6, 'limit')
   local incr = ipc.sharedtable.incr
   report.compare_rate('shared table, incr', rate(function() incr(t, 'n') end), 8e6, 'limit', '>= 1')
-  local bare = require 'bench_peer'()
+  local bare = require 'bench_peer'.mutex()
   local taken = report.turns({
     ours = calls(ipc.mutex(), 'lock', 'unlock'),
     bare = calls(bare, 'lock', 'unlock'),
