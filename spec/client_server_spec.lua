@@ -403,6 +403,21 @@ describe('a client', function()
     assert.same({ 7, 8 }, got.storage:totable())
   end)
 
+  it('lets a message wait for the next one where its sender says that one follows, and not for ever', function()
+    for _, options in ipairs { {}, { secret = 'open sesame', encrypt = true } } do
+      local _, clients, handles = connected(1, options)
+      clients[1]:send({ 'header' }, { more = true, timeout = 60 })
+      clients[1]:send(torch.FloatTensor { 1, 2 }, { more = false })
+      assert.same({ 'header' }, handles[1]:recv(60))
+      assert.same({ 1, 2 }, handles[1]:recv(torch.FloatTensor(2), 60):totable())
+      clients[1]:send('alone', { more = true })
+      assert.equal('alone', handles[1]:recv(60))
+      assert.equal('argument', code(clients[1].send, clients[1], 1, { more = 1 }))
+      clients[1]:send 'and on'
+      assert.equal('and on', handles[1]:recv(60))
+    end
+  end)
+
   it('receives a tensor as a new one, or into one of any strides', function()
     local _, clients, handles = connected(1)
     local sources = { torch.FloatTensor { { 1, 2, 3 }, { 4, 5, 6 } }, torch.FloatTensor { { 1, 4 }, { 2, 5 }, { 3, 6 } }:t() }

@@ -52,10 +52,16 @@ pub(super) fn deadline_in(lua: Lua<'_>, given: Options<'_>, default: Option<f64>
     }
 }
 
-/// `c:send(v, [timeout])`
+/// `c:send(v, [timeout])`. In a table with the time-out `more` may say that another message follows at once.
 pub(super) fn send<T: Link>(lua: Lua<'_>) -> Result<Pushed> {
     let (connection, timeout) = this::<T>(lua)?;
-    let deadline = deadline(lua, 3, timeout)?;
+    let (deadline, more) = match lua.kind(3) {
+        Kind::Table => {
+            let given = lua.options(3, &["timeout", "more"])?;
+            (deadline_in(lua, given, timeout)?, given.boolean("more")?.unwrap_or(false))
+        }
+        _ => (deadline(lua, 3, timeout)?, false),
+    };
     if lua.tries() {
         // A message that has begun to go cannot be tried again: only the wait for room is a try.
         let room = Candidate { source: Some(source_of(&connection, Way::Write)), rank: 0 };
@@ -64,6 +70,7 @@ pub(super) fn send<T: Link>(lua: Lua<'_>) -> Result<Pushed> {
     let lua = lua.sleeping();
     let mut message = lua.state().take_message();
     lua.encode(2, &mut message, Route::peer(connection.functions()))?;
+    message.more = more;
     connection.send(&message, &lua.wait(deadline))?;
     lua.state().keep_message(message);
     Ok(0)

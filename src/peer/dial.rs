@@ -304,7 +304,7 @@ impl Blocking<'_> {
     fn write(&self, mut bytes: &[u8]) -> std::result::Result<(), Trouble> {
         while !bytes.is_empty() {
             // SAFETY: a slice.
-            match unsafe { socket::send(self.fd.as_raw_fd(), &[Region::of(bytes)]) }.map_err(Trouble::Line)? {
+            match unsafe { socket::send(self.fd.as_raw_fd(), &[Region::of(bytes)], false) }.map_err(Trouble::Line)? {
                 Moved::Bytes(n) => bytes = &bytes[n..],
                 _ => self.ready(Interest::Write)?,
             }

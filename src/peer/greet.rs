@@ -358,7 +358,7 @@ impl Link {
         while !bytes.is_empty() {
             let mut ready = self.0.writable().await.map_err(|e| Error::io("", "epoll", &e))?;
             // SAFETY: a slice.
-            match unsafe { socket::send(self.0.as_raw_fd(), &[Region::of(bytes)]) } {
+            match unsafe { socket::send(self.0.as_raw_fd(), &[Region::of(bytes)], false) } {
                 Ok(Moved::Bytes(n)) => bytes = &bytes[n..],
                 Ok(_) => ready.clear_ready(),
                 Err(e) => return Err(err!(Closed, "the connection broke: {e}")),

@@ -161,7 +161,7 @@ pub(super) fn push(
         }
         progress.system_calls += 1;
         // SAFETY: the regions lie in what `pieces` borrows, which nobody changes meanwhile; tensors' spans keep their memory.
-        match unsafe { socket::send(fd, &regions) }.map_err(Failed::Socket)? {
+        match unsafe { socket::send(fd, &regions, pieces.message.more) }.map_err(Failed::Socket)? {
             Moved::Bytes(n) => {
                 progress.moved |= n > 0;
                 progress.bytes += n as u64;
@@ -198,7 +198,9 @@ fn push_sealed(
             progress.record = Some(gone);
             progress.system_calls += 1;
             // SAFETY: the record is a slice that nobody changes during the call.
-            match unsafe { socket::send(fd, &[Region::of(&sealer.record()[gone..])]) }.map_err(Failed::Socket)? {
+            match unsafe { socket::send(fd, &[Region::of(&sealer.record()[gone..])], pieces.message.more) }
+                .map_err(Failed::Socket)?
+            {
                 Moved::Bytes(n) => {
                     progress.moved |= n > 0;
                     progress.bytes += n as u64;

@@ -525,7 +525,7 @@ pub fn fuzz_frames(bytes: &[u8]) {
     let policy = Policy { takes, ..Policy::default() };
     let Ok(stream) = Stream::new(to, &Address::Unix(Default::default()), "fuzz".into(), policy, None) else { return };
     // SAFETY: a slice.
-    let _ = unsafe { socket::send(std::os::fd::AsRawFd::as_raw_fd(&from), &[socket::Region::of(bytes)]) };
+    let _ = unsafe { socket::send(std::os::fd::AsRawFd::as_raw_fd(&from), &[socket::Region::of(bytes)], false) };
     drop(from);
     let mut out = Message::default();
     loop {

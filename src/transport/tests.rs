@@ -93,7 +93,7 @@ impl Raw {
     fn write(&self, mut bytes: &[u8]) -> bool {
         while !bytes.is_empty() {
             // SAFETY: a slice.
-            match unsafe { socket::send(self.0.as_raw_fd(), &[Region::of(bytes)]) } {
+            match unsafe { socket::send(self.0.as_raw_fd(), &[Region::of(bytes)], false) } {
                 Ok(Moved::Bytes(n)) => bytes = &bytes[n..],
                 Ok(_) => assert!(poll_fd(self.0.as_raw_fd(), Interest::Write, &never()).unwrap()),
                 Err(_) => return false,

@@ -19,6 +19,8 @@ pub struct Message {
     pub attachments: Vec<Attachment>,
     /// Whether the bytes hold functions, in bytecode or by name, which peer routes refuse unless both ends asked for them.
     pub functions: bool,
+    /// To a peer: another one follows at once, so that the system may wait for that and send both together.
+    pub more: bool,
 }
 
 impl Message {
@@ -37,6 +39,7 @@ impl Message {
         self.bytes.clear();
         self.attachments.clear();
         self.functions = false;
+        self.more = false;
     }
 }
 

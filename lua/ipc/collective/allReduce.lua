@@ -81,7 +81,7 @@ end
 local function sendUp(group, list, folded, present, contributors)
    local parent = group.parent
    group:sendHeader(parent, 'up', list, { 0, 0, 0, 0, contributors, present, present and plain(list, folded) or nil },
-      present)
+      present, present and list.tensors > 0 and list.elements < large)
    if not present then return end
    if list.elements >= large then
       local answer = group:await(parent, 'readiness')
@@ -128,7 +128,7 @@ local function round(group, list, folded, present, contributes, reduce, operatio
    for _, child in ipairs(group.children) do
       group:sendHeader(child, 'down', list, present and
          { 0, 0, 0, 0, contributors, present, plain(list, list.value), list.tensors } or
-         { 0, 0, 0, 0, contributors, present }, present)
+         { 0, 0, 0, 0, contributors, present }, present, present and list.tensors > 0)
       if present then group:sendTensors(child, list, list.value) end
    end
    group.last = list

@@ -198,9 +198,9 @@ function Group:receive(link)
    return waitFor(self, link, function(seconds) return link:receive(seconds) end, 'tensor')
 end
 
---- Sends `message` (a table of the tree's, or a tensor) to `link`.
-function Group:send(link, message)
-   local ok, sent = pcall(link.send, link, message, self.limit)
+--- Sends `message` (a table of the tree's, or a tensor) to `link`; `more`: another one follows at once.
+function Group:send(link, message, more)
+   local ok, sent = pcall(link.send, link, message, self.limit, more)
    if not ok then
       if utils.errcode(sent) == 'timeout' then
          link.silent = true
@@ -216,15 +216,19 @@ end
 
 --- Sends those of `values` that are tensors to `link`, which a header has told of them.
 function Group:sendTensors(link, list, values)
+   local left = list.tensors
    for i = 1, list.count do
-      if list.tensor[i] then self:send(link, values[i]) end
+      if list.tensor[i] then
+         left = left - 1
+         self:send(link, values[i], left > 0)
+      end
    end
    link.promised = false
 end
 
 --- The header of this call for `link`; a signature that the other end has already seen is not sent again. `promised`:
---- tensors follow it.
-function Group:sendHeader(link, direction, list, rest, promised)
+--- tensors follow it; `more`: at once.
+function Group:sendHeader(link, direction, list, rest, promised, more)
    link.promised = promised
    rest[1], rest[2], rest[3] = direction, self.sequence, self.call
    if list then
@@ -233,7 +237,7 @@ function Group:sendHeader(link, direction, list, rest, promised)
    else
       rest[4] = false
    end
-   self:send(link, rest)
+   self:send(link, rest, more)
 end
 
 --- Waits for the header of this call from `link` and holds it against ours.

@@ -74,10 +74,11 @@ function Link:bytes()
    return ok and stats.rx.num_bytes
 end
 
---- Sends one message. False when the other end is gone; raises `[timeout]` when it does not take it in time.
-function Link:send(message, seconds)
+--- Sends one message. False when the other end is gone; raises `[timeout]` when it does not take it in time. `more`:
+--- another one follows at once, so that both may travel together.
+function Link:send(message, seconds, more)
    if self.gone or self.deaf then return false end
-   local ok, e = pcall(self.connection.send, self.connection, message, { timeout = seconds })
+   local ok, e = pcall(self.connection.send, self.connection, message, { timeout = seconds, more = more })
    if ok then return true end
    local code = utils.errcode(e)
    if code ~= 'closed' and code ~= 'io' then error(e, 0) end

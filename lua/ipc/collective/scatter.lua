@@ -67,7 +67,8 @@ local function spread(group, list)
    end
    for _, child in ipairs(group.children) do
       group:sendHeader(child, 'down', list,
-         { 0, 0, 0, 0, plain(list), wanted and skeleton(list) or false, false, list.tensors }, true)
+         { 0, 0, 0, 0, plain(list), wanted and skeleton(list) or false, false, list.tensors }, true,
+         list.tensors > 0)
       group:sendTensors(child, list, list.value)
    end
    return list.whole

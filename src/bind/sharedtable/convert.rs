@@ -64,7 +64,7 @@ fn kept(scratch: &mut Message) -> Result<Value> {
     bytes.try_reserve_exact(n).map_err(|_| err!(Limit, "not enough memory for a value of {n} bytes"))?;
     bytes.extend_from_slice(&scratch.bytes);
     let attachments = std::mem::take(&mut scratch.attachments);
-    Ok(Value::message(Message { bytes, attachments, functions: scratch.functions }))
+    Ok(Value::message(Message { bytes, attachments, functions: scratch.functions, ..Message::default() }))
 }
 
 /// Pushes a key.

@@ -80,18 +80,25 @@ pub(super) fn moved(n: isize) -> io::Result<Moved> {
     }
 }
 
-/// Sends what the socket takes of `regions`, in order, without SIGPIPE.
+/// To a send: more follows at once. TCP then waits for it, 0.2 s at most, and wakes the receiver once for both.
+#[cfg(target_os = "linux")]
+const MORE: i32 = libc::MSG_MORE;
+#[cfg(not(target_os = "linux"))]
+const MORE: i32 = 0;
+
+/// Sends what the socket takes of `regions`, in order, without SIGPIPE. `more`: another call follows at once.
 ///
 /// # Safety
 /// Every region is valid for reads through the call.
 #[inline]
-pub unsafe fn send(fd: RawFd, regions: &[Region]) -> io::Result<Moved> {
+pub unsafe fn send(fd: RawFd, regions: &[Region], more: bool) -> io::Result<Moved> {
+    let flags = if more { SEND_FLAGS | MORE } else { SEND_FLAGS };
     let n = if let [one] = regions {
         // SAFETY: the caller vouches for the region.
-        unsafe { libc::send(fd, one.0.iov_base, one.0.iov_len, SEND_FLAGS) }
+        unsafe { libc::send(fd, one.0.iov_base, one.0.iov_len, flags) }
     } else {
         // SAFETY: `Region` is a transparent iovec; the caller vouches for each.
-        unsafe { libc::sendmsg(fd, &header(regions), SEND_FLAGS) }
+        unsafe { libc::sendmsg(fd, &header(regions), flags) }
     };
     moved(n)
 }

@@ -19,7 +19,7 @@ fn bytes_cross_a_tcp_connection_in_order() {
         take_error(&client).unwrap();
         assert_eq!(local_address(&client).unwrap(), from);
         // SAFETY: both regions are slices of static bytes.
-        let sent = unsafe { send(client.as_raw_fd(), &[Region::of(b"ab"), Region::of(b"cd")]) };
+        let sent = unsafe { send(client.as_raw_fd(), &[Region::of(b"ab"), Region::of(b"cd")], false) };
         assert_eq!(sent.unwrap(), Moved::Bytes(4));
         wait_for(&server, libc::POLLIN);
         let mut buf = [0u8; 8];

@@ -67,7 +67,7 @@ proptest! {
                         serial = serial.wrapping_add(1);
                         let bytes = vec![serial; len];
                         let attachments = (0..attached).map(|_| Counted::attach(&alive)).collect();
-                        messages.push(Message { bytes: bytes.clone(), attachments, functions });
+                        messages.push(Message { bytes: bytes.clone(), attachments, functions, more: false });
                         expected.push((bytes, attached, functions));
                     }
                     let fits = model.len() + expected.len() <= capacity.unwrap_or(u64::MAX) as usize;
