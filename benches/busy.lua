@@ -1,5 +1,5 @@
--- What threads and processes have in common beside programs that take every core: where a thread that waits must not give its core away.
--- Each row against the same by blocking sockets or POSIX threads, a moment before or after.
+-- What threads and processes do with each other beside programs that take every core, where a thread that waits must not
+-- give its core away. Each row against the same by blocking sockets or POSIX threads, a moment before or after.
 local ipc = require 'libipc'
 local torch = require 'ipc.torch'
 local bare = require 'benches.bare'
