@@ -367,6 +367,44 @@ describe('ipc.map_extended', function()
     assert.equal(1, m:join())
   end)
 
+  it('has run its init before function and arguments are decoded, which need what it registers and loads', function()
+    local Point = {}
+    Point.__index = Point
+    ipc.register('spec.map.Point', Point)
+    package.loaded['spec.map.made'] = { seven = 7 }
+    local made = require 'spec.map.made'
+    local function init()
+      local ipc = require 'libipc'
+      local P = {}
+      P.__index = P
+      ipc.register('spec.map.Point', P)
+      package.preload['spec.map.made'] = function() return { seven = 'of the thread' } end
+    end
+    local function f(p) return p.x, made.seven end
+    local p = setmetatable({ x = 3 }, Point)
+    for _, run in ipairs {
+      function() return ipc.map_extended(1, init, f, p):join() end,
+      function() return ipc.map({ threads = 1, init = init, args = { p }, fn = f }):join() end,
+      function() return ipc.map({ threads = 1, init = init, args = { p }, fn = f, upvalues = true }):join() end,
+      function() return ipc.pool(1, { init = init }):submit(f, p):get() end,
+    } do
+      assert.same({ 3, 'of the thread' }, { run() })
+    end
+    package.loaded['spec.map.made'] = nil
+  end)
+
+  it('names the init that cannot be read, and what cannot be read after it', function()
+    local Point = {}
+    ipc.register('spec.map.Unknown', Point)
+    local m = ipc.map_extended(1, 'x = 1', function() end, setmetatable({}, Point))
+    has(fails(m.join, m), 'cannot read its function and arguments', 'spec.map.Unknown')
+    package.loaded['spec.map.gone'] = {}
+    local gone = require 'spec.map.gone'
+    m = ipc.map_extended(1, function() return gone end, function() end)
+    has(fails(m.join, m), 'spec.map.gone')
+    package.loaded['spec.map.gone'] = nil
+  end)
+
   it('tells errors in its init', function()
     local m = ipc.map_extended(1, function() error 'in init' end, function() end)
     has(fails(m.join, m), 'in init', 'stack traceback:')

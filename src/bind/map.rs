@@ -203,10 +203,16 @@ impl Start {
     }
 
     fn start(self, lua: Lua<'_>) -> Result<Pushed> {
-        let values = lua.top() - self.first + 1;
+        let mut init = None;
+        if !lua.is_nil(self.first) {
+            let message = init.insert(Message::default());
+            lua.encode_values(self.first, 1, message, self.route).map_err(|e| self.renamed(e, 0))?;
+        }
+        let (function, values) = (self.first + 1, lua.top() - self.first);
         let mut message = Message::default();
-        lua.encode_values(self.first, values, &mut message, self.route).map_err(|e| self.renamed(e))?;
+        lua.encode_values(function, values, &mut message, self.route).map_err(|e| self.renamed(e, 1))?;
         let plan = Plan {
+            init,
             message,
             route: self.route,
             setup: Setup::new(lua, self.cancel_code)?,
@@ -217,10 +223,10 @@ impl Start {
         Ok(1)
     }
 
-    /// The codec counts values; its user knows init, function and arguments.
-    fn renamed(&self, e: Error) -> Error {
+    /// The codec counts values, of which there were `before` in another message; its user knows init, function and arguments.
+    fn renamed(&self, e: Error, before: usize) -> Error {
         let Some((number, rest)) = e.what().strip_prefix("value ").map(split_number) else { return e };
-        let name = match number {
+        let name = match number + before {
             1 => "init".into(),
             2 => "the function".into(),
             n if self.arguments.ends_with('[') => text!("{}{}]", self.arguments, n - 2),
@@ -233,7 +239,9 @@ impl Start {
 /// What every thread of a map gets.
 #[derive(Debug)]
 struct Plan {
-    /// init (nil, a function or a string), the function, its arguments: one message, so that what they share stays shared.
+    /// A function or a string: a message of its own, since it may load what the other needs.
+    init: Option<Message>,
+    /// The function and its arguments: one message, so that what they share stays shared.
     message: Message,
     route: Route,
     setup: Setup,
@@ -243,6 +251,9 @@ struct Plan {
 impl Drop for Plan {
     fn drop(&mut self) {
         release(std::mem::take(&mut self.message.attachments));
+        if let Some(init) = &mut self.init {
+            release(std::mem::take(&mut init.attachments));
+        }
     }
 }
 
@@ -257,16 +268,19 @@ impl Plan {
 
     /// Decodes, calls, encodes.
     fn perform(&self, lua: Lua<'_>, handler: c_int, id: usize, results: &mut Message) -> Result<()> {
-        let init = handler + 1;
+        if let Some(init) = &self.init {
+            lua.decode_values_shared(init, self.route).map_err(|e| said("cannot read its init:", e))?;
+            call_init(lua, handler + 1, handler)?;
+            lua.set_top(handler);
+        }
         let values = lua
             .decode_values_shared(&self.message, self.route)
             .map_err(|e| said("cannot read its function and arguments:", e))?;
         lua.reserve(8)?;
-        call_init(lua, init, handler)?;
         lua.push_integer(id as i64);
-        // The function and all arguments but init, and the id.
-        lua.call_traced(values as c_int - 1, ffi::LUA_MULTRET, handler)?;
-        lua.encode_values(init + 1, lua.top() - init, results, self.route)
+        // The arguments are all values but the function, and the id.
+        lua.call_traced(values as c_int, ffi::LUA_MULTRET, handler)?;
+        lua.encode_values(handler + 1, lua.top() - handler, results, self.route)
             .map_err(|e| said("cannot return its results:", e))
     }
 }
