@@ -326,6 +326,54 @@ describe('functions', function()
     assert.equal('unsupported', ipc.errcode(e))
   end)
 
+  it('with an environment of their own are refused, named, instead of leaving it', function()
+    local function within(env, code)
+      if not setfenv then return load(code, '=sandboxed', 't', env) end
+      return setfenv(loadstring(code, '=sandboxed'), env)
+    end
+    local window = setmetatable({}, { __index = _G, __newindex = _G })
+    local environments = {
+      {}, { x = 1 }, { _G = _G }, setmetatable({}, { __index = _G }), setmetatable({ x = 1 }, { __index = _G, __newindex = _G }),
+      setmetatable({}, { __newindex = function() end }), setmetatable({}, { __index = function() end, __newindex = _G }),
+    }
+    for _, env in ipairs(environments) do
+      for _, upvalues in ipairs { false, true } do
+        local f = within(env, 'return x')
+        local e = fails(ipc.marshal, { run = f }, upvalues)
+        assert.equal('unsupported', ipc.errcode(e))
+        assert.matches('value%.run: function at sandboxed:0 has an environment of its own', e)
+        e = fails(ipc.marshal, function() return f end, true)
+        assert.matches('upvalue f: function at sandboxed:0 has an environment of its own', e)
+      end
+      assert.matches('the function: .*environment', fails(ipc.map, 1, within(env, 'return x')))
+    end
+    _G.x = 'global'
+    for _, env in ipairs { _G, window } do
+      assert.equal('global', (trip(within(env, 'return x'))()))
+    end
+    _G.x = nil
+    assert.matches('has an environment', fails(ipc.marshal, within(setmetatable({}, {
+      __index = function(_, key) return key ~= '_G' and _G[key] or nil end, __newindex = _G,
+    }), 'return x')))
+    local broken = setmetatable({}, { __index = function() error('no such global', 0) end, __newindex = _G })
+    assert.equal('no such global', select(2, pcall(ipc.marshal, within(broken, 'return x'))))
+  end)
+
+  it('of a coroutine with globals of its own are refused', function()
+    if not setfenv then return pending 'this Lua has one table of globals' end
+    local out = support.check [[
+      local ipc = require 'libipc'
+      local co = coroutine.create(function()
+        local f = loadstring('return secret')
+        return pcall(ipc.marshal, f)
+      end)
+      debug.setfenv(co, { secret = 1 })
+      local ok, refused, e = coroutine.resume(co)
+      print(ok, refused, e:match 'environment of its own')
+    ]]
+    assert.equal('true\tfalse\tenvironment of its own\n', out)
+  end)
+
   it('find the globals of the Lua they arrive in', function()
     _G.spec_global = 'here'
     local f = trip(function() return spec_global end) -- luacheck: ignore 113

@@ -37,6 +37,8 @@ pub struct State {
     pub(super) protected: Cell<c_int>,
     /// An empty Lua function: calling it runs the interpreter's pending hooks.
     pub(super) empty: Cell<c_int>,
+    /// The globals. On 5.1 and LuaJIT each coroutine may have others, which its code is to stay in.
+    pub(super) globals: Cell<c_int>,
     /// What [`State::protected`] runs next.
     pub(super) job: Cell<Option<Job>>,
     /// How far down the C stack calls into Lua may go.
@@ -80,6 +82,7 @@ impl State {
             main: Cell::new(std::ptr::null_mut()),
             protected: Cell::new(ffi::LUA_NOREF),
             empty: Cell::new(ffi::LUA_NOREF),
+            globals: Cell::new(ffi::LUA_NOREF),
             job: Cell::new(None),
             depth: Depth::default(),
             arguments: Cell::new(-1),

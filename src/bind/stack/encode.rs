@@ -141,6 +141,14 @@ impl<'w> Walk<'w> {
         }
     }
 
+    /// Pushes the globals of this Lua.
+    pub(super) unsafe fn push_globals(&self, l: *mut ffi::lua_State) {
+        // SAFETY: a raw read of the registry.
+        unsafe {
+            ffi::lua_rawgeti(l, ffi::LUA_REGISTRYINDEX, self.lua.state().globals.get() as _);
+        }
+    }
+
     /// Ends the walk with an error of ours.
     #[cold]
     pub(super) fn fail(&mut self, e: Error) -> Stop {

@@ -180,6 +180,15 @@ pub(super) unsafe fn encode(walk: &mut Walk<'_>, l: *mut ffi::lua_State, i: c_in
         if walk.seen(l, i)? {
             return Ok(());
         }
+        #[cfg(any(feature = "luajit", feature = "lua51"))]
+        {
+            ffi::lua_getfenv(l, i);
+            let global = is_global(walk, l, ffi::lua_gettop(l));
+            ffi::lua_settop(l, -2);
+            if !global {
+                return Err(leaves_sandbox(walk, l, i));
+            }
+        }
         walk.enter(l)?;
         walk.out.flag(ext::HAS_CODE);
         let function = walk.out.open_ext(ext::FUNCTION);
@@ -227,11 +236,12 @@ unsafe fn upvalues(walk: &mut Walk<'_>, l: *mut ffi::lua_State, i: c_int) -> Go 
             };
             if let Some(number) = cell {
                 walk.out.numbered(ext::CELL, number);
-            } else if is_environment(l, name, slot) {
+            } else if has_global_environment(walk, l, name, slot) {
                 ffi::lua_pushlstring(l, c"_G".as_ptr(), 2);
                 write_name(walk, l, Named::Module)?;
             } else {
                 match known_by_name(l, slot) {
+                    Named::Not if is_environment(name) => return Err(leaves_sandbox(walk, l, i)),
                     Named::Not if walk.route.upvalues => {
                         if walk.value(l, slot).is_err() {
                             return Err(walk.under(|| text!(": upvalue {}", CStr::from_ptr(name).to_string_lossy())));
@@ -248,21 +258,59 @@ unsafe fn upvalues(walk: &mut Walk<'_>, l: *mut ffi::lua_State, i: c_int) -> Go 
     }
 }
 
-/// Whether an upvalue is the function's `_ENV`: by name, or, in stripped code, by being the globals.
-unsafe fn is_environment(l: *mut ffi::lua_State, name: *const c_char, slot: c_int) -> bool {
+/// Whether an upvalue of this name is the function's environment.
+fn is_environment(name: *const c_char) -> bool {
+    // SAFETY: the name of an upvalue.
+    !cfg!(any(feature = "luajit", feature = "lua51")) && unsafe { CStr::from_ptr(name) } == c"_ENV"
+}
+
+/// Whether upvalue `name` in slot `i` is the globals; in stripped code `_ENV` has no name.
+unsafe fn has_global_environment(walk: &Walk<'_>, l: *mut ffi::lua_State, name: *const c_char, i: c_int) -> bool {
     // SAFETY: as the module says.
     unsafe {
-        if cfg!(any(feature = "luajit", feature = "lua51")) {
+        if cfg!(any(feature = "luajit", feature = "lua51")) || ffi::lua_type(l, i) != ffi::LUA_TTABLE {
             return false;
         }
-        if CStr::from_ptr(name) == c"_ENV" {
-            return true;
+        if is_environment(name) {
+            return is_global(walk, l, i);
         }
-        ffi::lua_pushglobaltable(l);
-        let globals = ffi::lua_rawequal(l, -1, slot) != 0;
+        walk.push_globals(l);
+        let globals = ffi::lua_rawequal(l, -1, i) != 0;
         ffi::lua_settop(l, -2);
         globals
     }
+}
+
+/// Whether the table in slot `i` is the globals, or stands for them: it has nothing of its own, nor ever will, since it passes on
+/// what is written, and gives out the globals as `_G`. Test frameworks run their tests in such a table.
+unsafe fn is_global(walk: &Walk<'_>, l: *mut ffi::lua_State, i: c_int) -> bool {
+    // SAFETY: as the module says; the metatable may run code of the user's.
+    unsafe {
+        let top = ffi::lua_gettop(l);
+        walk.push_globals(l);
+        let mut global = ffi::lua_rawequal(l, i, top + 1) != 0;
+        if !global && ffi::luaL_getmetafield(l, i, c"__newindex".as_ptr()) != ffi::LUA_TNIL {
+            ffi::lua_pushnil(l);
+            if ffi::lua_next(l, i) == 0 {
+                ffi::lua_getfield(l, i, c"_G".as_ptr());
+                global = ffi::lua_rawequal(l, -1, top + 1) != 0;
+            }
+        }
+        ffi::lua_settop(l, top);
+        global
+    }
+}
+
+/// The error for a function that would find other globals at the receiver.
+#[cold]
+unsafe fn leaves_sandbox(walk: &mut Walk<'_>, l: *mut ffi::lua_State, i: c_int) -> super::Stop {
+    // SAFETY: as the module says.
+    let about = unsafe { describe(l, i) };
+    walk.fail(err!(
+        Unsupported,
+        "{about} has an environment of its own (setfenv, _ENV) instead of the globals, and would leave it here: define it outside, \
+         and pass what it needs as arguments"
+    ))
 }
 
 /// Pushes the name of the module or standard function in slot `i`.
