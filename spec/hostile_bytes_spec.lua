@@ -17,6 +17,8 @@ ipc.register('hostile.Point', Point)
 local shared = { 1, 2 }
 local cycle = { shared, shared }
 cycle.self = cycle
+local Found = { __index = print }
+package.loaded.hostile = { Found = Found }
 local deep = {}
 local t = deep
 for i = 1, 200 do t.x = { i } t = t.x end
@@ -29,7 +31,7 @@ local corpus = {
   bytes(('y'):rep(70000)), bytes {}, bytes { 1, 'two', { three = 3 } }, bytes { [1] = 1, [3] = 3, [2.5] = true },
   bytes(cycle), bytes(deep), bytes(long), bytes { print, string.format, ipc.marshal },
   bytes { setmetatable({ x = 1 }, Point), setmetatable({ y = { 2 } }, Point) },
-  bytes { [{ 'key' }] = { 'value' }, [false] = 0 },
+  bytes { [{ 'key' }] = { 'value' }, [false] = 0 }, bytes { setmetatable({ 1 }, Found), setmetatable({ 2 }, Found), Found },
   bytes(torch.FloatTensor { 1, 2, 3 }), bytes { torch.LongStorage { 7 }, { t = torch.range(1, 6):resize(2, 3):t() }, 'end' },
   bytes { torch.ByteTensor(), torch.ByteTensor(300):zero() },
 }

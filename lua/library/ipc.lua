@@ -48,8 +48,9 @@ local report = {}
 --- Gives a metatable a name, so that tables with it travel: they arrive with the metatable that the receiver
 --- registered under the same name. Torch's classes have their names already. From another process no table takes a
 --- metatable with `__gc` or `__close` unless that was registered with `{ peers = true }` (`{ peers = false }` takes it
---- back).
----@param name string
+--- back). Between threads no name is needed where a loaded module leads to the metatable. `false` for a name: tables
+--- with it travel without it.
+---@param name string|false
 ---@param metatable table
 ---@param options? table `peers`
 ---@return table metatable

@@ -13,7 +13,7 @@ use mlua::ffi;
 use crate::bind::call::Pushed;
 use crate::bind::lua::{Kind, Lua};
 use crate::bind::object::Method;
-use crate::bind::stack::string_at;
+use crate::bind::stack::{set_dropped, string_at};
 use crate::err;
 use crate::error::{Lossy, Result};
 use crate::lua_fn;
@@ -25,11 +25,23 @@ use crate::wire::Foreign;
 pub(super) const FUNCTIONS: &[Method] = &[("register", lua_fn!("ipc.register", register))];
 
 /// `ipc.register(name, metatable, [{peers = true}])`: tables with that metatable travel, and arrive with whatever metatable the
-/// receiver registered under the name; with `peers` also where it has finalizers. Returns the metatable.
+/// receiver registered under the name; with `peers` also where it has finalizers. `false` for a name: they travel without it. Returns
+/// the metatable.
 pub(super) fn register(lua: Lua<'_>) -> Result<Pushed> {
-    let name = lua.bytes(1)?;
+    let name = match lua.kind(1) {
+        Kind::Boolean if !lua.truth(1) => None,
+        _ => Some(lua.bytes(1)?),
+    };
     lua.check(2, Kind::Table)?;
-    let peers = lua.options(3, &["peers"])?.boolean("peers")?;
+    let options = lua.options(3, &["peers"])?;
+    let peers = options.boolean("peers")?;
+    let Some(name) = name else {
+        if options.given() {
+            return Err(lua.bad_value(3, "there are no options for a metatable that stays behind"));
+        }
+        drop_metatable(lua, true)?;
+        return Ok(1);
+    };
     let mut taken = false;
     lua.push_value(1);
     lua.push_value(2);
@@ -52,6 +64,8 @@ pub(super) fn register(lua: Lua<'_>) -> Result<Pushed> {
         let name = Lossy(name);
         return Err(lua.bad_value(1, format_args!("the name '{name}' is registered for something else")));
     }
+    drop_metatable(lua, false)?;
+    lua.pop(1);
     if let Some(peers) = peers {
         lua.anchored(FOR_PEERS, |lua| lua.new_table(0, 0))?;
         lua.push_value(2);
@@ -60,6 +74,15 @@ pub(super) fn register(lua: Lua<'_>) -> Result<Pushed> {
     }
     lua.push_value(2);
     Ok(1)
+}
+
+/// Has tables with the metatable in slot 2 travel without it, or with it again; pushes it.
+fn drop_metatable(lua: Lua<'_>, dropped: bool) -> Result<()> {
+    // SAFETY: in protect everything may be called; slot 1 is the metatable.
+    lua.protect_with(2, |l| unsafe {
+        set_dropped(l, lua.state(), 1, dropped);
+        1
+    })
 }
 
 /// The anchor of a table of metatables: true for those that peers may put on tables whatever they have.
@@ -310,6 +333,15 @@ pub(super) fn unknown(name: &[u8]) -> crate::error::Error {
         Unsupported,
         "a value of class '{}' arrived, but this Lua has no class of that name: load its module here first, or register it with ipc.register",
         Lossy(name)
+    )
+}
+
+/// As [`not_for_peers`], for a class without a name.
+pub(super) fn nameless_not_for_peers(field: &str) -> crate::error::Error {
+    err!(
+        Unsupported,
+        "a value arrived from another process with a metatable of a module here that has {field}, which would run on fields that the \
+         sender chose: if it is made for that, register it with ipc.register(name, metatable, {{peers = true}})"
     )
 }
 

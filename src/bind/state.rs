@@ -39,6 +39,11 @@ pub struct State {
     pub(super) empty: Cell<c_int>,
     /// The globals. On 5.1 and LuaJIT each coroutine may have others, which its code is to stay in.
     pub(super) globals: Cell<c_int>,
+    /// A table, with weak keys, of the places where metatables, classes and modules were found, or false for metatables that tables
+    /// travel without; made at first need.
+    pub(super) places: Cell<c_int>,
+    /// Whether there is, or was, a false among the places.
+    pub(super) drops_metatables: Cell<bool>,
     /// What [`State::protected`] runs next.
     pub(super) job: Cell<Option<Job>>,
     /// How far down the C stack calls into Lua may go.
@@ -83,6 +88,8 @@ impl State {
             protected: Cell::new(ffi::LUA_NOREF),
             empty: Cell::new(ffi::LUA_NOREF),
             globals: Cell::new(ffi::LUA_NOREF),
+            places: Cell::new(ffi::LUA_NOREF),
+            drops_metatables: Cell::new(false),
             job: Cell::new(None),
             depth: Depth::default(),
             arguments: Cell::new(-1),

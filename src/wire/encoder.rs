@@ -222,6 +222,30 @@ impl<'a> Encoder<'a> {
         self.close_ext(whole)
     }
 
+    /// Where the next value begins.
+    #[inline]
+    pub fn position(&self) -> usize {
+        self.out.len()
+    }
+
+    /// Takes back all that was written from `position` on, where a value began.
+    pub fn take_back(&mut self, position: usize) {
+        self.out.truncate(position);
+    }
+
+    /// An extension whose payload is there already; false when it is too long or there is no memory for it.
+    #[must_use]
+    pub fn extension(&mut self, code: i8, payload: &[u8]) -> bool {
+        let Ok(n) = u32::try_from(payload.len()) else { return false };
+        if !self.room(payload.len() + EXT_HEADER) {
+            return false;
+        }
+        let [a, b, c, d] = n.to_be_bytes();
+        self.out.extend_from_slice(&[EXT32, a, b, c, d, code as u8]);
+        self.out.extend_from_slice(payload);
+        true
+    }
+
     /// Begins an extension with values inside.
     pub fn open_ext(&mut self, code: i8) -> Mark {
         let mark = Mark(self.out.len());

@@ -14,7 +14,8 @@ pub const MANY: u8 = 0x04;
 /// All flags that there are.
 pub const FLAGS: u8 = HAS_REFS | HAS_CODE | MANY;
 
-/// An object that appeared before: its number, u32 big-endian. Tables, functions and attachments are numbered from 0 as they begin.
+/// An object that appeared before: its number, u32 big-endian. Tables, functions, attachments and [`FOUND`]s are numbered from 0 as
+/// they begin.
 pub const REF: i8 = 1;
 /// A tensor or another thing beside the bytes: its index, u32 big-endian.
 pub const ATTACHMENT: i8 = 2;
@@ -35,6 +36,11 @@ pub const UINT64: i8 = 8;
 /// An upvalue shared with a closure that appeared before: the number of the upvalue, u32 big-endian, counted over all upvalues
 /// that are not themselves a CELL.
 pub const CELL: i8 = 9;
+/// A metatable, class or module that is looked up by where it is: a module's name as a str, and an array of the steps from there: a
+/// str for a field, an array of an int and a str for the upvalue of this number and name. It is an object.
+pub const FOUND: i8 = 10;
+/// A table with such a metatable: the table, then a [`FOUND`] or a [`REF`] to one.
+pub const OF_FOUND: i8 = 11;
 
 /// Tables and closures nested deeper than this are refused, by writer and reader.
 pub const MAX_DEPTH: usize = 1000;

@@ -60,9 +60,19 @@ impl<'b> Search<'_, 'b> {
             Token::Map(n) => self.pairs(n),
             Token::Extension(ext::ATTACHMENT, n) => self.bytes.numbered(n).ok().map(|n| n == self.number),
             Token::Extension(ext::MIXED, _) => self.mixed(),
+            // A table and its class are one level, as for those who write and read the message.
             Token::Extension(ext::CLASS, _) => {
                 self.bytes.token().ok()?;
-                self.value()
+                self.depth -= 1;
+                let found = self.value();
+                self.depth += 1;
+                found
+            }
+            Token::Extension(ext::OF_FOUND, _) => {
+                self.depth -= 1;
+                let found = self.value()? || self.value()?;
+                self.depth += 1;
+                Some(found)
             }
             Token::Extension(ext::FUNCTION, _) => self.function(),
             Token::Extension(_, n) => self.bytes.payload(n).ok().map(|_| false),
@@ -165,6 +175,31 @@ mod tests {
         assert!(out.close_mixed(marks, 3));
         let paths: Vec<_> = (0..4).map(|n| path_to(&bytes, n)).collect();
         assert_eq!(paths, ["value.list[2]", "value[2.5][\"a b\"]", "value[key [an object]]", "value"]);
+    }
+
+    #[test]
+    fn a_path_leads_through_as_many_classes_as_travel() {
+        let mut bytes = Vec::new();
+        let mut out = Encoder::new(&mut bytes);
+        let marks: Vec<_> = (1..ext::MAX_DEPTH)
+            .map(|n| {
+                let class = out.open_ext(if n % 2 == 0 { ext::CLASS } else { ext::OF_FOUND });
+                if n % 2 == 0 {
+                    assert!(out.string(b"P"));
+                }
+                let table = out.open_table();
+                (n, class, table)
+            })
+            .collect();
+        out.numbered(ext::ATTACHMENT, 0);
+        for (n, class, table) in marks.into_iter().rev() {
+            out.close_array(table, 1);
+            if n % 2 == 1 {
+                out.numbered(ext::REF, 0);
+            }
+            assert!(out.close_ext(class));
+        }
+        assert_eq!(path_to(&bytes, 0), format!("value{}", "[1]".repeat(ext::MAX_DEPTH - 1)));
     }
 
     proptest! {

@@ -16,6 +16,7 @@ use crate::bind::last::push_string;
 use crate::bind::lua::{Lua, no_room, raised};
 use crate::err;
 use crate::error::{Code, Error, Result};
+use crate::sys::try_push;
 use crate::wire::{Attachment, Common, Decoder, Token, ext};
 
 /// Where attachments come from.
@@ -35,6 +36,8 @@ struct Walk<'w> {
     /// The slot of a table of all objects by number + 1; 0 when the message has no references.
     objects: c_int,
     count: u32,
+    /// The numbers of the objects that are places.
+    places: Vec<u32>,
     /// Upvalues by number: the function's number and the upvalue's index in it.
     cells: Vec<(u32, c_int)>,
     depth: usize,
@@ -68,6 +71,7 @@ pub(super) fn walk(
         route,
         objects: 0,
         count: 0,
+        places: Vec::new(),
         cells: Vec::new(),
         depth: 0,
         ahead,
@@ -354,14 +358,7 @@ impl<'w> Walk<'w> {
                 }
                 ext::CLASS => {
                     let Token::String(name) = self.token()? else { return Err(self.malformed("class")) };
-                    // A table in its own bytes and nothing else: metatables go on what this message makes, never on a
-                    // table that was there before; and so a level of classes is one level, as the writer counts.
-                    match self.token()? {
-                        Token::Array(n) => self.array(l, n)?,
-                        Token::Map(n) => self.map(l, n)?,
-                        Token::Extension(ext::MIXED, n) => self.extension(l, ext::MIXED, n)?,
-                        _ => return Err(self.malformed("class")),
-                    }
+                    self.table_of_class(l)?;
                     if !class::push_metatable(l, name) {
                         return Err(self.fail(class::unknown(name)));
                     }
@@ -369,6 +366,32 @@ impl<'w> Walk<'w> {
                         && let Some(field) = class::forbidden_to_peers(self.lua, l)
                     {
                         return Err(self.fail(class::not_for_peers(name, field)));
+                    }
+                    ffi::lua_setmetatable(l, -2);
+                }
+                ext::FOUND => {
+                    self.place(l)?;
+                    self.remember(l);
+                    try_push(&mut self.places, self.count - 1).map_err(|e| self.fail(e))?;
+                }
+                ext::OF_FOUND => {
+                    self.table_of_class(l)?;
+                    match self.token()? {
+                        Token::Extension(ext::FOUND, n) => self.extension(l, ext::FOUND, n)?,
+                        Token::Extension(ext::REF, n) => {
+                            let number = self.numbered(n)?;
+                            // No other table of the message becomes a metatable.
+                            if !self.places.contains(&number) || self.objects == 0 {
+                                return Err(self.malformed("class"));
+                            }
+                            ffi::lua_rawgeti(l, self.objects, (number + 1) as _);
+                        }
+                        _ => return Err(self.malformed("class")),
+                    }
+                    if self.route.peer
+                        && let Some(field) = class::forbidden_to_peers(self.lua, l)
+                    {
+                        return Err(self.fail(class::nameless_not_for_peers(field)));
                     }
                     ffi::lua_setmetatable(l, -2);
                 }
@@ -388,6 +411,20 @@ impl<'w> Walk<'w> {
                 return Err(self.fail(err!(Protocol, "an extension with code {code} does not end where it said")));
             }
             Ok(())
+        }
+    }
+
+    /// Pushes the table of a class: in its own bytes and nothing else. Metatables go on what this message makes, never on a table
+    /// that was there before; and so a level of classes is one level, as the writer counts.
+    unsafe fn table_of_class(&mut self, l: *mut ffi::lua_State) -> Go {
+        // SAFETY: as the module says.
+        unsafe {
+            match self.token()? {
+                Token::Array(n) => self.array(l, n),
+                Token::Map(n) => self.map(l, n),
+                Token::Extension(ext::MIXED, n) => self.extension(l, ext::MIXED, n),
+                _ => Err(self.malformed("class")),
+            }
         }
     }
 

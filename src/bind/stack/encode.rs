@@ -3,6 +3,7 @@
 //! Every function here that takes a raw state runs inside `Lua::protect`: Lua may raise, and the frame must then hold nothing to drop.
 
 mod attachment;
+mod elsewhere;
 mod path;
 
 use std::ffi::c_int;
@@ -10,6 +11,7 @@ use std::ffi::c_int;
 use mlua::ffi;
 
 use self::path::{key_path, placed};
+use super::place::Filter;
 use super::seen::{self, Seen};
 use super::{Failure, Go, Route, Stop, descend, function};
 use crate::bind::class;
@@ -35,6 +37,12 @@ pub(super) struct Walk<'w> {
     pub(super) cells: Seen,
     /// Whether a function or a module goes by name.
     pub(super) has_names: bool,
+    /// The numbers of the objects that are places.
+    places: Vec<u32>,
+    /// Which tables are no modules; made at first need.
+    modules: Option<Filter>,
+    /// The walk has stopped at a table that has a place, which lies on top.
+    has_place: bool,
     depth: usize,
     /// Whether nothing protects this walk: see [`bare_walk`].
     bare: bool,
@@ -134,6 +142,9 @@ impl<'w> Walk<'w> {
             objects: Seen::new(),
             cells: Seen::new(),
             has_names: false,
+            places: Vec::new(),
+            modules: None,
+            has_place: false,
             depth: 0,
             bare: false,
             failure: None,
@@ -292,39 +303,61 @@ impl<'w> Walk<'w> {
             if self.seen(l, t)? {
                 return Ok(());
             }
-            self.enter(l)?;
             if ffi::lua_getmetatable(l, t) != 0 {
-                if self.bare {
-                    return Err(Stop);
-                }
-                ffi::lua_settop(l, -2);
-                // Leaves the class's name on the stack.
-                if !class::push_name(l, t) {
-                    return Err(self.fail(err!(
-                        Unsupported,
-                        "a table with a metatable that has no name cannot travel; give it one with ipc.register(name, metatable)"
-                    )));
-                }
-                let class = self.out.open_ext(ext::CLASS);
-                let named = self.out.string(string_at(l, -1));
-                ffi::lua_settop(l, -2);
-                self.fields(l, t)?;
-                if !named || !self.out.close_ext(class) {
-                    return Err(self.refused(too_long));
-                }
-            } else {
-                self.fields(l, t)?;
+                return if self.bare { Err(Stop) } else { self.with_metatable(l, t) };
+            }
+            self.plain(l, t)
+        }
+    }
+
+    /// A table without a metatable, or without regard to it.
+    unsafe fn plain(&mut self, l: *mut ffi::lua_State, t: c_int) -> Go {
+        // SAFETY: as the module says.
+        unsafe {
+            let before = self.mark(ffi::lua_gettop(l));
+            self.enter(l)?;
+            if self.fields(l, t, before.top, false).is_err() {
+                return self.elsewhere(l, t, before);
             }
             self.leave();
             Ok(())
         }
     }
 
-    /// What a table holds, in one pass: as an array while the keys come as 1, 2, 3 …; then as a map.
-    unsafe fn fields(&mut self, l: *mut ffi::lua_State, t: c_int) -> Go {
+    /// A table with the metatable on top.
+    #[inline(never)]
+    unsafe fn with_metatable(&mut self, l: *mut ffi::lua_State, t: c_int) -> Go {
         // SAFETY: as the module says.
         unsafe {
-            let key = ffi::lua_gettop(l) + 1;
+            let metatable = ffi::lua_gettop(l);
+            if self.drops(l, metatable) {
+                ffi::lua_settop(l, metatable - 1);
+                return self.plain(l, t);
+            }
+            // Leaves the class's name on the stack.
+            if class::push_name(l, t) {
+                self.enter(l)?;
+                let class = self.out.open_ext(ext::CLASS);
+                let named = self.out.string(string_at(l, -1));
+                ffi::lua_settop(l, metatable - 1);
+                self.fields(l, t, metatable - 1, true)?;
+                if !named || !self.out.close_ext(class) {
+                    return Err(self.refused(too_long));
+                }
+                self.leave();
+                return Ok(());
+            }
+            self.nameless(l, t, metatable)
+        }
+    }
+
+    /// What a table holds, in one pass: as an array while the keys come as 1, 2, 3 …; then as a map. `top` is the stack's. A
+    /// function in it may say that it is a module or a class, and travels as its place, unless that was asked `already`.
+    unsafe fn fields(&mut self, l: *mut ffi::lua_State, t: c_int, top: c_int, mut already: bool) -> Go {
+        // SAFETY: as the module says.
+        unsafe {
+            debug_assert_eq!(top, ffi::lua_gettop(l));
+            let key = top + 1;
             let value = key + 1;
             let table = self.out.open_table();
             let mut items = 0u32;
@@ -337,7 +370,12 @@ impl<'w> Walk<'w> {
                     break;
                 }
                 items += 1;
-                if self.value(l, value).is_err() {
+                let its = ffi::lua_type(l, value);
+                if its == ffi::LUA_TFUNCTION && !already {
+                    already = true;
+                    self.stop_at_place(l, t)?;
+                }
+                if self.value_as(l, value, its).is_err() {
                     return Err(self.under(|| format!("[{items}]")));
                 }
                 ffi::lua_settop(l, key);
@@ -359,7 +397,12 @@ impl<'w> Walk<'w> {
                 if self.value_as(l, key, kind).is_err() {
                     return Err(self.under(|| format!("[key {}]", key_path(l, key))));
                 }
-                if self.value(l, value).is_err() {
+                let its = ffi::lua_type(l, value);
+                if its == ffi::LUA_TFUNCTION && !already {
+                    already = true;
+                    self.stop_at_place(l, t)?;
+                }
+                if self.value_as(l, value, its).is_err() {
                     return Err(self.under(|| key_path(l, key)));
                 }
                 ffi::lua_settop(l, key);

@@ -11,6 +11,7 @@ mod calls;
 mod decode;
 mod encode;
 mod function;
+mod place;
 mod seen;
 
 #[cfg(feature = "luajit")]
@@ -23,6 +24,7 @@ use crate::error::{Error, Result};
 use crate::wire::ext;
 
 pub(super) use encode::string_at;
+pub(super) use place::set_dropped;
 
 /// What a route lets through.
 #[derive(Clone, Copy, Debug)]

@@ -43,6 +43,32 @@ impl Seen {
         self.count
     }
 
+    /// The number of `address`, if it has one.
+    pub(super) fn find(&self, address: usize) -> Option<u32> {
+        match &self.many {
+            Some(many) if self.count as usize > FEW => many.get(&address).copied(),
+            _ => self.few[..FEW.min(self.count as usize)].iter().position(|a| *a == address).map(|i| i as u32),
+        }
+    }
+
+    /// Forgets all but the first `count`.
+    pub(super) fn keep(&mut self, count: u32) {
+        self.count = count;
+        if count as usize <= FEW {
+            self.many = None;
+        } else if let Some(many) = &mut self.many {
+            many.retain(|_, number| *number < count);
+        }
+    }
+
+    /// Gives a number to an object that nobody will ask for.
+    pub(super) fn skip(&mut self) {
+        if let Some(few) = self.few.get_mut(self.count as usize) {
+            *few = 0;
+        }
+        self.count += 1;
+    }
+
     /// The number of `address` if it was seen before; otherwise it gets the next one.
     #[inline]
     pub(super) fn number(&mut self, address: usize) -> Result<Option<u32>, TryReserveError> {
@@ -71,6 +97,24 @@ impl Seen {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_forgotten_gets_a_new_number() {
+        for kept in [0, 5, FEW as u32, 20, 60] {
+            let mut seen = Seen::new();
+            for i in 0..60 {
+                assert_eq!(seen.number(0x1000 + i), Ok(None));
+            }
+            seen.keep(kept);
+            for i in (0..60).rev() {
+                let expected = (i < kept as usize).then_some(i as u32);
+                assert_eq!(seen.find(0x1000 + i), expected);
+                assert_eq!(seen.number(0x1000 + i), Ok(expected));
+            }
+            assert_eq!(seen.count(), 60);
+            assert_eq!(seen.number(0x1000 + 59), Ok(Some(kept)));
+        }
+    }
 
     #[test]
     fn addresses_keep_their_numbers_past_the_first_few() {

@@ -9,6 +9,7 @@ use mlua::ffi;
 
 use super::Walk;
 use crate::bind::lua::raised;
+use crate::bind::stack::place::{self, Words};
 #[cfg(not(feature = "lua51"))]
 use crate::bind::stack::upvalue_join;
 use crate::bind::stack::{Go, Stop, VM, function, string_at, vm_name};
@@ -129,9 +130,29 @@ impl Walk<'_> {
                     "{what} arrived by name, which was not asked for (functions = true): a name stands for code"
                 )));
             }
-            // What is loaded is taken as it is, `_G` among it; anything else is required.
+            self.module(l, module)?;
+            let Some(field) = field else { return Ok(()) };
+            if ffi::lua_type(l, -1) == ffi::LUA_TTABLE {
+                ffi::lua_pushlstring(l, field.as_ptr() as *const c_char, field.len());
+                ffi::lua_rawget(l, -2);
+                ffi::lua_replace(l, -2);
+            }
+            if ffi::lua_type(l, -1) != ffi::LUA_TFUNCTION {
+                let (module, field) = (Lossy(module), Lossy(field));
+                return Err(self.fail(err!(
+                    Unsupported,
+                    "function {module}.{field} arrived by name, but this Lua has none of that name"
+                )));
+            }
+            Ok(())
+        }
+    }
+    /// Pushes a module: what is loaded as it is, `_G` among it; anything else is required.
+    unsafe fn module(&mut self, l: *mut ffi::lua_State, name: &[u8]) -> Go {
+        // SAFETY: as the module says.
+        unsafe {
             function::push_loaded(l);
-            ffi::lua_pushlstring(l, module.as_ptr() as *const c_char, module.len());
+            ffi::lua_pushlstring(l, name.as_ptr() as *const c_char, name.len());
             ffi::lua_pushvalue(l, -1);
             ffi::lua_rawget(l, -3);
             if ffi::lua_type(l, -1) == ffi::LUA_TNIL {
@@ -145,17 +166,29 @@ impl Walk<'_> {
             }
             ffi::lua_replace(l, -3);
             ffi::lua_settop(l, -2);
-            let Some(field) = field else { return Ok(()) };
-            if ffi::lua_type(l, -1) == ffi::LUA_TTABLE {
-                ffi::lua_pushlstring(l, field.as_ptr() as *const c_char, field.len());
-                ffi::lua_rawget(l, -2);
-                ffi::lua_replace(l, -2);
-            }
-            if ffi::lua_type(l, -1) != ffi::LUA_TFUNCTION {
-                let (module, field) = (Lossy(module), Lossy(field));
+            Ok(())
+        }
+    }
+
+    /// Pushes the metatable, class or module at a place.
+    pub(super) unsafe fn place(&mut self, l: *mut ffi::lua_State) -> Go {
+        // SAFETY: as the module says.
+        unsafe {
+            let words = Words(self.bytes.clone());
+            let Token::String(module) = self.token()? else { return Err(self.malformed("place")) };
+            if !self.route.functions {
                 return Err(self.fail(err!(
                     Unsupported,
-                    "function {module}.{field} arrived by name, but this Lua has none of that name"
+                    "{words} arrived by name, which was not asked for (functions = true): a name stands for code"
+                )));
+            }
+            self.module(l, module)?;
+            let there = place::follow(l, &mut self.bytes).map_err(|e| self.fail(e))?;
+            if !there || ffi::lua_type(l, -1) != ffi::LUA_TTABLE {
+                return Err(self.fail(err!(
+                    Unsupported,
+                    "{words}, the class or module of a value, arrived by name, but this Lua has no table there: define it in a \
+                     module, or in the init of this thread, or name it with ipc.register"
                 )));
             }
             Ok(())
