@@ -5,6 +5,14 @@
 
 fn main() {
     println!("cargo:rerun-if-changed=build.rs");
+    let flags = std::env::var("CARGO_ENCODED_RUSTFLAGS").unwrap_or_default();
+    let cfi = flags.contains("sanitizer=cfi") || flags.contains("sanitizer=kcfi");
+    if cfi && std::env::var_os("CARGO_FEATURE_LUAJIT").is_some() {
+        // src/bind/call.rs has the reason.
+        println!(
+            "cargo::error=C functions for LuaJIT return a full register, which control-flow integrity takes for another type"
+        );
+    }
     // `CARGO_CFG_…`: the machine that it is built for, not this one.
     let elf = std::env::var("CARGO_CFG_TARGET_OS").is_ok_and(|os| os == "linux");
     if elf {

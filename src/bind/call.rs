@@ -44,19 +44,31 @@ macro_rules! lua_fn {
     }};
 }
 
-/// The number of results in a full register. LuaJIT (2.1 of 2022, GC64) reads 64 bits of the `int` that a C function returns,
-/// and the ABI leaves the upper half undefined: rustc does put other things there.
+/// The number of results. LuaJIT (2.1 of 2022, GC64) reads 64 bits of the `int` that a C function returns, and the ABI leaves the
+/// upper half undefined: rustc does put other things there. So it gets a full register.
+#[cfg(feature = "luajit")]
 pub type Count = usize;
+/// The number of results.
+#[cfg(not(feature = "luajit"))]
+pub type Count = c_int;
 
-/// `n` with the upper half of the register clear.
+/// `n` as a count; on LuaJIT with the upper half of the register clear.
 pub fn count(n: c_int) -> Count {
     n as u32 as Count
 }
 
 /// The function as Lua declares it.
+#[cfg(feature = "luajit")]
 pub const fn c_function(f: unsafe extern "C-unwind" fn(*mut ffi::lua_State) -> Count) -> ffi::lua_CFunction {
-    // SAFETY: the same call in every ABI we build for: an `int` is returned in the low half of the register of a `usize`.
+    // SAFETY: the same call in every ABI we build for: an `int` is returned in the low half of the register of a `usize`. Where the
+    // type of a called function is checked it would not do: build.rs refuses such builds.
     unsafe { std::mem::transmute(f) }
+}
+
+/// The function as Lua declares it.
+#[cfg(not(feature = "luajit"))]
+pub const fn c_function(f: unsafe extern "C-unwind" fn(*mut ffi::lua_State) -> Count) -> ffi::lua_CFunction {
+    f
 }
 
 /// Whether a call of this name that found memory or descriptors [short](Error::shortage) may be made again: functions of the module
