@@ -220,6 +220,64 @@ describe('fork', function()
     ]]
   end)
 
+  it('leaves the parent where it reads in its files, however the child ends', function()
+    for _, how in ipairs { 'os.exit(0)', 'os.exit(0, true)', 'return' } do
+      local out = support.check(([[
+        local ipc = require 'libipc'
+        local name = os.tmpname()
+        local file = io.open(name, 'w')
+        for i = 1, 5000 do file:write('line ', i, '\n') end
+        file:close()
+        local n = 0
+        for line in io.lines(name) do
+          n = n + 1
+          assert(line == 'line ' .. n, n .. ': ' .. line)
+          if n %% 500 == 0 then
+            local pid = ipc.fork()
+            if pid == 0 then %s end
+            assert(ipc.waitpid(pid) == 0)
+          end
+        end
+        os.remove(name)
+        print(n)
+      ]]):format(how))
+      assert.equal('5000\n', out)
+    end
+  end)
+
+  it('harms no thread that reads a file meanwhile', function()
+    support.check [[
+      local ipc = require 'libipc'
+      local name = os.tmpname()
+      local file = io.open(name, 'w')
+      for i = 1, 5000 do file:write('line ', i, '\n') end
+      file:close()
+      local stop = ipc.atomic(0)
+      local m = ipc.map(2, function(name, stop)
+        local times = 0
+        while stop:get() == 0 do
+          local n = 0
+          for line in io.lines(name) do
+            n = n + 1
+            assert(line == 'line ' .. n, line)
+          end
+          assert(n == 5000)
+          times = times + 1
+        end
+        return times
+      end, name, stop)
+      for _ = 1, 200 do
+        local pid = ipc.fork()
+        if pid == 0 then os.exit(0) end
+        assert(ipc.waitpid(pid) == 0)
+      end
+      stop:set(1)
+      local a, b = m:join(60)
+      assert(a > 0 and b > 0)
+      os.remove(name)
+    ]]
+  end)
+
   it('can be made by any thread, whose Lua goes on in the child', function()
     local codes = { ipc.map(3, function(id)
       local ipc = require 'libipc'

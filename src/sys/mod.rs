@@ -19,6 +19,7 @@ mod membarrier;
 mod memory;
 #[cfg(target_os = "linux")]
 mod nudge;
+mod place;
 mod poll;
 mod private_folder;
 mod process;

@@ -1,7 +1,8 @@
-//! Processes: fork, and how children end. Imports its siblings `critical` and `fd`.
+//! Processes: fork, and how children end. Imports its siblings `critical`, `fd` and `place`.
 
 use super::critical::quiesce;
 use super::fd::Fd;
+use super::place::keep_places;
 use crate::err;
 use crate::error::{Error, Result};
 
@@ -17,6 +18,7 @@ pub struct Exit {
 /// `fork(2)`: 0 in the child. Every hook around a fork runs (see `at_fork`). An error, and nothing forked, where another thread does
 /// not come out of a critical section.
 pub fn fork() -> Result<i32> {
+    keep_places();
     let _quiet = quiesce().map_err(|thread| {
         err!(
             Timeout,
