@@ -183,8 +183,8 @@ function server:close() end
 local handle = {}
 
 --- Sends a value: tables, tensors and all, by value. `[timeout]` before its first byte has left changes nothing; after
---- it, the connection is closed. In a table, `more = true` beside `timeout` says that another message follows at once: over
---- TCP both may then leave together, and wake the receiver once.
+--- it, the connection is closed. In a table, `more = true` beside `timeout` says that another message follows at once:
+--- over TCP both may then leave together, and wake the receiver once.
 ---@param value any
 ---@param timeout? number|boolean|table seconds
 function handle:send(value, timeout) end

@@ -109,13 +109,19 @@ fn the_descriptor_that_is_made_in_the_midst_of_a_receive_tells_of_what_that_read
     for _ in 0..2000 {
         let (a, b) = pair();
         (0..3u8).for_each(|n| a.send(&text(&[n]), &never()).unwrap());
-        let starts = Barrier::new(2);
+        let here = AtomicUsize::new(0);
+        let both = || {
+            here.fetch_add(1, Ordering::SeqCst);
+            while here.load(Ordering::SeqCst) < 2 {
+                thread::yield_now();
+            }
+        };
         let fd = thread::scope(|s| {
             s.spawn(|| {
-                starts.wait();
+                both();
                 receive(&b).unwrap();
             });
-            starts.wait();
+            both();
             b.fd().unwrap()
         });
         assert!(poll_fd(fd, Interest::Read, &Wait::until(Deadline::now())).unwrap());
