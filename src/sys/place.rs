@@ -70,6 +70,8 @@ fn part_at(fd: i32) {
 
 #[cfg(all(test, target_os = "linux"))]
 mod tests {
+    #![allow(clippy::unwrap_used)]
+
     use std::io::{Read, Seek, SeekFrom, Write};
 
     use super::super::fork::tests::in_child;
