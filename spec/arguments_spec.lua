@@ -51,7 +51,7 @@ local wrong = {
 
 -- Where a boolean stands for "do not wait", or a number for either.
 local function accepts(param, set, kind)
-  return set[kind] or kind == 'nil' and param.optional or param.name == 'timeout' and kind == 'boolean'
+  return set[kind] or kind == 'nil' and param.optional or param.name == 'timeout' and (kind == 'boolean' or kind == 'table')
 end
 
 -- Both ends of a connection, and their server.

@@ -59,7 +59,7 @@ function ipc.register(name, metatable, options) end
 --- Turns a value into a message that can be read any number of times, in any thread: `ipc.marshal(v):read()` is a deep
 --- copy. Tensors and objects of ipc are kept by reference.
 ---@param value any anything but nil
----@param upvalues? boolean let functions take their upvalues along
+---@param upvalues? any let functions take their upvalues along
 ---@param size? integer taken for the sake of old scripts
 ---@param increment? integer likewise
 ---@return ipc.marshal
@@ -213,12 +213,13 @@ function handle:tryrecv(timeout) end
 function handle:id(n) end
 
 --- What tells clients apart, nil at first; with an argument, sets it.
----@param tag? string
+---@param tag? string|number
 ---@return string?
 function handle:tag(tag) end
 
---- Where the client is: `127.0.0.1:40001`.
----@return string
+--- Where the client comes from: its host (`127.0.0.1`), and its port; of a Unix socket `unix:` and its path alone.
+---@return string host
+---@return integer? port
 function handle:address() end
 
 --- `{tx = {…}, rx = {…}, transport = 'tcp'}`: for each direction `num_bytes`, `num_regions`, `num_calls`,
@@ -308,14 +309,14 @@ function ipc.map_extended(n, init, fn, ...) end
 --- Waits until all threads have ended, and returns all results of thread 1, then of thread 2, … Raises `[worker]`
 --- with the error and traceback of the first thread that failed; called again, it goes on with the next failure, or
 --- the results of the others. `[timeout]` changes nothing. Once the results are given out it returns nothing.
----@param timeout? number seconds
+---@param timeout? number|boolean|table seconds
 ---@return any ...
 function map:join(timeout) end
 
 --- For `for id, ... in m:results() do`: the id and the results of each thread, in the order in which they end; a step
 --- that takes longer than `timeout` raises `[timeout]`. The failure of a thread is raised as `[worker]`; call `results`
 --- again to go on. What was given or raised is left out of `join`.
----@param timeout? number seconds
+---@param timeout? number|boolean|table seconds
 ---@return fun(): integer?, any ...
 function map:results(timeout) end
 
@@ -361,11 +362,11 @@ local pool = {}
 function pool:submit(fn, ...) end
 
 --- Calls `fn(item)` in the workers for each item of the list (`list.n` counts it where it has nils), and returns
---- the first result of each, in the order of the list. A bounded number are on their way at a time. The first error
+--- the first result of each, in the order of the list, with their number in `n`, since any may be nil. A bounded number are on their way at a time. The first error
 --- that is met is raised, and items that wait are not begun; likewise when time runs out.
 ---@param fn function
 ---@param list table
----@param timeout? number|boolean seconds, for all
+---@param timeout? number|boolean|table seconds, for all
 ---@return table results
 function pool:map(fn, list, timeout) end
 
@@ -373,7 +374,7 @@ function pool:map(fn, list, timeout) end
 --- soon as it is done, in whatever order that is.
 ---@param fn function
 ---@param list table
----@param timeout? number|boolean seconds, for each step
+---@param timeout? number|boolean|table seconds, for each step
 ---@return function iterator
 ---@return table state
 function pool:each(fn, list, timeout) end
@@ -387,7 +388,7 @@ function pool:cancel() end
 
 --- Takes no more tasks, and waits until all that were submitted have ended, and the workers with them. `[timeout]`
 --- leaves it closed and the rest at work; call it again to wait on.
----@param timeout? number|boolean seconds
+---@param timeout? number|boolean|table seconds
 function pool:close(timeout) end
 
 --- What a task will give. It may be handed to other threads, and asked again and again.
@@ -396,7 +397,7 @@ local future = {}
 
 --- Waits for the task, and returns all that it returned. Raises `[worker]` with its error and the traceback in the
 --- worker, `[cancelled]` if it was cancelled, `[timeout]` if it is not done in time, which changes nothing.
----@param timeout? number|boolean seconds
+---@param timeout? number|boolean|table seconds
 ---@return any ...
 function future:get(timeout) end
 
@@ -430,14 +431,14 @@ local batch = {}
 function batch:submit(fn, ...) end
 
 --- Takes the next future of a task that has ended. Nil when all are taken, and when none ends in time.
----@param timeout? number|boolean seconds
+---@param timeout? number|boolean|table seconds
 ---@return integer? number
 ---@return ipc.future? future
 function batch:next(timeout) end
 
 --- `for number, future in batch:results([timeout]) do`: the tasks as they end, until all are taken. `[timeout]` when
 --- none ends in time.
----@param timeout? number|boolean seconds for each
+---@param timeout? number|boolean|table seconds for each
 ---@return fun(): integer?, ipc.future?
 function batch:results(timeout) end
 
@@ -462,7 +463,7 @@ local backgroundTask = {}
 function backgroundTask.isDone() end
 
 --- Waits for the task, and returns all that it returned; raises its error with the traceback. May be called again.
----@param timeout? number seconds
+---@param timeout? number|boolean|table seconds
 ---@return any ...
 function backgroundTask.getResult(timeout) end
 
@@ -473,7 +474,7 @@ function backgroundTask.cancel() end
 --- Tasks that a bounded number of threads do beside this one: `require 'ipc.BackgroundTaskPool'(size, [opts])`.
 --- Options: `closeOnLastTask` (true: close the pool when no task is left whose result was not taken), `upvalues`
 --- (true: functions take them along), `onProgress` (a function, called as `onProgress(done, total)` in this thread
---- whenever a call of this object notices that a task has ended). Its functions are called with a dot.
+--- whenever a call of this object notices that a task has ended). Its functions are called with a dot, or with a colon.
 ---@class ipc.BackgroundTaskPool
 local backgroundTaskPool = {}
 
@@ -483,26 +484,27 @@ local backgroundTaskPool = {}
 ---@return integer id from 1 on
 function backgroundTaskPool.addTask(fn, ...) end
 
---- Whether there is a task whose result was not taken yet.
+--- Whether a task is unfinished.
 ---@return boolean
 function backgroundTaskPool.hasTask() end
 
---- Whether task `id` has ended, or without an id all have. With `block` it waits for that: for ever (true), or so
---- many seconds.
+--- Whether task `id` has ended (one whose result was taken has), or without an id all have. With `block` it waits for
+--- that: for ever (true), or so many seconds.
 ---@param id? integer
----@param block? boolean|number
+---@param block? boolean|number|table
 ---@return boolean
 function backgroundTaskPool.isDone(id, block) end
 
 --- Takes the result of task `id`, or without an id of the one that ended first of those that are left: waits for
---- it, and returns all that the task returned or raises its error with the traceback. A result is taken once.
+--- it, and returns all that the task returned or raises its error with the traceback. A result is taken once; then, and
+--- of an id that no task has, there is nothing.
 ---@param id? integer
----@param timeout? number seconds
+---@param timeout? number|boolean|table seconds
 ---@return any ...
 function backgroundTaskPool.getResult(id, timeout) end
 
 --- Takes no more tasks, and waits until all have ended. Their results stay.
----@param timeout? number seconds
+---@param timeout? number|boolean|table seconds
 function backgroundTaskPool.close(timeout) end
 
 --- Takes no more tasks, drops those that wait and ends those that run; the result of each is then an error that
@@ -515,7 +517,7 @@ function backgroundTaskPool.cancel() end
 --- others read questions and write answers. `creator` is 1 for the caller that made the queue, and so owns it, 0 for
 --- one that found it by its name; a queue without a name travels as a value. `size` and `increment` are taken for the
 --- sake of old scripts; memory grows by itself. With a table: `capacity` is how many questions, and how many answers,
---- it holds; `write` waits while it is full, for up to `timeout` seconds if that is given.
+--- it holds; `write` waits while it is full. `timeout`: how many seconds a call waits that is told no time.
 ---@param name? string|{name?: string, capacity?: integer, timeout?: number}
 ---@param size? integer
 ---@param increment? integer
@@ -541,18 +543,18 @@ function workqueue:writeup(...) end
 function workqueue:trywrite(...) end
 
 --- The next item; nil when none came in time. `[closed]` once the owner has closed and nothing is left.
----@param timeout? number|boolean seconds; `true` is 0, nothing is for ever
+---@param timeout? number|boolean|table seconds; `true` is 0, nothing is for ever
 ---@return any item
 function workqueue:read(timeout) end
 
 --- As `read`, and tells a nil item from none.
----@param timeout? number|boolean seconds; nothing is 0
+---@param timeout? number|boolean|table seconds; nothing is 0
 ---@return boolean found
 ---@return any item
 function workqueue:tryread(timeout) end
 
 --- Waits until as many answers were written as questions, those in workers' hands included. Only for the owner.
----@param timeout? number|boolean seconds
+---@param timeout? number|boolean|table seconds
 function workqueue:drain(timeout) end
 
 --- How many items wait to be read.
@@ -573,7 +575,7 @@ function workqueue:close() end
 -- ## channel
 
 --- A FIFO from any number of writers to any number of readers, which travels to other threads as a value. `capacity` is
---- how many items it holds; `write` waits while it is full, for up to `timeout` seconds if that is given.
+--- how many items it holds; `write` waits while it is full. `timeout`: how many seconds a call waits that is told no time.
 ---@param options? {capacity?: integer, timeout?: number}
 ---@return ipc.channel
 function ipc.channel(options) end
@@ -609,20 +611,20 @@ function channel:trywrite(...) end
 
 --- The next item, after the status: OPEN, or CLOSED for what is left after the close. Without an item the status comes
 --- alone: DRAINED if none will come any more, OPEN if none came in time.
----@param timeout? number|boolean seconds; true is 0
+---@param timeout? number|boolean|table seconds; true is 0
 ---@return integer status
 ---@return any item
 function channel:read(timeout) end
 
 --- True and the next item, or false and the status.
----@param timeout? number|boolean seconds; nothing is 0
+---@param timeout? number|boolean|table seconds; nothing is 0
 ---@return boolean found
 ---@return any item or the status
 function channel:tryread(timeout) end
 
 --- `for item in c:items() do`: each item until the channel is drained, or, with a time-out, until none came for so
 --- long. A nil item is `[state]`: a loop cannot tell it from its end.
----@param timeout? number|boolean seconds; true is 0
+---@param timeout? number|boolean|table seconds; true is 0
 ---@return fun(): any
 function channel:items(timeout) end
 
@@ -664,12 +666,12 @@ local mutex = {}
 --- Waits until the mutex is free and takes it; `[timeout]` when it is not free in time. Locked n times, it wants n
 --- unlocks. Returns nothing, unless the thread that held it before ended without unlocking it: then this caller has the
 --- lock, and is told, once, that what it guards may be half changed.
----@param timeout? number|boolean seconds
+---@param timeout? number|boolean|table seconds
 ---@return string? left who ended with the mutex locked
 function mutex:lock(timeout) end
 
 --- Takes the mutex if it is free, or becomes so in time.
----@param timeout? number|boolean seconds; nothing is 0
+---@param timeout? number|boolean|table seconds; nothing is 0
 ---@return boolean taken
 ---@return string? left as `lock` returns it
 function mutex:trylock(timeout) end
@@ -680,7 +682,7 @@ function mutex:unlock() end
 --- Returns once `n` callers are here; then the next round begins. Has nothing to do with who holds the lock. Callers
 --- that disagree about `n` all get `[mismatch]`; one that gets `[timeout]` no longer counts.
 ---@param n integer
----@param timeout? number|boolean seconds
+---@param timeout? number|boolean|table seconds
 function mutex:barrier(n, timeout) end
 
 --- Calls `fn(...)` with the mutex locked and returns what it returns; unlocks it however `fn` ends.
@@ -724,7 +726,7 @@ function atomic:cas(old, new) end
 --- closed. Of several that are ready the one comes first that `select` has not returned for the longest time. Another
 --- thread may have been faster by the time of the call that follows: `tryread` and `tryrecv` do not wait.
 ---@param list table the objects; `{object, 'write'}` for one that is to have room to write
----@param timeout? number|boolean seconds; `true`: only look
+---@param timeout? number|boolean|table seconds; `true`: only look
 ---@return any object nil when none was ready in time
 ---@return integer? index its place in the list
 function ipc.select(list, timeout) end
@@ -768,7 +770,7 @@ local timer = {}
 
 --- Waits for a tick and takes all that there are. One that ticks once, and was read, raises `[state]`; `[closed]` once
 --- it is closed.
----@param timeout? number|boolean seconds
+---@param timeout? number|boolean|table seconds
 ---@return integer? ticks since the last read; nil when there was none in time
 function timer:read(timeout) end
 
@@ -790,7 +792,7 @@ function timer:close() end
 --- has `__pairs` (5.2 and later), `pairs(t)` walks it. Its own functions stand here, since `t.x` is data.
 ---@class ipc.sharedtable
 ---@field [string|number|boolean] any what is there
----@overload fun(tbl?: table, move?: boolean): ipc.sharedtable
+---@overload fun(tbl?: table, move?: any): ipc.sharedtable
 local sharedtable = {}
 
 --- Puts `fn(t[k])` in the place of `t[k]`, in one step. No lock is held while `fn` runs: it runs again if another
@@ -834,7 +836,7 @@ function sharedtable.pairs(t) end
 --- How many KB it holds, without what it refers to. The same as `ipc.sharedtable_size(t)`.
 ---@param t ipc.sharedtable
 ---@return number
-function sharedtable.size(t) end
+function sharedtable.kbytes(t) end
 
 --- How many KB a shared table holds, without what it refers to.
 ---@param t ipc.sharedtable
@@ -884,7 +886,7 @@ function tree.allReduce(value, reduce, zero, opts) end
 function tree.scatter(value, opts) end
 
 --- Returns when all nodes have called it.
----@param timeout? number|{timeout?: number} how many seconds a node may be silent
+---@param timeout? number|boolean|table how many seconds a node may be silent
 function tree.barrier(timeout) end
 
 --- Calls `f(leaf)` for each leaf of nested tables, keys sorted: numbers, strings, booleans. A result that is not nil
@@ -928,7 +930,7 @@ function process:running() end
 --- Sends `signal` if one is given, closes stdin, and empties the pipes until the process ends. Its end is told as often
 --- as it is asked for. `[timeout]` leaves it running, with its stdin closed.
 ---@param signal? integer|string|{timeout?: number} a number, or a name as `'TERM'`
----@param timeout? number|boolean|{timeout?: number} seconds
+---@param timeout? number|boolean|table seconds
 ---@return integer code its exit code; 0 if a signal that was sent through this object ended it; 128 + n for another one
 ---@return string? signal the name of that other signal, as `SIGKILL`
 function process:wait(signal, timeout) end
@@ -941,30 +943,30 @@ function process:kill(signal) end
 --- Writes all of `s`; without it, closes the pipe. `[closed]` when nobody reads it any more; `[timeout]` says how much
 --- was taken.
 ---@param s? string|number
----@param timeout? number|boolean|{timeout?: number} seconds
+---@param timeout? number|boolean|table seconds
 function process:stdin(s, timeout) end
 
 --- Reads what the process writes: `'*line'`, or nothing, the next line without its newline (`'*L'` with it); `'*all'`
 --- until the end; a number, one read of up to so many bytes. What had come when time runs out stays for the next read.
 ---@param what? '*line'|'*L'|'*all'|integer|{timeout?: number}
----@param timeout? number|boolean|{timeout?: number} seconds
+---@param timeout? number|boolean|table seconds
 ---@return string? text nil at the end
 function process:stdout(what, timeout) end
 
 --- As `stdout`, of a process that was started with `stderr = 'pipe'`.
 ---@param what? '*line'|'*L'|'*all'|integer|{timeout?: number}
----@param timeout? number|boolean|{timeout?: number} seconds
+---@param timeout? number|boolean|table seconds
 ---@return string? text nil at the end
 function process:stderr(what, timeout) end
 
 --- The descriptor of the pipe from its stdout, for poll or as another one's stdin; nil after its end. Waits
 --- until no other thread reads.
----@param timeout? number|boolean seconds
+---@param timeout? number|boolean|table seconds
 ---@return integer?
 function process:stdoutFileId(timeout) end
 
 --- As `stdoutFileId`.
----@param timeout? number|boolean seconds
+---@param timeout? number|boolean|table seconds
 ---@return integer?
 function process:stderrFileId(timeout) end
 
@@ -981,7 +983,7 @@ function ipc.fork() end
 
 --- Waits for a child to end. Its end is told once.
 ---@param pid integer
----@param timeout? number|boolean seconds; `[timeout]` when it runs on
+---@param timeout? number|boolean|table seconds; `[timeout]` when it runs on
 ---@return integer code its exit code; 128 + n if signal n ended it
 ---@return string? signal the name of that signal, as `SIGKILL`
 function ipc.waitpid(pid, timeout) end
@@ -1022,7 +1024,7 @@ function ipc.cpus() end
 --- missing (for its owner only); with `true` for the time-out, which does not wait, it never is. nil where the lock was
 --- not to be had.
 ---@param path string
----@param timeout? number|boolean seconds
+---@param timeout? number|boolean|table seconds
 ---@return ipc.flock? lock
 function ipc.flock(path, timeout) end
 

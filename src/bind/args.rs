@@ -3,6 +3,9 @@
 //! Slots are the C API's; messages count arguments as the user does, after `self` for methods (places with a colon).
 
 use std::ffi::c_int;
+use std::fmt;
+
+use mlua::ffi;
 
 use crate::bind::lua::{Kind, Lua};
 use crate::err;
@@ -50,18 +53,78 @@ impl<'a> Lua<'a> {
     pub fn integer(self, i: c_int) -> Result<i64> {
         match (self.to_integer(i), self.to_number(i)) {
             (Some(n), _) => Ok(n),
-            (None, Some(n)) => Err(self.bad_value(i, format_args!("expected an integer, got {n}"))),
+            (None, Some(n)) => Err(self.bad_value(i, format_args!("expected an integer, got {}", Shown(n)))),
             (None, None) => Err(self.expected(i, "integer")),
         }
     }
 
-    /// The integer in slot `i`, which must lie in `range`.
-    pub fn integer_in(self, i: c_int, range: std::ops::RangeInclusive<i64>) -> Result<i64> {
-        let n = self.integer(i)?;
-        if range.contains(&n) {
+    /// The number in slot `i` as Lua's own functions take it: a string that holds one counts.
+    fn lenient_number(self, i: c_int) -> Option<f64> {
+        match self.kind(i) {
+            // SAFETY: converts a copy of the number or string, whatever it is: takes no memory and raises nothing.
+            Kind::Number | Kind::String => unsafe {
+                (ffi::lua_isnumber(self.raw(), i) != 0).then(|| ffi::lua_tonumber(self.raw(), i))
+            },
+            _ => None,
+        }
+    }
+
+    /// The integer in slot `i` as Lua's own functions have always taken it, for arguments that old scripts give: a string that
+    /// holds a number counts, a fraction is cut off.
+    pub fn whole(self, i: c_int) -> Result<i64> {
+        if let Some(n) = self.to_integer(i) {
             return Ok(n);
         }
-        Err(self.bad_value(i, format_args!("expected an integer from {} to {}, got {n}", range.start(), range.end())))
+        let n = self.lenient_number(i).ok_or_else(|| self.expected(i, "integer"))?.trunc();
+        if (-9223372036854775808.0..9223372036854775808.0).contains(&n) {
+            return Ok(n as i64);
+        }
+        Err(self.bad_value(i, format_args!("expected an integer, got {}", Shown(n))))
+    }
+
+    /// The integer in slot `i`, which must lie in `range`.
+    pub fn integer_in(self, i: c_int, range: std::ops::RangeInclusive<i64>) -> Result<i64> {
+        if self.kind(i) == Kind::Number && self.to_integer(i).is_none() {
+            return Err(self.out_of_range(i, &range, self.to_number(i).unwrap_or_default()));
+        }
+        if self.kind(i) == Kind::String {
+            return Err(self.expected(i, "integer"));
+        }
+        self.whole_in(i, range)
+    }
+
+    /// As [`Lua::whole`], and it must lie in `range`.
+    pub fn whole_in(self, i: c_int, range: std::ops::RangeInclusive<i64>) -> Result<i64> {
+        let got = match self.whole(i) {
+            Ok(n) if range.contains(&n) => return Ok(n),
+            Ok(n) => n as f64,
+            Err(e) => self.lenient_number(i).ok_or(e)?,
+        };
+        Err(self.out_of_range(i, &range, got))
+    }
+
+    #[cold]
+    fn out_of_range(self, i: c_int, range: &std::ops::RangeInclusive<i64>, got: f64) -> Error {
+        let (least, most) = (range.start(), range.end());
+        let shown = Shown(got);
+        match *most {
+            i64::MAX => self.bad_value(i, format_args!("expected an integer of at least {least}, got {shown}")),
+            _ => self.bad_value(i, format_args!("expected an integer from {least} to {most}, got {shown}")),
+        }
+    }
+
+    /// The string in slot `i` as Lua's own functions take it: a number counts, and is written in its slot as Lua writes it.
+    pub fn name_bytes(self, i: c_int) -> Result<&'a [u8]> {
+        if self.kind(i) == Kind::Number {
+            self.push_value(i);
+            self.protect(1, 1, |l| {
+                // SAFETY: in protect everything may be called; slot 1 is a copy of the number.
+                unsafe { ffi::lua_tolstring(l, 1, std::ptr::null_mut()) };
+                1
+            })?;
+            self.replace(i);
+        }
+        self.bytes(i)
     }
 
     /// The bytes of the string in slot `i`.
@@ -75,17 +138,18 @@ impl<'a> Lua<'a> {
         std::str::from_utf8(bytes).map_err(|_| self.bad_value(i, "expected a string of UTF-8, got other bytes"))
     }
 
-    /// The boolean in slot `i`.
-    pub fn boolean(self, i: c_int) -> Result<bool> {
-        match self.kind(i) {
-            Kind::Boolean => Ok(self.truth(i)),
-            _ => Err(self.expected(i, "boolean")),
-        }
-    }
-
     /// Slot `i` must hold a value of kind `kind`.
     pub fn check(self, i: c_int, kind: Kind) -> Result<()> {
         if self.kind(i) == kind { Ok(()) } else { Err(self.expected(i, kind.name())) }
+    }
+
+    /// The error for option `name`, which is on top and is not `what`: a number is shown, of anything else its type.
+    #[cold]
+    pub fn wrong_option(self, name: &str, what: &str) -> Error {
+        match self.to_number(-1) {
+            Some(n) => err!(Argument, "option '{name}': expected {what}, got {}", Shown(n)),
+            None => err!(Argument, "option '{name}': expected {what}, got {}", self.describe(-1)),
+        }
     }
 
     /// `read` of slot `i`, or `None` when it holds nil or nothing: `lua.optional(2, Lua::number)?`.
@@ -93,27 +157,44 @@ impl<'a> Lua<'a> {
         if self.is_nil(i) { Ok(None) } else { read(self, i).map(Some) }
     }
 
-    /// The time-out in slot `i`: seconds; `true` is 0, nil, false or nothing for ever.
-    pub fn timeout(self, i: c_int) -> Result<Deadline> {
-        Ok(self.timeout_or_none(i)?.unwrap_or(Deadline::NEVER))
+    /// The time-out in slot `i`: seconds, a boolean or `{timeout = seconds}`. `true` is 0; false is for ever, whatever the
+    /// `default`, which counts where nothing was given: so many seconds, or for ever.
+    pub fn timeout(self, i: c_int, default: Option<f64>) -> Result<Deadline> {
+        let given = match self.kind(i) {
+            Kind::None | Kind::Nil => default,
+            Kind::Table => self.options(i, &["timeout"])?.timeout("timeout", default)?,
+            _ => match self.seconds(i) {
+                Some(seconds) => Some(seconds),
+                None => return Err(self.wrong_timeout(i)),
+            },
+        };
+        Ok(Deadline::within(given))
     }
 
-    /// As [`Lua::timeout`], `None` where nothing was given.
-    pub fn timeout_or_none(self, i: c_int) -> Result<Option<Deadline>> {
-        match self.kind(i) {
-            Kind::None | Kind::Nil => Ok(None),
-            Kind::Boolean => Ok(self.truth(i).then(Deadline::now)),
-            Kind::Number => {
-                let seconds = self.number(i)?;
-                if seconds.is_nan() || seconds < 0.0 {
-                    return Err(
-                        self.bad_value(i, format_args!("expected a time-out of 0 or more seconds, got {seconds}"))
-                    );
-                }
-                Ok(Some(Deadline::after(seconds)))
-            }
-            _ => Err(self.expected(i, "number of seconds or a boolean")),
+    #[cold]
+    fn wrong_timeout(self, i: c_int) -> Error {
+        match self.to_number(i) {
+            Some(n) => self.bad_value(i, format_args!("expected a time-out of 0 or more seconds, got {}", Shown(n))),
+            None => self.expected(i, "a number of seconds, a boolean or {timeout = seconds}"),
         }
+    }
+
+    /// The number or boolean in slot `i` as seconds, infinitely many for ever; `None` where it is no time-out.
+    fn seconds(self, i: c_int) -> Option<f64> {
+        match self.kind(i) {
+            Kind::Boolean => Some(if self.truth(i) { 0.0 } else { f64::INFINITY }),
+            Kind::Number => self.to_number(i).filter(|seconds| *seconds >= 0.0),
+            _ => None,
+        }
+    }
+
+    /// The number in slot `i` of seconds to wait, in any case.
+    pub fn wait_seconds(self, i: c_int) -> Result<f64> {
+        let seconds = self.lenient_number(i).ok_or_else(|| self.expected(i, "number"))?;
+        if seconds >= 0.0 {
+            return Ok(seconds);
+        }
+        Err(self.bad_value(i, format_args!("expected 0 or more seconds, got {}", Shown(seconds))))
     }
 
     /// Slot `i` is a table of options (or nil): every key must be one of `known`.
@@ -144,6 +225,21 @@ impl<'a> Lua<'a> {
     }
 }
 
+/// A number as Lua writes it, near enough: no long rows of zeros.
+#[derive(Clone, Copy, Debug)]
+pub struct Shown(pub f64);
+
+impl fmt::Display for Shown {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Shown(n) = *self;
+        if n.is_finite() && n != 0.0 && !(1e-5..1e16).contains(&n.abs()) {
+            write!(f, "{n:e}")
+        } else {
+            write!(f, "{n}")
+        }
+    }
+}
+
 /// A table of options, its keys known to be good.
 #[derive(Clone, Copy, Debug)]
 pub struct Options<'a> {
@@ -165,7 +261,7 @@ impl<'a> Options<'a> {
         } else {
             match read(lua, -1) {
                 Some(value) => Ok(Some(value)),
-                None => Err(err!(Argument, "option '{name}': expected {what}, got {}", lua.describe(-1))),
+                None => Err(lua.wrong_option(name, what)),
             }
         };
         lua.pop(1);
@@ -202,9 +298,9 @@ impl<'a> Options<'a> {
         self.with(name, "a boolean", |lua, i| (lua.kind(i) == Kind::Boolean).then(|| lua.truth(i)))
     }
 
-    /// A time-out option, in seconds.
-    pub fn timeout(self, name: &str) -> Result<Option<f64>> {
-        self.with(name, "a number of seconds, 0 or more", |lua, i| lua.to_number(i).filter(|n| *n >= 0.0))
+    /// A time-out option: seconds or a boolean, as [`Lua::timeout`] has it; `default` where it is absent. Infinitely many, or `None`: for ever.
+    pub fn timeout(self, name: &str, default: Option<f64>) -> Result<Option<f64>> {
+        Ok(self.with(name, "a number of seconds, 0 or more, or a boolean", Lua::seconds)?.or(default))
     }
 
     /// Pushes the option, nil when absent, and says its kind.

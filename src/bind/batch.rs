@@ -87,7 +87,7 @@ fn next(lua: Lua<'_>) -> Result<Pushed> {
 /// `for number, future in b:results([timeout]) do`: the tasks as they end, until all have been taken.
 fn results(lua: Lua<'_>) -> Result<Pushed> {
     lua.object::<Handle>(1)?;
-    lua.timeout(2)?;
+    lua.timeout(2, None)?;
     lua.push_iterator(lua_fn!("batch:results", step))?;
     Ok(1)
 }
@@ -100,7 +100,7 @@ fn step(lua: Lua<'_>) -> Result<Pushed> {
 /// One step of the loop over the batch in slot 1, with the time-out in slot 2.
 fn step_of(lua: Lua<'_>) -> Result<Pushed> {
     let batch = lua.object::<Handle>(1)?.0.clone();
-    let deadline = lua.timeout(2)?;
+    let deadline = lua.timeout(2, None)?;
     match batch.next(&lua.wait(deadline))? {
         Next::Future(ended) => push(lua, ended),
         Next::OutOfTime => Err(err!(Timeout, "no task ended in time, {} are still to be taken", batch.pending())),

@@ -103,8 +103,9 @@ fn channel(lua: Lua<'_>) -> Result<Pushed> {
 fn put(lua: Lua<'_>, route: Route) -> Result<Pushed> {
     let handle = lua.object::<ChannelHandle>(1)?;
     let channel = handle.channel();
-    let status =
-        items::send::<ChannelHandle, _>(lua, route, |items| channel.write(items, &lua.wait(channel.write_deadline())))?;
+    let status = items::send::<ChannelHandle, _>(lua, route, |items| {
+        channel.write(items, &lua.wait(Deadline::within(channel.timeout())))
+    })?;
     lua.push_integer(number(status));
     Ok(1)
 }
@@ -148,9 +149,9 @@ fn get(lua: Lua<'_>, channel: &Channel, deadline: Deadline, first: impl FnOnce(S
 
 /// `c:read([timeout])` → the status and the item; the status alone where none came.
 fn read(lua: Lua<'_>) -> Result<Pushed> {
-    let deadline = lua.timeout(2)?;
     let handle = lua.object::<ChannelHandle>(1)?;
     let channel = handle.channel();
+    let deadline = lua.timeout(2, channel.timeout())?;
     let (found, status) = get(lua, channel, deadline, |status| lua.push_integer(number(status)))?;
     if found {
         return Ok(2);
@@ -161,7 +162,7 @@ fn read(lua: Lua<'_>) -> Result<Pushed> {
 
 /// `c:tryread([timeout])` → true and the item, or false and the status.
 fn tryread(lua: Lua<'_>) -> Result<Pushed> {
-    let deadline = lua.timeout_or_none(2)?.unwrap_or_else(Deadline::now);
+    let deadline = lua.timeout(2, Some(0.0))?;
     let handle = lua.object::<ChannelHandle>(1)?;
     let channel = handle.channel();
     let (found, status) = get(lua, channel, deadline, |_| lua.push_boolean(true))?;
@@ -175,16 +176,16 @@ fn tryread(lua: Lua<'_>) -> Result<Pushed> {
 /// `for item in c:items([timeout]) do`: every item until the channel is drained, or none comes in time.
 fn items(lua: Lua<'_>) -> Result<Pushed> {
     lua.object::<ChannelHandle>(1)?;
-    lua.timeout(2)?;
+    lua.timeout(2, None)?;
     lua.push_iterator(lua_fn!("channel:items", next))?;
     Ok(1)
 }
 
 fn next(lua: Lua<'_>) -> Result<Pushed> {
     lua.given();
-    let deadline = lua.timeout(2)?;
     let handle = lua.object::<ChannelHandle>(1)?;
     let channel = handle.channel();
+    let deadline = lua.timeout(2, channel.timeout())?;
     lua.set_top(0);
     let (found, _) = get(lua, channel, deadline, |_| ())?;
     if !found {

@@ -108,19 +108,16 @@ impl Class for Handle {
 
 /// `ipc.after(seconds)` → a timer that is ready once.
 fn after(lua: Lua<'_>) -> Result<Pushed> {
-    let seconds = lua.number(1)?;
-    if seconds.is_nan() || seconds < 0.0 {
-        return Err(lua.bad_value(1, format_args!("expected 0 or more seconds, got {seconds}")));
-    }
+    let seconds = lua.wait_seconds(1)?;
     lua.push_object(Handle(Arc::new(Timer::after(seconds))))?;
     Ok(1)
 }
 
 /// `ipc.every(seconds)` → a timer that is ready again and again.
 fn every(lua: Lua<'_>) -> Result<Pushed> {
-    let seconds = lua.number(1)?;
-    if seconds.is_nan() || seconds <= 0.0 {
-        return Err(lua.bad_value(1, format_args!("expected more than 0 seconds, got {seconds}")));
+    let seconds = lua.wait_seconds(1)?;
+    if seconds == 0.0 {
+        return Err(lua.bad_value(1, "expected more than 0 seconds, got 0"));
     }
     lua.push_object(Handle(Arc::new(Timer::every(seconds))))?;
     Ok(1)
@@ -129,7 +126,7 @@ fn every(lua: Lua<'_>) -> Result<Pushed> {
 /// `t:read([timeout])` → how often it has ticked since the last read; nil where it did not in time.
 fn read(lua: Lua<'_>) -> Result<Pushed> {
     let timer = lua.object::<Handle>(1)?.0.clone();
-    match timer.read(&lua.wait(lua.timeout(2)?))? {
+    match timer.read(&lua.wait(lua.timeout(2, None)?))? {
         Some(count) => lua.push_integer(count.cast_signed()),
         None => lua.push_nil(),
     }

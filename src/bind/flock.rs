@@ -71,7 +71,7 @@ impl Class for Held {
 /// `ipc.flock(path, [nonblock|timeout])` → the lock, nil where it was not to be had. With `true` no file is made.
 fn flock(lua: Lua<'_>) -> Result<Pushed> {
     let path = PathBuf::from(OsString::from_vec(try_bytes(lua.bytes(1)?)?));
-    let deadline = lua.timeout(2)?;
+    let deadline = lua.timeout(2, None)?;
     let create = lua.kind(2) != Kind::Boolean || !lua.truth(2);
     match flock_at(&path, create, &lua.wait(deadline))? {
         Some(lock) => lua.push_object(Held(Arc::new(Shared(lock))))?,

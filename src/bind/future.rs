@@ -60,7 +60,7 @@ impl Class for Handle {
 /// `f:get([timeout])` → all results of the task, or its error.
 fn get(lua: Lua<'_>) -> Result<Pushed> {
     let future = lua.object::<Handle>(1)?.0.clone();
-    let deadline = lua.timeout(2)?;
+    let deadline = lua.timeout(2, None)?;
     match future.wait(&lua.wait(deadline))? {
         Some(outcome) => push_outcome(lua, outcome, ""),
         None if future.stage() == Stage::Queued => Err(err!(Timeout, "the task still waits for a worker that is free")),

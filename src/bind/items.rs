@@ -14,7 +14,7 @@ use crate::wire::Message;
 pub(super) fn limits(options: Options<'_>) -> Result<Limits> {
     Ok(Limits {
         capacity: options.integer("capacity", 1)?.map(i64::cast_unsigned),
-        timeout: options.timeout("timeout")?,
+        timeout: options.timeout("timeout", None)?,
     })
 }
 
@@ -42,9 +42,6 @@ pub(super) fn send<C: Class, T>(
         lua.encode(slot, &mut message, route)?;
         bytes += message.bytes.len();
         items.push(message);
-    }
-    if items.is_empty() {
-        return Err(lua.expected(2, "value"));
     }
     let sent = send(&mut items)?;
     lua.wrote::<C>(1, bytes);

@@ -5,7 +5,6 @@ use std::sync::Arc;
 
 use zeroize::Zeroizing;
 
-use crate::bind::args::Options;
 use crate::bind::call::Pushed;
 use crate::bind::lua::{Kind, Lua};
 use crate::bind::object::Class;
@@ -30,37 +29,15 @@ fn this<T: Link>(lua: Lua<'_>) -> Result<(Arc<dyn Connection>, Option<f64>)> {
     Ok((connection.clone(), timeout))
 }
 
-/// The deadline in slot `i`: a number, a boolean, or a table with `timeout`; where there is none of these, `default` seconds from now.
-pub(super) fn deadline(lua: Lua<'_>, i: c_int, default: Option<f64>) -> Result<Deadline> {
-    match lua.kind(i) {
-        Kind::Table => deadline_in(lua, lua.options(i, &["timeout"])?, default),
-        Kind::None | Kind::Nil => Ok(default.map_or(Deadline::NEVER, Deadline::after)),
-        // false is for ever, whatever the default.
-        _ => lua.timeout(i),
-    }
-}
-
-/// The same, given as `timeout` in a table of options.
-pub(super) fn deadline_in(lua: Lua<'_>, given: Options<'_>, default: Option<f64>) -> Result<Deadline> {
-    let kind = given.push("timeout")?;
-    let flag = lua.truth(-1);
-    lua.pop(1);
-    match kind {
-        Kind::Boolean if flag => Ok(Deadline::now()),
-        Kind::Boolean => Ok(Deadline::NEVER),
-        _ => Ok(given.timeout("timeout")?.or(default).map_or(Deadline::NEVER, Deadline::after)),
-    }
-}
-
 /// `c:send(v, [timeout])`. In a table with the time-out `more` may say that another message follows at once.
 pub(super) fn send<T: Link>(lua: Lua<'_>) -> Result<Pushed> {
     let (connection, timeout) = this::<T>(lua)?;
     let (deadline, more) = match lua.kind(3) {
         Kind::Table => {
             let given = lua.options(3, &["timeout", "more"])?;
-            (deadline_in(lua, given, timeout)?, given.boolean("more")?.unwrap_or(false))
+            (Deadline::within(given.timeout("timeout", timeout)?), given.boolean("more")?.unwrap_or(false))
         }
-        _ => (deadline(lua, 3, timeout)?, false),
+        _ => (lua.timeout(3, timeout)?, false),
     };
     if lua.tries() {
         // A message that has begun to go cannot be tried again: only the wait for room is a try.
@@ -86,8 +63,8 @@ pub(super) fn recv<T: Link>(lua: Lua<'_>) -> Result<Pushed> {
         (None, None) => None,
     };
     let deadline = match (into, lua.kind(2)) {
-        (Some(_), _) | (None, Kind::None | Kind::Nil) => deadline(lua, 3, timeout)?,
-        (None, Kind::Number | Kind::Boolean | Kind::Table) => deadline(lua, 2, timeout)?,
+        (Some(_), _) | (None, Kind::None | Kind::Nil) => lua.timeout(3, timeout)?,
+        (None, Kind::Number | Kind::Boolean | Kind::Table) => lua.timeout(2, timeout)?,
         (None, _) => return Err(lua.expected(2, "a tensor, a storage or a number of seconds")),
     };
     let mut message = lua.state().take_message();
@@ -147,7 +124,7 @@ pub(super) fn tryrecv<T: Link>(lua: Lua<'_>) -> Result<Pushed> {
     let (connection, _) = this::<T>(lua)?;
     let deadline = match lua.kind(2) {
         Kind::None | Kind::Nil => None,
-        _ => Some(deadline(lua, 2, Some(0.0))?),
+        _ => Some(lua.timeout(2, Some(0.0))?),
     };
     lua.set_top(1);
     lua.push_boolean(true);
@@ -281,7 +258,7 @@ impl Given {
 fn read_port(lua: Lua<'_>, i: c_int, least: u16) -> Result<u16> {
     let port = match lua.kind(i) {
         Kind::String => lua.str(i)?.trim().parse().map_err(|_| lua.expected(i, "a port"))?,
-        Kind::Number => lua.integer(i)?,
+        Kind::Number => lua.whole(i)?,
         _ => return Err(lua.expected(i, "a port")),
     };
     let fits = u16::try_from(port).ok().filter(|p| *p >= least);
@@ -307,10 +284,10 @@ fn read_options(lua: Lua<'_>, i: c_int) -> Result<(peer::Options, Option<f64>)> 
         options.max_tensor_bytes = Some(n.cast_unsigned());
     }
     options.check()?;
-    options.connect_timeout = given.timeout("connect_timeout")?.unwrap_or(options.connect_timeout);
+    options.connect_timeout = given.timeout("connect_timeout", Some(options.connect_timeout))?.unwrap_or(f64::INFINITY);
     match given.string("transport")?.as_deref() {
         None | Some("auto" | "tcp") => {}
         Some(other) => return Err(err!(Argument, "option 'transport': expected 'auto' or 'tcp', got '{other}'")),
     }
-    Ok((options, given.timeout("timeout")?))
+    Ok((options, given.timeout("timeout", None)?))
 }

@@ -112,7 +112,7 @@ fn map_extended(lua: Lua<'_>) -> Result<Pushed> {
 
 /// The number of threads in slot 1.
 fn threads(lua: Lua<'_>) -> Result<usize> {
-    Ok(lua.integer_in(1, 0..=i64::from(u32::MAX))? as usize)
+    Ok(lua.whole_in(1, 0..=i64::from(u32::MAX))? as usize)
 }
 
 /// The form with a table of options.
@@ -294,7 +294,7 @@ pub(super) fn split_number(text: &str) -> (usize, &str) {
 /// `m:join([timeout])`: all results of thread 1, then of thread 2, …
 fn join(lua: Lua<'_>) -> Result<Pushed> {
     let (crew, route) = this(lua)?;
-    let deadline = lua.timeout(2)?;
+    let deadline = lua.timeout(2, None)?;
     if !crew.wait(&lua.wait(deadline))? {
         return Err(out_of_time(&crew));
     }
@@ -326,7 +326,7 @@ fn read(lua: Lua<'_>, id: usize, message: &Message, route: Route) -> Result<Push
 /// `for id, ... in m:results([timeout]) do`: what the threads return, as they end.
 fn results(lua: Lua<'_>) -> Result<Pushed> {
     this(lua)?;
-    lua.timeout(2)?;
+    lua.timeout(2, None)?;
     lua.push_iterator(lua_fn!("map:results", next))?;
     Ok(1)
 }
@@ -340,7 +340,7 @@ fn next(lua: Lua<'_>) -> Result<Pushed> {
 /// One step of the iteration over the map in slot 1, with the time-out in slot 2.
 fn next_of(lua: Lua<'_>) -> Result<Pushed> {
     let (crew, route) = this(lua)?;
-    let deadline = lua.timeout(2)?;
+    let deadline = lua.timeout(2, None)?;
     match crew.next(&lua.wait(deadline))? {
         NextEnd::Nothing => Ok(0),
         NextEnd::OutOfTime => Err(out_of_time(&crew)),

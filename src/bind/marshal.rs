@@ -86,9 +86,9 @@ fn marshal(lua: Lua<'_>) -> Result<Pushed> {
     if lua.is_nil(1) {
         return Err(lua.bad_value(1, "expected a value, got nil"));
     }
-    let upvalues = lua.optional(2, Lua::boolean)?.unwrap_or(false);
+    let upvalues = lua.truth(2);
     for slot in [3, 4] {
-        lua.optional(slot, |lua, i| lua.integer_in(i, 0..=i64::MAX))?;
+        lua.optional(slot, |lua, i| lua.whole_in(i, 0..=i64::MAX))?;
     }
     let mut message = Message::default();
     lua.encode(1, &mut message, if upvalues { Route::THREAD_UPVALUES } else { Route::THREAD })?;

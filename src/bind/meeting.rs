@@ -47,7 +47,7 @@ fn claim(lua: Lua<'_>) -> Result<Pushed> {
 fn find(lua: Lua<'_>) -> Result<Pushed> {
     let place = place(lua)?;
     let known = lua.optional(3, Lua::str)?;
-    let deadline = lua.timeout(4)?;
+    let deadline = lua.timeout(4, None)?;
     match place.wait(known, &lua.wait(deadline))? {
         Some(text) => lua.push_string(&text)?,
         None => lua.push_nil(),

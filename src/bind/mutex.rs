@@ -62,19 +62,22 @@ fn this(lua: Lua<'_>) -> Result<(Arc<Mutex>, Owner)> {
 
 /// `ipc.mutex([{timeout=}])`
 fn mutex(lua: Lua<'_>) -> Result<Pushed> {
-    let timeout = lua.options(1, &["timeout"])?.timeout("timeout")?;
+    let timeout = lua.options(1, &["timeout"])?.timeout("timeout", None)?;
     lua.push_object(MutexHandle::new(Arc::new(Mutex::new(timeout)), lua.state().owner()))?;
     Ok(1)
 }
 
-/// Takes the mutex in slot 1, and asks it something when it has; `None` when time runs out: the mutex's own where no deadline is
-/// given.
+/// Takes the mutex in slot 1, and asks it something when it has; `None` when time runs out.
 #[inline]
-fn take<T>(lua: Lua<'_>, given: Option<Deadline>, ask: impl Fn(&Mutex) -> T) -> Result<Option<T>> {
+fn take<T>(
+    lua: Lua<'_>,
+    deadline: impl FnOnce(&Mutex) -> Result<Deadline>,
+    ask: impl Fn(&Mutex) -> T,
+) -> Result<Option<T>> {
     let wait = {
         // A free one without a count of its holders, which would cost as much as the lock.
         let handle = lua.object::<MutexHandle>(1)?;
-        let wait = lua.wait(given.unwrap_or_else(|| handle.mutex().deadline()));
+        let wait = lua.wait(deadline(handle.mutex())?);
         wait.check()?;
         if handle.mutex().try_lock(handle.by())? {
             return Ok(Some(ask(handle.mutex())));
@@ -101,13 +104,13 @@ fn push_legacy(lua: Lua<'_>, legacy: Option<String>) -> Result<Pushed> {
 
 /// `m:lock([timeout])` → nothing; or how the holder before left it, if it did not unlock it.
 fn lock(lua: Lua<'_>) -> Result<Pushed> {
-    let legacy = take(lua, lua.timeout_or_none(2)?, Mutex::legacy)?.ok_or_else(out_of_time)?;
+    let legacy = take(lua, |mutex| lua.timeout(2, mutex.timeout()), Mutex::legacy)?.ok_or_else(out_of_time)?;
     push_legacy(lua, legacy)
 }
 
 /// `m:trylock([timeout])` → whether it was taken; and if so, how it was left, as `lock`.
 fn trylock(lua: Lua<'_>) -> Result<Pushed> {
-    let taken = take(lua, Some(lua.timeout_or_none(2)?.unwrap_or_else(Deadline::now)), Mutex::legacy)?;
+    let taken = take(lua, |_| lua.timeout(2, Some(0.0)), Mutex::legacy)?;
     lua.push_boolean(taken.is_some());
     Ok(1 + push_legacy(lua, taken.flatten())?)
 }
@@ -122,8 +125,8 @@ fn unlock(lua: Lua<'_>) -> Result<Pushed> {
 /// `m:barrier(n, [timeout])`
 fn barrier(lua: Lua<'_>) -> Result<Pushed> {
     let (mutex, by) = this(lua)?;
-    let n = lua.integer_in(2, 1..=1 << 31)? as u32;
-    let deadline = lua.timeout_or_none(3)?.unwrap_or_else(|| mutex.deadline());
+    let n = lua.whole_in(2, 1..=1 << 31)? as u32;
+    let deadline = lua.timeout(3, mutex.timeout())?;
     mutex.barrier().wait(by, n, &lua.wait(deadline))?;
     Ok(0)
 }
@@ -134,7 +137,7 @@ fn with(lua: Lua<'_>) -> Result<Pushed> {
     if lua.kind(2) != Kind::Function {
         return Err(lua.expected(2, "a function"));
     }
-    take(lua, None, |_| ())?.ok_or_else(out_of_time)?;
+    take(lua, |mutex| Ok(Deadline::within(mutex.timeout())), |_| ())?.ok_or_else(out_of_time)?;
     // The stack is: self, function, arguments.
     let result = lua.call(lua.top() - 2, mlua::ffi::LUA_MULTRET);
     let unlocked = mutex.unlock(by);

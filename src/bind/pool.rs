@@ -163,7 +163,7 @@ fn cancel(lua: Lua<'_>) -> Result<Pushed> {
 /// `p:close([timeout])`: takes no more tasks, and waits until all have ended.
 fn close(lua: Lua<'_>) -> Result<Pushed> {
     let pool = this(lua)?;
-    let deadline = lua.timeout(2)?;
+    let deadline = lua.timeout(2, None)?;
     pool.close(&lua.wait(deadline))?;
     Ok(0)
 }

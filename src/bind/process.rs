@@ -8,7 +8,6 @@ use crate::bind::args::Options;
 use crate::bind::call::Pushed;
 use crate::bind::file::file_at;
 use crate::bind::last::Holder;
-use crate::bind::link::deadline;
 use crate::bind::lua::{Kind, Lua};
 use crate::bind::object::{Class, ClassInfo, Method};
 use crate::bind::select::FD;
@@ -277,8 +276,8 @@ fn signal(lua: Lua<'_>, i: c_int) -> Result<i32> {
 fn wait(lua: Lua<'_>) -> Result<Pushed> {
     let process = this(lua)?;
     let (sent, deadline) = match lua.kind(2) {
-        Kind::Table => (None, deadline(lua, 2, None)?),
-        _ => (lua.optional(2, signal)?, deadline(lua, 3, None)?),
+        Kind::Table => (None, lua.timeout(2, None)?),
+        _ => (lua.optional(2, signal)?, lua.timeout(3, None)?),
     };
     // Once, however often a call is tried.
     let kill = || sent.map_or(Ok(false), |signal| process.kill(signal));
@@ -310,7 +309,7 @@ fn kill(lua: Lua<'_>) -> Result<Pushed> {
 /// `p:stdin([s], [timeout])`: writes all of `s`; nothing: closes.
 fn stdin(lua: Lua<'_>) -> Result<Pushed> {
     let process = this(lua)?;
-    let deadline = deadline(lua, 3, None)?;
+    let deadline = lua.timeout(3, None)?;
     match lua.kind(2) {
         Kind::None | Kind::Nil => process.close_stdin(&lua.wait(deadline))?,
         Kind::String if !lua.tries() => {
@@ -332,7 +331,7 @@ fn stdin(lua: Lua<'_>) -> Result<Pushed> {
 fn amount(lua: Lua<'_>) -> Result<(Amount, Deadline)> {
     let amount = match lua.kind(2) {
         Kind::None | Kind::Nil => Amount::Line { whole: false },
-        Kind::Table => return Ok((Amount::Line { whole: false }, deadline(lua, 2, None)?)),
+        Kind::Table => return Ok((Amount::Line { whole: false }, lua.timeout(2, None)?)),
         Kind::Number => Amount::UpTo(usize::try_from(lua.integer_in(2, 1..=i64::MAX)?).unwrap_or(usize::MAX)),
         Kind::String => match lua.bytes(2)? {
             b"*line" | b"*l" | b"l" => Amount::Line { whole: false },
@@ -347,7 +346,7 @@ fn amount(lua: Lua<'_>) -> Result<(Amount, Deadline)> {
         },
         _ => return Err(lua.expected(2, "'*line', '*all' or a number of bytes")),
     };
-    Ok((amount, deadline(lua, 3, None)?))
+    Ok((amount, lua.timeout(3, None)?))
 }
 
 fn read(lua: Lua<'_>, pipe: Pipe) -> Result<Pushed> {
@@ -392,7 +391,7 @@ fn stderr_file_id(lua: Lua<'_>) -> Result<Pushed> {
 }
 
 fn file_id(lua: Lua<'_>, pipe: Pipe) -> Result<Pushed> {
-    let deadline = lua.timeout(2)?;
+    let deadline = lua.timeout(2, None)?;
     match this(lua)?.output_fd(pipe, &lua.wait(deadline))? {
         Some(fd) => lua.push_integer(fd.into()),
         None => lua.push_nil(),

@@ -108,7 +108,7 @@ fn wrong(lua: Lua<'_>, index: i64, expected: &str) -> Error {
 /// `ipc.select({a, b, {c, 'write'}}, [timeout])` → the first that is ready, its index; nil when none was in time.
 fn select_first(lua: Lua<'_>) -> Result<Pushed> {
     lua.check(1, Kind::Table)?;
-    let deadline = lua.timeout(2)?;
+    let deadline = lua.timeout(2, None)?;
     lua.set_top(2);
     let count = lua.raw_len(1);
     if count == 0 && deadline == Deadline::NEVER {

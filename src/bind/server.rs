@@ -2,10 +2,11 @@
 
 use std::cell::RefCell;
 use std::ffi::c_int;
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use crate::bind::call::Pushed;
-use crate::bind::link::{self, Given, Link, deadline, push_traffic};
+use crate::bind::link::{self, Given, Link, push_traffic};
 use crate::bind::lua::{Kind, Lua};
 use crate::bind::object::{Class, ClassInfo, Method};
 use crate::bind::select;
@@ -56,7 +57,7 @@ const CLIENT_METHODS: &[Method] = &[
     ("tryrecv", lua_fn!("client:tryrecv", link::tryrecv::<Client>)),
     ("id", lua_fn!("client:id", id)),
     ("tag", lua_fn!("client:tag", tag)),
-    ("address", lua_fn!("client:address", link::address::<Client>)),
+    ("address", lua_fn!("client:address", client_address)),
     ("netStats", lua_fn!("client:netStats", link::net_stats::<Client>)),
     select::FD,
     ("close", lua_fn!("client:close", link::close::<Client>)),
@@ -226,10 +227,10 @@ fn tag_at(lua: Lua<'_>, i: c_int) -> Result<Option<&[u8]>> {
 fn clients(lua: Lua<'_>) -> Result<Pushed> {
     let shared = this(lua)?;
     let (list, f) = match lua.kind(2) {
-        Kind::Number => {
-            let n = lua.integer_in(2, 0..=i64::from(u32::MAX))? as usize;
+        Kind::Number | Kind::String => {
+            let n = lua.whole_in(2, 0..=i64::from(u32::MAX))? as usize;
             lua.check(3, Kind::Function)?;
-            let deadline = deadline(lua, 4, shared.timeout)?;
+            let deadline = lua.timeout(4, shared.timeout)?;
             shared.server.admit(n, &lua.wait(deadline))?;
             (shared.server.clients(None, false)?, 3)
         }
@@ -282,8 +283,8 @@ fn inverted(lua: Lua<'_>, i: c_int) -> Result<bool> {
 /// `server:broadcast(v, [tag], [timeout])` → how many took it
 fn broadcast(lua: Lua<'_>) -> Result<Pushed> {
     let shared = this(lua)?;
-    let tag = tag_at(lua, 3)?;
-    let deadline = deadline(lua, 4, shared.timeout)?;
+    let (tag, i) = tag_before(lua, 3)?;
+    let deadline = lua.timeout(i, shared.timeout)?;
     let begin = || {
         let mut message = lua.state().take_message();
         // Whether each client wants functions too, its connection knows.
@@ -312,13 +313,13 @@ fn broadcast(lua: Lua<'_>) -> Result<Pushed> {
 /// `server:recvAny([tag], [timeout])` → value, client; with `{gone = true, timeout = …}` also nil, client, reason
 fn recv_any(lua: Lua<'_>) -> Result<Pushed> {
     let shared = this(lua)?;
-    let (tag, i) = tag_before(lua)?;
+    let (tag, i) = tag_before(lua, 2)?;
     let (gone, deadline) = match lua.kind(i) {
         Kind::Table => {
             let given = lua.options(i, &["gone", "timeout"])?;
-            (given.boolean("gone")?.unwrap_or(false), link::deadline_in(lua, given, shared.timeout)?)
+            (given.boolean("gone")?.unwrap_or(false), Deadline::within(given.timeout("timeout", shared.timeout)?))
         }
-        _ => (false, deadline(lua, i, shared.timeout)?),
+        _ => (false, lua.timeout(i, shared.timeout)?),
     };
     match receive_any(lua, &shared, tag, gone, deadline)? {
         Found::Message => Ok(2),
@@ -333,8 +334,8 @@ fn recv_any(lua: Lua<'_>) -> Result<Pushed> {
 /// `server:tryrecvAny([tag], [timeout])` → true, value, client; or false
 fn tryrecv_any(lua: Lua<'_>) -> Result<Pushed> {
     let shared = this(lua)?;
-    let (tag, i) = tag_before(lua)?;
-    let deadline = deadline(lua, i, Some(0.0))?;
+    let (tag, i) = tag_before(lua, 2)?;
+    let deadline = lua.timeout(i, Some(0.0))?;
     lua.push_boolean(true);
     match receive_any(lua, &shared, tag, false, deadline)? {
         Found::Nothing => lua.push_boolean(false),
@@ -343,11 +344,11 @@ fn tryrecv_any(lua: Lua<'_>) -> Result<Pushed> {
     Ok(1)
 }
 
-/// The tag in slot 2, which may be left out before a time-out, and the slot of that.
-fn tag_before(lua: Lua<'_>) -> Result<(Option<&[u8]>, c_int)> {
-    match lua.kind(2) {
-        Kind::Number | Kind::Boolean | Kind::Table => Ok((None, 2)),
-        _ => Ok((tag_at(lua, 2)?, 3)),
+/// The tag in slot `i`, which may be left out before a time-out, and the slot of that.
+fn tag_before(lua: Lua<'_>, i: c_int) -> Result<(Option<&[u8]>, c_int)> {
+    match lua.kind(i) {
+        Kind::Number | Kind::Boolean | Kind::Table => Ok((None, i)),
+        _ => Ok((tag_at(lua, i)?, i + 1)),
     }
 }
 
@@ -435,10 +436,24 @@ fn close(lua: Lua<'_>) -> Result<Pushed> {
     Ok(0)
 }
 
+/// `c:address()` → the host that it comes from, and the port; of a Unix socket its path alone.
+fn client_address(lua: Lua<'_>) -> Result<Pushed> {
+    let client = lua.object::<Client>(1)?.0.client.clone();
+    let peer = client.connection().peer();
+    match peer.parse::<SocketAddr>() {
+        Ok(address) => {
+            lua.push_string(&address.ip().to_string())?;
+            lua.push_integer(address.port().into());
+            Ok(2)
+        }
+        Err(_) => lua.push_string(peer).map(|()| 1),
+    }
+}
+
 /// `c:id([n])` → the number by which clients are visited
 fn id(lua: Lua<'_>) -> Result<Pushed> {
     let client = lua.object::<Client>(1)?.0.client.clone();
-    if let Some(n) = lua.optional(2, Lua::integer)? {
+    if let Some(n) = lua.optional(2, Lua::whole)? {
         client.set_id(n);
     }
     lua.push_integer(client.id());
@@ -448,7 +463,7 @@ fn id(lua: Lua<'_>) -> Result<Pushed> {
 /// `c:tag([s])` → what tells clients apart, nil where there is none
 fn tag(lua: Lua<'_>) -> Result<Pushed> {
     let client = lua.object::<Client>(1)?.0.client.clone();
-    if let Some(tag) = tag_at(lua, 2)? {
+    if let Some(tag) = lua.optional(2, Lua::name_bytes)? {
         client.set_tag(Some(SharedBytes::new(tag)?));
     }
     match client.tag() {

@@ -50,7 +50,7 @@ const FIELDS: &[Method] = &[
     ("cas", lua_fn!("ipc.sharedtable.cas", cas)),
     ("keys", lua_fn!("ipc.sharedtable.keys", keys)),
     ("pairs", lua_fn!("ipc.sharedtable.pairs", pairs)),
-    ("size", lua_fn!("ipc.sharedtable.size", size)),
+    ("kbytes", lua_fn!("ipc.sharedtable.kbytes", size)),
 ];
 
 /// One Lua state's hold on a shared table.
@@ -102,7 +102,7 @@ pub(super) fn install(lua: Lua<'_>) -> Result<()> {
 fn create(lua: Lua<'_>) -> Result<Pushed> {
     // The table that was called.
     lua.drop_self();
-    let moved = lua.optional(2, Lua::boolean)?.unwrap_or(false);
+    let moved = lua.truth(2);
     let table = Arc::new(Table::new());
     if !lua.is_nil(1) {
         lua.check(1, Kind::Table)?;
@@ -206,7 +206,7 @@ fn keys(lua: Lua<'_>) -> Result<Pushed> {
     Ok(1)
 }
 
-/// `ipc.sharedtable.size(t)`, `ipc.sharedtable_size(t)` → KB held.
+/// `ipc.sharedtable.kbytes(t)`, `ipc.sharedtable_size(t)` → KB held.
 fn size(lua: Lua<'_>) -> Result<Pushed> {
     lua.push_number(lua.object::<SharedTable>(1)?.0.bytes() as f64 / 1024.0);
     Ok(1)

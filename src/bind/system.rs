@@ -39,7 +39,7 @@ fn fork(lua: Lua<'_>) -> Result<Pushed> {
 fn waitpid(lua: Lua<'_>) -> Result<Pushed> {
     // 0 and negative numbers mean other things to the system.
     let pid = lua.integer_in(1, 1..=i32::MAX.into())? as i32;
-    let wait = lua.timeout(2)?;
+    let wait = lua.timeout(2, None)?;
     let Some(exit) = wait_pid(pid, &lua.wait(wait))? else {
         return Err(err!(Timeout, "process {pid} has not ended in time"));
     };
@@ -83,10 +83,7 @@ fn is_devel(lua: Lua<'_>) -> Result<Pushed> {
 
 /// `ipc.sleep(seconds)`
 fn nap(lua: Lua<'_>) -> Result<Pushed> {
-    let seconds = lua.number(1)?;
-    if seconds.is_nan() || seconds < 0.0 {
-        return Err(lua.bad_value(1, format_args!("expected 0 or more seconds, got {seconds}")));
-    }
+    let seconds = lua.wait_seconds(1)?;
     sleep(&lua.wait(Deadline::after(seconds)))?;
     Ok(0)
 }

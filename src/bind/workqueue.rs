@@ -81,11 +81,14 @@ fn workqueue(lua: Lua<'_>) -> Result<Pushed> {
             limits = items::limits(options)?;
         }
         Kind::None | Kind::Nil => {}
-        Kind::String => name = Some(try_text(lua.str(1)?)?),
+        Kind::String | Kind::Number => {
+            lua.name_bytes(1)?;
+            name = Some(try_text(lua.str(1)?)?);
+        }
         _ => return Err(lua.expected(1, "a string or a table of options")),
     }
     for slot in [2, 3] {
-        lua.optional(slot, |lua, i| lua.integer_in(i, 0..=i64::MAX))?;
+        lua.optional(slot, |lua, i| lua.whole_in(i, 0..=i64::MAX))?;
     }
     let owner = lua.state().owner();
     let (handle, made) = match name {
@@ -102,7 +105,7 @@ fn put(lua: Lua<'_>, route: Route) -> Result<Pushed> {
     let handle = lua.object::<WorkQueueHandle>(1)?;
     let queue = handle.queue()?;
     items::send::<WorkQueueHandle, _>(lua, route, |items| {
-        queue.write(handle.by(), items, &lua.wait(handle.write_deadline()))
+        queue.write(handle.by(), items, &lua.wait(Deadline::within(handle.timeout())))
     })?;
     Ok(0)
 }
@@ -141,7 +144,8 @@ fn get(lua: Lua<'_>, deadline: Deadline) -> Result<bool> {
 
 /// `q:read([timeout])` → the item, nil where none came.
 fn read(lua: Lua<'_>) -> Result<Pushed> {
-    if !get(lua, lua.timeout(2)?)? {
+    let default = lua.object::<WorkQueueHandle>(1)?.timeout();
+    if !get(lua, lua.timeout(2, default)?)? {
         lua.push_nil();
     }
     Ok(1)
@@ -149,7 +153,7 @@ fn read(lua: Lua<'_>) -> Result<Pushed> {
 
 /// `q:tryread([timeout])` → true and the item, or false.
 fn tryread(lua: Lua<'_>) -> Result<Pushed> {
-    let deadline = lua.timeout_or_none(2)?.unwrap_or_else(Deadline::now);
+    let deadline = lua.timeout(2, Some(0.0))?;
     lua.set_top(1);
     lua.push_boolean(true);
     if get(lua, deadline)? {
@@ -161,8 +165,8 @@ fn tryread(lua: Lua<'_>) -> Result<Pushed> {
 
 /// `q:drain([timeout])`: waits until every question has its answer.
 fn drain(lua: Lua<'_>) -> Result<Pushed> {
-    let deadline = lua.timeout(2)?;
     let handle = lua.object::<WorkQueueHandle>(1)?;
+    let deadline = lua.timeout(2, handle.timeout())?;
     handle.queue()?.drain(handle.by(), &lua.wait(deadline))?;
     Ok(0)
 }

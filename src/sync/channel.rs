@@ -11,7 +11,7 @@ use std::sync::Arc;
 use super::fifo::{Fifo, Limits, Pop};
 use crate::error::Result;
 use crate::text;
-use crate::wait::{Deadline, Wait};
+use crate::wait::Wait;
 use crate::wire::{Handles, Inside, Message, Object, Push, leave};
 
 /// How far a channel has come; it only goes on, never back.
@@ -61,9 +61,9 @@ impl Channel {
         self.fifo.queue().is_empty()
     }
 
-    /// When a write that begins now gives up.
-    pub fn write_deadline(&self) -> Deadline {
-        self.limits.timeout.map_or(Deadline::NEVER, Deadline::after)
+    /// How many seconds a call waits that is told no time; for ever where absent.
+    pub fn timeout(&self) -> Option<f64> {
+        self.limits.timeout
     }
 
     /// Writes all of `items` with no other's in between, or none: [`Status::Open`] if they were written, else how far

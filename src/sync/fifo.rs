@@ -18,7 +18,7 @@ use crate::wire::{Message, Push, Queue};
 pub struct Limits {
     /// How many items it holds at most (a work queue: questions, and answers); any number where absent.
     pub capacity: Option<u64>,
-    /// Seconds that a write into a full one waits, for ever where absent.
+    /// Seconds that a call waits which is told no time, for ever where absent.
     pub timeout: Option<f64>,
 }
 
@@ -58,6 +58,9 @@ impl Fifo {
         let count = items.len();
         if closed() {
             return Ok(Push::Closed);
+        }
+        if count == 0 {
+            return Ok(Push::Done);
         }
         match self.queue.push_all(items) {
             Push::Done => {

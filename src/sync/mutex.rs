@@ -13,7 +13,7 @@ use crate::err;
 use crate::error::Result;
 use crate::sys::{Lock, fork_generation};
 use crate::text;
-use crate::wait::{Deadline, Owner, Signal, Wait, came_through_fork, thread_of};
+use crate::wait::{Owner, Signal, Wait, came_through_fork, thread_of};
 use crate::wire::Object;
 
 /// The lock, shared by its handles.
@@ -52,9 +52,9 @@ impl Mutex {
         Mutex { timeout, ..Mutex::default() }
     }
 
-    /// When a call that begins now gives up, if it is told no time.
-    pub fn deadline(&self) -> Deadline {
-        self.timeout.map_or(Deadline::NEVER, Deadline::after)
+    /// How many seconds a call waits that is told no time; for ever where absent.
+    pub fn timeout(&self) -> Option<f64> {
+        self.timeout
     }
 
     /// Takes the lock for `by`, once more if it holds it already; false when time runs out.

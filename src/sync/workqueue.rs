@@ -14,7 +14,7 @@ use crate::err;
 use crate::error::Result;
 use crate::sys::try_text;
 use crate::text;
-use crate::wait::{Deadline, Owner, Signal, Wait};
+use crate::wait::{Owner, Signal, Wait};
 use crate::wire::{Handles, Inside, Message, Object, Push, leave};
 
 /// The queue itself, shared by its handles.
@@ -292,9 +292,9 @@ impl WorkQueueHandle {
         self.by
     }
 
-    /// When a write that begins now gives up.
-    pub fn write_deadline(&self) -> Deadline {
-        self.timeout.map_or(Deadline::NEVER, Deadline::after)
+    /// How many seconds a call on this handle waits that is told no time; for ever where absent.
+    pub fn timeout(&self) -> Option<f64> {
+        self.timeout
     }
 
     /// Lets go; twice is fine. The owner's last handle closes the queue.

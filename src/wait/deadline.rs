@@ -28,6 +28,11 @@ impl Deadline {
         }
     }
 
+    /// As [`Deadline::after`], for ever where there are no seconds.
+    pub fn within(seconds: Option<f64>) -> Self {
+        seconds.map_or(Deadline::NEVER, Deadline::after)
+    }
+
     /// What is left: `None` for ever, zero when it is past.
     pub fn remaining(self) -> Option<Duration> {
         self.0.map(|at| at.saturating_duration_since(Instant::now()))
@@ -56,6 +61,8 @@ mod tests {
         assert_eq!(Deadline::after(f64::INFINITY), Deadline::NEVER);
         assert_eq!(Deadline::after(f64::NAN), Deadline::NEVER);
         assert_eq!(Deadline::after(1e300), Deadline::NEVER);
+        assert_eq!(Deadline::within(None), Deadline::NEVER);
+        assert!(Deadline::within(Some(0.0)).expired());
         assert!(Deadline::after(-1.0).expired());
         assert!(!Deadline::after(1e6).expired());
     }

@@ -23,9 +23,12 @@ local function close(connection)
    pcall(connection.close, connection)
 end
 
+--- Where a client comes from: in words, and the host alone where it is known.
 local function address(connection)
-   local ok, text = pcall(connection.address, connection)
-   return ok and tostring(text) or 'an unknown address'
+   local ok, host, port = pcall(connection.address, connection)
+   if not ok then return 'an unknown address' end
+   if not port then return host end
+   return (host:find(':', 1, true) and '[%s]:%d' or '%s:%d'):format(host, port), host
 end
 
 --- Whoever has joined is watched while the others are waited for.
@@ -34,7 +37,7 @@ local function watch(place, joined)
       local message = link:look()
       if message and message[1] == 'close' or link.gone then
          utils.raise('closed', place, 'node %s (%s) ended before all nodes had come',
-            link.index or 'without an index', address(link.connection))
+            link.index or 'without an index', (address(link.connection)))
       end
    end
 end
@@ -64,7 +67,7 @@ local function objection(spec, nodes, index, count, token)
    end
    if index == 1 then return 'refused', 'node index 1 is taken by the root' end
    if nodes[index] then
-      return 'refused', ('node index %d is taken by %s'):format(index, address(nodes[index].connection))
+      return 'refused', ('node index %d is taken by %s'):format(index, (address(nodes[index].connection)))
    end
 end
 
@@ -139,8 +142,8 @@ local anyHost = { ['0.0.0.0'] = true, ['*'] = true, ['::'] = true }
 --- comes from.
 local function reachable(host, link)
    if not anyHost[host] then return host end
-   local text = address(link.connection)
-   return text:match('^%[(.*)%]:%d+$') or text:match('^(.*):%d+$') or host
+   local _, from = address(link.connection)
+   return from or host
 end
 
 --- The root's side. Returns its group.

@@ -53,8 +53,6 @@ pub(super) struct Output {
     start: usize,
     /// Up to here the buffer holds no newline.
     scanned: usize,
-    /// Somebody was told of the end.
-    told: bool,
     /// How much is kept while nobody reads.
     keep: usize,
     /// More came than that.
@@ -71,7 +69,6 @@ impl Output {
             buffer: Vec::new(),
             start: 0,
             scanned: 0,
-            told: false,
             keep,
             lost: false,
         }
@@ -117,10 +114,7 @@ impl Output {
                 }
                 Amount::UpTo(n) if ready && self.fd.is_some() => {
                     // Straight to where it is wanted.
-                    return Ok(match self.read(into, n.min(MOST))? {
-                        Found::End => self.end(),
-                        found => found,
-                    });
+                    return self.read(into, n.min(MOST));
                 }
                 Amount::Line { whole } => {
                     if let Some(at) = find_byte(&there[self.scanned..], b'\n') {
@@ -134,12 +128,10 @@ impl Output {
             }
             if self.fd.is_none() {
                 let rest = self.buffer.len() - self.start;
-                // All of nothing is an empty string, once.
-                if rest == 0 && (amount != Amount::All || self.told) {
-                    return Ok(self.end());
+                if rest == 0 {
+                    return Ok(Found::End);
                 }
                 self.give(rest, 0, into)?;
-                self.told |= amount == Amount::All;
                 return Ok(Found::Read);
             }
             if !std::mem::take(&mut ready) {
@@ -147,11 +139,6 @@ impl Output {
             }
             self.more()?;
         }
-    }
-
-    fn end(&mut self) -> Found {
-        self.told = true;
-        Found::End
     }
 
     /// Moves the next `length` bytes to `into`, and drops the `skip` that follow.
@@ -256,10 +243,10 @@ mod tests {
     }
 
     #[test]
-    fn all_of_nothing_is_empty_once() {
+    fn all_of_nothing_is_the_end() {
         let (mut output, write) = output();
         drop(write);
-        assert_eq!(take(&mut output, Amount::All), (Found::Read, String::new()));
+        assert_eq!(take(&mut output, Amount::All), (Found::End, String::new()));
         assert_eq!(take(&mut output, Amount::All), (Found::End, String::new()));
     }
 
