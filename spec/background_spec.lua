@@ -55,7 +55,10 @@ describe('BackgroundTask', function()
     has(fails(BackgroundTask), '[argument]', 'expected a function', 'nil')
     has(fails(BackgroundTask, echo, io.stdout), '[unsupported]', 'argument #2')
     local up = 1
-    has(fails(BackgroundTask, function() return up end), '[unsupported]', "'up'")
+    local e = fails(BackgroundTask, function() return up end)
+    has(e, '[unsupported]', "'up'", 'pass it as an argument')
+    assert.is_nil(e:find('ipc.pool(', 1, true))
+    has(fails(BackgroundTaskPool(1).addTask, function() return up end), 'pass it as an argument, or BackgroundTaskPool(n, { upvalues = true })')
   end)
 
   it('can be waited for in time, and cancelled', function()
@@ -81,7 +84,6 @@ describe('BackgroundTaskPool', function()
     local ids = {}
     for i = 1, 5 do ids[i] = pool.addTask(echo, i, nil, 'more') end
     assert.same({ 1, 2, 3, 4, 5 }, ids)
-    assert.is_true(pool.hasTask())
     for i = 5, 1, -1 do
       local n, r = count(pool.getResult(i))
       assert.equal(3, n)
@@ -105,8 +107,41 @@ describe('BackgroundTaskPool', function()
     q:write 'go'
     assert.equal('slow', pool.getResult())
     has(fails(pool.getResult), '[state]', 'no task')
-    has(fails(pool.getResult, slow), '[state]', 'task 1')
-    has(fails(pool.getResult, 77), '[state]', 'task 77')
+  end)
+
+  it('gives nothing for a task whose result was taken, and for one that is not there', function()
+    local pool = BackgroundTaskPool(1)
+    local id = pool.addTask(echo, 5)
+    assert.equal(5, pool.getResult(id))
+    assert.equal(0, (count(pool.getResult(id))))
+    assert.equal(0, (count(pool.getResult(77))))
+    assert.is_true(pool.isDone(id))
+    assert.is_true(pool.isDone(77))
+  end)
+
+  it('has a task as long as one is unfinished', function()
+    local pool, q = BackgroundTaskPool(2), ipc.workqueue()
+    assert.is_false(pool.hasTask())
+    local slow, quick = pool.addTask(after_word, q, 'slow'), pool.addTask(echo, 'quick')
+    assert.is_true(pool.isDone(quick, true))
+    assert.is_true(pool.hasTask())
+    q:write 'go'
+    support.eventually(function() return not pool.hasTask() end)
+    -- The results are there all the same.
+    assert.same({ 'slow', 'quick' }, { pool.getResult(slow), pool.getResult(quick) })
+  end)
+
+  it('takes a colon as well as a dot', function()
+    local pool = BackgroundTaskPool(1, { upvalues = true })
+    local id = pool:addTask(echo, 5, 6)
+    assert.is_true(pool:isDone(id, true))
+    assert.is_false(pool:hasTask())
+    assert.same({ 5, 6 }, { pool:getResult(id) })
+    pool:close { timeout = 60 }
+    local task = BackgroundTask(echo, 7)
+    assert.equal(7, task:getResult { timeout = 60 })
+    assert.is_true(task:isDone())
+    assert.is_false(task:cancel())
   end)
 
   it('tells which tasks are done, or whether all are, and waits when asked', function()
@@ -122,7 +157,7 @@ describe('BackgroundTaskPool', function()
     assert.is_true(pool.isDone(nil, true))
     assert.is_true(pool.isDone(slow))
     assert.equal(1, pool.getResult(quick))
-    has(fails(pool.isDone, quick), '[state]')
+    assert.is_true(pool.isDone(quick))
   end)
 
   it('has a bounded number of tasks at a time', function()

@@ -94,7 +94,7 @@ describe('ipc.pool', function()
   it('runs init first in each worker, a function or a string of Lua', function()
     for _, init in ipairs { function() model = 'loaded' end, "model = 'loaded'" } do -- luacheck: ignore 111
       local p = ipc.pool(2, { init = init })
-      assert.same({ 'loaded', 'loaded', 'loaded' }, p:map(function() return model end, { 1, 2, 3 })) -- luacheck: ignore 113
+      assert.same({ 'loaded', 'loaded', 'loaded', n = 3 }, p:map(function() return model end, { 1, 2, 3 })) -- luacheck: ignore 113
     end
   end)
 
@@ -122,7 +122,7 @@ describe('ipc.pool', function()
     assert.equal(6, p:submit(triple, 2):get())
     scale = 4
     assert.equal(8, p:submit(triple, 2):get())
-    assert.same({ 4, 8 }, p:map(triple, { 1, 2 }))
+    assert.same({ 4, 8, n = 2 }, p:map(triple, { 1, 2 }))
     assert.equal(4, p:submit(function(f) return f() end, function() return scale end):get())
     -- What a function and its arguments share stays shared, and nothing of one call is left for the next.
     local shared = { n = 0 }
@@ -384,9 +384,9 @@ describe('pool:map', function()
     local squares = p:map(function(i) return i * i end, list)
     assert.equal(500, #squares)
     for i = 1, 500 do assert.equal(i * i, squares[i]) end
-    assert.same({}, p:map(type, {}))
-    assert.same({ 'number', 'nil', 'nil' }, p:map(type, { 1, n = 3 }))
-    assert.same({ 1, nil, 3 }, p:map(function(i) if i ~= 2 then return i, 'more' end end, { 1, 2, 3 }))
+    assert.same({ n = 0 }, p:map(type, {}))
+    assert.same({ 'number', 'nil', 'nil', n = 3 }, p:map(type, { 1, n = 3 }))
+    assert.same({ 1, nil, 3, n = 3 }, p:map(function(i) if i ~= 2 then return i, 'more' end end, { 1, 2, 3 }))
   end)
 
   it('keeps a bounded number on their way', function()

@@ -10,15 +10,16 @@ return utils.api(function(fn, ...)
    local ok, future = pcall(pool.submit, pool, fn, ...)
    -- There will be no other task: the worker goes home when this one is done.
    utils.try(pool.close, pool, 0)
-   if not ok then error(future, 0) end
+   if not ok then error(utils.reworded(future, ', or ipc%.pool%b()', ''), 0) end
 
    local task = {}
+   local owner = { task }
 
    --- Whether the task has ended, however it did.
    function task.isDone() return future:done() end
 
    --- Waits for the end of the task; returns all that it returned, or raises its error with the traceback.
-   task.getResult = utils.api(function(timeout) return utils.call(future.get, future, timeout) end, '*')
+   task.getResult = utils.api(function(timeout) return utils.call(future.get, future, timeout) end, '*', owner)
 
    --- Ends the task; false if it had ended before. Its result is then an error that says so.
    task.cancel = utils.api(function() return utils.call(future.cancel, future) end)

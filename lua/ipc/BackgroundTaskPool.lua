@@ -1,5 +1,5 @@
 --- `BackgroundTaskPool(size, [opts])`: tasks that `size` threads do beside this one, and their results. Its functions
---- are called with a dot. Options: `closeOnLastTask`, `upvalues`, `onProgress(done, total)`. See doc/background.md.
+--- are called with a dot or a colon. Options: `closeOnLastTask`, `upvalues`, `onProgress(done, total)`. See doc/background.md.
 
 local ipc = require 'libipc'
 local utils = require 'ipc.utils'
@@ -28,13 +28,14 @@ return utils.api(function(size, options)
 
    local total, done = 0, 0
    -- Futures by id: of tasks that nobody has seen end, and of those that have ended and whose results are still here.
+   -- Of an id up to `total` that is in neither the result was taken.
    local running, ended = {}, {}
    -- The ids of the latter in the order in which they ended, from `first` to `last`; between them some that are gone.
    local order, first, last = {}, 1, 0
 
    --- Takes note of the next task that ends, if one does in time.
    local function notice(timeout)
-      local id, future = utils.call(batch.next, batch, timeout)
+      local id, future = utils.call(ipc.__next, batch, timeout)
       if not id then return false end
       running[id], ended[id] = nil, future
       last = last + 1
@@ -59,35 +60,37 @@ return utils.api(function(size, options)
    end
 
    local pool = {}
+   local owner = { pool }
 
    --- Calls `fn(...)` in one of the threads, as soon as one is free; the number of the task, from 1.
    pool.addTask = utils.api(function(fn, ...)
       utils.check(place .. '.addTask', 1, fn, 'function')
-      local id, future = utils.call(batch.submit, batch, fn, ...)
+      local ok, id, future = pcall(batch.submit, batch, fn, ...)
+      if not ok then error(utils.reworded(id, 'ipc%.pool%(n,', place .. '(n,'), 0) end
       running[id] = future
       total = total + 1
       return id
-   end)
+   end, 1, owner)
 
-   --- Whether there is a task whose result was not taken yet.
-   function pool.hasTask() return next(running) ~= nil or next(ended) ~= nil end
+   --- Whether a task is unfinished.
+   pool.hasTask = utils.api(function()
+      catchUp()
+      return next(running) ~= nil
+   end, 1, owner)
 
-   local function checkId(where, id)
-      utils.check(where, 1, id, 'number')
-      if not running[id] and not ended[id] then
-         utils.raise('state', where, 'there is no task %s, or its result was taken', tostring(id))
-      end
-   end
-
-   --- Whether task `id` has ended, or all have. `block`: waits for that, for ever (true) or for so many seconds.
+   --- Whether task `id` has ended (one whose result was taken has), or all have. `block`: waits for that, for ever (true)
+   --- or for so many seconds.
    pool.isDone = utils.api(function(id, block)
       local where = place .. '.isDone'
-      if id ~= nil then checkId(where, id) end
+      utils.check(where, 1, id, 'number|nil')
+      if type(block) == 'table' then block = utils.callTimeout(where, 2, block, math.huge) end
       utils.check(where, 2, block, 'boolean|number|nil')
+      if type(block) == 'number' then utils.seconds(where, 2, block) end
       local function isDone()
          if id == nil then return next(running) == nil end
          return running[id] == nil
       end
+      if block == math.huge then block = true end
       catchUp()
       if block then
          local stop = block ~= true and ipc.clock() + block or nil
@@ -96,38 +99,39 @@ return utils.api(function(size, options)
          end
       end
       return isDone()
-   end)
+   end, 1, owner)
 
    --- Waits for task `id`, or for the next one that ends, and takes its result: returns all that it returned, or raises
-   --- its error with the traceback.
+   --- its error with the traceback. Nothing for an id whose result was taken, or that no task has.
    pool.getResult = utils.api(function(id, timeout)
       local where = place .. '.getResult'
-      utils.check(where, 2, timeout, 'number|nil')
-      if id ~= nil then checkId(where, id) end
-      local stop = timeout and ipc.clock() + timeout
+      utils.check(where, 1, id, 'number|nil')
+      timeout = utils.callTimeout(where, 2, timeout, math.huge)
+      local stop = ipc.clock() + timeout
       catchUp()
+      if id ~= nil and not running[id] and not ended[id] then return end
       local found = id or oldest()
       while not (found and ended[found]) do
-         if not pool.hasTask() then
-            utils.raise('state', where, 'there is no task whose result could be taken; see hasTask()')
+         if next(running) == nil then
+            utils.raise('state', where, 'there is no task whose result could be taken')
          end
-         if not notice(stop and math.max(0, stop - ipc.clock())) then
-            utils.raise('timeout', where, 'no result came in %s s', timeout)
+         if not notice(math.max(0, stop - ipc.clock())) then
+            utils.raise('timeout', where, 'no result came in %g s', timeout)
          end
          found = id or oldest()
       end
       local future = ended[found]
       ended[found] = nil
       oldest() -- lets go of the gaps
-      if closeOnLastTask and not pool.hasTask() then pool.close() end
+      if closeOnLastTask and next(running) == nil and next(ended) == nil then pool.close() end
       return utils.call(future.get, future)
-   end, '*')
+   end, '*', owner)
 
    --- Takes no more tasks and waits until all have ended, for so many seconds at most. Their results stay.
    pool.close = utils.api(function(timeout)
       utils.call(workers.close, workers, timeout)
       catchUp()
-   end)
+   end, 1, owner)
 
    --- Drops the tasks that wait, ends those that run, and takes no more. The result of each is then an error that says
    --- so.

@@ -13,6 +13,11 @@ function utils.raise(code, place, what, ...)
    error(utils.message(code, place, what, ...), 0)
 end
 
+--- One line on stderr, for whoever runs the program; `IPC_LOG=off` silences it.
+function utils.tell(what, ...)
+   require 'libipc'.__tell(what:format(...))
+end
+
 --- The code of an error of ours (`'timeout'`, …), whatever stands around it; nil for any other error.
 function utils.errcode(e)
    return type(e) == 'string' and e:match('libipc %[(%l+)%]') or nil
@@ -24,6 +29,11 @@ function utils.try(f, ...)
    local ok, e = pcall(f, ...)
    if not ok and not utils.errcode(e) then error(e, 0) end
    return ok, e
+end
+
+--- The error `e` with `pattern` in its text replaced: what it advises is there under another name.
+function utils.reworded(e, pattern, by)
+   return type(e) == 'string' and e:gsub(pattern, by) or e
 end
 
 --- What an error says, without `file:line:` and `libipc [code]` before it.
@@ -82,29 +92,43 @@ function utils.checkOptions(place, position, options, known)
    end
 end
 
+--- A timeout in seconds, math.huge for ever, of what a user gave as one: a number, or a boolean, of which true is 0 and
+--- false for ever. Nothing where it is nil.
+function utils.seconds(place, position, given)
+   if given == nil then return nil end
+   if type(given) == 'boolean' then return given and 0 or math.huge end
+   if type(given) ~= 'number' then
+      wrong(place, position, 'a number of seconds or a boolean as timeout', type(given))
+   end
+   if not (given >= 0) then wrong(place, position, 'a timeout of 0 or more seconds', tostring(given)) end
+   return given
+end
+
 --- Seconds from `options.timeout`, else `default`, else from the environment's IPC_TIMEOUT, else half an hour.
 function utils.timeout(place, position, options, default)
-   local seconds = options and options.timeout
+   local seconds = options and utils.seconds(place, position, options.timeout)
    if seconds == nil then seconds = default end
-   if seconds == nil then
-      local text = os.getenv('IPC_TIMEOUT')
-      seconds = text and tonumber(text)
-      if text and not seconds then
-         utils.raise('argument', place, "the environment's IPC_TIMEOUT is %q: expected a number of seconds", text)
-      end
-      return seconds or 1800
-   end
-   if type(seconds) ~= 'number' then wrong(place, position, 'a number of seconds as timeout', type(seconds)) end
-   if seconds ~= seconds or seconds < 0 then
-      wrong(place, position, 'a timeout of 0 or more seconds', tostring(seconds))
+   if seconds ~= nil then return seconds end
+   local text = os.getenv('IPC_TIMEOUT')
+   if not text or text == '' then return 1800 end
+   if text == 'none' then return math.huge end
+   seconds = tonumber(text)
+   if not seconds or not (seconds >= 0) then
+      utils.raise('argument', place, "the environment's IPC_TIMEOUT is %q: expected a number of seconds, or none for ever",
+         text)
    end
    return seconds
 end
 
---- Seconds from the options of one call of a tree, else the tree's.
-function utils.callTimeout(place, position, options, default)
-   utils.checkOptions(place, position, options, { 'timeout' })
-   return utils.timeout(place, position, options, default)
+--- Seconds that one call was given in a timeout's place: a number, a boolean or `{timeout = …}`; else `default`.
+function utils.callTimeout(place, position, given, default)
+   if type(given) == 'number' or type(given) == 'boolean' then
+      return utils.seconds(place, position, given)
+   end
+   utils.checkOptions(place, position, given, { 'timeout' })
+   local seconds = given and utils.seconds(place, position, given.timeout)
+   if seconds == nil then return default end
+   return seconds
 end
 
 --- `f(...)`, whose errors are raised on as they are, without a position in this library's files.
@@ -121,8 +145,16 @@ local unpack = table.unpack or unpack -- luacheck: ignore 143
 local function pack(...) return { n = select('#', ...), ... } end
 
 --- The call as its user sees it: errors of ours get the line of the caller, all others pass unchanged.
---- `results` is how many values come back: 1, 2, or '*' for all.
-function utils.api(inner, results)
+--- `results` is how many values come back: 1, 2, or '*' for all. `owner[1]` is the object that the function belongs to:
+--- a first argument that is this very object, as a colon passes it, is dropped.
+function utils.api(inner, results, owner)
+   if owner then
+      local plain = inner
+      inner = function(...)
+         if owner[1] ~= nil and rawequal((...), owner[1]) then return plain(select(2, ...)) end
+         return plain(...)
+      end
+   end
    local function raise(e)
       local ours = type(e) == 'string' and e:find('^libipc %[')
       error(e, ours and 3 or 0)
@@ -188,7 +220,7 @@ end
 
 --- Calls `f(leaf)` for each leaf of the nested table `t`, keys sorted; a result that is not nil takes the leaf's
 --- place.
-utils.walkTable = utils.api(function(t, f)
+function utils.walkTable(t, f)
    utils.check('tree.walkTable', 1, t, 'table')
    utils.check('tree.walkTable', 2, f, 'function')
    utils.eachLeaf(t, function(holder, key, leaf)
@@ -196,7 +228,7 @@ utils.walkTable = utils.api(function(t, f)
       if new ~= nil then holder[key] = new end
    end)
    return t
-end, 1)
+end
 
 --- 32 hexadecimal digits that nobody can guess.
 function utils.token()

@@ -17,6 +17,12 @@ use crate::try_fn;
 use crate::wait::{Source, Way, source};
 use crate::wire::{Attachment, Object, downcast};
 
+/// What lua/ipc/BackgroundTaskPool.lua stands on; not for users.
+pub(super) const FUNCTIONS: &[Method] = &[("__next", lua_fn!("BackgroundTaskPool", peek))];
+
+/// What of it yields under a scheduler.
+pub(super) const FUNCTION_TRIES: &[Method] = &[("__next", try_fn!("BackgroundTaskPool", peek))];
+
 /// The class `ipc.batch`.
 pub(super) static INFO: ClassInfo =
     ClassInfo::of::<Handle>("ipc.batch", METHODS, &[("__len", lua_fn!("#batch", pending))]);
@@ -73,8 +79,17 @@ fn submit(lua: Lua<'_>) -> Result<Pushed> {
 
 /// `b:next([timeout])` → the number and the future of a task that has ended; nil where none is left, or none ended in time.
 fn next(lua: Lua<'_>) -> Result<Pushed> {
+    next_as(lua, push)
+}
+
+/// `__next(batch, [timeout])`: as `batch:next`, but an error stays one that nobody fetched.
+fn peek(lua: Lua<'_>) -> Result<Pushed> {
+    next_as(lua, push_as_it_is)
+}
+
+fn next_as(lua: Lua<'_>, push: fn(Lua<'_>, Numbered) -> Result<Pushed>) -> Result<Pushed> {
     let batch = lua.object::<Handle>(1)?.0.clone();
-    let deadline = lua.timeout(2)?;
+    let deadline = lua.timeout(2, None)?;
     match batch.next(&lua.wait(deadline))? {
         Next::Future(ended) => push(lua, ended),
         Next::OutOfTime | Next::Nothing => {
@@ -111,7 +126,15 @@ fn step_of(lua: Lua<'_>) -> Result<Pushed> {
     }
 }
 
+/// Pushes one that has ended, whose error is its taker's business from now on.
 fn push(lua: Lua<'_>, (number, future): Numbered) -> Result<Pushed> {
+    if let Some(outcome) = future.outcome() {
+        outcome.forgive();
+    }
+    push_as_it_is(lua, (number, future))
+}
+
+fn push_as_it_is(lua: Lua<'_>, (number, future): Numbered) -> Result<Pushed> {
     lua.push_integer(number.cast_signed());
     lua.push_object(future::Handle(future))?;
     Ok(2)

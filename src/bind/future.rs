@@ -79,7 +79,7 @@ pub(super) fn push_outcome(lua: Lua<'_>, outcome: &Outcome, which: &str) -> Resu
                 Error::new(code, "", text)
             }
         }),
-        Outcome::Failed(text) => Err(lua.failure(Code::Worker, &text!("the task{which} failed: "), text)),
+        Outcome::Failed(failure) => Err(lua.failure(Code::Worker, &text!("the task{which} failed: "), failure.fetch())),
         Outcome::Cancelled(how) => Err(err!(Cancelled, "the task{which} was cancelled {}", Lossy(how))),
     }
 }

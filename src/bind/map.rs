@@ -218,7 +218,9 @@ impl Start {
             setup: Setup::new(lua, self.cancel_code)?,
             ledger: lua.state().account.ledger(),
         };
-        let crew = Crew::start(&self.name, self.count, worker::STACK, move |seat| plan.run(seat))?;
+        let crew = Crew::start_for(lua.state().owner().number(), &self.name, self.count, worker::STACK, move |seat| {
+            plan.run(seat)
+        })?;
         lua.push_object(Map { crew: Rc::new(crew), route: self.route })?;
         Ok(1)
     }

@@ -53,6 +53,7 @@ const FUNCTIONS: &[&[Method]] = &[
     workqueue::FUNCTIONS,
     map::FUNCTIONS,
     pool::FUNCTIONS,
+    batch::FUNCTIONS,
     meeting::FUNCTIONS,
     client::FUNCTIONS,
     server::FUNCTIONS,

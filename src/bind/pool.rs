@@ -112,7 +112,8 @@ pub(super) fn task(lua: Lua<'_>, first: c_int, upvalues: bool) -> Result<Task> {
         let name = |n| if n == 1 { "the function".into() } else { format!("argument #{n}") };
         lua.encode_values(first, count + 1, &mut values, route).map_err(|e| renamed(e, name))?;
     }
-    Ok(Task { function, values, ledger: Some(lua.state().account.ledger()) })
+    let (ledger, owner) = (Some(lua.state().account.ledger()), lua.state().owner().number());
+    Ok(Task { function, values, ledger, owner })
 }
 
 fn route(upvalues: bool) -> Route {

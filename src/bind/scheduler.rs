@@ -40,7 +40,8 @@ const TRIES: &[(&ClassInfo, &[Method])] = &[
 ];
 
 /// The tries of functions of the module.
-const FUNCTION_TRIES: &[&[Method]] = &[select::TRIES, system::TRIES, client::FUNCTION_TRIES, flock::FUNCTION_TRIES];
+const FUNCTION_TRIES: &[&[Method]] =
+    &[select::TRIES, system::TRIES, client::FUNCTION_TRIES, flock::FUNCTION_TRIES, batch::FUNCTION_TRIES];
 
 /// Makes a function that tries the body of another: `try_fn!("workqueue:read", read)`. It is given the token of the call's first
 /// try, or nil, before the arguments, and gives true and the results; or false, the token, a descriptor, what to poll it for, and

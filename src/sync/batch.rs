@@ -6,7 +6,7 @@ use std::collections::VecDeque;
 use std::fmt;
 use std::os::fd::RawFd;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use super::{Future, Pool, Task};
 use crate::error::Result;
@@ -40,6 +40,8 @@ pub(super) struct Finished {
     submitted: AtomicU64,
     ended: AtomicU64,
     taken: AtomicU64,
+    /// Nobody will take what is left.
+    given_up: AtomicBool,
 }
 
 impl Finished {
@@ -49,6 +51,11 @@ impl Finished {
         self.ended.fetch_add(1, Ordering::SeqCst);
         self.arrived.notify_one();
         self.refresh();
+    }
+
+    /// Whether nobody will take what is left.
+    pub(super) fn is_given_up(&self) -> bool {
+        self.given_up.load(Ordering::SeqCst)
     }
 
     fn pending(&self) -> u64 {
@@ -150,6 +157,16 @@ impl Batch {
     /// Takes those of its tasks that have not begun out of the pool's queue.
     pub fn withdraw(&self) {
         self.pool.withdraw(|future| future.is_of(&self.finished));
+    }
+
+    /// One of its tasks has failed, and that was raised for all of them: the errors of the others are not told.
+    pub fn give_up(&self) {
+        self.finished.given_up.store(true, Ordering::SeqCst);
+        for (_, future) in self.finished.futures.lock().iter() {
+            if let Some(outcome) = future.outcome() {
+                outcome.forgive();
+            }
+        }
     }
 
     /// Whether [`Batch::next`] would return at once.

@@ -1,6 +1,6 @@
 //! What a task of a pool will give: set once, read and waited for by any thread.
 //!
-//! Imports its siblings `batch`, which hears when a future of it is settled, `pool`, whose lock all its futures share, and
+//! Imports its siblings `batch`, which hears when a future of it is settled, `pool`, whose lock all its futures share, `unfetched` and
 //! `worker`.
 
 use std::fmt;
@@ -8,11 +8,13 @@ use std::os::fd::RawFd;
 use std::sync::atomic::{Ordering, fence};
 use std::sync::{Arc, Weak};
 
-use super::Failure;
 use super::batch::Finished;
 use super::pool::Hub;
-use crate::error::Result;
+use super::unfetched::has_code;
+use super::{Failure, Unfetched};
+use crate::error::{Code, Result};
 use crate::sys::SetOnce;
+use crate::text;
 use crate::wait::{Signal, Wait};
 use crate::wire::{Entry, Ledger, Message, Object, release};
 
@@ -25,6 +27,8 @@ pub struct Task {
     pub values: Message,
     /// Of the Lua state that holds the future: results are entered there.
     pub ledger: Option<Arc<Ledger>>,
+    /// The number of that state, which hears of the task's error; 0: nobody does.
+    pub owner: u64,
 }
 
 /// How a task ended.
@@ -33,9 +37,18 @@ pub enum Outcome {
     /// What it returned.
     Done(Message),
     /// Its error, with the traceback.
-    Failed(Failure),
+    Failed(Unfetched),
     /// It was cancelled before it ran, or while it did: when, in words.
     Cancelled(Failure),
+}
+
+impl Outcome {
+    /// If it is a failure, nobody needs to be told of it any more.
+    pub fn forgive(&self) {
+        if let Outcome::Failed(failure) = self {
+            failure.fetch();
+        }
+    }
 }
 
 /// Where a task is in its life.
@@ -63,19 +76,25 @@ pub struct Future {
     settled: SetOnce<Box<Signal>>,
     /// Where its results are entered, and their entry.
     ledger: Option<Arc<Ledger>>,
+    /// Who is told where it fails.
+    owner: u64,
     entry: SetOnce<Entry>,
     /// The batch that it belongs to, and its number there.
     batch: Option<(Weak<Finished>, u64)>,
 }
 
 impl Future {
-    pub(super) fn new(
-        number: u64,
-        hub: Arc<Hub>,
-        ledger: Option<Arc<Ledger>>,
-        batch: Option<(Weak<Finished>, u64)>,
-    ) -> Future {
-        Future { number, hub, outcome: SetOnce::new(), settled: SetOnce::new(), ledger, entry: SetOnce::new(), batch }
+    pub(super) fn new(number: u64, hub: Arc<Hub>, task: &Task, batch: Option<(Weak<Finished>, u64)>) -> Future {
+        Future {
+            number,
+            hub,
+            outcome: SetOnce::new(),
+            settled: SetOnce::new(),
+            ledger: task.ledger.clone(),
+            owner: task.owner,
+            entry: SetOnce::new(),
+            batch,
+        }
     }
 
     /// Whether the task has ended, however it did.
@@ -146,8 +165,15 @@ impl Future {
             (Some(ledger), Outcome::Done(results)) => Some(Entry::new(ledger, results.weight())),
             _ => None,
         };
-        if self.outcome.set(outcome).is_err() {
-            return;
+        let outcome = match outcome {
+            Outcome::Failed(failure) if !has_code(failure.text(), Code::Cancelled) => {
+                let of = || text!("task {} of {}", self.number, self.hub.terms.name);
+                Outcome::Failed(failure.owed_to(self.owner, of))
+            }
+            other => other,
+        };
+        if let Err(second) = self.outcome.set(outcome) {
+            return second.forgive();
         }
         if let Some(entry) = entry {
             // The outcome is set once, and so is this.
@@ -162,6 +188,11 @@ impl Future {
             && let Some(batch) = batch.upgrade()
         {
             batch.push(*number, self.clone());
+            if batch.is_given_up()
+                && let Some(outcome) = self.outcome.get()
+            {
+                outcome.forgive();
+            }
         }
     }
 

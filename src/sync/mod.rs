@@ -21,6 +21,7 @@ mod process;
 mod report;
 mod table;
 mod timer;
+mod unfetched;
 mod worker;
 mod workqueue;
 
@@ -37,5 +38,6 @@ pub use process::{Amount, Command, Environment, KEPT, Pipe, Process, Stdio};
 pub use report::{ObjectState, Report};
 pub use table::{Cursor, Key, KeyRef, Short, Table, Value};
 pub use timer::Timer;
+pub use unfetched::Unfetched;
 pub use worker::{Crew, Failure, NextEnd, Seat, after_cancel, cancel_waits_for_core};
 pub use workqueue::{WorkQueue, WorkQueueHandle};

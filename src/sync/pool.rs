@@ -100,7 +100,7 @@ impl Pool {
             check_memory()?;
             books.last += 1;
             let number = books.last;
-            let future = Arc::new(Future::new(number, hub.clone(), task.ledger.clone(), batch));
+            let future = Arc::new(Future::new(number, hub.clone(), &task, batch));
             books.queue.insert(number, (task, future.clone()));
             hub.queued.store(books.queue.len(), Ordering::SeqCst);
             future

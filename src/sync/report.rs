@@ -116,7 +116,7 @@ mod tests {
         let shown = format!("#{} ipc.workqueue: open, 0 questions, 0 answers", at.number);
         assert_eq!(at.to_string(), shown);
         let purpose = Purpose { place: "workqueue:read", object: identity(&object) };
-        let waits = Some(Waits { purpose, since: report.at - 1_500_000_000 });
+        let waits = Some(Waits { purpose, since: report.at - 1_500_000_000, for_ever: false });
         let line = format!("loader 3 (77) waits in workqueue:read on #{}, for 1.500 s", at.number);
         report.threads = vec![
             ThreadState { name: "main".into(), id: 5, waits: None, background: false },

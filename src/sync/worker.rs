@@ -87,8 +87,16 @@ impl<T: Send + 'static> Crew<T> {
     where
         J: Fn(&Seat) -> std::result::Result<T, Failure> + Send + Sync + 'static,
     {
+        Crew::start_for(0, name, count, stack, job)
+    }
+
+    /// As [`Crew::start`], for the Lua state with the number `owner`: failures of jobs are told on stderr unless they are taken.
+    pub fn start_for<J>(owner: u64, name: &str, count: usize, stack: usize, job: J) -> Result<Crew<T>>
+    where
+        J: Fn(&Seat) -> std::result::Result<T, Failure> + Send + Sync + 'static,
+    {
         Crew::<T>::check_room(count)?;
-        Crew::start_at(name, 1, count, stack, job)
+        Crew::start_at(owner, name, 1, count, stack, job)
     }
 
     /// `[limit]` where the system could not carry `count` threads more.
@@ -106,11 +114,18 @@ impl<T: Send + 'static> Crew<T> {
     }
 
     /// As [`Crew::start`], with `first` as the first thread's number in its name.
-    pub(super) fn start_at<J>(name: &str, first: usize, count: usize, stack: usize, job: J) -> Result<Crew<T>>
+    pub(super) fn start_at<J>(
+        owner: u64,
+        name: &str,
+        first: usize,
+        count: usize,
+        stack: usize,
+        job: J,
+    ) -> Result<Crew<T>>
     where
         J: Fn(&Seat) -> std::result::Result<T, Failure> + Send + Sync + 'static,
     {
-        let shared = Shared::new(name, count)?;
+        let shared = Shared::new(name, owner, count)?;
         remember(&shared)?;
         let job = Arc::new(job);
         for index in 0..count {
@@ -187,7 +202,7 @@ impl<T: Send + 'static> Crew<T> {
             while let Some(index) = slots.ended.pop_front() {
                 match std::mem::replace(&mut slots.all[index], Slot::Taken) {
                     Slot::Done(result) => return Some(NextEnd::Ended(index + 1, Ok(result))),
-                    Slot::Failed(text) => return Some(NextEnd::Ended(index + 1, Err(text))),
+                    Slot::Failed(failure) => return Some(NextEnd::Ended(index + 1, Err(failure.take()))),
                     other => slots.all[index] = other,
                 }
             }
@@ -239,7 +254,7 @@ impl<T: Send + 'static> Crew<T> {
         let mut slots = self.shared.slots.lock();
         let index = slots.all.iter().position(|slot| matches!(slot, Slot::Failed(_)))?;
         match std::mem::replace(&mut slots.all[index], Slot::Taken) {
-            Slot::Failed(text) => Some((index + 1, text)),
+            Slot::Failed(failure) => Some((index + 1, failure.take())),
             other => {
                 slots.all[index] = other;
                 None

@@ -64,7 +64,7 @@ pub use signals::SignalWatch;
 pub use spawn::{Program, copy_fd, find_byte, pipe, read_some, set_nonblocking, spawn, write_some};
 pub use spin::Spin;
 pub use stack::{stack_bounds, stack_pointer};
-pub use stderr::{tell, tell_panics};
+pub use stderr::{notice, tell, tell_panics};
 pub use thread::{at_exit, demote_thread, exit, spawn_quiet, start_thread, this_thread_name, thread_name, thread_room};
 pub use timer::Alarm;
 pub use watch::{WatchSet, epolls_that_watch};

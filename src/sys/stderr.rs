@@ -5,15 +5,18 @@
 //! descriptor's own mode is never changed, since other processes have the same one. The standard library's stderr is not used: it
 //! has a lock, which the child of a fork might find held.
 //!
-//! Imports its siblings `critical`, `poll` and `spawn`.
+//! Imports its siblings `critical`, `env`, `poll` and `spawn`.
 
+use std::fmt;
 use std::io::{Error, ErrorKind, Result};
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
 
 use super::critical::Critical;
+use super::env::env_var;
 use super::poll::{Polled, poll};
 use super::spawn::without_sigpipe;
+use crate::text;
 
 /// What a pipe takes as a whole or not at all (`PIPE_BUF`), so that the lines of many processes do not mix.
 const PIECE: usize = 4096;
@@ -41,6 +44,13 @@ pub fn tell(line: &str) {
                 return;
             }
         }
+    }
+}
+
+/// Tells the user of the program what nothing in it was told, `libipc: ` before it: as [`tell`], unless `IPC_LOG` is `off`.
+pub fn notice(what: fmt::Arguments<'_>) {
+    if env_var("IPC_LOG").is_none_or(|asked| asked != "off") {
+        tell(&text!("libipc: {what}"));
     }
 }
 

@@ -32,7 +32,7 @@ pub use select::{Candidate, Source, Way, select, source, source_for};
 pub use signal::Signal;
 pub use threads::{
     Asleep, Purpose, ThreadState, Waits, came_through_fork, hide_thread, prepare_thread, show_background_thread,
-    show_thread, show_thread_of, thread_of, threads,
+    show_thread, show_thread_of, thread_of, threads, waits_for_ever,
 };
 pub use turn::{Held, Turn};
 

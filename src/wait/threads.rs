@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use super::{Owner, SHORT_NAP, Wait};
+use super::{Deadline, Owner, SHORT_NAP, Wait};
 use crate::sys::{ForkHook, Lock, SetOnce, at_fork, fork_generation, getpid, gettid, monotonic_ns, this_thread_name};
 
 /// What a call is for, as far as its caller knows.
@@ -40,6 +40,8 @@ pub struct Waits {
     pub purpose: Purpose,
     /// Since when, on the clock of [`monotonic_ns`].
     pub since: u64,
+    /// Whether it has no time-out.
+    pub for_ever: bool,
 }
 
 #[derive(Debug)]
@@ -171,6 +173,17 @@ pub fn thread_of(owner: u64) -> Option<String> {
     name
 }
 
+/// Since when, on the clock of [`monotonic_ns`], the Lua state with the number `owner` waits without a time-out.
+pub fn waits_for_ever(owner: u64) -> Option<u64> {
+    let mut since = None;
+    each_slot(|slot| {
+        if slot.owner.load(Ordering::Relaxed) == owner {
+            since = slot.waits.lock().filter(|waits| waits.for_ever).map(|waits| waits.since);
+        }
+    });
+    since
+}
+
 /// All threads that take part, by their numbers.
 pub fn threads() -> Vec<ThreadState> {
     let mut all = Vec::new();
@@ -198,7 +211,8 @@ impl Asleep {
         let mut waits = slot.waits.lock();
         let before = *waits;
         if before.is_none_or(|outer| outer.purpose != purpose) {
-            *waits = Some(Waits { purpose, since: monotonic_ns() });
+            let for_ever = wait.deadline == Deadline::NEVER;
+            *waits = Some(Waits { purpose, since: monotonic_ns(), for_ever });
         }
         drop(waits);
         Some(Asleep { slot, before })

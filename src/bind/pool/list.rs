@@ -32,12 +32,19 @@ impl Walk {
         let pool = this(lua)?;
         lua.check(2, Kind::Function)?;
         lua.check(3, Kind::Table)?;
-        lua.timeout(4)?;
+        lua.timeout(4, None)?;
         lua.set_top(4);
         lua.raw_get_field(3, "n")?;
         let count = lua.to_integer(-1).unwrap_or(lua.raw_len(3) as i64);
         lua.pop(1);
         Ok(Walk { batch: Arc::new(Batch::new(pool)), count })
+    }
+
+    /// Pushes the table that will hold the results; its `n` says how many there are, since any of them may be nil.
+    fn push_results(&self, lua: Lua<'_>) -> Result<()> {
+        lua.new_table(self.count.clamp(0, 1 << 20) as c_int, 1)?;
+        lua.push_integer(self.count.max(0));
+        lua.raw_set_field(-2, "n")
     }
 
     /// Submits items while there are some and there is room; the function is in slot `f`, the list in the next.
@@ -74,7 +81,12 @@ impl Walk {
     /// Waits for the next item that is done and pushes what its task returned: its number, and how many values.
     fn take(&self, lua: Lua<'_>, deadline: Deadline) -> Result<Option<(i64, Pushed)>> {
         let done = self.next(lua, deadline)?;
-        done.map(|done| Ok((done.item, done.push(lua)?))).transpose()
+        done.map(|done| Ok((done.item, self.push(lua, &done)?))).transpose()
+    }
+
+    /// Pushes what a task returned; the error of one stands for those of all.
+    fn push(&self, lua: Lua<'_>, done: &Done) -> Result<Pushed> {
+        done.push(lua).inspect_err(|_| self.batch.give_up())
     }
 
     /// `result`, and where it is an error none of the items that wait is begun any more; a try that comes again is none.
@@ -100,8 +112,8 @@ impl Done {
     }
 
     /// Sets the first of the values in the table in slot `results`.
-    fn set(&self, lua: Lua<'_>, results: c_int) -> Result<()> {
-        if self.push(lua)? > 0 {
+    fn set(&self, lua: Lua<'_>, walk: &Walk, results: c_int) -> Result<()> {
+        if walk.push(lua, self)? > 0 {
             lua.set_top(results + 1);
             lua.raw_set_index(results, self.item)?;
         }
@@ -117,11 +129,11 @@ fn about(e: Error, item: i64) -> Error {
     }
 }
 
-/// `p:map(fn, list, [timeout])` → the first result of each, in the order of the list.
+/// `p:map(fn, list, [timeout])` → the first result of each, in the order of the list, and `n`, how many there are.
 pub(super) fn map(lua: Lua<'_>) -> Result<Pushed> {
     let walk = Walk::begin(lua)?;
-    let deadline = lua.timeout(4)?;
-    lua.new_table(walk.count.clamp(0, 1 << 20) as c_int, 0)?;
+    let deadline = lua.timeout(4, None)?;
+    walk.push_results(lua)?;
     walk.or_withdraw(collect(lua, &walk, deadline))?;
     Ok(1)
 }
@@ -132,7 +144,7 @@ fn collect(lua: Lua<'_>, walk: &Walk, deadline: Deadline) -> Result<()> {
     loop {
         walk.feed(lua, 2)?;
         let Some(done) = walk.next(lua, deadline)? else { return Ok(()) };
-        done.set(lua, results)?;
+        done.set(lua, walk, results)?;
     }
 }
 
@@ -153,7 +165,7 @@ pub(super) fn try_map(lua: Lua<'_>) -> Result<Pushed> {
     let Some(attempt) = lua.attempt() else { return map(lua) };
     let mapping = attempt.state(|| Ok::<_, Error>(Mapping { walk: Walk::begin(lua)?, done: RefCell::default() }))?;
     lua.set_top(4);
-    let deadline = lua.timeout(4)?;
+    let deadline = lua.timeout(4, None)?;
     loop {
         mapping.walk.feed(lua, 2)?;
         let Some(done) = mapping.walk.next(lua, deadline)? else { break };
@@ -161,13 +173,13 @@ pub(super) fn try_map(lua: Lua<'_>) -> Result<Pushed> {
         if matches!(done.future.outcome(), Some(Outcome::Done(_))) {
             try_push(&mut mapping.done.borrow_mut(), done)?;
         } else {
-            done.push(lua)?;
+            mapping.walk.push(lua, &done)?;
         }
     }
     let all = mapping.done.take();
-    lua.new_table(all.len() as c_int, 0)?;
+    mapping.walk.push_results(lua)?;
     let results = lua.top();
-    all.iter().try_for_each(|done| done.set(lua, results))?;
+    all.iter().try_for_each(|done| done.set(lua, &mapping.walk, results))?;
     Ok(1)
 }
 
@@ -206,7 +218,7 @@ pub(super) fn advance(lua: Lua<'_>) -> Result<Pushed> {
     let walk = Walk { batch, count: lua.integer(5)? };
     lua.check(3, Kind::Table)?;
     walk.or_withdraw(walk.feed(lua, 2))?;
-    let deadline = lua.timeout(4)?;
+    let deadline = lua.timeout(4, None)?;
     // In place of the batch, so that the results follow it.
     lua.push_nil();
     lua.replace(6);

@@ -76,7 +76,7 @@ impl Desk<'_> {
                     clean = false;
                     let outcome = match self.perform(task) {
                         Ok(results) => Outcome::Done(results),
-                        Err(e) => Outcome::Failed(failure(lua, e)),
+                        Err(e) => Outcome::Failed(failure(lua, e).into()),
                     };
                     lua.set_top(self.handler);
                     lua.collect_if_due();
@@ -178,7 +178,11 @@ fn renew(lua: Lua<'_>, upvalues: c_int) {
 fn end_child(lua: Lua<'_>, outcome: Outcome) -> Result<()> {
     match outcome {
         Outcome::Done(_) => Ok(()),
-        Outcome::Failed(text) | Outcome::Cancelled(text) => {
+        Outcome::Failed(failure) => {
+            lua.push_bytes(failure.fetch())?;
+            Err(raised())
+        }
+        Outcome::Cancelled(text) => {
             lua.push_bytes(&text)?;
             Err(raised())
         }

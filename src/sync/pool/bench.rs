@@ -98,7 +98,7 @@ impl Drop for Bench {
         let hub = &self.hub;
         let Some(post) = hub.leave(&self.worker) else { return };
         if let Some(future) = post.current {
-            future.settle(Outcome::Failed(b"internal error in a worker, please report it".to_vec()));
+            future.settle(Outcome::Failed(b"internal error in a worker, please report it".to_vec().into()));
         }
         // One that ends for no reason is replaced.
         let lost = !post.dismissed && !self.cancel.fired() && self.worker.is(READY);

@@ -152,7 +152,7 @@ impl Hub {
             books.threads.push(worker.clone());
         }
         let (hub, its, gone) = (self.clone(), worker.clone(), Lock::new(predecessor));
-        let started = Crew::start_at(&self.terms.name, id, 1, self.terms.stack, move |seat| {
+        let started = Crew::start_at(0, &self.terms.name, id, 1, self.terms.stack, move |seat| {
             let predecessor = gone.lock().take();
             hub.serve(&its, predecessor, seat)
         });
@@ -236,7 +236,7 @@ impl Hub {
             std::mem::take(&mut books.queue)
         };
         for (_, future) in queue.into_values() {
-            future.settle(Outcome::Failed(try_bytes(&text).unwrap_or_default()));
+            future.settle(Outcome::Failed(try_bytes(&text).unwrap_or_default().into()));
         }
     }
 

@@ -31,8 +31,8 @@ fn work(bench: &Bench) -> std::result::Result<(), Failure> {
     while let Order::Run(task) = bench.next(&wait).map_err(|e| e.to_string().into_bytes())? {
         let outcome = match task.values.bytes[0] {
             ECHO => Outcome::Done(task.values),
-            FAIL => Outcome::Failed(b"no".to_vec()),
-            SLEEP => Outcome::Failed(sleep(&wait).unwrap_err().to_string().into_bytes()),
+            FAIL => Outcome::Failed(b"no".to_vec().into()),
+            SLEEP => Outcome::Failed(sleep(&wait).unwrap_err().to_string().into_bytes().into()),
             SHRUG => {
                 sleep(&wait).unwrap_err();
                 Outcome::Done(task.values)
@@ -87,7 +87,7 @@ fn tasks_give_what_their_workers_say_again_and_again() {
         assert!(!future.cancel().unwrap());
     }
     let failed = pool.submit(task(FAIL, 0)).unwrap();
-    assert!(matches!(failed.wait(&forever()).unwrap(), Some(Outcome::Failed(text)) if text == b"no"));
+    assert!(matches!(failed.wait(&forever()).unwrap(), Some(Outcome::Failed(e)) if e.text() == b"no"));
     assert_eq!(failed.stage(), Stage::Failed);
 }
 
@@ -154,7 +154,9 @@ fn a_pool_whose_workers_cannot_start_fails_what_is_submitted() {
     let pool = Pool::start(terms(2), |_| Err(b"no init".to_vec())).unwrap();
     let failed = (0..1000).any(|_| match pool.submit(task(ECHO, 0)) {
         Ok(future) => {
-            assert!(matches!(future.wait(&forever()).unwrap(), Some(Outcome::Failed(t)) if t.ends_with(b"no init")));
+            assert!(
+                matches!(future.wait(&forever()).unwrap(), Some(Outcome::Failed(e)) if e.text().ends_with(b"no init"))
+            );
             false
         }
         Err(e) => {

@@ -1,4 +1,4 @@
-//! The end of the process, for all crews together. Imports its siblings `team` and `thread`.
+//! The end of the process, for all crews together. Imports its siblings `team` and `thread`, and `unfetched`.
 
 use std::panic::catch_unwind;
 use std::sync::atomic::Ordering;
@@ -7,6 +7,7 @@ use std::sync::{Arc, Weak};
 use super::team::{Shared, Team};
 use super::thread::is_of;
 use crate::error::Result;
+use crate::sync::unfetched::tell_all;
 use crate::sys::{Lock, SetOnce, at_exit, is_torn, try_push};
 use crate::wait::{Deadline, Wait};
 
@@ -64,5 +65,6 @@ extern "C" fn farewell() {
         }
         // Dropped by whoever still runs, if at all.
         std::mem::forget(crews);
+        tell_all();
     });
 }

@@ -5,9 +5,10 @@ use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 
-use super::{Failure, Seat, THREAD_WEIGHT};
+use super::{Seat, THREAD_WEIGHT};
 use crate::err;
 use crate::error::Result;
+use crate::sync::Unfetched;
 use crate::sys::{Lock, SetOnce, check_memory, demote_thread, fork_generation, monotonic_ns, try_text};
 use crate::text;
 use crate::wait::{Cancel, Deadline, Signal, Wait};
@@ -51,6 +52,8 @@ pub fn cancel_waits_for_core() {
 #[derive(Debug)]
 pub(super) struct Team {
     pub name: String,
+    /// The number of the Lua state that hears of failures; 0: nobody's.
+    pub owner: u64,
     generation: u32,
     pub seats: Vec<Seat>,
     /// No job begins before the last thread was started.
@@ -68,7 +71,7 @@ pub(super) struct Team {
 
 impl Team {
     /// Of `count` threads, none of which runs yet.
-    pub fn new(name: &str, count: usize) -> Result<Team> {
+    pub fn new(name: &str, owner: u64, count: usize) -> Result<Team> {
         let mut seats = Vec::new();
         seats.try_reserve_exact(count)?;
         for id in 1..=count {
@@ -77,6 +80,7 @@ impl Team {
         }
         Ok(Team {
             name: try_text(name)?,
+            owner,
             generation: fork_generation(),
             seats,
             gate: AtomicU32::new(CLOSED),
@@ -174,7 +178,7 @@ pub(super) enum Slot<T> {
         tid: u64,
     },
     Done(T),
-    Failed(Failure),
+    Failed(Unfetched),
     /// Given out, or raised.
     Taken,
 }
@@ -195,13 +199,13 @@ pub(super) struct Slots<T> {
 
 impl<T> Shared<T> {
     /// `count` threads that are yet to be started.
-    pub fn new(name: &str, count: usize) -> Result<Arc<Shared<T>>> {
+    pub fn new(name: &str, owner: u64, count: usize) -> Result<Arc<Shared<T>>> {
         let (mut all, mut ended) = (Vec::new(), VecDeque::new());
         all.try_reserve_exact(count)?;
         all.extend((0..count).map(|_| Slot::Running { tid: 0 }));
         // Each ends once.
         ended.try_reserve_exact(count)?;
-        Ok(Arc::new(Shared { team: Team::new(name, count)?, slots: Lock::new(Slots { all, ended }) }))
+        Ok(Arc::new(Shared { team: Team::new(name, owner, count)?, slots: Lock::new(Slots { all, ended }) }))
     }
 
     /// Makes failures of those that still run when the patience with them is over. What they give when they end after all is
@@ -225,7 +229,7 @@ impl<T> Shared<T> {
                     if tid != 0 {
                         demote_thread(tid);
                     }
-                    *slot = Slot::Failed(text.clone());
+                    *slot = Slot::Failed(text.clone().into());
                     ended.push_back(index);
                     abandoned += 1;
                 }

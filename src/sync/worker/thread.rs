@@ -1,4 +1,4 @@
-//! The life of one thread of a crew, from the gate to what it leaves. Imports its sibling `team`.
+//! The life of one thread of a crew, from the gate to what it leaves. Imports its sibling `team`, and `unfetched`.
 
 use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -7,7 +7,11 @@ use std::sync::Arc;
 use super::team::{Shared, Slot, Team};
 use super::{Failure, Seat};
 use crate::err;
+use crate::error::Code;
+use crate::sync::Unfetched;
+use crate::sync::unfetched::has_code;
 use crate::sys::{exit, gettid, is_torn, tell};
+use crate::text;
 use crate::wait::hide_thread;
 
 thread_local! {
@@ -49,9 +53,17 @@ where
     if !team.is_ours() {
         end_child(result.err());
     }
+    let failed = |text: Failure| {
+        let of = || text!("thread {} of {} of {}", seat.id, team.seats.len(), team.name);
+        Slot::Failed(Unfetched::new(text).owed_to(team.owner, of))
+    };
     let mut left = match result {
-        result if !seat.cancel.fired() => result.map_or_else(Slot::Failed, Slot::Done),
-        result => Slot::Failed(cancelled(result.err())),
+        result if !seat.cancel.fired() => result.map_or_else(failed, Slot::Done),
+        // An error of its own is told all the same; that what it talked to is closed comes with the end of its owner.
+        Err(text) if ![Code::Cancelled, Code::Closed].iter().any(|code| has_code(&text, *code)) => {
+            failed(cancelled(Some(text)))
+        }
+        result => Slot::Failed(cancelled(result.err()).into()),
     };
     if seat.cancel.fired() {
         Team::note_end();
