@@ -175,8 +175,8 @@ describe('allReduce', function()
         return v:fill(0)
       end)
       assert(last == value and n == 0)
-      -- The last round is the one that node 4 took alone.
-      assert(value[1]:min() == 1 and value[1]:max() == 1 and value[2] == 1)
+      -- The last round is the one in which all contributed zero.
+      assert(value[1]:min() == 0 and value[1]:max() == 0 and value[2] == 0)
       assert(table.concat(indices, ' ') == ('1 2 '):rep(4 - i + 1):sub(1, -2), table.concat(indices, ' '))
       return table.concat(counts, ' ')
     end)
@@ -200,8 +200,8 @@ describe('allReduce', function()
       assert(n == 0)
       return table.concat(seen, ' ') .. ' -> ' .. last
     end)
-    -- Rounds: 1 + 50; 2 + 100; 3 + 100; then nobody contributes, and the last value stays.
-    assert.same({ '103 -> 103', '51 102 103 -> 103' }, values)
+    -- Rounds: 1 + 50; 2 + 100; 3 + 100; then 100 + 100, to which nobody contributes a step.
+    assert.same({ '103 -> 200', '51 102 103 -> 200' }, values)
   end)
 
   it('goes through zero once more in every epoch', function()
@@ -258,7 +258,21 @@ describe('allReduce', function()
       assert(n == 0)
       return last
     end)
-    assert.same({ 5, 5 }, values)
+    assert.same({ 0, 0 }, values)
+  end)
+
+  it('returns the round in which all contributed zero, and leaves it in the tensors', function()
+    local values = trees.values(3, function(tree, i)
+      local torch = require 'ipc.torch' -- luacheck: ignore 431
+      local t = torch.FloatTensor(2):fill(i)
+      local function add(a, b) return a:add(b) end
+      for _ = 1, i do tree.allReduce(t:fill(i), add) end
+      local last, n = tree.allReduce(nil, add, function(v) return v:fill(0.5) end)
+      -- A mean of nobody's is not divided.
+      local mean, m = tree.allReduce(nil, 'mean', function(v) return v:fill(0.5) end)
+      return ('%s %d %g %s %d'):format(last == t, n, t[1], mean == t, m)
+    end)
+    assert.same({ 'true 0 1.5 true 0', 'true 0 1.5 true 0', 'true 0 1.5 true 0' }, values)
   end)
 
   it('makes no tensors once it has gone round', function()
@@ -316,7 +330,8 @@ describe('allReduce', function()
       refused("'max' 'mean' 'min' 'prod' 'sum'", 1, 'average')
       refused('expected a function', 1, add, 5)
       refused('expected a function', 1, add, true)
-      refused('expected a table', 1, add, nil, 5)
+      refused('expected a table', 1, add, nil, '5')
+      refused('0 or more', 1, add, nil, -5)
       refused('timeout', 1, add, nil, { timeout = 'long' })
       local ok, e = pcall(tree.allReduce, 'text', 'sum')
       assert(not ok and ipc.errcode(e) == 'unsupported', e)

@@ -1,5 +1,6 @@
 -- §13: bin/ipcrun and ipc.tree() on one host.
 local support = require 'spec.support'
+local ipc = require 'libipc'
 
 local ipcrun = support.root .. '/bin/ipcrun'
 
@@ -95,7 +96,7 @@ describe('ipcrun', function()
     assert.equal(200, select(2, r.stderr:gsub('\n', '')))
   end)
 
-  it('ends all when one fails, shows its last lines, and ends with its code', function()
+  it('ends all when one fails, names it, and ends with its code', function()
     local go = support.tmpname '.go'
     local p = start([[
       print('pid ' .. ipc.getpid())
@@ -110,9 +111,13 @@ describe('ipcrun', function()
     local r = p:wait()
     assert.equal(7, r.status)
     assert.is_false(r.timed_out)
-    local last = r.stderr:match '\nipcrun: node 2 of 3 ended with code 7; its last lines:\n(.*)$'
-    assert.is_truthy(last, r.stderr)
-    assert.matches('^%[2%] line\t21\n.*\n%[2%] line\t30\n%[2%] it went wrong\n$', last)
+    assert.is_truthy(r.stderr:find('\nipcrun: node 2 of 3 ended with code 7; ', 1, true), r.stderr)
+    -- Each line that it wrote stands there once.
+    for text, line in pairs { ['[2] line\t30\n'] = r.stdout, ['[2] it went wrong\n'] = r.stderr } do
+      local _, times = line:gsub(text:gsub('%p', '%%%0'), '')
+      assert.equal(1, times, line)
+    end
+    assert.is_nil(r.stderr:find('line\t30', 1, true))
     for _, pid in ipairs(all) do support.eventually(function() return is_gone(pid) end) end
   end)
 
@@ -239,6 +244,7 @@ describe('ipcrun', function()
     for _, case in ipairs {
       { '', 'which script%?' }, { '-n 2', 'which script%?' }, { '-n x y.lua', "number of nodes.*'x'" }, { '-n 0 y.lua', "'0'" },
       { '--hosts a:2,b:2 y.lua', 'cannot be started yet' }, { '--what y.lua', 'unknown option %-%-what' },
+      { '-n 1000000000 y.lua', 'this machine starts no 1000000000 nodes' },
       { '-n 2 /no/such/script.lua', "'/no/such/script.lua'" },
     } do
       local out = support.sh(('%s %s %s 2>&1; echo $?'):format(support.lua, ipcrun, case[1]))
@@ -253,6 +259,63 @@ describe('ipcrun', function()
 end)
 
 describe('ipc.tree', function()
+  -- What the launchers set; `is_refused` by the words that follow.
+  local launchers = {
+    { { SLURM_PROCID = 0, SLURM_NTASKS = 4, SLURM_STEP_NUM_TASKS = 4 }, 'SLURM_PROCID=0 SLURM_STEP_NUM_TASKS=4' },
+    { { SLURM_PROCID = 0, SLURM_NTASKS = 1, SLURM_STEP_NUM_TASKS = 1 } },
+    { { SLURM_JOB_ID = 7, SLURM_NTASKS = 4 }, 'SLURM_NTASKS=4, as under Slurm, and not SLURM_PROCID' },
+    { { OMPI_COMM_WORLD_RANK = 1, OMPI_COMM_WORLD_SIZE = 2, PMIX_RANK = 1 }, 'OMPI_COMM_WORLD_SIZE=2' },
+    { { OMPI_COMM_WORLD_RANK = 0, OMPI_COMM_WORLD_SIZE = 1, PMIX_RANK = 0 } },
+    { { PMIX_RANK = 0 }, 'PMIX_RANK=0' },
+    { { PMI_RANK = 0, PMI_SIZE = 2 }, 'PMI_RANK=0 PMI_SIZE=2' },
+    { { RANK = 0, WORLD_SIZE = 8, MASTER_ADDR = 'localhost', MASTER_PORT = 29500 }, 'torchrun has started 8 nodes' },
+    { { RANK = 0 }, 'RANK=0' },
+    { { WORLD_SIZE = 2 }, 'WORLD_SIZE=2' },
+    { { RANK = 5, WORLD_SIZE = 2 }, 'RANK=5 WORLD_SIZE=2' },
+    { { RANK = 'x', WORLD_SIZE = 2 }, 'RANK=x' },
+    { { RANK = 0, WORLD_SIZE = 1 } },
+    { { OMPI_COMM_WORLD_RANK = 0, OMPI_COMM_WORLD_SIZE = 1, SLURM_PROCID = 2, SLURM_NTASKS = 4 }, 'SLURM_NTASKS=4' },
+    { { IPC_TREE = 'alone' }, 'IPC_TREE=alone', 'argument' },
+    { { IPC_TREE = '', RANK = '' } },
+  }
+  local program = [[
+    local ipc = require 'libipc'
+    local tree = ipc.tree()
+    print(tree.nodeIndex, tree.numNodes)
+  ]]
+
+  for _, case in ipairs(launchers) do
+    local words = {}
+    for name, value in pairs(case[1]) do words[#words + 1] = name .. '=' .. value end
+    table.sort(words)
+    words = table.concat(words, ' ')
+    if not case[2] then
+      it(('is alone where a launcher says so: %s'):format(words), function()
+        assert.equal('1\t1\n', support.check(program, { env = case[1] }))
+      end)
+    else it(('is never silently alone where the environment has %s'):format(words), function()
+      local r = support.run(program, { env = case[1] })
+      assert.equal(1, r.status, r.stdout)
+      local head = ('libipc [%s] ipc.tree: '):format(case[3] or 'state')
+      assert.is_truthy(r.stderr:find(head, 1, true) and r.stderr:find(case[2], 1, true), r.stderr)
+      if case[3] then return end
+      -- Every refusal names the way out, which works.
+      assert.is_truthy(r.stderr:find('IPC_TREE=none', 1, true), r.stderr)
+      case[1].IPC_TREE = 'none'
+      assert.equal('1\t1\n', support.check(program, { env = case[1] }))
+    end) end
+  end
+
+  it('has as many nodes as are asked for, or is an error', function()
+    local e = support.fails(ipc.tree, { nodes = 4 })
+    assert.equal('state', ipc.errcode(e))
+    assert.matches('expected 4 nodes, there is one: start them by ipcrun -n 4', e, 1, true)
+    assert.equal(1, ipc.tree { nodes = 1 }.numNodes)
+    assert.equal('argument', ipc.errcode(support.fails(ipc.tree, { nodes = 'four' })))
+    local r = run [[ ipc.tree { nodes = 2 } print(pcall(ipc.tree, { nodes = 3 })) ]]
+    assert.equal(2, select(2, r.stdout:gsub('%[state%] ipc.tree: expected 3 nodes, there are 2', '')), r.stdout .. r.stderr)
+  end)
+
   it('joins the nodes that ipcrun started, as often as it is called', function()
     local r = run([[
       local lines = {}
@@ -308,7 +371,7 @@ describe('ipc.tree', function()
     } do
       local r = support.run("require 'libipc'.tree()", { env = case[1] })
       assert.equal(1, r.status)
-      assert.is_truthy(r.stderr:find('libipc [argument] ipc.tree: ', 1, true) and r.stderr:find(case[2], 1, true), r.stderr)
+      assert.is_truthy(r.stderr:find('libipc [state] ipc.tree: ', 1, true) and r.stderr:find(case[2], 1, true), r.stderr)
     end
     local r = support.run("require 'libipc'.tree(5)")
     assert.is_truthy(r.stderr:find('expected a table', 1, true), r.stderr)

@@ -1,6 +1,7 @@
 -- How trees end badly: dead nodes, silent ones, calls that do not match, functions that raise. Nothing hangs, and every
 -- node learns who it was.
 local ipc = require 'libipc'
+local utils = require 'ipc.utils'
 local support = require 'spec.support'
 local trees = require 'spec.support.trees'
 
@@ -399,6 +400,36 @@ describe('a node that waits', function()
     e, when = receiving(function(t) return t end, 4, told)
     assert.matches('node 5 is gone', e, 1, true)
     assert.is_true(when >= 4 and when < 4.5)
+  end)
+
+  it('is told of at half its time, by who waits for it', function()
+    local tell, told = utils.tell, {}
+    function utils.tell(what, ...) told[#told + 1] = ('%g: '):format(math.floor(now + 0.5)) .. what:format(...) end
+    local four = neighbour(4, { { 60, header 'up' } }, true)
+    local parent = neighbour(1, { { 61, header 'down' } })
+    barrier(Group.new { index = 2, count = 4, parent = parent, children = { four }, timeout = 100 })()
+    -- One that says that it waits itself is not to blame, nor is anybody by a node that waits for ever.
+    now = 0
+    local other = neighbour(1, { { 1, { 'here', 1 } }, { 70, header 'down' } })
+    barrier(Group.new { index = 2, count = 3, parent = other, timeout = 100 })()
+    now = 0
+    parent = neighbour(1, { { 1e6, header 'down' } })
+    barrier(Group.new { index = 2, count = 2, parent = parent, timeout = math.huge })()
+    utils.tell = tell
+    assert.same({
+      '50: node 2 has waited 50 s for the part of node 4 in barrier (call 1 of this tree), and waits as long again',
+    }, told)
+  end)
+
+  it('is given as long as it takes, where asked', function()
+    for _, options in ipairs { { timeout = false }, { timeout = math.huge } } do
+      assert.equal(math.huge, utils.timeout('Tree', 1, options))
+    end
+    assert.equal('inf 1800 7.5', support.check([[
+      require 'libipc'
+      local utils = require 'ipc.utils'
+      print(tostring(utils.timeout('Tree', 1)):match '^[%a%d.]+', utils.timeout('Tree', 1, nil, 1800), utils.timeout('Tree', 1, { timeout = 7.5 }))
+    ]], { env = { IPC_TIMEOUT = 'none' } }):gsub('%s+', ' '):gsub(' $', ''))
   end)
 
   it('hears of a failure also while it receives a tensor', function()

@@ -179,6 +179,64 @@ describe('Tree', function()
     assert.matches('expected a function', support.fails(require 'ipc.DiscoveredTree', 1, 2, 'h', 0, 5), 1, true)
   end)
 
+  it('wait no longer than told for what they need', function()
+    -- Nobody listens at this port. Each had more patience with its parts than with the whole.
+    local port = support.free_port()
+    for _, make in ipairs {
+      function() require 'ipc.DiscoveredTree'(2, 2, '127.0.0.1', nil, nil, function() return '127.0.0.1', port end,
+        { timeout = 0.6 }) end,
+      function() StaticTree(2, 2, '127.0.0.1', 0, '127.0.0.1', port, { timeout = 0.3 }) end,
+      function() LocalhostTree(2, 2, { timeout = 0.3, key = 'nobody' }) end,
+    } do
+      local e = support.fails(make)
+      assert.equal('timeout', ipc.errcode(e), e)
+    end
+    -- The parts are given what is left of the whole, on a clock that only they move.
+    local build = require 'ipc.collective.build'
+    local clock, now, asked = ipc.clock, 0, {}
+    ipc.clock = function() return now end
+    local client, sleep = ipc.client, ipc.sleep
+    ipc.sleep = function(seconds) now = now + seconds end
+    ipc.client = function(_, _, options)
+      asked[#asked + 1] = options.connect_timeout
+      now = now + options.connect_timeout
+      error('libipc [timeout] ipc.client: nobody', 0)
+    end
+    local ok, e = pcall(function()
+      build.search(build.spec('Search', 2, 2, { timeout = 4 }, 1), function() return 'h', 1 end)
+    end)
+    ipc.clock, ipc.client, ipc.sleep = clock, client, sleep
+    assert.equal('timeout', not ok and ipc.errcode(e))
+    assert.is_true(#asked > 2 and math.abs(now - 4) < 1e-9, ('%d tries, ended at %g'):format(#asked, now))
+  end)
+
+  it('hand functions and limits to their links', function()
+    local functions = trees.values(3, function(tree)
+      return tree.scatter(tree.nodeIndex == 1 and { f = function(x) return 2 * x end } or nil).f(21)
+    end, { functions = true })
+    assert.same({ 42, 42, 42 }, functions)
+    local errors = trees.errors(2, function(tree)
+      return tree.scatter(tree.nodeIndex == 1 and ('x'):rep(5000) or nil)
+    end, { max_message = 4000 })
+    assert.matches('[limit]', errors[1], 1, true)
+    errors = trees.errors(2, function(tree)
+      local torch = require 'ipc.torch' -- luacheck: ignore 431
+      return tree.scatter(torch.FloatTensor(1000))
+    end, { max_tensor_bytes = 100 })
+    assert.matches('[limit]', errors[1], 1, true)
+  end)
+
+  it('have functions that take a colon as well as a dot', function()
+    assert.same({ '3 2 7 4', '3 2 7 4' }, trees.values(2, function(tree)
+      local sum, n = tree:allReduce(tree.nodeIndex, 'sum')
+      local value = tree:scatter(tree.nodeIndex == 1 and 7 or 0)
+      tree:barrier(60)
+      local doubled = tree:walkTable({ 2 }, function(x) return 2 * x end)[1]
+      tree:close()
+      return ('%d %d %d %d'):format(sum, n, value, doubled)
+    end))
+  end)
+
   it('says so where the connection that it is handed is closed', function()
     local server, port = ipc.server()
     local client = ipc.client(port)
@@ -498,30 +556,35 @@ describe('NullTree', function()
     assert.equal(t, same)
     assert.equal(1, n)
     assert.same({ 7, 1 }, { tree.allReduce(7, 'mean') })
-    assert.same({ 7, 0 }, { tree.allReduce(nil, 'mean', true) })
+    -- Also to a node that has run out of steps: what it passes is the result, and it is alone.
+    local none, nodes = tree.allReduce(nil, function() end, function() end)
+    assert.same({ nil, 1 }, { none, nodes })
+    assert.same({ 7, 1 }, { tree.allReduce(7, 'mean', true) })
     assert.equal(t, tree.scatter(t))
-    -- What ran out of steps is filled with the last result, like a node of other trees.
-    local torch = require 'ipc.torch'
-    tree.allReduce { a = torch.ones(3), n = 5 }
-    local other, count = tree.allReduce({ a = torch.zeros(3), n = 0 }, 'sum', true)
-    assert.same({ 1, 1, 1 }, other.a:totable())
-    assert.same({ 5, 0 }, { other.n, count })
-    local mine = { n = 1 }
-    tree.allReduce(mine)
-    mine.n = 99
-    assert.equal(1, tree.allReduce(mine, 'sum', true).n)
     assert.same({ 9, 1 }, { tree.allReduce(9, { timeout = 5 }) })
     tree.barrier()
     tree.close()
     tree.close()
     assert.equal('state', ipc.errcode(support.fails(tree.allReduce, 5)))
-    assert.equal('state', ipc.errcode(support.fails(NullTree().allReduce, nil, 'sum', true)))
+  end)
+
+  it('takes a colon as well as a dot', function()
+    local tree = NullTree()
+    assert.same({ 5, 1 }, { tree:allReduce(5, 'sum') })
+    assert.equal(7, tree:scatter(7))
+    tree:barrier { timeout = 5 }
+    assert.same({ 2, 4 }, tree:walkTable({ 1, 2 }, function(x) return 2 * x end))
+    tree:close()
+    assert.equal('state', ipc.errcode(support.fails(tree.barrier, tree)))
   end)
 
   it('is what every constructor makes for one node', function()
     for _, tree in ipairs {
       Tree(1, 1, 2, nil, nil, '127.0.0.1', 0),
       StaticTree(1, 1, '127.0.0.1', 0, '127.0.0.1', 0),
+      StaticTree(1, 1),
+      Tree(1, 1),
+      require 'ipc.DiscoveredTree'(1, 1),
       LocalhostTree(1, 1),
       require 'ipc.DiscoveredTree'(1, 1, '127.0.0.1', 0, print, print),
     } do

@@ -10,12 +10,12 @@ local place = 'DiscoveredTree'
 
 return utils.api(function(nodeIndex, numNodes, nodeHost, nodePort, publish, query, options)
    local spec = build.spec(place, nodeIndex, numNodes, options, 7)
+   if numNodes == 1 then return NullTree(options) end
    spec.host = utils.check(place, 3, nodeHost, 'string|nil') or '127.0.0.1'
    utils.check(place, 4, nodePort, 'number|string|nil')
    spec.port = tonumber(nodePort)
    utils.check(place, 5, publish, nodeIndex == 1 and 'function' or 'function|nil')
    utils.check(place, 6, query, nodeIndex ~= 1 and 'function' or 'function|nil')
-   if numNodes == 1 then return NullTree(options) end
    if nodeIndex == 1 then
       local server, port = ipc.server(spec.host, spec.port or 0, spec.connect)
       spec.server = server

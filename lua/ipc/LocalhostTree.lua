@@ -13,12 +13,12 @@ local host = '127.0.0.1'
 return utils.api(function(nodeIndex, numNodes, ppid, options)
    if type(ppid) == 'table' and options == nil then ppid, options = nil, ppid end
    local spec = build.spec(place, nodeIndex, numNodes, options, 4)
+   if numNodes == 1 then return NullTree(options) end
    utils.check(place, 3, ppid, 'number|nil')
    ppid = ppid or ipc.getppid()
    local key = options and options.key
    if type(key) == 'number' then key = tostring(key) end
    key = utils.check(place .. ': key', 4, key, 'string|nil') or ''
-   if numNodes == 1 then return NullTree(options) end
    spec.host = host
    if nodeIndex == 1 then
       local server, port = ipc.server(host, 0, spec.connect)

@@ -9,36 +9,11 @@ local ipc = require 'libipc'
 local DiscoveredTree = require 'ipc.DiscoveredTree'
 local NullTree = require 'ipc.NullTree'
 local build = require 'ipc.collective.build'
+local surroundings = require 'ipc.surroundings'
 local utils = require 'ipc.utils'
 
 local place = 'ipc.tree'
 local launch = {}
-
---- A whole number from the environment, at least `low`; nil where there is none of that name.
-local function number(name, low, high)
-   local text = os.getenv(name)
-   if not text then return nil end
-   local value = tonumber(text)
-   if not value or value ~= math.floor(value) or value < low or value > high then
-      utils.raise('argument', place, 'the environment has %s=%s: expected a whole number from %d to %d', name, text,
-         low, high)
-   end
-   return math.floor(value)
-end
-
---- What ipcrun tells its nodes; nil in a process that it did not start.
-local function surroundings()
-   local count = number('IPC_NODES', 1, 1000000)
-   local index = number('IPC_NODE', 1, count or 1000000)
-   local root = os.getenv 'IPC_ROOT'
-   if not (count or index or root) then return nil end
-   local host, port = (root or ''):match '^%[?(.-)%]?:(%d+)$'
-   if not (count and index and host) then
-      utils.raise('argument', place, 'the environment has IPC_NODE=%s, IPC_NODES=%s and IPC_ROOT=%s: ipcrun sets all '
-         .. 'three (IPC_ROOT=host:port)', tostring(index), tostring(count), tostring(root))
-   end
-   return { index = index, count = count, host = host, port = tonumber(port) }
-end
 
 --- How many GPUs this process sees.
 local function gpus()
@@ -75,20 +50,32 @@ end
 
 local made = 0 -- trees of this process: the n-th of one node meets the n-th of the others
 
---- The tree of all nodes that ipcrun started, else of this one alone. Options as for the other trees.
+--- The tree of all nodes that were launched together; of this one alone where nobody launched it. Options as for the
+--- other trees, and `nodes`: how many there have to be.
 launch.tree = utils.api(function(options)
-   build.options(place, 1, options)
+   utils.check(place, 1, options, 'table|nil')
+   local settings = copy(options)
+   local wanted = settings.nodes
+   settings.nodes = nil
+   build.options(place, 1, settings)
+   if wanted ~= nil then utils.checkIndex(place .. ': nodes', 1, wanted, 1, math.huge) end
    local here = surroundings()
-   if not here or here.count == 1 then return placed(NullTree(options), 1) end
+   local count = here and here.count or 1
+   if wanted and wanted ~= count then
+      utils.raise('state', place, 'expected %d nodes, there %s: start them by ipcrun -n %d', wanted,
+         count == 1 and 'is one' or ('are %d'):format(count), wanted)
+   end
+   if count == 1 then return placed(NullTree(settings), 1) end
    made = made + 1
    local n = made
-   local settings = copy(options)
+   local deadline = ipc.clock() + utils.timeout(place, 1, settings)
+   local function left(most) return math.max(math.min(deadline - ipc.clock(), most), 0) end
    -- All nodes are on this host: they prove the secret, and need not encrypt what nobody can overhear.
    if settings.encrypt == nil then settings.encrypt = false end
    local client, asked
    local function tell(...)
       client = client or ipc.client(here.host, here.port,
-         { encrypt = false, connect_timeout = math.min(60, utils.timeout(place, 1, options)) })
+         { encrypt = false, connect_timeout = left(60) })
       client:send { ... }
    end
    local ok, tree = pcall(DiscoveredTree, here.index, here.count, here.host, 0, function(host, port)
@@ -96,7 +83,7 @@ launch.tree = utils.api(function(options)
    end, function()
       if not asked then tell('query', n) end
       asked = true
-      local came, answer = client:tryrecv(1)
+      local came, answer = client:tryrecv(left(1))
       if not came then return nil end
       asked = false
       return answer[1], answer[2]

@@ -1,4 +1,4 @@
-//! `ipc.tree`, which lua/ipc/launch.lua is; and what bin/ipcrun stands on (`__signals`, `__poll`, `__end_with`), not for users.
+//! `ipc.tree`, which lua/ipc/launch.lua is; and what bin/ipcrun stands on (`__signals`, `__poll`, `__end_with`) and trees (`__tell`), not for users.
 
 use std::ffi::c_int;
 
@@ -6,7 +6,7 @@ use crate::bind::call::Pushed;
 use crate::bind::lua::{Kind, Lua};
 use crate::bind::object::{Class, ClassInfo, Method};
 use crate::err;
-use crate::error::Result;
+use crate::error::{Lossy, Result};
 use crate::lua_fn;
 use crate::sys::{self, SignalWatch, signal_name, signal_number, try_push};
 use crate::wait::{Interest, Watch, poll_many};
@@ -17,6 +17,7 @@ pub(super) const FUNCTIONS: &[Method] = &[
     ("__signals", lua_fn!("ipcrun", signals)),
     ("__poll", lua_fn!("ipcrun", poll)),
     ("__end_with", lua_fn!("ipcrun", end_with)),
+    ("__tell", lua_fn!("ipc.tree", tell)),
 ];
 
 /// `libipc.signals`: not for users, so outside `ipc.`
@@ -73,7 +74,7 @@ fn next(lua: Lua<'_>) -> Result<Pushed> {
 /// `__poll(fds, [timeout])` → a list of booleans: which of the descriptors have something to read, or their end.
 fn poll(lua: Lua<'_>) -> Result<Pushed> {
     lua.check(1, Kind::Table)?;
-    let deadline = lua.timeout(2)?;
+    let deadline = lua.timeout(2, None)?;
     let mut watches = Vec::new();
     for n in 1..=lua.raw_len(1) as i64 {
         lua.raw_get_index(1, n);
@@ -90,6 +91,12 @@ fn poll(lua: Lua<'_>) -> Result<Pushed> {
         lua.raw_set_index(-2, n as i64 + 1)?;
     }
     Ok(1)
+}
+
+/// `__tell(text)`: a line on stderr, without waiting, unless `IPC_LOG=off`.
+fn tell(lua: Lua<'_>) -> Result<Pushed> {
+    sys::notice(format_args!("{}", Lossy(lua.bytes(1)?)));
+    Ok(0)
 }
 
 /// `__end_with(pid)`: this process ends when its parent, `pid`, does; false if that is its parent no more.

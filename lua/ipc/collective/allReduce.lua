@@ -103,12 +103,13 @@ end
 
 --- At the root: the result into the leaves themselves.
 local function settle(list, folded, contributors, operation)
+   local mean = operation == 'mean' and contributors > 0
    for i = 1, list.count do
       if list.tensor[i] then
-         if operation == 'mean' then folded[i]:div(contributors) end
+         if mean then folded[i]:div(contributors) end
          if not rawequal(folded[i], list.value[i]) then list.value[i]:copy(folded[i]) end
       else
-         leaves.set(list, i, operation == 'mean' and folded[i] / contributors or folded[i])
+         leaves.set(list, i, mean and folded[i] / contributors or folded[i])
       end
    end
 end
@@ -122,7 +123,6 @@ local function round(group, list, folded, present, contributes, reduce, operatio
       sendUp(group, list, folded, present, contributors)
       contributors, present = receiveResult(group, list)
    else
-      present = present and contributors > 0 -- all have run out of steps: the last round's result stands
       if present then settle(list, folded, contributors, operation) end
    end
    for _, child in ipairs(group.children) do
@@ -229,5 +229,5 @@ return function(group)
             operation, zero)
          if contributors == 0 then return whole, 0 end
       end
-   end, 2)
+   end, 2, group.owner)
 end

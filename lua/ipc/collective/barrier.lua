@@ -14,8 +14,7 @@ end
 --- Makes `barrier([timeout | options])` for the node that `group` is.
 return function(group)
    return utils.api(function(options)
-      if type(options) == 'number' then options = { timeout = options } end
       local timeout = utils.callTimeout('tree.barrier', 1, options, group.timeout)
       group:within(timeout, 'barrier', nil, meet)
-   end, 1)
+   end, 1, group.owner)
 end

@@ -40,11 +40,13 @@ end
 
 --- The tree of `group`. `opened`: what is closed with it.
 function build.tree(group, opened)
+   group.owner = {}
    local tree = {
       nodeIndex = group.index,
       numNodes = group.count,
-      walkTable = utils.walkTable,
+      walkTable = utils.api(utils.walkTable, 1, group.owner),
    }
+   group.owner[1] = tree
    for name, make in pairs(operations) do tree[name] = make(group) end
 
    --- Prints what went over each link of this node, and returns it by node index.
@@ -71,7 +73,9 @@ function build.tree(group, opened)
 end
 
 -- Of a tree's options what goes into `ipc.server` and `ipc.client`, and all.
-local forConnections = { 'secret', 'encrypt', 'insecure', 'transport' }
+local forConnections = {
+   'secret', 'encrypt', 'insecure', 'transport', 'functions', 'max_message', 'max_tensor_bytes',
+}
 local known = { 'timeout', 'base', 'key' }
 for _, key in ipairs(forConnections) do known[#known + 1] = key end
 
@@ -92,12 +96,18 @@ local function connectOptions(options)
    return picked
 end
 
+--- How many seconds the constructor may still wait, `most` at most.
+local function left(spec, most)
+   return math.max(math.min(spec.deadline - ipc.clock(), most or math.huge), 0)
+end
+
 --- Checks what all kinds of tree have in common, and gathers it: `place` is the constructor's name, `at` the position
 --- of the options among its arguments.
 function build.spec(place, index, count, options, at)
    utils.checkIndex(place, 2, count, 1, math.huge)
    if index ~= nil then utils.checkIndex(place, 1, index, 1, count) end
    options = build.options(place, at, options)
+   local timeout = utils.timeout(place, at, options)
    local base = options.base
    if base == nil then base = 2 end
    utils.checkIndex(place .. ': base', at, base, 1, math.huge)
@@ -106,7 +116,9 @@ function build.spec(place, index, count, options, at)
       index = index and math.floor(index), -- 2.0 is 2
       count = math.floor(count),
       base = math.floor(base),
-      timeout = utils.timeout(place, at, options),
+      timeout = timeout,
+      deadline = ipc.clock() + timeout, -- of all that the constructor waits for
+      left = left,
       connect = connectOptions(options),
    }
 end
@@ -137,15 +149,14 @@ end
 --- and token, or nothing; `refused` says that the one it named last does not take us. Goes on until a root takes this
 --- node.
 function build.search(spec, find, still)
-   local deadline = ipc.clock() + spec.timeout
    local why, refused = 'no root was found', false
    -- What was found may be the address of a root that has just gone: little patience at first.
    local pause, patience = 0.01, 0.5
    while true do
-      local host, port, token = find(math.max(deadline - ipc.clock(), 0), refused)
+      local host, port, token = find(spec:left(), refused)
       refused = false
       if host then
-         local options = { connect_timeout = patience }
+         local options = { connect_timeout = spec:left(patience) }
          for key, value in pairs(spec.connect or {}) do options[key] = value end
          local ok, client = pcall(ipc.client, host, port, options)
          if ok then
@@ -161,11 +172,11 @@ function build.search(spec, find, still)
             patience = math.min(patience * 2, 5)
          end
       end
-      if ipc.clock() >= deadline then
+      if spec:left() == 0 then
          utils.raise('timeout', spec.place, 'node %s found no root that takes it within %g s; last: %s',
             spec.index or 'without an index', spec.timeout, why)
       end
-      ipc.sleep(math.min(pause, math.max(deadline - ipc.clock(), 0)))
+      ipc.sleep(spec:left(pause))
       pause = math.min(pause * 2, 1)
    end
 end

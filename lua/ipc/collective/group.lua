@@ -32,6 +32,7 @@ function Group.new(spec)
       control = spec.control or {},
       timeout = spec.timeout, -- of calls that name none
       limit = spec.timeout, -- of the call in progress
+      deadline = spec.deadline or math.huge, -- while the tree is formed: of all waits together
       state = 'open',
       sequence = 0,
       scratches = {},
@@ -135,20 +136,30 @@ function Group:instead(link, what)
 end
 
 local function waitFor(self, link, attempt, what)
-   local pause = math.min(0.02, self.limit)
    local since = self.started or ipc.clock()
+   local pause = math.min(0.02, self.limit)
+   local halfway = self.call and self.limit / 2 or math.huge
    while true do
-      local result = attempt(pause)
+      local result = attempt(math.min(pause, math.max(self.deadline - ipc.clock(), 0)))
       if result then return result end
       if link.inbox then self:instead(link, what) end
       if link.gone then self:lost(link) end
       self:lookAround(link)
       announce(self, link)
-      local passed, limit = ipc.clock() - math.max(since, link.heard), patience(self, link)
-      if passed >= limit then
+      local now = ipc.clock()
+      local passed, limit = now - math.max(since, link.heard), patience(self, link)
+      if passed >= halfway then
+         halfway = math.huge
+         -- One that waits itself is not to blame; whoever waits for that one tells of it.
+         if link.waits ~= self.sequence then
+            utils.tell('node %d has waited %g s for the %s of node %d in %s, and waits as long again', self.index,
+               self.limit / 2, what, link.index, name(self))
+         end
+      end
+      if passed >= limit or now >= self.deadline then
          link.silent = true
-         self:fail('timeout', 'node %d was silent for %g s while node %d waited for its %s in %s', link.index,
-            self.limit, self.index, what, name(self))
+         self:fail('timeout', 'node %d was silent for %.4g s while node %d waited for its %s in %s', link.index,
+            math.min(self.limit, passed), self.index, what, name(self))
       end
       pause = math.min(slice, math.max(limit - passed, 0))
    end
@@ -200,7 +211,8 @@ end
 
 --- Sends `message` (a table of the tree's, or a tensor) to `link`; `more`: another one follows at once.
 function Group:send(link, message, more)
-   local ok, sent = pcall(link.send, link, message, self.limit, more)
+   local limit = math.min(self.limit, math.max(self.deadline - ipc.clock(), 0))
+   local ok, sent = pcall(link.send, link, message, limit, more)
    if not ok then
       if utils.errcode(sent) == 'timeout' then
          link.silent = true

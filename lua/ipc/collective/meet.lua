@@ -94,10 +94,10 @@ end
 
 --- Waits until every node has come; returns their links by index. `joined` collects the links as they come.
 local function admit(spec, joined)
-   local deadline = ipc.clock() + spec.timeout
    local nodes, anonymous, refused = {}, {}, 'none'
+   local halfway = ipc.clock() + spec.timeout / 2
    while #joined < spec.count - 1 do
-      local message, handle = next_(spec.server, math.min(0.1, math.max(deadline - ipc.clock(), 0)))
+      local message, handle = next_(spec.server, spec:left(0.1))
       local joins, index, count, token = fields(message, 'join')
       -- What a tree before left in the same connection.
       if fields(message, 'close') then handle = nil end
@@ -117,7 +117,12 @@ local function admit(spec, joined)
       end
       -- Only when nobody comes: with a thousand nodes this is a thousand calls.
       if not handle then watch(spec.place, joined) end
-      if #joined < spec.count - 1 and ipc.clock() >= deadline then
+      if #joined < spec.count - 1 and ipc.clock() >= halfway then
+         halfway = math.huge
+         utils.tell('%s: node 1 has waited %g s for %d of %d nodes (missing: %s), and waits as long again', spec.place,
+            spec.timeout / 2, spec.count - 1 - #joined, spec.count, missing(spec, nodes, anonymous))
+      end
+      if #joined < spec.count - 1 and spec:left() == 0 then
          utils.raise('timeout', spec.place, '%d of %d nodes had not come after %g s (missing: %s; refused: %s)',
             spec.count - 1 - #joined, spec.count, spec.timeout, missing(spec, nodes, anonymous), refused)
       end
@@ -161,7 +166,8 @@ function meet.root(spec)
    local all = {}
    for index = 2, spec.count do all[#all + 1] = nodes[index] end
    local secret = utils.token()
-   local group = Group.new { index = 1, count = spec.count, children = all, timeout = spec.timeout }
+   local group = Group.new { index = 1, count = spec.count, children = all, timeout = spec.timeout,
+      deadline = spec.deadline }
    return group:form(spec.place, function()
       local parents, children = shape(spec.place, spec.base, spec.count, spec.buildTree)
       for index = 2, spec.count do
@@ -206,15 +212,14 @@ end
 local function connect(spec, group, index, host, port)
    local options = {}
    for key, value in pairs(spec.connect or {}) do options[key] = value end
-   options.connect_timeout = 1
-   local deadline = ipc.clock() + spec.timeout
    while true do
+      options.connect_timeout = spec:left(1)
       local ok, client = pcall(ipc.client, host, port, options)
       if ok then return client end
       local code = utils.errcode(client)
       if code ~= 'timeout' and code ~= 'refused' then error(client, 0) end
       group:lookAround()
-      if ipc.clock() >= deadline then
+      if spec:left() == 0 then
          group:fail('timeout', 'node %d could not reach its parent at %s:%s: %s', index, tostring(host), tostring(port),
             utils.cause(client))
       end
@@ -223,12 +228,11 @@ end
 
 --- Waits at `server` until all of `expected` (indices) have shown the secret; returns their links.
 local function adopt(spec, group, server, expected, secret)
-   local deadline = ipc.clock() + spec.timeout
    local found, missingCount = {}, #expected
    local wanted = {}
    for _, index in ipairs(expected) do wanted[index] = true end
    while missingCount > 0 do
-      local message, handle = next_(server, 0.1)
+      local message, handle = next_(server, spec:left(0.1))
       if handle then
          local _, index, shownSecret = fields(message, 'child')
          if index and rawequal(shownSecret, secret) and wanted[index] and not found[index] then
@@ -238,7 +242,7 @@ local function adopt(spec, group, server, expected, secret)
          end
       end
       group:lookAround()
-      if ipc.clock() >= deadline then
+      if spec:left() == 0 then
          group:fail('timeout', '%d children of node %d had not come after %g s', missingCount, spec.index, spec.timeout)
       end
    end
@@ -255,17 +259,16 @@ end
 function meet.node(spec)
    local root = Link.new(1, spec.client)
    local answer
-   local since = ipc.clock()
-   if not root:send({ 'join', spec.index or false, spec.count, spec.token or false }, spec.timeout) then
+   if not root:send({ 'join', spec.index or false, spec.count, spec.token or false }, spec:left()) then
       return nil, 'closed', 'the root ended the connection: ' .. (root.gone or root.deaf)
    end
    repeat
-      answer = root:poll(0.1)
+      answer = root:poll(spec:left(0.1))
       if answer and answer[1] == 'close' then answer = nil end -- of a tree before, over the same connection
       if root.gone then return nil, 'closed', 'the root ended the connection: ' .. root.gone end
       if not answer and spec.still and not spec.still() then return nil, 'refused',
          'the root went without an answer' end
-      if not answer and ipc.clock() - since > spec.timeout then
+      if not answer and spec:left() == 0 then
          utils.raise('timeout', spec.place,
             'the root gave no place in the tree within %g s: not all of the %d nodes have come',
             spec.timeout, spec.count)
@@ -277,7 +280,8 @@ function meet.node(spec)
    local index, parent, expected, leaves, secret = answer[2], answer[3], answer[4], answer[5], answer[6]
    spec.index = index
    local opened = {}
-   local group = Group.new { index = index, count = spec.count, parent = root, timeout = spec.timeout }
+   local group = Group.new { index = index, count = spec.count, parent = root, timeout = spec.timeout,
+      deadline = spec.deadline }
    local final = group:form(spec.place, function()
       local server, host, port
       if #expected > 0 then

@@ -81,5 +81,5 @@ return function(group)
       local list
       if value ~= nil or not group.parent then list = loosen(leaves.of(value, place)) end
       return (group:within(timeout, 'scatter', nil, spread, list))
-   end, 1)
+   end, 1, group.owner)
 end
