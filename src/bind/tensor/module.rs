@@ -193,10 +193,17 @@ fn load(lua: Lua<'_>) -> Result<Pushed> {
     Ok(1)
 }
 
-/// One of `package.searchers`: knows `torch`, for when nothing before it does.
+/// `require 'sys'`, where nothing else provides it: `require 'ipc.sys'`.
+fn load_sys(lua: Lua<'_>) -> Result<Pushed> {
+    lua.require("ipc.sys")?;
+    Ok(1)
+}
+
+/// One of `package.searchers`: knows `torch` and `sys`, for when nothing before it does.
 pub fn searcher(lua: Lua<'_>) -> Result<Pushed> {
     match lua.to_bytes(1) {
         Some(b"torch") => lua.push_function(lua_fn!("require 'torch'", load))?,
+        Some(b"sys") => lua.push_function(lua_fn!("require 'sys'", load_sys))?,
         _ => lua.push_nil(),
     }
     Ok(1)

@@ -6,6 +6,10 @@ torch._register, torch._clock = nil, nil
 
 local function fail(text) error('libipc [argument] ' .. text, 3) end
 
+-- ---- command lines ------------------------------------------------------
+
+function torch.CmdLine(...) return require 'ipc.cmdline'(...) end
+
 -- ---- classes ------------------------------------------------------------
 
 -- What Lua looks up in a metatable itself. A class defines `__add__` and so on, which its subclasses inherit.
