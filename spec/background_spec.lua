@@ -58,7 +58,8 @@ describe('BackgroundTask', function()
     local e = fails(BackgroundTask, function() return up end)
     has(e, '[unsupported]', "'up'", 'pass it as an argument')
     assert.is_nil(e:find('ipc.pool(', 1, true))
-    has(fails(BackgroundTaskPool(1).addTask, function() return up end), 'pass it as an argument, or BackgroundTaskPool(n, { upvalues = true })')
+    has(fails(BackgroundTaskPool(1).addTask, function() return up end),
+      'pass it as an argument, or BackgroundTaskPool(n, { upvalues = true })')
   end)
 
   it('can be waited for in time, and cancelled', function()

@@ -1,4 +1,5 @@
 -- What scripts of the Torch era pass and call, beyond what the specs of each part show.
+-- luacheck: ignore 431 512 (what goes to a thread has the same name there; one step of a loop is what is tried)
 local support = require 'spec.support'
 local ipc = require 'libipc'
 

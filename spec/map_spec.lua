@@ -104,7 +104,7 @@ describe('ipc.map', function()
 
   it('refuses bad counts', function()
     local f = function() end
-    for _, bad in ipairs { -1, 1.5, 1e300, -1e300, 0 / 0, 'three', {}, true } do
+    for _, bad in ipairs { -1, -1.5, 1e300, -1e300, 0 / 0, 'three', {}, true } do
       local e = fails(ipc.map, bad, f)
       assert.equal('argument', ipc.errcode(e))
       assert.equal('argument', ipc.errcode(fails(ipc.map_extended, bad, nil, f)))
@@ -288,7 +288,7 @@ describe('the errors of a map', function()
   end)
 
   it('keep the text of an error of ours whole', function()
-    local e = failure_of(function() require('ipc').workqueue 'unread':read {} end)
+    local e = failure_of(function() require('ipc').workqueue 'unread':read 'soon' end)
     assert.equal('worker', ipc.errcode(e))
     has(e, 'libipc [argument] workqueue:read')
   end)
@@ -343,13 +343,11 @@ describe('the errors of a map', function()
     assert.same({ 1, 3 }, { m:join() })
   end)
 
-  it('print nothing', function()
+  it('print nothing where they are fetched', function()
     local r = support.run [[
       local ipc = require 'libipc'
       local m = ipc.map(3, function(id) error({ id }) end)
       for _ = 1, 3 do print(pcall(m.join, m)) end
-      m = ipc.map(1, function() error 'never asked for' end)
-      ipc.sleep(0.05)
     ]]
     assert.equal('', r.stderr)
     assert.equal(0, r.status)

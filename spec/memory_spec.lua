@@ -209,7 +209,7 @@ local chunks = {
     assert(shared.update(t, 'x', function(x) return { x[1] + 1 } end)[1] == 4)
     local n = 0
     for k, v in shared.pairs(t) do n = n + (k and 1) end
-    assert(n == #t and #shared.keys(t) == n and shared.size(t) > 0 and tostring(t))
+    assert(n == #t and #shared.keys(t) == n and shared.kbytes(t) > 0 and tostring(t))
     local source = { 1, 2, 3, x = 'y' }
     local moved = shared(source, true)
     arm(false)

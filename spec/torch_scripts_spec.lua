@@ -78,8 +78,8 @@ describe('torch.CmdLine', function()
     ]]
     local r = run(program, { args = { '-help' } })
     assert.equal(0, r.status)
-    assert.matches('Usage: .*%[options%] <data>\nTrains a network\n%s+%-data%s+the file to train on\n%s+%-rate%s+the learning rate %[0.1%]\n',
-      r.stdout)
+    assert.matches('Usage: .*%[options%] <data>\nTrains a network\n%s+%-data%s+the file to train on\n'
+      .. '%s+%-rate%s+the learning rate %[0.1%]\n', r.stdout)
     for words, what in pairs {
       [''] = 'the argument -data is missing', ['x -rate'] = 'a value is missing after -rate',
       ['x -rate y'] = 'expected a number for -rate, got y', ['x y'] = 'too many arguments: y',

@@ -20,7 +20,8 @@ describe('an error that nobody fetched', function()
   it('is told at the end of the program, which keeps its code', function()
     local r = run [[
       local p = ipc.pool(1) p:submit(function() error 'lost' end) p:close()
-      ipc.map(1, function() error 'gone too' end)
+      local m = ipc.map(1, function() error 'gone too' end)
+      while m:poll() > 0 do ipc.sleep(0.01) end
     ]]
     assert.equal(0, r.status)
     assert.equal(1, times(r, told .. 'task 1 of ipc.pool: '), r.stderr)
@@ -65,6 +66,7 @@ describe('an error that nobody fetched', function()
       pool.addTask(function() error 'two' end)
       local id = pool.addTask(function() error 'fetched' end)
       assert(pool.isDone(nil, true) and not pool.hasTask())
+      while not task.isDone() do ipc.sleep(0.01) end
       print(pcall(pool.getResult, id))
     ]]
     assert.equal(1, times(r, ': one\n'), r.stderr)

@@ -1,5 +1,6 @@
 --- `BackgroundTaskPool(size, [opts])`: tasks that `size` threads do beside this one, and their results. Its functions
---- are called with a dot or a colon. Options: `closeOnLastTask`, `upvalues`, `onProgress(done, total)`. See doc/background.md.
+--- are called with a dot or a colon. Options: `closeOnLastTask`, `upvalues`, `onProgress(done, total)`. See
+--- doc/background.md.
 
 local ipc = require 'libipc'
 local utils = require 'ipc.utils'
@@ -78,8 +79,8 @@ return utils.api(function(size, options)
       return next(running) ~= nil
    end, 1, owner)
 
-   --- Whether task `id` has ended (one whose result was taken has), or all have. `block`: waits for that, for ever (true)
-   --- or for so many seconds.
+   --- Whether task `id` has ended (one whose result was taken has), or all have. `block`: waits for that, for ever
+   --- (true) or for so many seconds.
    pool.isDone = utils.api(function(id, block)
       local where = place .. '.isDone'
       utils.check(where, 1, id, 'number|nil')

@@ -39,8 +39,8 @@ function CmdLine:text(text)
    add(self, { text = check('text', 1, text, 'string|nil') or '' })
 end
 
---- An argument that has to be there, in this order; `kind` is the type of its value: 'string' (the default), 'number' or
---- 'boolean'.
+--- An argument that has to be there, in this order; `kind` is the type of its value: 'string' (the default), 'number'
+--- or 'boolean'.
 function CmdLine:argument(name, help, kind)
    check('argument', 1, name, 'string')
    check('argument', 2, help, 'string|nil')
@@ -144,8 +144,8 @@ local function word(value)
    return tostring(value)
 end
 
---- A name for an experiment: `prefix`, and each option of `params` that has not its default and is not in `ignore` (a set
---- of names): `prefix,rate=0.5,quick=t`.
+--- A name for an experiment: `prefix`, and each option of `params` that has not its default and is not in `ignore` (a
+--- set of names): `prefix,quick=t,rate=0.5`.
 function CmdLine:string(prefix, params, ignore)
    check('string', 1, prefix, 'string')
    check('string', 2, params, 'table')

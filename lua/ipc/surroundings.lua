@@ -38,21 +38,21 @@ end
 local function whole(name, text, low, high)
    local value = tonumber(text)
    if not value or value ~= math.floor(value) or value < low or value > high then
-      utils.raise('state', place, 'the environment has %s=%s: expected a whole number from %d to %d; %s', name, text, low,
-         high, alone)
+      utils.raise('state', place, 'the environment has %s=%s: expected a whole number from %d to %d; %s', name, text,
+         low, high, alone)
    end
    return math.floor(value)
 end
 
---- What ipcrun tells its nodes: `index`, `count`, and the `host` and `port` where they ask; nil in a process that it did
---- not start.
+--- What ipcrun tells its nodes: `index`, `count`, and the `host` and `port` where they ask; nil in a process that it
+--- did not start.
 local function ipcrun()
    local nodes, node, root = set 'IPC_NODES', set 'IPC_NODE', set 'IPC_ROOT'
    if not (nodes or node or root) then return nil end
    local host, port = (root or ''):match '^%[?(.-)%]?:(%d+)$'
    if not (nodes and node and host) then
-      utils.raise('state', place, 'the environment has IPC_NODE=%s, IPC_NODES=%s and IPC_ROOT=%s, of which ipcrun sets all '
-         .. 'three (IPC_ROOT=host:port); %s', tostring(node), tostring(nodes), tostring(root), alone)
+      utils.raise('state', place, 'the environment has IPC_NODE=%s, IPC_NODES=%s and IPC_ROOT=%s, of which ipcrun sets '
+         .. 'all three (IPC_ROOT=host:port); %s', tostring(node), tostring(nodes), tostring(root), alone)
    end
    local count = whole('IPC_NODES', nodes, 1, most)
    return { index = whole('IPC_NODE', node, 1, count), count = count, host = host, port = tonumber(port) }
@@ -71,8 +71,9 @@ local function others()
       if size then said[#said + 1] = sizeName .. '=' .. sizeText end
       said = table.concat(said, ' ')
       if size and rank and rank >= size then
-         utils.raise('state', place, 'the environment has %s, as if %s had started this process; there is no such rank; %s',
-            said, launcher.name, alone)
+         utils.raise('state', place,
+            'the environment has %s, as if %s had started this process; there is no such rank; %s', said, launcher.name,
+            alone)
       end
       if size and size > 1 and not rank then
          utils.raise('state', place,
@@ -93,7 +94,8 @@ local function others()
    for _, half in ipairs(ranks) do
       if half.size or sizes == 0 then
          utils.raise('state', place,
-            'the environment has %s, as under %s, and nothing of how many nodes there are%s; start the nodes by ipcrun, or %s',
+            'the environment has %s, as under %s, and nothing of how many nodes there are%s; start the nodes by '
+            .. 'ipcrun, or %s',
             half.said, half.name, half.size and (' (%s)'):format(half.size) or '', alone)
       end
    end

@@ -1,5 +1,5 @@
---- What Torch's scripts know as `sys`: clocks, and the system's commands. `require 'sys'` finds it where the real one is not
---- installed.
+--- What Torch's scripts know as `sys`: clocks, and the system's commands. `require 'sys'` finds it where the real one
+--- is not installed.
 
 local ipc = require 'libipc'
 

@@ -11,7 +11,7 @@ for _, name in ipairs { 'lapp', 'tablex', 'stringx' } do
    if found and not rawget(_G, name) then _G[name] = module end
 end
 
-if not string.split then
+if not rawget(string, 'split') then
    --- The parts of `text` between separators, as they are: no pattern. By default the words between white space.
    function string.split(text, separator) -- luacheck: ignore 142
       local parts = {}

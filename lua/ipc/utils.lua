@@ -100,7 +100,7 @@ function utils.seconds(place, position, given)
    if type(given) ~= 'number' then
       wrong(place, position, 'a number of seconds or a boolean as timeout', type(given))
    end
-   if not (given >= 0) then wrong(place, position, 'a timeout of 0 or more seconds', tostring(given)) end
+   if given < 0 or given ~= given then wrong(place, position, 'a timeout of 0 or more seconds', tostring(given)) end
    return given
 end
 
@@ -113,9 +113,9 @@ function utils.timeout(place, position, options, default)
    if not text or text == '' then return 1800 end
    if text == 'none' then return math.huge end
    seconds = tonumber(text)
-   if not seconds or not (seconds >= 0) then
-      utils.raise('argument', place, "the environment's IPC_TIMEOUT is %q: expected a number of seconds, or none for ever",
-         text)
+   if not seconds or seconds < 0 or seconds ~= seconds then
+      utils.raise('argument', place,
+         "the environment's IPC_TIMEOUT is %q: expected a number of seconds, or none for ever", text)
    end
    return seconds
 end

@@ -362,8 +362,9 @@ local pool = {}
 function pool:submit(fn, ...) end
 
 --- Calls `fn(item)` in the workers for each item of the list (`list.n` counts it where it has nils), and returns
---- the first result of each, in the order of the list, with their number in `n`, since any may be nil. A bounded number are on their way at a time. The first error
---- that is met is raised, and items that wait are not begun; likewise when time runs out.
+--- the first result of each, in the order of the list, with their number in `n`, since any may be nil. A bounded
+--- number are on their way at a time. The first error that is met is raised, and items that wait are not begun;
+--- likewise when time runs out.
 ---@param fn function
 ---@param list table
 ---@param timeout? number|boolean|table seconds, for all
@@ -575,7 +576,8 @@ function workqueue:close() end
 -- ## channel
 
 --- A FIFO from any number of writers to any number of readers, which travels to other threads as a value. `capacity` is
---- how many items it holds; `write` waits while it is full. `timeout`: how many seconds a call waits that is told no time.
+--- how many items it holds; `write` waits while it is full. `timeout`: how many seconds a call waits that is told no
+--- time.
 ---@param options? {capacity?: integer, timeout?: number}
 ---@return ipc.channel
 function ipc.channel(options) end
@@ -847,18 +849,21 @@ function ipc.sharedtable_size(t) end
 
 --- The tree of all nodes that were launched together (by ipcrun), else of this one alone; the options are those of the
 --- other trees. It also has `localIndex`, which of the nodes of its host this is, and `gpu`, the GPU that it may take,
---- from 1, or nil. doc/launch.md.
+--- from 1, or nil. `[state]` where a launcher's variables are set that it cannot use, or option `nodes` says another
+--- number. doc/launch.md.
 ---@param options? table
 ---@return ipc.Tree
 function ipc.tree(options) end
 
---- A node's place in a tree: a table whose functions are called with a dot, by all nodes, in the same order. Made by
+--- A node's place in a tree: a table whose functions are called with a dot (or a colon), by all nodes, in the same
+--- order. Made by
 --- `require 'ipc.LocalhostTree'(nodeIndex, numNodes, [ppid], [opts])`,
 --- `require 'ipc.StaticTree'(nodeIndex, numNodes, nodeHost, nodePort, rootHost, rootPort, [opts])`,
 --- `require 'ipc.DiscoveredTree'(nodeIndex, numNodes, nodeHost, nodePort, publish, query, [opts])`,
 --- `require 'ipc.Tree'(nodeIndex, numNodes, base, server, client, host, port, [buildTree], [opts])` or
 --- `require 'ipc.NullTree'()`: doc/tree.md. Options: `timeout`, `base`, `key`, `secret`, `encrypt`, `insecure`,
---- `transport`. When a call fails on one node, it raises on all, with the name of the node.
+--- `transport`, `functions`, `max_message`, `max_tensor_bytes`. When a call fails on one node, it raises on all, with
+--- the name of the node.
 ---@class ipc.Tree
 ---@field nodeIndex integer this node, from 1; the root is 1
 ---@field numNodes integer how many there are
@@ -868,7 +873,8 @@ local tree = {}
 
 --- Folds what the nodes bring, leaf by leaf, into one value that all get, to the same bits. Tensors are reduced in
 --- place and tables filled. With `zero` this node has no more steps: it goes on taking part, contributing `zero(v, i)`
---- of each leaf, until all nodes have none, and gets the last round's value and 0; `value` may then be nil.
+--- of each leaf, until all nodes have none, and gets the value of the round in which all did so, and 0; `value` may
+--- then be nil.
 --- `reduce` works in place or returns a new value; a node that is alone needs none. `zero` with a name is `true`, which
 --- contributes nothing; the options may take its place.
 ---@param value any a number, a tensor, what `reduce` takes, or nested tables of these

@@ -140,6 +140,14 @@ function torch.serialize(value, form, options) end
 ---@return any
 function torch.deserialize(bytes, form, options) end
 
+--- A parser of command lines, with the methods `text(s)`, `argument(name, help, [kind])`, `option(name, default, help,
+--- [kind])`, `parse([words])` (a table of the values by name), `help()`, `string(prefix, values, [ignored])`,
+--- `log(file, [values])`, `addTime([name], [format])`, `silent()` and `default()`: doc/tensor.md.
+---@param argSeparator? string
+---@param keySeparator? string
+---@return table
+function torch.CmdLine(argSeparator, keySeparator) end
+
 --- The time, in seconds from some moment on.
 ---@return number
 function torch.tic() end

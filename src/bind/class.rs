@@ -317,10 +317,27 @@ pub(super) unsafe fn userdata_name(l: *mut ffi::lua_State, i: c_int) -> String {
     unsafe {
         let top = ffi::lua_gettop(l);
         let mut name = Vec::new();
-        if ffi::lua_getmetatable(l, i) != 0 {
-            ffi::lua_pushvalue(l, -1);
+        if ffi::lua_checkstack(l, 5) != 0 && ffi::lua_getmetatable(l, i) != 0 {
+            let metatable = ffi::lua_gettop(l);
+            ffi::lua_pushvalue(l, metatable);
             ffi::lua_rawget(l, ffi::LUA_REGISTRYINDEX);
             name = string_at(l, -1).to_vec();
+            if name.is_empty() {
+                ffi::lua_pushstring(l, c"__name".as_ptr());
+                ffi::lua_rawget(l, metatable);
+                name = string_at(l, -1).to_vec();
+            }
+            // Where Lua itself keeps no name in it: luaL_newmetatable has the registry name it.
+            if name.is_empty() {
+                ffi::lua_pushnil(l);
+                while ffi::lua_next(l, ffi::LUA_REGISTRYINDEX) != 0 {
+                    if ffi::lua_rawequal(l, -1, metatable) != 0 && ffi::lua_type(l, -2) == ffi::LUA_TSTRING {
+                        name = string_at(l, -2).to_vec();
+                        break;
+                    }
+                    ffi::lua_settop(l, -2);
+                }
+            }
         }
         ffi::lua_settop(l, top);
         if name.is_empty() { "userdata".into() } else { text!("userdata {}", Lossy(&name)) }

@@ -383,7 +383,15 @@ impl Interrupt for Lua<'_> {
     fn on_signal(&self) -> Result<()> {
         self.take_interrupt_of_main();
         self.push_reference(self.state.empty.get());
-        self.call(0, 0)
+        let called = self.call(0, 0);
+        // LuaJIT's handler says where it was called: in that function, of which nobody knows.
+        if called.is_err()
+            && let Some(text) = self.to_bytes(-1).and_then(|text| text.strip_prefix(b"libipc:0: "))
+            && self.push_bytes(text).is_ok()
+        {
+            self.remove(-2);
+        }
+        called
     }
 
     /// A worker's state has no handler of Ctrl-C: the interpreter's works on the state of the program.

@@ -41,7 +41,7 @@ pub(super) struct Finished {
     ended: AtomicU64,
     taken: AtomicU64,
     /// Nobody will take what is left.
-    given_up: AtomicBool,
+    given_up: Arc<AtomicBool>,
 }
 
 impl Finished {
@@ -53,9 +53,9 @@ impl Finished {
         self.refresh();
     }
 
-    /// Whether nobody will take what is left.
-    pub(super) fn is_given_up(&self) -> bool {
-        self.given_up.load(Ordering::SeqCst)
+    /// Whether nobody will take what is left; lives longer than the batch.
+    pub(super) fn given_up(&self) -> Arc<AtomicBool> {
+        self.given_up.clone()
     }
 
     fn pending(&self) -> u64 {

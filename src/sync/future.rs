@@ -5,7 +5,7 @@
 
 use std::fmt;
 use std::os::fd::RawFd;
-use std::sync::atomic::{Ordering, fence};
+use std::sync::atomic::{AtomicBool, Ordering, fence};
 use std::sync::{Arc, Weak};
 
 use super::batch::Finished;
@@ -81,6 +81,8 @@ pub struct Future {
     entry: SetOnce<Entry>,
     /// The batch that it belongs to, and its number there.
     batch: Option<(Weak<Finished>, u64)>,
+    /// Set once nobody will take what that batch has.
+    given_up: Option<Arc<AtomicBool>>,
 }
 
 impl Future {
@@ -93,6 +95,7 @@ impl Future {
             ledger: task.ledger.clone(),
             owner: task.owner,
             entry: SetOnce::new(),
+            given_up: batch.as_ref().and_then(|(batch, _)| batch.upgrade()).map(|batch| batch.given_up()),
             batch,
         }
     }
@@ -188,11 +191,11 @@ impl Future {
             && let Some(batch) = batch.upgrade()
         {
             batch.push(*number, self.clone());
-            if batch.is_given_up()
-                && let Some(outcome) = self.outcome.get()
-            {
-                outcome.forgive();
-            }
+        }
+        if self.given_up.as_ref().is_some_and(|it| it.load(Ordering::SeqCst))
+            && let Some(outcome) = self.outcome.get()
+        {
+            outcome.forgive();
         }
     }
 

@@ -238,7 +238,7 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
     use crate::error::Code;
-    use crate::wait::show_thread_of;
+    use crate::wait::{Deadline, show_thread_of};
     use std::cell::UnsafeCell;
     use std::thread::scope;
 

@@ -3,6 +3,8 @@
 //! Who starts a thread or a task may never ask how it ended. Its error is then told on stderr, once: when what holds it is dropped; at the
 //! latest when the process ends; and earlier where the Lua state that would have to ask has been waiting for a second without a
 //! time-out, since it may wait for ever for what will not come. A thread of our own looks for that while there are such errors.
+//!
+//! Imports its sibling `worker`.
 
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};

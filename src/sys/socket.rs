@@ -135,12 +135,33 @@ pub fn listen(address: &Address) -> Result<Fd> {
     });
     made.map_err(|e| {
         let hint = match e.kind() {
+            ErrorKind::AddrInUse if is_ours(address) => {
+                "; this process listens there itself: close that first, or take another port, or 0 for any free one"
+            }
             ErrorKind::AddrInUse => "; another program listens there: take another port, or 0 for any free one",
             ErrorKind::PermissionDenied => "; ports below 1024 and this folder need other rights",
             ErrorKind::AddrNotAvailable => "; this host has no such address",
             _ => "",
         };
         Error::new(Code::Io, "", format!("listening at {address}: {e}{hint}")).caused_by(&e)
+    })
+}
+
+/// Whether a socket of this process, whoever made it, listens at the port of `address`, or at its path.
+fn is_ours(address: &Address) -> bool {
+    let Ok(descriptors) = std::fs::read_dir("/proc/self/fd") else { return false };
+    descriptors.flatten().filter_map(|entry| entry.file_name().to_str()?.parse::<RawFd>().ok()).any(|fd| {
+        // SAFETY: it was open a moment ago, and if it is another now, that is asked; nothing is read, written or closed.
+        let socket = unsafe { BorrowedFd::borrow_raw(fd) };
+        let socket = SockRef::from(&socket);
+        if !socket.is_listener().unwrap_or(false) {
+            return false;
+        }
+        match (socket.local_addr().map(|own| Address::from_os(&own)), address) {
+            (Ok(Address::Tcp(own)), Address::Tcp(asked)) => own.port() == asked.port(),
+            (Ok(own), asked) => own == *asked,
+            (Err(_), _) => false,
+        }
     })
 }
 

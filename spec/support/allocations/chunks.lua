@@ -97,7 +97,7 @@ return {
     assert(ipc.sharedtable.incr(t, 'n', 2) == 2 and #t > 3000 and tostring(t))
     assert(ipc.sharedtable.cas(t, 'n', 2, long))
     ipc.sharedtable.update(t, name, function(v) return v .. 'x' end)
-    assert(#ipc.sharedtable.keys(t) > 3000 and ipc.sharedtable.size(t) > 0 and ipc.sharedtable_size(t) > 0)
+    assert(#ipc.sharedtable.keys(t) > 3000 and ipc.sharedtable.kbytes(t) > 0 and ipc.sharedtable_size(t) > 0)
     local n = 0
     for _ in ipc.sharedtable.pairs(t) do n = n + 1 end
     assert(n > 3000 and t == ipc.marshal(t):read())

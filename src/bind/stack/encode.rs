@@ -180,6 +180,11 @@ impl<'w> Walk<'w> {
         if self.out.out_of_memory() { Err(self.fail(Error::no_memory())) } else { Ok(()) }
     }
 
+    /// The bound function that sends the value.
+    pub(super) fn place(&self) -> &'static str {
+        self.lua.place()
+    }
+
     /// Ends the walk with what a protected call left on the stack, or with its error.
     #[cold]
     fn fail_with(&mut self, e: Error) -> Stop {

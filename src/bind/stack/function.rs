@@ -356,9 +356,22 @@ unsafe fn refuse(walk: &mut Walk<'_>, l: *mut ffi::lua_State, i: c_int, first: *
         let plural = if count == 1 { "" } else { "s" };
         walk.fail(err!(
             Unsupported,
-            "{about} has {count} upvalue{plural}, the first to carry is '{first}'; functions cross without upvalues unless they are \
-             asked for: writeup, marshal(x, true), map{{upvalues = true}}"
+            "{about} has {count} upvalue{plural}, the first to carry is '{first}', and functions cross without them: pass it as an \
+             argument{}",
+            way(walk.place())
         ))
+    }
+}
+
+/// How functions take their upvalues along by the call at `place`, if they can.
+fn way(place: &str) -> &'static str {
+    let class = place.split([':', '.']).next().unwrap_or_default();
+    match (class, place) {
+        ("workqueue" | "channel", _) => ", or writeup in the place of write",
+        ("pool" | "batch", _) | (_, "ipc.pool") => ", or ipc.pool(n, { upvalues = true })",
+        (_, "ipc.map" | "ipc.map_extended") => ", or ipc.map{ upvalues = true, ... }",
+        (_, "ipc.marshal") => ", or ipc.marshal(x, true), which is what writeup is to a queue",
+        _ => "",
     }
 }
 

@@ -5,7 +5,7 @@
 
 use super::*;
 use crate::error::Code;
-use crate::wait::{Interest, poll_fd};
+use crate::wait::{Deadline, Interest, poll_fd};
 use proptest::prelude::*;
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::error::Code;
-use crate::wait::{Cancel, Interest, poll_fd};
+use crate::wait::{Cancel, Deadline, Interest, poll_fd};
 use crate::wire::Attachment;
 use std::thread::{scope, yield_now};
 

@@ -4,7 +4,7 @@
 
 use super::*;
 use crate::error::Code;
-use crate::wait::{Interest, poll_fd};
+use crate::wait::{Deadline, Interest, poll_fd};
 use proptest::prelude::*;
 use std::collections::VecDeque;
 use std::thread::scope;

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::error::Code;
-use crate::wait::{Interest, poll_fd};
+use crate::wait::{Deadline, Interest, poll_fd};
 use std::thread::scope;
 use std::time::Duration;
 

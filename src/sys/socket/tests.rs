@@ -45,7 +45,7 @@ fn a_port_in_use_is_an_error_that_says_so_and_a_left_one_is_free_again() {
     let first = listen(&own_address(1)).unwrap();
     let at = local_address(&first).unwrap();
     let e = listen(&at).unwrap_err().to_string();
-    assert!(e.contains("another program listens there"), "{e}");
+    assert!(e.contains("this process listens there itself"), "{e}");
     let client = connect(&at).unwrap();
     wait_for(&first, libc::POLLIN);
     let (server, _) = accept(&first).unwrap().unwrap();

@@ -30,7 +30,13 @@ impl Walk<'_> {
                         return Err(self.fail(err!(Unsupported, "{} cannot leave its process", info.name)));
                     }
                     Some(attachment) => attachment,
-                    None => return Err(self.fail(err!(Unsupported, "{} cannot travel", lua.describe(i)))),
+                    None => {
+                        return Err(self.fail(err!(
+                            Unsupported,
+                            "{} cannot travel: make it where it is used",
+                            lua.describe(i)
+                        )));
+                    }
                 },
                 None => return self.foreign(l, i),
             };
@@ -55,7 +61,11 @@ impl Walk<'_> {
             let top = ffi::lua_gettop(l);
             if !class::push_lender(l, i) {
                 let name = class::userdata_name(l, i);
-                return Err(self.fail(err!(Unsupported, "{name} cannot travel")));
+                return Err(self.fail(err!(
+                    Unsupported,
+                    "{name} cannot travel: send what it is made of (a name, a path, numbers) and make it there, or give its class the \
+                     methods metatablename and retain"
+                )));
             }
             if self.route.peer {
                 let name = Lossy(string_at(l, -1));
