@@ -133,10 +133,10 @@ impl<'a> Wait<'a> {
         self.interrupt.attempt().is_none() && self.deadline.remaining().is_none_or(|left| left >= SHORT_NAP)
     }
 
-    /// After a sleep that did not end as hoped: hears of signals and of a cancel.
+    /// After a sleep that did not end as hoped: hears of a cancel and of signals.
     pub fn look_up(&self) -> Result<()> {
-        self.interrupt.on_signal()?;
-        self.check()
+        self.check()?;
+        if self.interrupt.takes_signals() { self.interrupt.on_signal() } else { Ok(()) }
     }
 
     /// `[cancelled]` once the calls of this thread are cancelled. Blocking calls of this floor ask by themselves.

@@ -70,6 +70,9 @@ fn a_signal_of_the_system_reaches_the_interrupt() {
         fn on_signal(&self) -> Result<()> {
             Err(crate::err!(Raised, "interrupted"))
         }
+        fn takes_signals(&self) -> bool {
+            true
+        }
     }
     extern "C" fn nothing(_: i32) {}
     // With SA_RESTART, as the interpreters install it.
