@@ -71,7 +71,8 @@ describe('a server', function()
 
   it('listens at IPv4, IPv6, names and Unix sockets', function()
     local path = support.tmpname '.sock'
-    for _, host in ipairs { '127.0.0.1', 'localhost', '::1', 'unix:' .. path } do
+    -- A path is any bytes.
+    for _, host in ipairs { '127.0.0.1', 'localhost', '::1', 'unix:' .. path, 'unix:' .. path .. '\255\254' } do
       local ok, server, port = pcall(ipc.server, host)
       -- A host without IPv6 says so.
       assert(ok or host == '::1', tostring(server))
@@ -84,6 +85,7 @@ describe('a server', function()
       end
     end
     assert.is_false(support.exists(path))
+    assert.matches('expected a host', support.fails(ipc.server, 'host\255'))
   end)
 
   it('waits until n clients are in, admits never more, and visits each', function()

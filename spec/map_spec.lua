@@ -174,6 +174,19 @@ describe('ipc.map', function()
     if a ~= '' then assert.same({ 'a very long n 1', 'a very long n 2' }, { a, b }) end
   end)
 
+  it('takes any bytes as the name of threads', function()
+    local function own() local f = io.open '/proc/thread-self/comm' return f and f:read '*l' or '' end
+    local m = ipc.map { threads = 1, name = '\255\254', fn = own }
+    has(tostring(m), '\239\191\189')
+    local name = m:join()
+    if name ~= '' then assert.equal('\255\254 1', name) end
+    local p = ipc.pool(1, { name = '\255' })
+    has(tostring(p), '\239\191\189')
+    name = p:submit(own):get()
+    if name ~= '' then assert.equal('\255 1', name) end
+    p:close()
+  end)
+
   it('has room on its stack for deep values and nested calls', function()
     local m = ipc.map(1, function()
       local t = 0

@@ -46,6 +46,28 @@ describe('workqueue', function()
     q:close()
   end)
 
+  it('has any bytes as its name', function()
+    for _, name in ipairs { '\255\254', 'a\0b', '' } do
+      local q, creator = ipc.workqueue(name)
+      assert.equal(1, creator)
+      local other = ipc.map(1, function(called)
+        local q, creator = require 'libipc'.workqueue { name = called }
+        q:write(creator)
+        return tostring(q)
+      end, name)
+      assert.equal(0, q:read(60))
+      assert.matches('ipc%.workqueue', (other:join()))
+      q:close()
+    end
+    local kept, other = ipc.workqueue '\255', ipc.workqueue '\254'
+    kept:write(1)
+    assert.same({ 1, 0 }, { kept:pending() })
+    assert.same({ 0, 0 }, { other:pending() })
+    assert.matches('\239\191\189', tostring(kept))
+    kept:close()
+    other:close()
+  end)
+
   it('frees its name when all handles are closed or collected', function()
     local name = unique()
     local q = ipc.workqueue(name)

@@ -234,19 +234,19 @@ impl Given {
             Kind::Number => (None, Some(1), 2),
             Kind::String if lone && digits => (None, Some(1), 2),
             _ => {
-                let host = lua.optional(1, Lua::str)?;
+                let host = lua.optional(1, Lua::bytes)?;
                 match lua.kind(2) {
                     Kind::Table => (host, None, 2),
                     _ => (host, Some(2), 3),
                 }
             }
         };
-        let host = host.unwrap_or("127.0.0.1");
+        let host = host.unwrap_or(b"127.0.0.1");
         let port = match port {
             Some(i) => lua.optional(i, |lua, i| read_port(lua, i, least_port))?,
             None => None,
         };
-        let Some(port) = port.or((least_port == 0 || host.starts_with("unix:")).then_some(0)) else {
+        let Some(port) = port.or((least_port == 0 || host.starts_with(b"unix:")).then_some(0)) else {
             return Err(lua.expected(if lua.kind(1) == Kind::String { 2 } else { 1 }, "a port"));
         };
         let place = Place::new(host, port).map_err(|e| lua.bad_value(1, e.what()))?;

@@ -120,7 +120,7 @@ fn map_table(lua: Lua<'_>) -> Result<Pushed> {
     let options = lua.options(1, &["threads", "fn", "args", "upvalues", "init", "name", "cancel"])?;
     let count = options.integer("threads", 0)?.map_or_else(cpus, |n| n as usize);
     let upvalues = options.boolean("upvalues")?.unwrap_or(false);
-    let name = options.string("name")?.unwrap_or_else(|| NAMELESS.into());
+    let name = options.bytes("name")?.unwrap_or_else(|| NAMELESS.into());
     let cancel_code = cancel_code(options)?;
     let first = lua.top() + 1;
     push_init(lua, options)?;
@@ -179,7 +179,7 @@ fn push_args(lua: Lua<'_>, options: Options<'_>) -> Result<()> {
 struct Start {
     count: usize,
     route: Route,
-    name: String,
+    name: Vec<u8>,
     cancel_code: bool,
     first: c_int,
     /// How the arguments are called in errors.

@@ -78,7 +78,7 @@ fn pool(lua: Lua<'_>) -> Result<Pushed> {
     let options = lua.options(options, &["init", "upvalues", "name", "cancel"])?;
     let upvalues = options.boolean("upvalues")?.unwrap_or(false);
     let route = route(upvalues);
-    let name = options.string("name")?.unwrap_or_else(|| INFO.name.into());
+    let name = options.bytes("name")?.unwrap_or_else(|| INFO.name.into());
     let setup = Setup::new(lua, cancel_code(options)?)?;
     push_init(lua, options)?;
     let mut init = Message::default();

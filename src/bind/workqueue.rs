@@ -11,7 +11,7 @@ use crate::bind::stack::Route;
 use crate::error::Result;
 use crate::lua_fn;
 use crate::sync::{Limits, WorkQueue, WorkQueueHandle};
-use crate::sys::try_text;
+use crate::sys::try_bytes;
 use crate::text;
 use crate::try_fn;
 use crate::wait::{Deadline, Source, Way, source};
@@ -77,14 +77,11 @@ fn workqueue(lua: Lua<'_>) -> Result<Pushed> {
     match lua.kind(1) {
         Kind::Table => {
             let options = lua.options(1, &["name", "capacity", "timeout"])?;
-            name = options.string("name")?;
+            name = options.bytes("name")?;
             limits = items::limits(options)?;
         }
         Kind::None | Kind::Nil => {}
-        Kind::String | Kind::Number => {
-            lua.name_bytes(1)?;
-            name = Some(try_text(lua.str(1)?)?);
-        }
+        Kind::String | Kind::Number => name = Some(try_bytes(lua.name_bytes(1)?)?),
         _ => return Err(lua.expected(1, "a string or a table of options")),
     }
     for slot in [2, 3] {

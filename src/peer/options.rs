@@ -1,12 +1,14 @@
 //! What a user may ask of a server or a client, and where that is.
 
+use std::ffi::OsStr;
 use std::fmt;
+use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 
 use zeroize::Zeroizing;
 
 use crate::err;
-use crate::error::Result;
+use crate::error::{Lossy, Result};
 use crate::sys::env_var;
 use crate::transport::Secret;
 
@@ -81,18 +83,33 @@ pub enum Place {
 
 impl Place {
     /// `host` is an address, a name, or `unix:/path`.
-    pub fn new(host: &str, port: u16) -> Result<Place> {
-        match host.strip_prefix("unix:") {
-            Some("") => Err(err!(Argument, "'unix:' needs a path, as in 'unix:/tmp/my.socket'")),
+    pub fn new(host: &[u8], port: u16) -> Result<Place> {
+        if let Some(path) = host.strip_prefix(b"unix:") {
+            return Place::unix(path);
+        }
+        let Ok(host) = std::str::from_utf8(host) else {
+            return Err(err!(Argument, "expected a host, got '{}'", Lossy(host)));
+        };
+        if host.is_empty() || host.contains('\0') {
+            return Err(err!(Argument, "expected a host, got '{host}'"));
+        }
+        // No name is longer than 255 bytes.
+        if host.len() > 1024 {
+            return Err(err!(Argument, "expected a host, got a string of {} bytes", host.len()));
+        }
+        Ok(Place::Host(host.to_owned(), port))
+    }
+
+    /// The path of a Unix socket: any bytes.
+    fn unix(path: &[u8]) -> Result<Place> {
+        match path {
+            b"" => Err(err!(Argument, "'unix:' needs a path, as in 'unix:/tmp/my.socket'")),
             // What the system's address of a Unix socket has room for, with the NUL at its end, on Linux and macOS.
-            Some(path) if path.len() > 103 => {
-                Err(err!(Argument, "the path of a Unix socket has at most 103 bytes, '{path}' has {}", path.len()))
+            path if path.len() > 103 => {
+                let (path, length) = (Lossy(path), path.len());
+                Err(err!(Argument, "the path of a Unix socket has at most 103 bytes, '{path}' has {length}"))
             }
-            Some(path) => Ok(Place::Unix(path.into())),
-            None if host.is_empty() || host.contains('\0') => Err(err!(Argument, "expected a host, got '{host}'")),
-            // No name is longer than 255 bytes.
-            None if host.len() > 1024 => Err(err!(Argument, "expected a host, got a string of {} bytes", host.len())),
-            None => Ok(Place::Host(host.to_owned(), port)),
+            path => Ok(Place::Unix(OsStr::from_bytes(path).into())),
         }
     }
 }

@@ -29,12 +29,12 @@ fn within(seconds: f64) -> Wait<'static> {
 }
 
 fn local() -> Place {
-    Place::new("127.0.0.1", 0).unwrap()
+    Place::new(b"127.0.0.1", 0).unwrap()
 }
 
 fn serve(options: Options) -> (Server, Place) {
     let server = Server::listen(&local(), options, &never()).unwrap();
-    let place = Place::new("127.0.0.1", server.address().port()).unwrap();
+    let place = Place::new(b"127.0.0.1", server.address().port()).unwrap();
     (server, place)
 }
 
@@ -45,7 +45,7 @@ fn reserved() -> (socket2::Socket, Place) {
     holder.set_reuse_address(true).unwrap();
     holder.bind(&std::net::SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
     let port = holder.local_addr().unwrap().as_socket().unwrap().port();
-    (holder, Place::new("127.0.0.1", port).unwrap())
+    (holder, Place::new(b"127.0.0.1", port).unwrap())
 }
 
 /// Waits until the other end's system has all that was sent.

@@ -12,7 +12,7 @@ use super::batch::Finished;
 use super::pool::Hub;
 use super::unfetched::has_code;
 use super::{Failure, Unfetched};
-use crate::error::{Code, Result};
+use crate::error::{Code, Lossy, Result};
 use crate::sys::SetOnce;
 use crate::text;
 use crate::wait::{Signal, Wait};
@@ -170,7 +170,7 @@ impl Future {
         };
         let outcome = match outcome {
             Outcome::Failed(failure) if !has_code(failure.text(), Code::Cancelled) => {
-                let of = || text!("task {} of {}", self.number, self.hub.terms.name);
+                let of = || text!("task {} of {}", self.number, Lossy(&self.hub.terms.name));
                 Outcome::Failed(failure.owed_to(self.owner, of))
             }
             other => other,

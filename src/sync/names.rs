@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicPtr, Ordering};
 use std::sync::{Arc, Weak};
 
 use crate::error::Result;
-use crate::sys::try_text;
+use crate::sys::try_bytes;
 use crate::sys::{Lock, fork_generation};
 
 /// A register of names for objects of one kind: a `static`. It keeps nothing alive: a name is free again once its last
@@ -21,7 +21,7 @@ struct Table<T> {
     generation: u32,
     /// The table of the process that this one was forked from: left as it is, but not lost to leak checkers.
     _before: *const Table<T>,
-    names: Lock<HashMap<Box<str>, Weak<T>>>,
+    names: Lock<HashMap<Box<[u8]>, Weak<T>>>,
 }
 
 // SAFETY: the raw pointer of a table is never followed; its names are behind a lock.
@@ -58,13 +58,13 @@ impl<T> Names<T> {
     }
 
     /// The object called `name`, and whether `make` made it just now.
-    pub fn open(&self, name: &str, make: impl FnOnce() -> Result<T>) -> Result<(Arc<T>, bool)> {
+    pub fn open(&self, name: &[u8], make: impl FnOnce() -> Result<T>) -> Result<(Arc<T>, bool)> {
         let names = &self.table().names;
         if let Some(found) = names.lock().get(name).and_then(Weak::upgrade) {
             return Ok((found, false));
         }
         // Made outside the lock, and dropped outside it where another thread was faster.
-        let (made, key) = (Arc::new(make()?), try_text(name)?.into_boxed_str());
+        let (made, key) = (Arc::new(make()?), try_bytes(name)?.into_boxed_slice());
         let mut guard = names.lock();
         if let Some(found) = guard.get(name).and_then(Weak::upgrade) {
             drop(guard);
@@ -80,7 +80,7 @@ impl<T> Names<T> {
     }
 
     /// Forgets `name` if it still means `object`; for the object's `drop`.
-    pub fn forget(&self, name: &str, object: *const T) {
+    pub fn forget(&self, name: &[u8], object: *const T) {
         let mut names = self.table().names.lock();
         if names.get(name).is_some_and(|weak| ptr::eq(weak.as_ptr(), object)) {
             names.remove(name);

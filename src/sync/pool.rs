@@ -45,7 +45,7 @@ pub struct Pool(Arc<Hub>);
 #[derive(Clone, Debug)]
 pub struct Terms {
     /// What the system knows the workers by, with a number.
-    pub name: String,
+    pub name: Vec<u8>,
     /// How many workers there are.
     pub count: usize,
     /// Bytes of stack for each.
@@ -206,8 +206,8 @@ impl Pool {
     }
 
     /// Its name, if it was given one.
-    fn name(&self) -> Option<&str> {
-        Some(self.0.terms.name.as_str()).filter(|name| *name != "ipc.pool")
+    fn name(&self) -> Option<Lossy<'_>> {
+        Some(self.0.terms.name.as_slice()).filter(|name| *name != b"ipc.pool").map(Lossy)
     }
 }
 
@@ -228,7 +228,10 @@ impl Object for Pool {
 
 impl fmt::Debug for Pool {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Pool").field("name", &self.0.terms.name).field("tasks", &self.0.tasks()).finish_non_exhaustive()
+        f.debug_struct("Pool")
+            .field("name", &Lossy(&self.0.terms.name))
+            .field("tasks", &self.0.tasks())
+            .finish_non_exhaustive()
     }
 }
 

@@ -83,7 +83,7 @@ impl<T: Send + 'static> Crew<T> {
     /// Starts `count` threads with `stack` bytes of stack each. The system knows them as `name` and their id.
     ///
     /// All start or none: where the system has no more threads to give, no job has run.
-    pub fn start<J>(name: &str, count: usize, stack: usize, job: J) -> Result<Crew<T>>
+    pub fn start<J>(name: impl AsRef<[u8]>, count: usize, stack: usize, job: J) -> Result<Crew<T>>
     where
         J: Fn(&Seat) -> std::result::Result<T, Failure> + Send + Sync + 'static,
     {
@@ -91,7 +91,7 @@ impl<T: Send + 'static> Crew<T> {
     }
 
     /// As [`Crew::start`], for the Lua state with the number `owner`: failures of jobs are told on stderr unless they are taken.
-    pub fn start_for<J>(owner: u64, name: &str, count: usize, stack: usize, job: J) -> Result<Crew<T>>
+    pub fn start_for<J>(owner: u64, name: impl AsRef<[u8]>, count: usize, stack: usize, job: J) -> Result<Crew<T>>
     where
         J: Fn(&Seat) -> std::result::Result<T, Failure> + Send + Sync + 'static,
     {
@@ -116,7 +116,7 @@ impl<T: Send + 'static> Crew<T> {
     /// As [`Crew::start`], with `first` as the first thread's number in its name.
     pub(super) fn start_at<J>(
         owner: u64,
-        name: &str,
+        name: impl AsRef<[u8]>,
         first: usize,
         count: usize,
         stack: usize,
@@ -125,6 +125,7 @@ impl<T: Send + 'static> Crew<T> {
     where
         J: Fn(&Seat) -> std::result::Result<T, Failure> + Send + Sync + 'static,
     {
+        let name = name.as_ref();
         let shared = Shared::new(name, owner, count)?;
         remember(&shared)?;
         let job = Arc::new(job);
@@ -158,7 +159,7 @@ impl<T: Send + 'static> Crew<T> {
         self.shared.team.seats.len()
     }
 
-    /// The name it was started under.
+    /// The name it was started under, in words.
     pub fn name(&self) -> &str {
         &self.shared.team.name
     }

@@ -11,15 +11,15 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use super::Names;
 use super::fifo::{Fifo, Limits, Pop};
 use crate::err;
-use crate::error::Result;
-use crate::sys::try_text;
+use crate::error::{Lossy, Result};
+use crate::sys::try_bytes;
 use crate::text;
 use crate::wait::{Owner, Signal, Wait};
 use crate::wire::{Handles, Inside, Message, Object, Push, leave};
 
 /// The queue itself, shared by its handles.
 pub struct WorkQueue {
-    name: Option<Box<str>>,
+    name: Option<Box<[u8]>>,
     owner: Owner,
     questions: Fifo,
     answers: Fifo,
@@ -37,8 +37,8 @@ impl WorkQueue {
     /// A handle for `by` of the queue called `name`, and whether this call made it, with `limits`. `by` owns what it
     /// made. `[mismatch]` if the queue is there with another capacity than the one asked for; the time-out is the
     /// handle's own, where one is asked for.
-    pub fn open(name: &str, limits: Limits, by: Owner) -> Result<(WorkQueueHandle, bool)> {
-        let (queue, made) = NAMES.open(name, || Ok(WorkQueue::make(Some(try_text(name)?.into()), limits, by)))?;
+    pub fn open(name: &[u8], limits: Limits, by: Owner) -> Result<(WorkQueueHandle, bool)> {
+        let (queue, made) = NAMES.open(name, || Ok(WorkQueue::make(Some(try_bytes(name)?.into()), limits, by)))?;
         if made {
             // A new one is born with its owner's first handle: nobody ever sees it closed.
             return Ok((WorkQueueHandle::counted(queue, by), made));
@@ -48,7 +48,8 @@ impl WorkQueue {
             let wanted = limits.capacity.unwrap_or_default();
             return Err(err!(
                 Mismatch,
-                "the queue '{name}' is open already with {has}, and here {wanted} is asked for"
+                "the queue '{}' is open already with {has}, and here {wanted} is asked for",
+                Lossy(name)
             ));
         }
         let mut handle = WorkQueueHandle::new(queue, by);
@@ -61,7 +62,7 @@ impl WorkQueue {
         WorkQueueHandle::counted(Arc::new(WorkQueue::make(None, limits, by)), by)
     }
 
-    fn make(name: Option<Box<str>>, limits: Limits, owner: Owner) -> WorkQueue {
+    fn make(name: Option<Box<[u8]>>, limits: Limits, owner: Owner) -> WorkQueue {
         WorkQueue {
             name,
             owner,
@@ -231,7 +232,7 @@ impl Drop for WorkQueue {
 impl fmt::Debug for WorkQueue {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("WorkQueue")
-            .field("name", &self.name)
+            .field("name", &self.name.as_deref().map(Lossy))
             .field("owner", &self.owner)
             .field("closed", &self.is_closed())
             .field("pending", &self.pending())
@@ -246,7 +247,7 @@ impl Object for WorkQueue {
 
     fn state(&self) -> String {
         let state = self.described(self.is_closed());
-        self.name.as_ref().map_or(state.clone(), |name| text!("'{name}', {state}"))
+        self.name.as_ref().map_or(state.clone(), |name| text!("'{}', {state}", Lossy(name)))
     }
 
     fn weight(&self) -> usize {
@@ -319,7 +320,7 @@ impl fmt::Display for WorkQueueHandle {
         f.write_str("ipc.workqueue")?;
         let Some(queue) = &self.queue else { return f.write_str(": closed") };
         if let Some(name) = &queue.name {
-            write!(f, " '{name}'")?;
+            write!(f, " '{}'", Lossy(name))?;
         }
         write!(f, ": {}", queue.described(queue.closed_to(self.by)))
     }

@@ -53,15 +53,15 @@ fn memory_left() -> usize {
 const NAME_BYTES: usize = 15;
 
 /// `name` and a number as the name of a thread: `loader 12`; a long name is cut, never the number.
-pub fn thread_name(name: &str, number: usize) -> String {
+pub fn thread_name(name: &[u8], number: usize) -> Vec<u8> {
     let tail = format!(" {number}");
     // A name ends at its first NUL.
-    let name = name.split('\0').next().unwrap_or_default();
-    let mut end = NAME_BYTES.saturating_sub(tail.len()).min(name.len());
-    while !name.is_char_boundary(end) {
-        end -= 1;
-    }
-    format!("{}{tail}", &name[..end])
+    let name = name.split(|b| *b == 0).next().unwrap_or_default();
+    let most = NAME_BYTES.saturating_sub(tail.len()).min(name.len());
+    // A character of UTF-8 is not cut in two.
+    let inside = |end: &usize| name.get(*end).is_some_and(|b| b & 0xc0 == 0x80);
+    let end = (most.saturating_sub(3)..=most).rev().find(|end| !inside(end)).unwrap_or(most);
+    [&name[..end], tail.as_bytes()].concat()
 }
 
 /// The name of the calling thread: what the system calls it.
@@ -107,7 +107,7 @@ pub fn spawn_quiet(name: &str, f: impl FnOnce() + Send + 'static) -> Result<()> 
         libc::pthread_sigmask(libc::SIG_SETMASK, &all, &mut old);
         old
     };
-    let spawned = start_thread(name, STACK, f);
+    let spawned = start_thread(name.as_bytes(), STACK, f);
     // SAFETY: `old` was filled in just above.
     unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, &old, std::ptr::null_mut()) };
     spawned.map_err(|e| Error::io("", "starting a thread", &e))
@@ -152,7 +152,7 @@ const STACK: usize = 2 << 20;
 
 /// Runs `f` in a thread of its own that nobody waits for, with `stack` bytes of stack. The standard library's way does the same, but
 /// ends the process where there is no memory for what it keeps of a thread.
-pub fn start_thread(name: &str, stack: usize, f: impl FnOnce() + Send + 'static) -> std::io::Result<()> {
+pub fn start_thread(name: &[u8], stack: usize, f: impl FnOnce() + Send + 'static) -> std::io::Result<()> {
     struct Start {
         /// See [`BALLAST`].
         ballast: Ballast,
@@ -177,7 +177,7 @@ pub fn start_thread(name: &str, stack: usize, f: impl FnOnce() + Send + 'static)
     let Some(ballast) = Ballast::take() else { return Err(std::io::ErrorKind::OutOfMemory.into()) };
     let mut start = Box::new(Start { ballast, name: [0; NAME_BYTES + 1], run: Box::new(f) });
     let length = name.len().min(NAME_BYTES);
-    start.name[..length].copy_from_slice(&name.as_bytes()[..length]);
+    start.name[..length].copy_from_slice(&name[..length]);
     let start = Box::into_raw(start);
     // The system wants whole pages, and a few at least.
     let stack = stack.max(libc::PTHREAD_STACK_MIN).next_multiple_of(64 << 10);
@@ -209,11 +209,13 @@ mod tests {
 
     #[test]
     fn a_name_is_cut_and_a_number_is_not() {
-        assert_eq!(thread_name("loader", 3), "loader 3");
-        assert_eq!(thread_name("a very long name", 1000), "a very lon 1000");
-        assert_eq!(thread_name("déjàvudéjàvu", 10), "déjàvudéj 10");
-        assert_eq!(thread_name("a\0b", 1), "a 1");
-        assert!(thread_name("x", usize::MAX).len() > NAME_BYTES);
+        assert_eq!(thread_name(b"loader", 3), b"loader 3");
+        assert_eq!(thread_name(b"a very long name", 1000), b"a very lon 1000");
+        assert_eq!(thread_name("déjàvudéjàvu".as_bytes(), 10), "déjàvudéj 10".as_bytes());
+        assert_eq!(thread_name(b"a\0b", 1), b"a 1");
+        assert_eq!(thread_name(b"\xff\xfe", 1), b"\xff\xfe 1");
+        assert_eq!(thread_name(&[0x80; 20], 1), [&[0x80; 13][..], b" 1"].concat());
+        assert!(thread_name(b"x", usize::MAX).len() > NAME_BYTES);
     }
 
     #[test]

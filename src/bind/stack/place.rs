@@ -220,10 +220,13 @@ pub(in crate::bind) unsafe fn set_dropped(l: *mut ffi::lua_State, state: &State,
 
 /// Whether the environment says that metatables without a name or place are left behind.
 pub(super) fn drops_all() -> Result<bool> {
-    match env_var("IPC_METATABLES").as_deref().and_then(|value| value.to_str()) {
-        None | Some("") => Ok(false),
-        Some("drop") => Ok(true),
-        Some(other) => Err(err!(Argument, "the environment's IPC_METATABLES is '{other}': expected 'drop' or nothing")),
+    match env_var("IPC_METATABLES").unwrap_or_default().as_encoded_bytes() {
+        b"" => Ok(false),
+        b"drop" => Ok(true),
+        other => {
+            let other = Lossy(other);
+            Err(err!(Argument, "the environment's IPC_METATABLES is '{other}': expected 'drop' or nothing"))
+        }
     }
 }
 

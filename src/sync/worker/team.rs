@@ -7,9 +7,9 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering}
 
 use super::{Seat, THREAD_WEIGHT};
 use crate::err;
-use crate::error::Result;
+use crate::error::{Lossy, Result};
 use crate::sync::Unfetched;
-use crate::sys::{Lock, SetOnce, check_memory, demote_thread, fork_generation, monotonic_ns, try_text};
+use crate::sys::{Lock, SetOnce, check_memory, demote_thread, fork_generation, monotonic_ns};
 use crate::text;
 use crate::wait::{Cancel, Deadline, Signal, Wait};
 use crate::wire::Object;
@@ -71,7 +71,7 @@ pub(super) struct Team {
 
 impl Team {
     /// Of `count` threads, none of which runs yet.
-    pub fn new(name: &str, owner: u64, count: usize) -> Result<Team> {
+    pub fn new(name: &[u8], owner: u64, count: usize) -> Result<Team> {
         let mut seats = Vec::new();
         seats.try_reserve_exact(count)?;
         for id in 1..=count {
@@ -79,7 +79,7 @@ impl Team {
             seats.push(Seat { id, cancel: Arc::new(Cancel::new()) });
         }
         Ok(Team {
-            name: try_text(name)?,
+            name: text!("{}", Lossy(name)),
             owner,
             generation: fork_generation(),
             seats,
@@ -199,7 +199,7 @@ pub(super) struct Slots<T> {
 
 impl<T> Shared<T> {
     /// `count` threads that are yet to be started.
-    pub fn new(name: &str, owner: u64, count: usize) -> Result<Arc<Shared<T>>> {
+    pub fn new(name: &[u8], owner: u64, count: usize) -> Result<Arc<Shared<T>>> {
         let (mut all, mut ended) = (Vec::new(), VecDeque::new());
         all.try_reserve_exact(count)?;
         all.extend((0..count).map(|_| Slot::Running { tid: 0 }));

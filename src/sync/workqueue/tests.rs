@@ -48,17 +48,17 @@ fn the_owner_asks_and_the_others_answer() {
 #[test]
 fn the_opener_that_makes_a_name_owns_it_and_the_name_is_free_after_the_last_handle() {
     let (me, other) = (Owner::new(), Owner::new());
-    let (mut mine, made) = WorkQueue::open("names", Limits::default(), me).unwrap();
+    let (mut mine, made) = WorkQueue::open(b"names", Limits::default(), me).unwrap();
     assert!(made);
-    let (mut theirs, made) = WorkQueue::open("names", Limits::default(), other).unwrap();
+    let (mut theirs, made) = WorkQueue::open(b"names", Limits::default(), other).unwrap();
     assert!(!made && Arc::ptr_eq(mine.queue().unwrap(), theirs.queue().unwrap()));
     mine.close();
     mine.close();
-    let (again, made) = WorkQueue::open("names", Limits::default(), Owner::new()).unwrap();
+    let (again, made) = WorkQueue::open(b"names", Limits::default(), Owner::new()).unwrap();
     assert!(!made, "somebody still holds it");
     drop(again);
     theirs.close();
-    let (_new, made) = WorkQueue::open("names", Limits::default(), other).unwrap();
+    let (_new, made) = WorkQueue::open(b"names", Limits::default(), other).unwrap();
     assert!(made);
 }
 
@@ -223,7 +223,7 @@ fn each_item_is_read_once_by_one_of_many_workers() {
 fn a_forked_child_goes_on_with_what_it_has_and_with_names_of_its_own() {
     use crate::sys::fork_for_tests as in_child;
     let (me, other) = (Owner::new(), Owner::new());
-    let (mine, _) = WorkQueue::open("forked", Limits::default(), me).unwrap();
+    let (mine, _) = WorkQueue::open(b"forked", Limits::default(), me).unwrap();
     let stop = std::sync::atomic::AtomicBool::new(false);
     scope(|s| {
         // Traffic at the moment of the fork.
@@ -243,7 +243,7 @@ fn a_forked_child_goes_on_with_what_it_has_and_with_names_of_its_own() {
                 while read(&worker, Deadline::now()).unwrap().is_some() {}
                 write(&mine, 9).unwrap();
                 let echo = read(&worker, FOREVER).unwrap() == Some(9);
-                let (_new, made) = WorkQueue::open("forked", Limits::default(), other).unwrap();
+                let (_new, made) = WorkQueue::open(b"forked", Limits::default(), other).unwrap();
                 echo && made
             });
             if code != 0 {
