@@ -27,6 +27,19 @@ local function after_word(q, v)
   return v
 end
 
+describe('an error value that is no string', function()
+  it('is raised by getResult as it is', function()
+    local function coded() error { code = 5 } end
+    local task = require 'ipc.BackgroundTask'(coded)
+    local ok, e = pcall(task.getResult)
+    assert.is_true(not ok and type(e) == 'table' and e.code == 5)
+    local pool = require 'ipc.BackgroundTaskPool'(1)
+    ok, e = pcall(pool.getResult, pool.addTask(coded))
+    assert.is_true(not ok and type(e) == 'table' and e.code == 5)
+    pool.close()
+  end)
+end)
+
 describe('BackgroundTask', function()
   it('runs beside this thread, and getResult gives all that it returned, again and again', function()
     local q = ipc.workqueue()

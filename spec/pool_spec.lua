@@ -215,11 +215,43 @@ describe('an error in a task', function()
     assert.equal(1, p:submit(function() return 1 end):get())
   end)
 
+  it('raises an error value that is no string as it is', function()
+    local p = ipc.pool(1)
+    local queue = ipc.channel()
+    local Coded = { __tostring = function(e) return 'code ' .. e.code end }
+    ipc.register('spec.pool.Coded', Coded)
+    for _, raise in ipairs {
+      function() error { code = 5, at = { 'here' } } end,
+      function() local at = { 'here' } error { code = 5, at = at, same = at } end,
+    } do
+      local f = p:submit(raise)
+      for _ = 1, 2 do
+        local ok, e = pcall(f.get, f)
+        assert.is_false(ok)
+        assert.is_true(e.code == 5 and e.at[1] == 'here' and (e.same == nil or e.same == e.at))
+      end
+    end
+    for _, value in ipairs { 42, false, true } do
+      assert.same({ false, value }, { pcall(p.map, p, function(v) error(v, 0) end, { value }) })
+    end
+    local ok, e = pcall(function() return p:submit(function(q) error(q) end, queue):get() end)
+    assert.is_true(not ok and ipc.type(e) == 'ipc.channel')
+    local q = ipc.pool(1, { init = function() require 'libipc'.register('spec.pool.Coded', {}) end })
+    ok, e = pcall(function() return q:submit(function(e) error(e) end, setmetatable({ code = 7 }, Coded)):get() end)
+    assert.is_true(not ok and tostring(e) == 'code 7' and getmetatable(e) == Coded)
+    -- The next task's error is its own.
+    assert.is_true(fails(function() return p:submit(function() error 'a string' end):get() end):find('a string', 1, true) ~= nil)
+    assert.equal(1, p:submit(function() return 1 end):get())
+    p:close()
+    q:close()
+  end)
+
   it('is told whatever its value was', function()
     local p = ipc.pool(1)
-    has(failure(p:submit(function() error { code = 5 } end)), 'code = 5')
     has(failure(p:submit(function() error() end)), 'nil')
+    -- What cannot travel is put into words.
     has(failure(p:submit(function() error(setmetatable({}, { __tostring = function() return 'words' end })) end)), 'words')
+    has(failure(p:submit(function() error { code = 5, io.stdout } end)), 'code = 5')
   end)
 
   it('prints nothing', function()

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::bind::call::Pushed;
-use crate::bind::lua::Lua;
+use crate::bind::lua::{Lua, raised};
 use crate::bind::object::{Class, ClassInfo, Method};
 use crate::bind::select;
 use crate::bind::stack::Route;
@@ -62,15 +62,26 @@ fn get(lua: Lua<'_>) -> Result<Pushed> {
     let future = lua.object::<Handle>(1)?.0.clone();
     let deadline = lua.timeout(2, None)?;
     match future.wait(&lua.wait(deadline))? {
-        Some(outcome) => push_outcome(lua, outcome, ""),
+        Some(outcome) => push_outcome(lua, &future, outcome, ""),
         None if future.stage() == Stage::Queued => Err(err!(Timeout, "the task still waits for a worker that is free")),
         None => Err(err!(Timeout, "the task still runs")),
     }
 }
 
 /// Pushes what a task has returned and says how many values it is, or raises what it has raised; `which` is the task, where its
-/// caller has many: ` 3`.
-pub(super) fn push_outcome(lua: Lua<'_>, outcome: &Outcome, which: &str) -> Result<Pushed> {
+/// caller has many: ` 3`. An error value that is no string is raised as it is, if it could travel.
+pub(super) fn push_outcome(lua: Lua<'_>, future: &Future, outcome: &Outcome, which: &str) -> Result<Pushed> {
+    if let Some(value) = future.raised() {
+        let top = lua.top();
+        if push_results(lua, value).is_ok() {
+            if let Outcome::Failed(failure) = outcome {
+                failure.fetch();
+            }
+            return Err(raised());
+        }
+        // Told in words below.
+        lua.set_top(top);
+    }
     match outcome {
         Outcome::Done(results) => push_results(lua, results).map_err(|e| match e.code() {
             Code::Raised => e,

@@ -39,6 +39,10 @@ pub struct State {
     pub(super) empty: Cell<c_int>,
     /// The globals. On 5.1 and LuaJIT each coroutine may have others, which its code is to stay in.
     pub(super) globals: Cell<c_int>,
+    /// The error value that a handler has seen last, if it was no string; only the states of workers keep it.
+    pub(super) raised: Cell<c_int>,
+    /// Whether there is one.
+    pub(super) has_raised: Cell<bool>,
     /// A table, with weak keys, of the places where metatables, classes and modules were found, or false for metatables that tables
     /// travel without; made at first need.
     pub(super) places: Cell<c_int>,
@@ -88,6 +92,8 @@ impl State {
             protected: Cell::new(ffi::LUA_NOREF),
             empty: Cell::new(ffi::LUA_NOREF),
             globals: Cell::new(ffi::LUA_NOREF),
+            raised: Cell::new(ffi::LUA_NOREF),
+            has_raised: Cell::new(false),
             places: Cell::new(ffi::LUA_NOREF),
             drops_metatables: Cell::new(false),
             job: Cell::new(None),

@@ -6,6 +6,7 @@ use mlua::ffi;
 
 use crate::bind::call::{Count, Pushed, count};
 use crate::bind::lua::{Kind, Lua};
+use crate::bind::state::State;
 use crate::error::Result;
 use crate::lua_fn;
 use crate::sys::try_bytes;
@@ -20,6 +21,7 @@ pub(super) unsafe extern "C-unwind" fn handler(l: *mut ffi::lua_State) -> Count 
     // SAFETY: Lua may raise: nothing in this frame needs dropping.
     unsafe {
         if ffi::lua_type(l, 1) != ffi::LUA_TSTRING {
+            keep(l);
             ffi::lua_pushvalue(l, ffi::lua_upvalueindex(1));
             ffi::lua_pushcclosure(l, lua_fn!("error", tell), 1);
             ffi::lua_pushvalue(l, 1);
@@ -32,6 +34,19 @@ pub(super) unsafe extern "C-unwind" fn handler(l: *mut ffi::lua_State) -> Count 
         ffi::lua_concat(l, 3);
     }
     count(1)
+}
+
+/// Keeps the error value in slot 1 for who asks for it later, where somebody may; the place for it is there.
+unsafe fn keep(l: *mut ffi::lua_State) {
+    // SAFETY: upvalue 1 is the State. To put something where something is takes no memory.
+    unsafe {
+        let state = &*(ffi::lua_touserdata(l, ffi::lua_upvalueindex(1)) as *const State);
+        if state.raised.get() != ffi::LUA_NOREF && ffi::lua_type(l, 1) > ffi::LUA_TNIL {
+            ffi::lua_pushvalue(l, 1);
+            ffi::lua_rawseti(l, ffi::LUA_REGISTRYINDEX, state.raised.get() as _);
+            state.has_raised.set(true);
+        }
+    }
 }
 
 /// A text that [`handler`] made, without the `frames` C functions at the bottom of the stack, which are ours.

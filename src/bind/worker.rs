@@ -13,6 +13,7 @@ use crate::bind::call::{Count, Pushed, c_function, count};
 use crate::bind::cancel;
 use crate::bind::lua::{Kind, Lua, raised};
 use crate::bind::module::{luaopen_libipc, push_bound};
+use crate::bind::stack::Route;
 use crate::bind::traceback;
 use crate::err;
 use crate::error::{Code, Error, Result, words};
@@ -20,6 +21,7 @@ use crate::lua_fn;
 use crate::sync::Failure;
 use crate::sys::{memory_is_short, try_bytes};
 use crate::wait::Cancel;
+use crate::wire::{Message, release};
 
 /// The stack of a thread. Lua's own limit of 200 nested C calls, each with a buffer of 8 KB (`string.gsub` that calls back), wants 2 MB.
 pub(super) const STACK: usize = 4 << 20;
@@ -232,6 +234,34 @@ pub(super) fn failure(lua: Lua<'_>, e: Error) -> Failure {
         Code::Raised => kept(traceback::without_ours(lua.to_bytes(-1).unwrap_or(b"an error without words"), 2)),
         _ => words(format_args!("{e}")).into_owned().into_bytes(),
     }
+}
+
+/// From now on the handler of errors keeps values that are no strings, for [`raised_value`].
+pub(super) fn keep_raised_values(lua: Lua<'_>) -> Result<()> {
+    lua.push_boolean(false);
+    lua.state().raised.set(lua.reference()?);
+    Ok(())
+}
+
+/// The error value that the handler has kept of the last call, if it can travel.
+pub(super) fn raised_value(lua: Lua<'_>, route: Route) -> Option<Message> {
+    let state = lua.state();
+    if !state.has_raised.replace(false) || memory_is_short() {
+        return None;
+    }
+    let top = lua.top();
+    lua.push_reference(state.raised.get());
+    let mut message = Message::default();
+    let travels = lua.encode_values(top + 1, 1, &mut message, route).is_ok();
+    lua.set_top(top);
+    lua.push_boolean(false);
+    // SAFETY: to put something where something is takes no memory.
+    unsafe { ffi::lua_rawseti(lua.raw(), ffi::LUA_REGISTRYINDEX, state.raised.get() as _) };
+    if travels {
+        return Some(message);
+    }
+    release(message.attachments);
+    None
 }
 
 /// Calls the init in slot `init`: a function, a string of Lua, or nil.

@@ -72,6 +72,8 @@ pub struct Future {
     pub(super) number: u64,
     hub: Arc<Hub>,
     outcome: SetOnce<Outcome>,
+    /// The value that its task raised, where that is no string and can travel.
+    raised: SetOnce<Box<Message>>,
     /// Notified when the outcome is set. Made by the first who waits or asks for a descriptor.
     settled: SetOnce<Box<Signal>>,
     /// Where its results are entered, and their entry.
@@ -91,6 +93,7 @@ impl Future {
             number,
             hub,
             outcome: SetOnce::new(),
+            raised: SetOnce::new(),
             settled: SetOnce::new(),
             ledger: task.ledger.clone(),
             owner: task.owner,
@@ -108,6 +111,17 @@ impl Future {
     /// How the task ended, once it has.
     pub fn outcome(&self) -> Option<&Outcome> {
         self.outcome.get()
+    }
+
+    /// The value that a task which failed has raised, where that is no string and can travel.
+    pub fn raised(&self) -> Option<&Message> {
+        self.raised.get().map(|value| &**value)
+    }
+
+    /// Keeps what the task has raised, which is about to be settled as failed.
+    pub(super) fn keep_raised(&self, value: Message) {
+        // A task fails once.
+        _ = self.raised.set(Box::new(value));
     }
 
     /// Where the task is.
@@ -212,6 +226,9 @@ impl Drop for Future {
             && !results.attachments.is_empty()
         {
             release(std::mem::take(&mut results.attachments));
+        }
+        if let Some(value) = self.raised.get_mut() {
+            release(std::mem::take(&mut value.attachments));
         }
     }
 }

@@ -108,7 +108,7 @@ impl Done {
     /// Pushes what the task returned, and says how many values that is; an error where it failed.
     fn push(&self, lua: Lua<'_>) -> Result<Pushed> {
         let outcome = self.future.outcome().ok_or_else(|| err!(State, "a future without an outcome"))?;
-        push_outcome(lua, outcome, &format!(" of item {}", self.item))
+        push_outcome(lua, &self.future, outcome, &format!(" of item {}", self.item))
     }
 
     /// Sets the first of the values in the table in slot `results`.

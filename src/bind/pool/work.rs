@@ -8,7 +8,7 @@ use mlua::ffi;
 use crate::bind::account::collect;
 use crate::bind::lua::{Kind, Lua, raised};
 use crate::bind::stack::Route;
-use crate::bind::worker::{self, Setup, call_init, failure, said};
+use crate::bind::worker::{self, Setup, call_init, failure, keep_raised_values, raised_value, said};
 use crate::error::Result;
 use crate::sync::{Bench, Failure, Order, Outcome, Task};
 use crate::sys::{check_memory, try_bytes};
@@ -38,6 +38,7 @@ impl Plan {
             lua.decode_values_shared(&self.init, self.route).map_err(|e| said("cannot read its init:", e))?;
             call_init(lua, handler + 1, handler)?;
             lua.set_top(handler);
+            keep_raised_values(lua)?;
             bench.ready();
             desk.serve(bench)
         })
@@ -74,16 +75,16 @@ impl Desk<'_> {
                 }
                 Order::Run(task) => {
                     clean = false;
-                    let outcome = match self.perform(task) {
-                        Ok(results) => Outcome::Done(results),
-                        Err(e) => Outcome::Failed(failure(lua, e).into()),
+                    let (outcome, raised) = match self.perform(task) {
+                        Ok(results) => (Outcome::Done(results), None),
+                        Err(e) => (Outcome::Failed(failure(lua, e).into()), raised_value(lua, self.route)),
                     };
                     lua.set_top(self.handler);
                     lua.collect_if_due();
                     if bench.check().is_err() {
                         return end_child(lua, outcome);
                     }
-                    if !bench.settle(outcome) {
+                    if !bench.settle(outcome, raised) {
                         return Ok(());
                     }
                 }

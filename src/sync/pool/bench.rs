@@ -9,6 +9,7 @@ use crate::error::Result;
 use crate::sync::{Outcome, Task};
 use crate::text;
 use crate::wait::{Cancel, Wait};
+use crate::wire::Message;
 
 /// Where a worker takes its tasks from. Dropped with a task in its hands, it fails that task.
 pub struct Bench {
@@ -74,8 +75,9 @@ impl Bench {
         Ok(order.unwrap_or(Order::Idle))
     }
 
-    /// The task has ended with `outcome`. Whether the worker goes on: not where its task was cancelled.
-    pub fn settle(&self, outcome: Outcome) -> bool {
+    /// The task has ended with `outcome`, and has `raised` a value that can travel. Whether the worker goes on: not where its task
+    /// was cancelled.
+    pub fn settle(&self, outcome: Outcome, raised: Option<Message>) -> bool {
         let (future, dismissed) = {
             let mut books = self.hub.books.lock();
             let Some(post) = books.posts.iter_mut().find(|post| Arc::ptr_eq(&post.worker, &self.worker)) else {
@@ -84,6 +86,9 @@ impl Bench {
             (post.current.take(), post.dismissed)
         };
         if let Some(future) = future {
+            if let Some(value) = raised.filter(|_| !dismissed) {
+                future.keep_raised(value);
+            }
             future.settle(if dismissed { Outcome::Cancelled(CANCELLED.into()) } else { outcome });
         }
         !dismissed

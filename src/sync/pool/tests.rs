@@ -39,7 +39,7 @@ fn work(bench: &Bench) -> std::result::Result<(), Failure> {
             }
             _ => panic!("as told"),
         };
-        if !bench.settle(outcome) {
+        if !bench.settle(outcome, None) {
             break;
         }
     }
