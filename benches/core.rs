@@ -1,4 +1,5 @@
-//! The core without Lua: the form of a message, the queue, the kernels. `cargo bench --no-default-features --bench core`.
+//! The core without Lua: the form of a message, the queue, the kernels. `cargo bench --no-default-features --bench
+//! core`.
 //!
 //! Each kernel stands beside the plain loop or the memcpy that bounds it, in the same run.
 
@@ -69,8 +70,8 @@ const ITEMS: usize = 100_000;
 /// Writers and readers.
 const CROWDS: [(usize, usize); 3] = [(1, 1), (1, 4), (4, 1)];
 
-/// How long `ITEMS` take from the writers to the readers, all threads of their own. `write` is told how many to write; when all
-/// have, `close` is called; `read` goes on until nothing is left.
+/// How long `ITEMS` take from the writers to the readers, all threads of their own. `write` is told how many to write;
+/// when all have, `close` is called; `read` goes on until nothing is left.
 fn cross(crowd: (usize, usize), write: impl Fn(usize) + Sync, close: impl FnOnce(), read: impl Fn() + Sync) {
     std::thread::scope(|threads| {
         (0..crowd.1).for_each(|_| drop(threads.spawn(&read)));

@@ -1,7 +1,7 @@
 //! The one error of the house: a code, the place where it was noticed, and what happened.
 //!
-//! Every floor returns [`Error`]; the binding turns it into the Lua string `libipc [CODE] WHERE: what` in one place. The
-//! text says what happened with the values involved and what to do about it.
+//! Every floor returns [`Error`]; the binding turns it into the Lua string `libipc [CODE] WHERE: what` in one place.
+//! The text says what happened with the values involved and what to do about it.
 
 use std::borrow::Cow;
 use std::collections::TryReserveError;
@@ -138,8 +138,8 @@ impl Error {
         Error::new(Code::Limit, "", "not enough memory; let go of something, collect garbage, try again").shortage()
     }
 
-    /// The same error, which says that memory or descriptors ran out and that nothing was changed: garbage may hold some, so the call is
-    /// worth another try after a collection.
+    /// The same error, which says that memory or descriptors ran out and that nothing was changed: garbage may hold
+    /// some, so the call is worth another try after a collection.
     pub fn shortage(mut self) -> Self {
         self.0.shortage = true;
         self

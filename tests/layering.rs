@@ -189,8 +189,8 @@ fn a_floor_is_entered_through_its_front_door() {
 }
 
 /// A `mod.rs` is a contract (its children import it) or a composition (it puts its children together), never both: what
-/// children take from it must not be made of children. Mechanically: if any child names a thing of its `mod.rs`, then no
-/// body of code in that `mod.rs` may call into a child (`child::thing(`).
+/// children take from it must not be made of children. Mechanically: if any child names a thing of its `mod.rs`, then
+/// no body of code in that `mod.rs` may call into a child (`child::thing(`).
 #[test]
 fn a_mod_rs_is_a_contract_or_a_composition() {
     let all = sources();

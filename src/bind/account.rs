@@ -1,19 +1,19 @@
 //! The memory behind a Lua state's handles, and the collections that it calls for.
 //!
-//! To Lua a tensor of 4 MB is a userdata of some hundred bytes, so Lua's own pace would let garbage fill the machine. Each state
-//! therefore counts the bytes behind its handles, of what it made and of what it received; a handle that is finalized takes its
-//! bytes off again. When as much has been added since the last collection as there was then (or as Lua's own heap was, or
-//! [`LEAST`]), the next call from Lua begins with a full collection. Steps would not do: on 5.4 one may be a whole collection, and
-//! in generational mode steps end no cycle.
+//! To Lua a tensor of 4 MB is a userdata of some hundred bytes, so Lua's own pace would let garbage fill the machine.
+//! Each state therefore counts the bytes behind its handles, of what it made and of what it received; a handle that is
+//! finalized takes its bytes off again. When as much has been added since the last collection as there was then (or as
+//! Lua's own heap was, or [`LEAST`]), the next call from Lua begins with a full collection. Steps would not do: on 5.4
+//! one may be a whole collection, and in generational mode steps end no cycle.
 //!
 //! What is counted:
 //! - a tensor or a storage: the bytes of its storage, once in a state, however many views there are;
-//! - an object of ours: [`Object::weight`](crate::wire::Object::weight), as it was when the handle was made, and again when this
-//!   state has written to it;
+//! - an object of ours: [`Object::weight`](crate::wire::Object::weight), as it was when the handle was made, and again
+//!   when this state has written to it;
 //! - results that threads leave for this state: see [`Ledger`].
 //!
-//! A collection never begins inside of the codec's walk, nor inside of another one. On 5.2 and later it leaves alone a collector
-//! that was stopped, or that runs a finalizer; 5.1 and LuaJIT do not tell.
+//! A collection never begins inside of the codec's walk, nor inside of another one. On 5.2 and later it leaves alone a
+//! collector that was stopped, or that runs a finalizer; 5.1 and LuaJIT do not tell.
 
 use std::cell::{Cell, RefCell};
 use std::sync::Arc;

@@ -69,8 +69,8 @@ impl<'a> Lua<'a> {
         }
     }
 
-    /// The integer in slot `i` as Lua's own functions have always taken it, for arguments that old scripts give: a string that
-    /// holds a number counts, a fraction is cut off.
+    /// The integer in slot `i` as Lua's own functions have always taken it, for arguments that old scripts give: a
+    /// string that holds a number counts, a fraction is cut off.
     pub fn whole(self, i: c_int) -> Result<i64> {
         if let Some(n) = self.to_integer(i) {
             return Ok(n);
@@ -113,7 +113,8 @@ impl<'a> Lua<'a> {
         }
     }
 
-    /// The string in slot `i` as Lua's own functions take it: a number counts, and is written in its slot as Lua writes it.
+    /// The string in slot `i` as Lua's own functions take it: a number counts, and is written in its slot as Lua writes
+    /// it.
     pub fn name_bytes(self, i: c_int) -> Result<&'a [u8]> {
         if self.kind(i) == Kind::Number {
             self.push_value(i);
@@ -157,8 +158,8 @@ impl<'a> Lua<'a> {
         if self.is_nil(i) { Ok(None) } else { read(self, i).map(Some) }
     }
 
-    /// The time-out in slot `i`: seconds, a boolean or `{timeout = seconds}`. `true` is 0; false is for ever, whatever the
-    /// `default`, which counts where nothing was given: so many seconds, or for ever.
+    /// The time-out in slot `i`: seconds, a boolean or `{timeout = seconds}`. `true` is 0; false is for ever, whatever
+    /// the `default`, which counts where nothing was given: so many seconds, or for ever.
     pub fn timeout(self, i: c_int, default: Option<f64>) -> Result<Deadline> {
         let given = match self.kind(i) {
             Kind::None | Kind::Nil => default,
@@ -249,7 +250,8 @@ pub struct Options<'a> {
 }
 
 impl<'a> Options<'a> {
-    /// `read` of option `name` (given the slot it was pushed to), or `None` when it is absent. Nothing stays on the stack.
+    /// `read` of option `name` (given the slot it was pushed to), or `None` when it is absent. Nothing stays on the
+    /// stack.
     fn with<T>(self, name: &str, what: &str, read: impl FnOnce(Lua<'a>, c_int) -> Option<T>) -> Result<Option<T>> {
         if self.slot == 0 {
             return Ok(None);
@@ -298,7 +300,8 @@ impl<'a> Options<'a> {
         self.with(name, "a boolean", |lua, i| (lua.kind(i) == Kind::Boolean).then(|| lua.truth(i)))
     }
 
-    /// A time-out option: seconds or a boolean, as [`Lua::timeout`] has it; `default` where it is absent. Infinitely many, or `None`: for ever.
+    /// A time-out option: seconds or a boolean, as [`Lua::timeout`] has it; `default` where it is absent. Infinitely
+    /// many, or `None`: for ever.
     pub fn timeout(self, name: &str, default: Option<f64>) -> Result<Option<f64>> {
         Ok(self.with(name, "a number of seconds, 0 or more, or a boolean", Lua::seconds)?.or(default))
     }

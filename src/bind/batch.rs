@@ -77,7 +77,8 @@ fn submit(lua: Lua<'_>) -> Result<Pushed> {
     Ok(2)
 }
 
-/// `b:next([timeout])` → the number and the future of a task that has ended; nil where none is left, or none ended in time.
+/// `b:next([timeout])` → the number and the future of a task that has ended; nil where none is left, or none ended in
+/// time.
 fn next(lua: Lua<'_>) -> Result<Pushed> {
     next_as(lua, push)
 }

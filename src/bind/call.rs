@@ -22,8 +22,9 @@ use crate::error::{Code, Error, Result};
 use crate::sys::{Torn, is_torn, memory_is_short, settle_shortage};
 use crate::wait::{Deadline, sleep};
 
-/// How many results a body has pushed. As wide as a pointer, so that a `Result` of it comes back in two registers: one of an `int`
-/// passes through memory, is written there by halves and read whole, for which the processor waits as long as for the call.
+/// How many results a body has pushed. As wide as a pointer, so that a `Result` of it comes back in two registers: one
+/// of an `int` passes through memory, is written there by halves and read whole, for which the processor waits as long
+/// as for the call.
 pub type Pushed = isize;
 
 /// A bound function's body: the arguments are on the stack from 1; it pushes results and says how many.
@@ -44,8 +45,8 @@ macro_rules! lua_fn {
     }};
 }
 
-/// The number of results. LuaJIT (2.1 of 2022, GC64) reads 64 bits of the `int` that a C function returns, and the ABI leaves the
-/// upper half undefined: rustc does put other things there. So it gets a full register.
+/// The number of results. LuaJIT (2.1 of 2022, GC64) reads 64 bits of the `int` that a C function returns, and the ABI
+/// leaves the upper half undefined: rustc does put other things there. So it gets a full register.
 #[cfg(feature = "luajit")]
 pub type Count = usize;
 /// The number of results.
@@ -60,8 +61,8 @@ pub fn count(n: c_int) -> Count {
 /// The function as Lua declares it.
 #[cfg(feature = "luajit")]
 pub const fn c_function(f: unsafe extern "C-unwind" fn(*mut ffi::lua_State) -> Count) -> ffi::lua_CFunction {
-    // SAFETY: the same call in every ABI we build for: an `int` is returned in the low half of the register of a `usize`. Where the
-    // type of a called function is checked it would not do: build.rs refuses such builds.
+    // SAFETY: the same call in every ABI we build for: an `int` is returned in the low half of the register of a
+    // `usize`. Where the type of a called function is checked it would not do: build.rs refuses such builds.
     unsafe { std::mem::transmute(f) }
 }
 
@@ -71,8 +72,9 @@ pub const fn c_function(f: unsafe extern "C-unwind" fn(*mut ffi::lua_State) -> C
     f
 }
 
-/// Whether a call of this name that found memory or descriptors [short](Error::shortage) may be made again: functions of the module
-/// and of tensors. What waits for others, or hands them something, may have changed more than it can tell.
+/// Whether a call of this name that found memory or descriptors [short](Error::shortage) may be made again: functions
+/// of the module and of tensors. What waits for others, or hands them something, may have changed more than it can
+/// tell.
 pub const fn may_repeat(place: &str) -> bool {
     begins(place, "ipc.") || begins(place, "torch.") || begins(place, "tensor:") || begins(place, "storage:")
 }
@@ -142,11 +144,12 @@ unsafe fn run<const REPEAT: bool>(
     result
 }
 
-/// How long, in seconds, a call that was short of descriptors waits before each of its further tries: those of servers and of children
-/// that were collected are closed by threads in the background, which may have to wait for a core.
+/// How long, in seconds, a call that was short of descriptors waits before each of its further tries: those of servers
+/// and of children that were collected are closed by threads in the background, which may have to wait for a core.
 const PAUSES: [f64; 8] = [0.0, 0.001, 0.01, 0.05, 0.2, 0.5, 1.0, 2.0];
 
-/// Memory or descriptors ran out, and garbage may hold some: collects it and calls `body` again, if its arguments are there.
+/// Memory or descriptors ran out, and garbage may hold some: collects it and calls `body` again, if its arguments are
+/// there.
 #[cold]
 #[inline(never)]
 fn repeat(lua: Lua<'_>, body: Body, mut e: Error) -> Pushed {

@@ -1,9 +1,9 @@
 //! Cancelling Lua code that runs: by a count hook, which a worker sets in its own state before anything runs there.
 //!
-//! On 5.1 and 5.2 a hook that waits for thousands of instructions costs nothing, so every worker has it. On 5.3 and later it takes up
-//! to half of the speed, so there it is for those who ask for it (`cancel = 'code'`). On LuaJIT compiled code passes no
-//! hooks: there the profiler makes it stop ([`compiled`]), and the hook is set when it has; who asks for it by
-//! `'code'` gets the hook from the start, and an interpreter.
+//! On 5.1 and 5.2 a hook that waits for thousands of instructions costs nothing, so every worker has it. On 5.3 and
+//! later it takes up to half of the speed, so there it is for those who ask for it (`cancel = 'code'`). On LuaJIT
+//! compiled code passes no hooks: there the profiler makes it stop ([`compiled`]), and the hook is set when it has; who
+//! asks for it by `'code'` gets the hook from the start, and an interpreter.
 
 use std::cell::Cell;
 
@@ -99,8 +99,8 @@ unsafe fn stop_here(l: *mut ffi::lua_State) {
     }
 }
 
-/// Lets what an error calls on its way run to its end: `__close` metamethods, and message handlers. Without this the first
-/// instruction of each would raise.
+/// Lets what an error calls on its way run to its end: `__close` metamethods, and message handlers. Without this the
+/// first instruction of each would raise.
 #[cfg(any(feature = "lua54", feature = "lua55"))]
 mod closing {
     use std::cell::Cell;

@@ -133,8 +133,8 @@ fn trywrite(lua: Lua<'_>) -> Result<Pushed> {
     Ok(2)
 }
 
-/// Makes the next item the last result, if one comes before `deadline`, after what `first` pushes; says whether, and the
-/// status.
+/// Makes the next item the last result, if one comes before `deadline`, after what `first` pushes; says whether, and
+/// the status.
 fn get(lua: Lua<'_>, channel: &Channel, deadline: Deadline, first: impl FnOnce(Status)) -> Result<(bool, Status)> {
     let mut message = lua.state().take_message();
     let (found, status) = channel.read(&mut message, &lua.wait(deadline))?;

@@ -1,8 +1,8 @@
 //! Metatables by name: which table or userdata belongs to which class, in this Lua state and across states.
 //!
-//! A class is registered as Torch's `luaT` does it: `registry[name] = metatable` and `registry[metatable] = name`; `torch.class` and
-//! `ipc.register` both end here. A metatable may instead answer `metatablename()` itself. Userdata of other libraries that also
-//! answer `retain()` are lent by pointer between threads of a process.
+//! A class is registered as Torch's `luaT` does it: `registry[name] = metatable` and `registry[metatable] = name`;
+//! `torch.class` and `ipc.register` both end here. A metatable may instead answer `metatablename()` itself. Userdata of
+//! other libraries that also answer `retain()` are lent by pointer between threads of a process.
 
 use std::collections::HashMap;
 use std::ffi::{c_char, c_int};
@@ -24,9 +24,9 @@ use crate::wire::Foreign;
 /// What the module offers of this.
 pub(super) const FUNCTIONS: &[Method] = &[("register", lua_fn!("ipc.register", register))];
 
-/// `ipc.register(name, metatable, [{peers = true}])`: tables with that metatable travel, and arrive with whatever metatable the
-/// receiver registered under the name; with `peers` also where it has finalizers. `false` for a name: they travel without it. Returns
-/// the metatable.
+/// `ipc.register(name, metatable, [{peers = true}])`: tables with that metatable travel, and arrive with whatever
+/// metatable the receiver registered under the name; with `peers` also where it has finalizers. `false` for a name:
+/// they travel without it. Returns the metatable.
 pub(super) fn register(lua: Lua<'_>) -> Result<Pushed> {
     let name = match lua.kind(1) {
         Kind::Boolean if !lua.truth(1) => None,
@@ -90,7 +90,8 @@ const FOR_PEERS: &str = "classes for peers";
 
 // What follows runs inside `Lua::protect`: Lua may raise, and no frame holds anything to drop across a call that may.
 
-/// Pushes the method `name` of the metatable on top: a field of its own, or of its `__index` table. False (and nothing pushed) without.
+/// Pushes the method `name` of the metatable on top: a field of its own, or of its `__index` table. False (and nothing
+/// pushed) without.
 unsafe fn push_method(l: *mut ffi::lua_State, name: &std::ffi::CStr) -> bool {
     // SAFETY: as said above; raw reads only.
     unsafe {
@@ -114,7 +115,8 @@ unsafe fn push_method(l: *mut ffi::lua_State, name: &std::ffi::CStr) -> bool {
     }
 }
 
-/// Pushes the name of the class of the value in slot `i`, which has a metatable; false (and nothing pushed) without one.
+/// Pushes the name of the class of the value in slot `i`, which has a metatable; false (and nothing pushed) without
+/// one.
 pub(super) unsafe fn push_name(l: *mut ffi::lua_State, i: c_int) -> bool {
     // SAFETY: as said above.
     unsafe {
@@ -148,7 +150,8 @@ pub(super) unsafe fn push_name(l: *mut ffi::lua_State, i: c_int) -> bool {
     }
 }
 
-/// Pushes the method `retain` and the class's name of the userdata in slot `i`, if it lends itself; false (and nothing pushed) if not.
+/// Pushes the method `retain` and the class's name of the userdata in slot `i`, if it lends itself; false (and nothing
+/// pushed) if not.
 pub(super) unsafe fn push_lender(l: *mut ffi::lua_State, i: c_int) -> bool {
     // SAFETY: as said above.
     unsafe {
@@ -196,10 +199,11 @@ pub(super) unsafe fn push_metatable(l: *mut ffi::lua_State, name: &[u8]) -> bool
     }
 }
 
-/// The field for which the metatable on top may not go onto a table that a peer sent; `None` if it may. A finalizer runs by
-/// itself, on whatever fields the peer chose; methods of what lends its pointer expect a userdata.
+/// The field for which the metatable on top may not go onto a table that a peer sent; `None` if it may. A finalizer
+/// runs by itself, on whatever fields the peer chose; methods of what lends its pointer expect a userdata.
 ///
-/// Any `__gc` but nil counts: Lua notes down an object as one to be finalized by that alone, and calls what is there later.
+/// Any `__gc` but nil counts: Lua notes down an object as one to be finalized by that alone, and calls what is there
+/// later.
 pub(super) unsafe fn forbidden_to_peers(lua: Lua<'_>, l: *mut ffi::lua_State) -> Option<&'static str> {
     // SAFETY: as said above; raw reads only. The borrow ends before Lua is called.
     unsafe {
@@ -234,7 +238,8 @@ pub(super) unsafe fn forbidden_to_peers(lua: Lua<'_>, l: *mut ffi::lua_State) ->
     }
 }
 
-/// Pushes a userdata of class `name` that owns one reference to `pointer`; false (and nothing pushed) if the class is unknown here.
+/// Pushes a userdata of class `name` that owns one reference to `pointer`; false (and nothing pushed) if the class is
+/// unknown here.
 pub(super) unsafe fn push_foreign(l: *mut ffi::lua_State, name: &[u8], pointer: usize) -> bool {
     // SAFETY: as said above; the new userdata has room for the pointer.
     unsafe {
@@ -249,7 +254,8 @@ pub(super) unsafe fn push_foreign(l: *mut ffi::lua_State, name: &[u8], pointer: 
     }
 }
 
-/// Pushes a userdata with a reference of its own to what `lent` holds; false (and nothing pushed) if the class is unknown here.
+/// Pushes a userdata with a reference of its own to what `lent` holds; false (and nothing pushed) if the class is
+/// unknown here.
 pub(super) unsafe fn push_retained(l: *mut ffi::lua_State, lent: &Foreign) -> bool {
     // SAFETY: as said above.
     unsafe {
@@ -258,7 +264,8 @@ pub(super) unsafe fn push_retained(l: *mut ffi::lua_State, lent: &Foreign) -> bo
         }
         let slot = ffi::lua_gettop(l);
         ffi::lua_getmetatable(l, slot);
-        // The sender had the method, so this state's class of that name has it; without it the object would be released once too often.
+        // The sender had the method, so this state's class of that name has it; without it the object would be released
+        // once too often.
         if !push_method(l, c"retain") {
             ffi::lua_pushnil(l);
             ffi::lua_setmetatable(l, slot);
@@ -272,7 +279,8 @@ pub(super) unsafe fn push_retained(l: *mut ffi::lua_State, lent: &Foreign) -> bo
     }
 }
 
-/// Pointers that were lent and never read, by class: the next state that has the class takes them and lets its collector give them back.
+/// Pointers that were lent and never read, by class: the next state that has the class takes them and lets its
+/// collector give them back.
 fn unread() -> &'static Lock<HashMap<Arc<str>, Vec<usize>>> {
     static UNREAD: SetOnce<Lock<HashMap<Arc<str>, Vec<usize>>>> = SetOnce::new();
     UNREAD.get_or_init(Lock::default)

@@ -42,7 +42,8 @@ pub(super) const TRIES: &[Method] = &[
     ("tryrecv", try_fn!("client:tryrecv", link::tryrecv::<Client>)),
 ];
 
-/// What a client counts for where garbage is measured, in bytes: buffers here and in the system; and descriptors are scarce.
+/// What a client counts for where garbage is measured, in bytes: buffers here and in the system; and descriptors are
+/// scarce.
 const WEIGHT: usize = 128 << 10;
 
 /// What threads share of a client.

@@ -1,9 +1,9 @@
 //! How deep calls from us into Lua may be nested.
 //!
-//! A function of ours that calls a function of the user's, which calls ours, and so on, fills the C stack. PUC Lua counts such
-//! calls (200 in one coroutine); LuaJIT checks its Lua stack alone, and 5.1 begins to count anew in each coroutine. So every
-//! call into Lua ([`Lua::protect`](crate::bind::lua::Lua::protect) and its kin) compares its own address with the end of the
-//! thread's stack first: two loads and a comparison.
+//! A function of ours that calls a function of the user's, which calls ours, and so on, fills the C stack. PUC Lua
+//! counts such calls (200 in one coroutine); LuaJIT checks its Lua stack alone, and 5.1 begins to count anew in each
+//! coroutine. So every call into Lua ([`Lua::protect`](crate::bind::lua::Lua::protect) and its kin) compares its own
+//! address with the end of the thread's stack first: two loads and a comparison.
 
 use std::cell::Cell;
 use std::ffi::c_int;
@@ -12,18 +12,19 @@ use crate::err;
 use crate::error::Error;
 use crate::sys::{stack_bounds, stack_pointer};
 
-/// So much of the stack is left for what a callback calls before it comes to us again: Lua's parser and compiler, C functions of
-/// other libraries, the system's look-up of names. Of a smaller stack a quarter.
+/// So much of the stack is left for what a callback calls before it comes to us again: Lua's parser and compiler, C
+/// functions of other libraries, the system's look-up of names. Of a smaller stack a quarter.
 const RESERVE: usize = 256 << 10;
 
-/// On a stack that the system knows nothing of (some libraries give each coroutine one) calls are counted: these are small.
+/// On a stack that the system knows nothing of (some libraries give each coroutine one) calls are counted: these are
+/// small.
 const UNKNOWN_STACK_CALLS: c_int = 32;
 
 /// The part of the C stack on which a Lua state may be called.
 #[derive(Debug, Default)]
 pub struct Depth {
-    /// The lowest address, and the bytes from there to the stack's end, of the thread that ran this state last; 0 before the
-    /// first call.
+    /// The lowest address, and the bytes from there to the stack's end, of the thread that ran this state last; 0
+    /// before the first call.
     low: Cell<usize>,
     size: Cell<usize>,
     /// How many calls are under way on unknown stacks.

@@ -28,7 +28,8 @@ impl Stream {
     }
 }
 
-/// The descriptor of the open Lua file in slot `i`, with what Lua wrote to it so far written out; `None` for anything else.
+/// The descriptor of the open Lua file in slot `i`, with what Lua wrote to it so far written out; `None` for anything
+/// else.
 pub(super) fn file_at(lua: Lua<'_>, i: c_int) -> Result<Option<c_int>> {
     if lua.kind(i) != Kind::Userdata || lua.raw_len(i) < size_of::<Stream>() {
         return Ok(None);
@@ -44,7 +45,8 @@ pub(super) fn file_at(lua: Lua<'_>, i: c_int) -> Result<Option<c_int>> {
     if !is_file {
         return Ok(None);
     }
-    // SAFETY: the metatable of Lua's files says that this is one, and it was seen to be large enough; the slot keeps it.
+    // SAFETY: the metatable of Lua's files says that this is one, and it was seen to be large enough; the slot keeps
+    // it.
     let stream = unsafe { &*(ffi::lua_touserdata(lua.raw(), i) as *const Stream) };
     if !stream.is_open() {
         return Ok(None);

@@ -68,8 +68,8 @@ fn get(lua: Lua<'_>) -> Result<Pushed> {
     }
 }
 
-/// Pushes what a task has returned and says how many values it is, or raises what it has raised; `which` is the task, where its
-/// caller has many: ` 3`. An error value that is no string is raised as it is, if it could travel.
+/// Pushes what a task has returned and says how many values it is, or raises what it has raised; `which` is the task,
+/// where its caller has many: ` 3`. An error value that is no string is raised as it is, if it could travel.
 pub(super) fn push_outcome(lua: Lua<'_>, future: &Future, outcome: &Outcome, which: &str) -> Result<Pushed> {
     if let Some(value) = future.raised() {
         let top = lua.top();

@@ -69,8 +69,8 @@ macro_rules! weak {
     };
 }
 
-// The functions of the C API, 5.1 to 5.5 and LuaJIT, that not all of them have. One that is missing here costs only the words of
-// the error.
+// The functions of the C API, 5.1 to 5.5 and LuaJIT, that not all of them have. One that is missing here costs only the
+// words of the error.
 weak! {
     "luaJIT_profile_dumpstack" "luaJIT_profile_start" "luaJIT_profile_stop" "luaJIT_setmode"
     "luaL_addgsub" "luaL_alloc" "luaL_buffinitsize" "luaL_checkversion_" "luaL_execresult" "luaL_fileresult" "luaL_getsubtable"

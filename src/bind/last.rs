@@ -1,8 +1,9 @@
 //! A string as the last result of a bound function, without `lua_pcall`.
 //!
-//! To push a string may raise: memory can run out. Below [`catch_unwind`](crate::bind::call) that takes a `lua_pcall`, which costs as
-//! much as the string. But in the frame above nothing needs dropping, so from there Lua may raise. A body that ends with a string
-//! therefore leaves it here, with whoever holds its bytes, and [`enter`](crate::bind::call::enter) pushes it.
+//! To push a string may raise: memory can run out. Below [`catch_unwind`](crate::bind::call) that takes a `lua_pcall`,
+//! which costs as much as the string. But in the frame above nothing needs dropping, so from there Lua may raise. A
+//! body that ends with a string therefore leaves it here, with whoever holds its bytes, and
+//! [`enter`](crate::bind::call::enter) pushes it.
 
 use std::any::Any;
 use std::cell::Cell;
@@ -32,8 +33,8 @@ pub(super) struct Last {
 }
 
 impl Last {
-    /// Whether a string can be left here. The place is taken while a push runs finalizers, which may call other bodies, and for good
-    /// after one that ran out of memory.
+    /// Whether a string can be left here. The place is taken while a push runs finalizers, which may call other bodies,
+    /// and for good after one that ran out of memory.
     #[inline]
     pub fn is_free(&self) -> bool {
         self.bytes.get().is_none()
@@ -78,7 +79,8 @@ impl Last {
     }
 }
 
-/// Pushes `n` bytes at `p`; without mlua's detour on 5.1 and LuaJIT, which asks for the string back to return its address.
+/// Pushes `n` bytes at `p`; without mlua's detour on 5.1 and LuaJIT, which asks for the string back to return its
+/// address.
 ///
 /// # Safety
 /// As the module says: Lua may raise. The bytes are there, and so is a free slot.

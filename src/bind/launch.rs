@@ -1,4 +1,5 @@
-//! `ipc.tree`, which lua/ipc/launch.lua is; and what bin/ipcrun stands on (`__signals`, `__poll`, `__end_with`) and trees (`__tell`), not for users.
+//! `ipc.tree`, which lua/ipc/launch.lua is; and what bin/ipcrun stands on (`__signals`, `__poll`, `__end_with`) and
+//! trees (`__tell`), not for users.
 
 use std::ffi::c_int;
 

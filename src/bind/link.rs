@@ -78,7 +78,8 @@ pub(super) fn recv<T: Link>(lua: Lua<'_>) -> Result<Pushed> {
     Ok(1)
 }
 
-/// A try that would sleep on the socket sleeps on the descriptor of the connection instead, which outlives a close and tells of it.
+/// A try that would sleep on the socket sleeps on the descriptor of the connection instead, which outlives a close and
+/// tells of it.
 fn on_its_own<T>(lua: Lua<'_>, connection: &Arc<dyn Connection>, done: Result<T>) -> Result<T> {
     match (done, lua.attempt()) {
         (Err(e), Some(attempt)) if e.code() == Code::Later => {

@@ -1,8 +1,9 @@
 //! The Lua C API as the rest of the binding uses it: reads that cannot fail, and everything else under `lua_pcall`.
 //!
-//! A Lua call that may raise (it allocates, or runs Lua code) must not happen inside `catch_unwind`: on LuaJIT the error is a foreign
-//! exception that aborts the program, on the others it jumps over frames with values to drop. [`Lua::protect`] is the one way to
-//! make such a call; a failure comes back as [`Code::Raised`] with the error value on top of the stack.
+//! A Lua call that may raise (it allocates, or runs Lua code) must not happen inside `catch_unwind`: on LuaJIT the
+//! error is a foreign exception that aborts the program, on the others it jumps over frames with values to drop.
+//! [`Lua::protect`] is the one way to make such a call; a failure comes back as [`Code::Raised`] with the error value
+//! on top of the stack.
 
 use std::ffi::c_int;
 use std::fmt;
@@ -197,13 +198,14 @@ impl<'a> Lua<'a> {
         (n.floor() == n && (-9223372036854775808.0..9223372036854775808.0).contains(&n)).then_some(n as i64)
     }
 
-    /// The bytes of the string in slot `i`; numbers are not converted. They stay where they are while the slot holds the string, so
-    /// keep arguments in their slots.
+    /// The bytes of the string in slot `i`; numbers are not converted. They stay where they are while the slot holds
+    /// the string, so keep arguments in their slots.
     pub fn to_bytes(self, i: c_int) -> Option<&'a [u8]> {
         if self.kind(i) != Kind::String {
             return None;
         }
-        // SAFETY: for a string nothing is converted, so nothing is allocated; the pointer holds while the value is on the stack.
+        // SAFETY: for a string nothing is converted, so nothing is allocated; the pointer holds while the value is on
+        // the stack.
         unsafe {
             let mut n = 0;
             let p = ffi::lua_tolstring(self.l, i, &mut n);
@@ -322,9 +324,9 @@ impl<'a> Lua<'a> {
         self.kind(-1)
     }
 
-    /// The interpreters' handler of Ctrl-C sets a hook, before every instruction, in the main thread of the Lua state. On
-    /// PUC Lua hooks belong to threads: in a coroutine it would not run before the coroutine ends, which it may never.
-    /// So it is moved here.
+    /// The interpreters' handler of Ctrl-C sets a hook, before every instruction, in the main thread of the Lua state.
+    /// On PUC Lua hooks belong to threads: in a coroutine it would not run before the coroutine ends, which it may
+    /// never. So it is moved here.
     fn take_interrupt_of_main(self) {
         const EVERYTHING: c_int = ffi::LUA_MASKCALL | ffi::LUA_MASKRET | ffi::LUA_MASKCOUNT;
         let main = self.state.main.get();

@@ -225,7 +225,8 @@ impl Start {
         Ok(1)
     }
 
-    /// The codec counts values, of which there were `before` in another message; its user knows init, function and arguments.
+    /// The codec counts values, of which there were `before` in another message; its user knows init, function and
+    /// arguments.
     fn renamed(&self, e: Error, before: usize) -> Error {
         let Some((number, rest)) = e.what().strip_prefix("value ").map(split_number) else { return e };
         let name = match number + before {

@@ -1,4 +1,5 @@
-//! `ipc.marshal`: a value turned into a message once and read any number of times, by any thread; and the way to and from bytes.
+//! `ipc.marshal`: a value turned into a message once and read any number of times, by any thread; and the way to and
+//! from bytes.
 
 use std::sync::Arc;
 
@@ -81,7 +82,8 @@ impl Marshal {
     }
 }
 
-/// `ipc.marshal(v, [upvalues], [size], [increment])`: the last two are taken for the sake of old scripts; memory grows by itself.
+/// `ipc.marshal(v, [upvalues], [size], [increment])`: the last two are taken for the sake of old scripts; memory grows
+/// by itself.
 fn marshal(lua: Lua<'_>) -> Result<Pushed> {
     if lua.is_nil(1) {
         return Err(lua.bad_value(1, "expected a value, got nil"));

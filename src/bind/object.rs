@@ -1,8 +1,8 @@
 //! Rust values as Lua userdata: classes, their metatables, and the way back from a stack slot to the value.
 //!
-//! A class is a type that implements [`Class`]; its `static` [`ClassInfo`] is its identity. The first word of every userdata of
-//! ours is the address of that static, so that a check costs no look-up and a metatable swapped by `debug.setmetatable`
-//! deceives nobody.
+//! A class is a type that implements [`Class`]; its `static` [`ClassInfo`] is its identity. The first word of every
+//! userdata of ours is the address of that static, so that a check costs no look-up and a metatable swapped by
+//! `debug.setmetatable` deceives nobody.
 //!
 //! ```ignore
 //! static INFO: ClassInfo = ClassInfo::of::<Counter>("ipc.counter", METHODS, METAMETHODS);
@@ -49,8 +49,8 @@ pub trait Class: Sized + 'static {
         None
     }
 
-    /// How its objects are waited for, for reading or for writing: what `ipc.select`, `obj:fd()` and schedulers use. `None`
-    /// where they cannot be; an error (`[closed]`, say) is what a call on it would raise, and counts as ready.
+    /// How its objects are waited for, for reading or for writing: what `ipc.select`, `obj:fd()` and schedulers use.
+    /// `None` where they cannot be; an error (`[closed]`, say) is what a call on it would raise, and counts as ready.
     fn source(&self, way: Way) -> Result<Option<Waitable>> {
         let _ = way;
         Ok(None)
@@ -133,15 +133,16 @@ const ALIGNMENT: usize = 8;
 #[inline]
 fn block<'a, T: Class>(lua: Lua<'a>, index: c_int) -> Option<&'a Block<T>> {
     const { assert!(align_of::<Block<T>>() <= ALIGNMENT, "box what needs a wider alignment") };
-    // SAFETY: only push_object writes the address of T's info into a userdata, with a whole Block<T> behind it; the slot keeps
-    // the userdata alive while the call runs.
+    // SAFETY: only push_object writes the address of T's info into a userdata, with a whole Block<T> behind it; the
+    // slot keeps the userdata alive while the call runs.
     unsafe {
         let at = raw_block(lua.raw(), index, size_of::<Block<T>>())?;
         std::ptr::eq(at.read(), T::info()).then(|| &*at.cast())
     }
 }
 
-/// The userdata in slot `index`, if it has `size` or more bytes: its first word is the address of a ClassInfo, if it is one of ours.
+/// The userdata in slot `index`, if it has `size` or more bytes: its first word is the address of a ClassInfo, if it is
+/// one of ours.
 ///
 /// # Safety
 /// Called with a live state; `size` is one word at least.
@@ -175,8 +176,8 @@ pub(super) fn source_at(lua: Lua<'_>, index: c_int, info: &'static ClassInfo, wa
 
 /// When the object of one of our classes in slot `index` was served last.
 pub(super) fn served_at<'a>(lua: Lua<'a>, index: c_int, way: Way) -> &'a Cell<u32> {
-    // SAFETY: class_at has found a class of ours in the block's first word; in every block the same fields come first, and the
-    // slot keeps the userdata alive while the call runs.
+    // SAFETY: class_at has found a class of ours in the block's first word; in every block the same fields come first,
+    // and the slot keeps the userdata alive while the call runs.
     let block = unsafe { &*(ffi::lua_touserdata(lua.raw(), index) as *const Block<()>) };
     &block.served[way as usize]
 }
@@ -199,8 +200,8 @@ impl<'a> Lua<'a> {
         self.push_object_as(value, T::info(), Charge::Own(weight), |lua| lua.push_metatable(T::info()))
     }
 
-    /// As [`Lua::push_object`], charged with `charge`, under the metatable that `metatable` pushes: for types with a metatable for each
-    /// variant.
+    /// As [`Lua::push_object`], charged with `charge`, under the metatable that `metatable` pushes: for types with a
+    /// metatable for each variant.
     pub fn push_object_as<T: Class>(
         self,
         value: T,
@@ -210,8 +211,8 @@ impl<'a> Lua<'a> {
     ) -> Result<()> {
         metatable(self)?;
         self.new_userdata(size_of::<Block<T>>())?;
-        // SAFETY: the new userdata has room for a Block<T> at Lua's alignment; neither pushing nor setting a metatable on it
-        // allocates. The stack is: metatable, userdata.
+        // SAFETY: the new userdata has room for a Block<T> at Lua's alignment; neither pushing nor setting a metatable
+        // on it allocates. The stack is: metatable, userdata.
         unsafe {
             let l = self.raw();
             let at = ffi::lua_touserdata(l, -1) as *mut Block<T>;
@@ -299,7 +300,8 @@ impl<'a> Lua<'a> {
     }
 }
 
-/// `__gc`: drops the value. Touches no Lua but the slot and its upvalue, the State, since it may run while the state closes.
+/// `__gc`: drops the value. Touches no Lua but the slot and its upvalue, the State, since it may run while the state
+/// closes.
 unsafe extern "C-unwind" fn gc<T: Class>(l: *mut ffi::lua_State) -> c_int {
     // SAFETY: the same checks as in `block`, without a State (which may be finalized already).
     unsafe {

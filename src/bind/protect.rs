@@ -1,5 +1,5 @@
-//! What Lua may refuse, since it allocates or runs Lua code: all of it under `lua_pcall`. Imports its sibling `lua`, whose handle this
-//! goes on with.
+//! What Lua may refuse, since it allocates or runs Lua code: all of it under `lua_pcall`. Imports its sibling `lua`,
+//! whose handle this goes on with.
 
 use std::ffi::{c_char, c_int, c_void};
 
@@ -13,7 +13,8 @@ impl<'a> Lua<'a> {
     /// Runs `job` as a C function under `lua_pcall`: it finds the topmost `args` values of the stack as its slots 1…,
     /// and the `results` topmost of its own come back.
     ///
-    /// `job` may call anything of the C API. It must hold nothing that needs dropping across a call that may raise, and not panic.
+    /// `job` may call anything of the C API. It must hold nothing that needs dropping across a call that may raise, and
+    /// not panic.
     ///
     /// Where calls are nested too deeply for the C stack, it raises instead.
     #[inline]
@@ -37,7 +38,8 @@ impl<'a> Lua<'a> {
         }
         let mut job = job;
         let slot = &self.state().job;
-        // Between this and the job a hook or a finalizer may run, and come by here with a job of its own: it puts ours back.
+        // Between this and the job a hook or a finalizer may run, and come by here with a job of its own: it puts ours
+        // back.
         let before = slot.replace(Some((call::<F>, (&raw mut job).cast())));
         // SAFETY: the function and its arguments are on the stack; pcall catches whatever is raised.
         let status = unsafe {
@@ -90,7 +92,8 @@ impl<'a> Lua<'a> {
         let Some(room) = with_spare(n) else { return Err(no_room(n)) };
         // It may raise when it is out of memory.
         let mut enough = 0;
-        // SAFETY: in protect everything may be called. The stack that grows is the one all C functions of the state share.
+        // SAFETY: in protect everything may be called. The stack that grows is the one all C functions of the state
+        // share.
         self.protect(0, 0, |l| unsafe {
             enough = ffi::lua_checkstack(l, room);
             0
@@ -99,8 +102,8 @@ impl<'a> Lua<'a> {
         if enough != 0 && unsafe { ffi::lua_checkstack(self.raw(), n) } != 0 { Ok(()) } else { Err(no_room(n)) }
     }
 
-    /// Replaces the key on top by the next key and its value, or pops it and says false; the table is in slot `i`. Lua code that
-    /// has run since the last key, be it a finalizer, may have changed the table: that is Lua's error.
+    /// Replaces the key on top by the next key and its value, or pops it and says false; the table is in slot `i`. Lua
+    /// code that has run since the last key, be it a finalizer, may have changed the table: that is Lua's error.
     pub fn next(self, i: c_int) -> Result<bool> {
         self.push_value(i);
         self.insert(-2);
@@ -148,8 +151,8 @@ impl<'a> Lua<'a> {
         })
     }
 
-    /// Pushes what a method gives to a `for` loop: `step`, which begins with [`Lua::given`]; the method's slots 1 and 2 are
-    /// kept for it.
+    /// Pushes what a method gives to a `for` loop: `step`, which begins with [`Lua::given`]; the method's slots 1 and 2
+    /// are kept for it.
     pub fn push_iterator(self, step: ffi::lua_CFunction) -> Result<()> {
         self.set_top(2);
         self.push_closure(step, 2)
@@ -325,7 +328,8 @@ impl<'a> Lua<'a> {
         self.call(1, 1)
     }
 
-    /// Pushes the text of an error, with `file:line:` before it where Lua knows one; out of memory, Lua's own words for that.
+    /// Pushes the text of an error, with `file:line:` before it where Lua knows one; out of memory, Lua's own words for
+    /// that.
     pub(super) fn push_error(self, e: Error) {
         self.push_error_text(words(format_args!("{}", e.at(self.place()))).as_bytes());
     }
@@ -355,7 +359,8 @@ impl<'a> Lua<'a> {
     fn push_error_parts(self, head: &[u8], text: &[u8]) {
         // Between a try and who called is a function of ours, in Lua.
         let level = if self.tries() { 3 } else { 2 };
-        // SAFETY: in protect everything may be called. Level 0 is the protected function, 1 the bound one, 2 its caller.
+        // SAFETY: in protect everything may be called. Level 0 is the protected function, 1 the bound one, 2 its
+        // caller.
         let _ = self.protect_at_any_depth(0, 1, |l| unsafe {
             ffi::luaL_where(l, level);
             ffi::lua_pushlstring(l, head.as_ptr() as *const c_char, head.len());

@@ -16,8 +16,8 @@ pub(super) const FUNCTIONS: &[Method] = &[("report", lua_fn!("ipc.report", repor
 /// Where the metatable of a report keeps its text.
 const TEXT: &str = "text";
 
-/// `ipc.report()` → `{process=, objects={{id=, class=, state=}, …}, threads={{name=, id=, waiting=, object=, since=}, …}, tensor_bytes=}`,
-/// which `tostring` makes readable.
+/// `ipc.report()` → `{process=, objects={{id=, class=, state=}, …}, threads={{name=, id=, waiting=, object=, since=},
+/// …}, tensor_bytes=}`, which `tostring` makes readable.
 fn report(lua: Lua<'_>) -> Result<Pushed> {
     let report = Report::now()?;
     lua.new_table(0, 4)?;

@@ -1,12 +1,13 @@
 //! `ipc.scheduler`: in a coroutine, calls that would sleep let other coroutines run instead.
 //!
-//! A bound function cannot yield from within: there are frames of Rust below it, and 5.1 cannot yield through C at all. So while a
-//! scheduler is set, the methods that may sleep are replaced, in the tables of this Lua state, by functions in Lua
-//! (`scheduler.lua`) that try the call, hand the descriptor that it would have slept on to the scheduler, and try again. Without
-//! a scheduler nothing is replaced, and costs nothing.
+//! A bound function cannot yield from within: there are frames of Rust below it, and 5.1 cannot yield through C at all.
+//! So while a scheduler is set, the methods that may sleep are replaced, in the tables of this Lua state, by functions
+//! in Lua (`scheduler.lua`) that try the call, hand the descriptor that it would have slept on to the scheduler, and
+//! try again. Without a scheduler nothing is replaced, and costs nothing.
 //!
-//! A class takes part by a list of its methods made with [`try_fn!`](crate::try_fn), entered in [`TRIES`]. Such a method waits
-//! through [`Lua::wait`], before it changes anything; or through [`Lua::apart`], or keeps what it did in the attempt's state.
+//! A class takes part by a list of its methods made with [`try_fn!`](crate::try_fn), entered in [`TRIES`]. Such a
+//! method waits through [`Lua::wait`], before it changes anything; or through [`Lua::apart`], or keeps what it did in
+//! the attempt's state.
 
 use std::ffi::c_int;
 use std::rc::Rc;
@@ -43,9 +44,9 @@ const TRIES: &[(&ClassInfo, &[Method])] = &[
 const FUNCTION_TRIES: &[&[Method]] =
     &[select::TRIES, system::TRIES, client::FUNCTION_TRIES, flock::FUNCTION_TRIES, batch::FUNCTION_TRIES];
 
-/// Makes a function that tries the body of another: `try_fn!("workqueue:read", read)`. It is given the token of the call's first
-/// try, or nil, before the arguments, and gives true and the results; or false, the token, a descriptor, what to poll it for, and
-/// for how long.
+/// Makes a function that tries the body of another: `try_fn!("workqueue:read", read)`. It is given the token of the
+/// call's first try, or nil, before the arguments, and gives true and the results; or false, the token, a descriptor,
+/// what to poll it for, and for how long.
 #[macro_export]
 macro_rules! try_fn {
     ($place:expr, $body:path) => {{

@@ -222,8 +222,8 @@ fn tag_at(lua: Lua<'_>, i: c_int) -> Result<Option<&[u8]>> {
     lua.optional(i, Lua::bytes)
 }
 
-/// `server:clients(n, fn, [timeout])`, `server:clients(fn, [tag], [invert])`, `server:clients(fn, [invert])` → how many were visited;
-/// `server:clients()` → a list of handles
+/// `server:clients(n, fn, [timeout])`, `server:clients(fn, [tag], [invert])`, `server:clients(fn, [invert])` → how many
+/// were visited; `server:clients()` → a list of handles
 fn clients(lua: Lua<'_>) -> Result<Pushed> {
     let shared = this(lua)?;
     let (list, f) = match lua.kind(2) {
@@ -393,8 +393,8 @@ fn receive_any(lua: Lua<'_>, shared: &Shared, tag: Option<&[u8]>, gone: bool, de
 /// A message up to here, for whose values there is no memory, is no fault of its sender: there is none for anybody's.
 const SMALL: usize = 64 << 10;
 
-/// Why a message of `length` bytes is not accepted; or `e` itself, where it would have met any message: a want of memory, Ctrl-C, an
-/// error in somebody's finalizer.
+/// Why a message of `length` bytes is not accepted; or `e` itself, where it would have met any message: a want of
+/// memory, Ctrl-C, an error in somebody's finalizer.
 fn fault_of_sender(lua: Lua<'_>, e: Error, length: usize) -> Result<Error> {
     let shortage = match e.code() {
         Code::Raised if lua.to_bytes(-1) == Some(b"not enough memory") => true,

@@ -1,6 +1,6 @@
-//! `ipc.sharedtable`: a table that threads share. A key of it is data, so what it can do besides stands in the module's table
-//! `ipc.sharedtable`, which is called to make one. Puts its parts together: `convert` for keys and values, `fill` for the table
-//! that one starts with; and writes numbers as its sibling `atomic` does.
+//! `ipc.sharedtable`: a table that threads share. A key of it is data, so what it can do besides stands in the module's
+//! table `ipc.sharedtable`, which is called to make one. Puts its parts together: `convert` for keys and values, `fill`
+//! for the table that one starts with; and writes numbers as its sibling `atomic` does.
 
 mod convert;
 mod fill;

@@ -1,7 +1,7 @@
 //! What libipc keeps for each Lua state: one userdata, the first upvalue of every bound function.
 //!
-//! It lives as long as the Lua state: the registry holds it. When the Lua state closes it lets go of what it held, but stays
-//! readable, since finalizers of other objects may still call in after it.
+//! It lives as long as the Lua state: the registry holds it. When the Lua state closes it lets go of what it held, but
+//! stays readable, since finalizers of other objects may still call in after it.
 
 use std::any::{Any, TypeId};
 use std::cell::{Cell, RefCell};
@@ -43,8 +43,8 @@ pub struct State {
     pub(super) raised: Cell<c_int>,
     /// Whether there is one.
     pub(super) has_raised: Cell<bool>,
-    /// A table, with weak keys, of the places where metatables, classes and modules were found, or false for metatables that tables
-    /// travel without; made at first need.
+    /// A table, with weak keys, of the places where metatables, classes and modules were found, or false for metatables
+    /// that tables travel without; made at first need.
     pub(super) places: Cell<c_int>,
     /// Whether there is, or was, a false among the places.
     pub(super) drops_metatables: Cell<bool>,

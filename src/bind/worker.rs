@@ -1,7 +1,7 @@
 //! The Lua states of threads: made, filled, used and closed by the thread itself.
 //!
-//! A [`Setup`] is what of the parent's surroundings a thread shall find; [`run`] is a thread's whole job. What a map and a pool do
-//! in such a state stands with them.
+//! A [`Setup`] is what of the parent's surroundings a thread shall find; [`run`] is a thread's whole job. What a map
+//! and a pool do in such a state stands with them.
 
 use std::cell::Cell;
 use std::ffi::{c_char, c_int};
@@ -23,7 +23,8 @@ use crate::sys::{memory_is_short, try_bytes};
 use crate::wait::Cancel;
 use crate::wire::{Message, release};
 
-/// The stack of a thread. Lua's own limit of 200 nested C calls, each with a buffer of 8 KB (`string.gsub` that calls back), wants 2 MB.
+/// The stack of a thread. Lua's own limit of 200 nested C calls, each with a buffer of 8 KB (`string.gsub` that calls
+/// back), wants 2 MB.
 pub(super) const STACK: usize = 4 << 20;
 
 /// Tensors under either name: loaded in a thread if the parent had them.
@@ -111,8 +112,8 @@ pub(super) fn run<'a>(
     work: &'a mut Work<'a>,
 ) -> std::result::Result<(), Failure> {
     let mut run = Run { setup, cancel, work, outcome: None };
-    // SAFETY: the state is made, used and closed by this thread alone. `run` outlives it, and is reached through RUN only by the
-    // functions that run under `boot`.
+    // SAFETY: the state is made, used and closed by this thread alone. `run` outlives it, and is reached through RUN
+    // only by the functions that run under `boot`.
     let status = unsafe {
         let l = ffi::luaL_newstate();
         if l.is_null() {
@@ -169,7 +170,8 @@ unsafe extern "C-unwind" fn boot(l: *mut ffi::lua_State) -> Count {
         // Somebody got hold of this function through the debug library.
         return count(0);
     }
-    // SAFETY: called under pcall, with nothing to drop in this frame; RUN is set, so the Run is there and nobody else uses it.
+    // SAFETY: called under pcall, with nothing to drop in this frame; RUN is set, so the Run is there and nobody else
+    // uses it.
     unsafe {
         let surroundings = &(*run).setup.surroundings;
         ffi::luaL_openlibs(l);
@@ -225,7 +227,8 @@ fn kept(text: &[u8]) -> Failure {
 
 /// What is told of an error: of one that Lua raised, its text lies on top of the stack.
 pub(super) fn failure(lua: Lua<'_>, e: Error) -> Failure {
-    // No text at all stands for a want of memory: there may be many tasks to fail, and each text would take some more of it.
+    // No text at all stands for a want of memory: there may be many tasks to fail, and each text would take some more
+    // of it.
     if memory_is_short() {
         return Failure::new();
     }

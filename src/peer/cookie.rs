@@ -1,6 +1,6 @@
-//! The cookie: 32 random bytes in a file that only its user can read. Who shows that it has them is this user, or was let
-//! in by this user (doc/security.md). Folders come and go with logins, so all are looked at anew at each handshake; `kept`
-//! spares reading a file that has not changed.
+//! The cookie: 32 random bytes in a file that only its user can read. Who shows that it has them is this user, or was
+//! let in by this user (doc/security.md). Folders come and go with logins, so all are looked at anew at each handshake;
+//! `kept` spares reading a file that has not changed.
 //!
 //! Also says where the other files lie that processes of one user meet at.
 
@@ -87,8 +87,8 @@ pub(super) struct Cookies {
 
 impl Cookies {
     /// Reads all there are. Where there is none, makes one in the first folder that allows it; where none does, this
-    /// process and the children that it forks afterwards have one in memory. In a folder that the user has named there is
-    /// one in any case: that is how two ends which have no other folder in common get one.
+    /// process and the children that it forks afterwards have one in memory. In a folder that the user has named there
+    /// is one in any case: that is how two ends which have no other folder in common get one.
     pub fn read() -> Result<Cookies> {
         Cookies::among(&folders(), named().as_deref())
     }
@@ -115,7 +115,8 @@ impl Cookies {
         Ok(cookies)
     }
 
-    /// The first cookie here that has one of `ids`. Stops looking when it is found: a handshake costs as little as it can.
+    /// The first cookie here that has one of `ids`. Stops looking when it is found: a handshake costs as little as it
+    /// can.
     pub fn common(ids: &[Id]) -> Option<Cookie> {
         let found = |folder: &PathBuf| read(folder).ok().flatten().filter(|cookie| ids.contains(&cookie.id));
         folders().iter().find_map(found)

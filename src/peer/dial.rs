@@ -1,5 +1,5 @@
-//! Connecting: goes on trying until somebody answers, says hello, and comes back with a connection over the best link. Imports its siblings `hello`,
-//! `log` and `options`.
+//! Connecting: goes on trying until somebody answers, says hello, and comes back with a connection over the best link.
+//! Imports its siblings `hello`, `log` and `options`.
 //!
 //! For now the link is the socket that the two ends met on. A link in memory, within a process or a host, is tried here
 //! after the hello, before the socket is settled for.
@@ -325,7 +325,8 @@ pub(super) fn resolve(host: &str, port: u16, wait: &Wait) -> Result<Vec<SocketAd
     Lookup::begin(host, port)?.wait(wait)
 }
 
-/// The look-up of a host's addresses. That of a name runs on a helper thread, since the system's resolver cannot be interrupted.
+/// The look-up of a host's addresses. That of a name runs on a helper thread, since the system's resolver cannot be
+/// interrupted.
 struct Lookup {
     host: String,
     call: std::result::Result<SocketAddr, Offloaded<Vec<SocketAddr>>>,

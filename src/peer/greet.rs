@@ -1,6 +1,6 @@
-//! The background half of a server: takes connections and shakes hands, in bounded time and number, so that a slow or hostile
-//! stranger holds up nobody. Whoever is through leaves tokio for good and waits to be admitted. Imports its siblings
-//! `hello`, `log`, `options` and `runtime`.
+//! The background half of a server: takes connections and shakes hands, in bounded time and number, so that a slow or
+//! hostile stranger holds up nobody. Whoever is through leaves tokio for good and waits to be admitted. Imports its
+//! siblings `hello`, `log`, `options` and `runtime`.
 
 use std::collections::VecDeque;
 use std::io;
@@ -26,10 +26,11 @@ use crate::wait::{Signal, Wait};
 
 /// How long a stranger may take to say hello.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// How many strangers may be saying hello at a time; past it one of them has to go. Which one is left to chance, so that
-/// whoever sends many silent ones cannot see to it that it is always somebody else's.
+/// How many strangers may be saying hello at a time; past it one of them has to go. Which one is left to chance, so
+/// that whoever sends many silent ones cannot see to it that it is always somebody else's.
 const STRANGERS: usize = 1024;
-/// How many connections there may be that are not admitted; past it nobody is accepted, and the system keeps them waiting.
+/// How many connections there may be that are not admitted; past it nobody is accepted, and the system keeps them
+/// waiting.
 const UNADMITTED: usize = 8192;
 /// How often it is looked, while nobody is accepted, which of them have gone.
 const GONE: Duration = Duration::from_secs(1);
@@ -139,8 +140,8 @@ impl Door {
         self.changed.refresh(|| self.is_ready());
     }
 
-    /// Waits for the next one; `None` when time runs out, the door is closed, or `enough` says so: whoever changes what that
-    /// looks at notifies `changed`.
+    /// Waits for the next one; `None` when time runs out, the door is closed, or `enough` says so: whoever changes what
+    /// that looks at notifies `changed`.
     pub fn wait(&self, wait: &Wait, enough: impl Fn() -> bool) -> Result<Option<Arc<dyn Connection>>> {
         let next = self.changed.wait_until(wait, || {
             if enough() {
@@ -294,8 +295,8 @@ fn name(from: &Address) -> String {
 
 /// Hands a descriptor to tokio for a while.
 fn drive(fd: Fd) -> io::Result<AsyncFd<Fd>> {
-    // SAFETY: an `Fd` is open and the same for as long as it lives, and what is registered here owns it; a forked child,
-    // where it is closed, forgets this runtime.
+    // SAFETY: an `Fd` is open and the same for as long as it lives, and what is registered here owns it; a forked
+    // child, where it is closed, forgets this runtime.
     unsafe { AsyncFd::register(fd) }.map_err(io::Error::from)
 }
 

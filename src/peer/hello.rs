@@ -1,8 +1,9 @@
-//! What two ends say to each other before the first message (doc/wire.md, "The hello"): who and what each is, proof that both
-//! belong to one user or have one secret, and the reason where one does not let the other in.
+//! What two ends say to each other before the first message (doc/wire.md, "The hello"): who and what each is, proof
+//! that both belong to one user or have one secret, and the reason where one does not let the other in.
 //!
-//! Bytes in, bytes out: `dial` and `greet` move them. `client` and `server` are its two halves, `ends` what a socket says of
-//! who can be at its other end, `bytes` how fixed numbers of bytes are written, `packet` what frames all of it. Imports its siblings `cookie` and `options`.
+//! Bytes in, bytes out: `dial` and `greet` move them. `client` and `server` are its two halves, `ends` what a socket
+//! says of who can be at its other end, `bytes` how fixed numbers of bytes are written, `packet` what frames all of it.
+//! Imports its siblings `cookie` and `options`.
 
 mod bytes;
 mod client;
@@ -202,9 +203,9 @@ impl Hello {
         Ok(if same_host { Near::Host(other.pid) } else { Near::Elsewhere })
     }
 
-    /// Refuses an end that has the cookie, which a user may have on several hosts and in several containers of one, and is
-    /// not where a connection between these addresses can begin: something forwards it, with the very same addresses on both
-    /// sides. The proofs are over what both say here, so that it cannot be changed on the way.
+    /// Refuses an end that has the cookie, which a user may have on several hosts and in several containers of one, and
+    /// is not where a connection between these addresses can begin: something forwards it, with the very same addresses
+    /// on both sides. The proofs are over what both say here, so that it cannot be changed on the way.
     fn check_place(&self, ends: &Ends) -> Result<()> {
         let on_another_host = !self.boot.is_empty() && !boot().is_empty() && self.boot != boot();
         let in_another_network = self.network.zip(ends.network).is_some_and(|(theirs, own)| theirs != own);

@@ -1,10 +1,11 @@
 //! Where the nodes of a tree on one host find each other: a file that belongs to their common parent process.
 //!
-//! The file lies in a folder that only its user can enter: the first one of those that `cookie` names which the root can
-//! use; the others look into all of them, since their environment may be another. Its name is made of the parent's process id, the moment that it was started (ids come again) and a
-//! key. The root makes it complete under another name, takes its lock and links it into place, so that whoever sees the
-//! file sees all of it, locked; it holds the lock for its life. A file that nobody locks is a dead root's, and replaced.
-//! Files of other users and links are never followed. Imports its sibling `cookie`.
+//! The file lies in a folder that only its user can enter: the first one of those that `cookie` names which the root
+//! can use; the others look into all of them, since their environment may be another. Its name is made of the parent's
+//! process id, the moment that it was started (ids come again) and a key. The root makes it complete under another
+//! name, takes its lock and links it into place, so that whoever sees the file sees all of it, locked; it holds the
+//! lock for its life. A file that nobody locks is a dead root's, and replaced. Files of other users and links are never
+//! followed. Imports its sibling `cookie`.
 
 use std::ffi::CString;
 use std::fs::{self, File, OpenOptions};

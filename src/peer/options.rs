@@ -23,7 +23,8 @@ pub struct Options {
     pub insecure: bool,
     /// The longest message that is taken, in bytes, tensors' own not counted.
     pub max_message: u64,
-    /// The bytes of tensors that are taken in a message. By default without a limit, or 1 GiB from a peer that proves nothing.
+    /// The bytes of tensors that are taken in a message. By default without a limit, or 1 GiB from a peer that proves
+    /// nothing.
     pub max_tensor_bytes: Option<u64>,
     /// Whether functions may come and go, if the other end wants it too.
     pub functions: bool,

@@ -33,8 +33,8 @@ pub(super) fn handle() -> Result<Handle> {
         let tracked = Tracked::new()?;
         let running = Running { generation: fork_generation(), handle: tracked.runtime.handle().clone() };
         let new = Box::into_raw(Box::new(running));
-        // What was there belongs to the parent of a fork: its destructor would reach into the parent's sockets, so it is
-        // leaked, as the one that runs is.
+        // What was there belongs to the parent of a fork: its destructor would reach into the parent's sockets, so it
+        // is leaked, as the one that runs is.
         match RUNNING.compare_exchange(there, new, Ordering::AcqRel, Ordering::Acquire) {
             Ok(_) => {
                 let started = spawn_quiet("ipc-background", move || {
@@ -87,8 +87,8 @@ impl Drop for Tracked {
     }
 }
 
-/// What tokio has opened for `runtime`, and tells nobody: its epoll instance, under each number that it has, and the event that wakes
-/// it. They are known by `event`, which is put among what it watches meanwhile.
+/// What tokio has opened for `runtime`, and tells nobody: its epoll instance, under each number that it has, and the
+/// event that wakes it. They are known by `event`, which is put among what it watches meanwhile.
 fn descriptors(runtime: &Runtime, event: RawFd) -> std::io::Result<Vec<RawFd>> {
     let _entered = runtime.enter();
     // SAFETY: the caller keeps the event open for longer than this.

@@ -103,7 +103,8 @@ impl Server {
         // Thousands of clients need as many descriptors; the soft limit is for programs that use select().
         socket::raise_descriptor_limit();
         if options.secret.is_none() {
-            // So that a client that sees fewer folders than this process finds one. Not to have one is for the handshake to say.
+            // So that a client that sees fewer folders than this process finds one. Not to have one is for the
+            // handshake to say.
             let _ = Cookies::read();
         }
         let (listener, file) = match place {
@@ -179,8 +180,8 @@ impl Server {
         self.admitted.lock().clients.values().filter(|c| c.connection.is_open()).count()
     }
 
-    /// Admits those who wait, in order of arrival, until `n` are in. `[timeout]` when the deadline passes; those who are in then
-    /// stay in.
+    /// Admits those who wait, in order of arrival, until `n` are in. `[timeout]` when the deadline passes; those who
+    /// are in then stay in.
     pub fn admit(&self, n: usize, wait: &Wait) -> Result<()> {
         loop {
             self.check()?;
@@ -249,8 +250,8 @@ impl Server {
         left
     }
 
-    /// The admitted clients, those with `tag` if one is given, by ascending id (descending with `invert`), equal ids in order of
-    /// arrival.
+    /// The admitted clients, those with `tag` if one is given, by ascending id (descending with `invert`), equal ids in
+    /// order of arrival.
     pub fn clients(&self, tag: Option<&[u8]>, invert: bool) -> Result<Vec<Arc<Client>>> {
         self.check()?;
         self.prune();
@@ -351,8 +352,8 @@ impl Server {
         if let Some(file) = &self.file {
             file.remove();
         }
-        // The port is free from here on, whenever the background thread lets go of the descriptor: it still has it, since only
-        // `close` ends its listening.
+        // The port is free from here on, whenever the background thread lets go of the descriptor: it still has it,
+        // since only `close` ends its listening.
         socket::shutdown(self.listener);
         self.door.close();
     }

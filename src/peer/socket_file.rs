@@ -14,8 +14,8 @@ use crate::sys::socket::{self, Address};
 use crate::sys::{Fd, try_flock};
 use crate::wait::Deadline;
 
-/// How long servers that start and end in the same folder are waited for, in seconds. Anybody who can read the folder can
-/// hold its lock, so this is short.
+/// How long servers that start and end in the same folder are waited for, in seconds. Anybody who can read the folder
+/// can hold its lock, so this is short.
 const PATIENCE: f64 = 0.5;
 
 /// The file that a server made when it began to listen.
@@ -63,8 +63,8 @@ fn is_dead(path: &Path, at: &Address) -> bool {
     is_socket && matches!(socket::connect(at), Err(e) if e.kind() == ErrorKind::ConnectionRefused)
 }
 
-/// Keeps other servers from replacing or removing files in the folder of `path` between a look and what follows from it.
-/// Where the folder cannot be opened or the lock is not to be had, it goes on without.
+/// Keeps other servers from replacing or removing files in the folder of `path` between a look and what follows from
+/// it. Where the folder cannot be opened or the lock is not to be had, it goes on without.
 fn lock_folder(path: &Path) -> Option<Fd> {
     let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let name = CString::new(folder.as_os_str().as_bytes()).ok()?;

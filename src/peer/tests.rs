@@ -38,8 +38,8 @@ fn serve(options: Options) -> (Server, Place) {
     (server, place)
 }
 
-/// A place where nobody listens, and which the system gives to nobody else while the socket lives: that one has the port
-/// and does not listen. Servers may take it all the same, since they set SO_REUSEADDR.
+/// A place where nobody listens, and which the system gives to nobody else while the socket lives: that one has the
+/// port and does not listen. Servers may take it all the same, since they set SO_REUSEADDR.
 fn reserved() -> (socket2::Socket, Place) {
     let holder = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
     holder.set_reuse_address(true).unwrap();

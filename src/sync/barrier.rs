@@ -92,8 +92,8 @@ impl Arrival {
         }
     }
 
-    /// Leaves before the end: under the lock, so that the round either counts this caller or goes on without it. How it ended,
-    /// if it has; else how many others are here.
+    /// Leaves before the end: under the lock, so that the round either counts this caller or goes on without it. How it
+    /// ended, if it has; else how many others are here.
     fn leave(&self) -> std::result::Result<usize, Result<()>> {
         let mut round = self.barrier.round.lock();
         if let Some(result) = self.over() {
@@ -110,8 +110,8 @@ impl Arrival {
 
 impl Barrier {
     /// Returns once `n` callers are here. `[mismatch]` for all of a round when one comes with another n; `[timeout]`
-    /// takes this caller, `by`, out of the round and leaves the others waiting. A call that is tried stays in the round between
-    /// its tries.
+    /// takes this caller, `by`, out of the round and leaves the others waiting. A call that is tried stays in the round
+    /// between its tries.
     pub fn wait(&self, by: Owner, n: u32, wait: &Wait) -> Result<()> {
         wait.check()?;
         let place = match wait.interrupt.attempt() {

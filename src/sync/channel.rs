@@ -1,7 +1,7 @@
 //! A FIFO between any number of writers and readers, open until somebody closes it.
 //!
-//! What was written before the close is read by somebody; only then is anybody told that the channel is drained. Imports
-//! its sibling `fifo`.
+//! What was written before the close is read by somebody; only then is anybody told that the channel is drained.
+//! Imports its sibling `fifo`.
 
 use std::fmt;
 use std::mem::ManuallyDrop;

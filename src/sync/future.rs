@@ -1,7 +1,7 @@
 //! What a task of a pool will give: set once, read and waited for by any thread.
 //!
-//! Imports its siblings `batch`, which hears when a future of it is settled, `pool`, whose lock all its futures share, `unfetched` and
-//! `worker`.
+//! Imports its siblings `batch`, which hears when a future of it is settled, `pool`, whose lock all its futures share,
+//! `unfetched` and `worker`.
 
 use std::fmt;
 use std::os::fd::RawFd;
@@ -157,8 +157,8 @@ impl Future {
         self.settled.get_or_init(Box::default)
     }
 
-    /// Takes the task out of the queue, or ends it while it runs: then another worker takes the place of its. False if it
-    /// had ended before.
+    /// Takes the task out of the queue, or ends it while it runs: then another worker takes the place of its. False if
+    /// it had ended before.
     pub fn cancel(&self) -> Result<bool> {
         if self.is_done() {
             return Ok(false);

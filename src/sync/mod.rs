@@ -1,12 +1,11 @@
-//! What threads of one process share: work queues, channels, locks, barriers, atomic numbers, and the names they are found by;
-//! and the threads themselves.
-//! What threads of one process share: work queues, locks, barriers, atomic numbers, and the names they are found by;
-//! and the threads themselves, and a report of it all.
-//! What threads of one process share: work queues, channels, tables, locks, barriers, atomic numbers, and the names they
-//! are found by; and the threads themselves.
+//! What threads of one process share: work queues, channels, locks, barriers, atomic numbers, and the names they are
+//! found by; and the threads themselves. What threads of one process share: work queues, locks, barriers, atomic
+//! numbers, and the names they are found by; and the threads themselves, and a report of it all. What threads of one
+//! process share: work queues, channels, tables, locks, barriers, atomic numbers, and the names they are found by; and
+//! the threads themselves.
 //!
-//! Every one but a crew of threads is an [`Object`](crate::wire::Object): thread routes pass it by reference. Who calls is told by the
-//! [`Owner`](crate::wait::Owner) of the Lua state, never by the operating system's thread.
+//! Every one but a crew of threads is an [`Object`](crate::wire::Object): thread routes pass it by reference. Who calls
+//! is told by the [`Owner`](crate::wait::Owner) of the Lua state, never by the operating system's thread.
 
 mod atomic;
 mod barrier;

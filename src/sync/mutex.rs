@@ -1,8 +1,8 @@
 //! A recursive lock that Lua states hold, with a barrier beside it.
 //!
 //! Held for as long as Lua code likes, so it is waited for with a deadline; its holder is a Lua state, and when that
-//! state dies the lock is free again. What it guards may be half changed then, so the next holder can learn of it, as with
-//! the robust mutexes of POSIX (`EOWNERDEAD`). Imports its sibling `barrier`.
+//! state dies the lock is free again. What it guards may be half changed then, so the next holder can learn of it, as
+//! with the robust mutexes of POSIX (`EOWNERDEAD`). Imports its sibling `barrier`.
 
 use std::fmt;
 use std::sync::Arc;

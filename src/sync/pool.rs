@@ -1,15 +1,15 @@
 //! Warm workers and the queue of tasks that they serve.
 //!
-//! What a worker does with a task is the business of whoever makes the pool: it is given a [`Bench`], from which it takes
-//! one task after the other. Each worker is a [`Crew`] of its own, so that the task in its hands can be ended: a worker
-//! that is dismissed ends with its task, and another takes its place. The successor first waits until its predecessor has
-//! ended or was abandoned, so there are never more at work than the pool has seats, and a future is settled only when its
-//! task touches nothing any more.
+//! What a worker does with a task is the business of whoever makes the pool: it is given a [`Bench`], from which it
+//! takes one task after the other. Each worker is a [`Crew`] of its own, so that the task in its hands can be ended: a
+//! worker that is dismissed ends with its task, and another takes its place. The successor first waits until its
+//! predecessor has ended or was abandoned, so there are never more at work than the pool has seats, and a future is
+//! settled only when its task touches nothing any more.
 //!
 //! Nobody ends the threads of a pool whose last handle is gone: they do what was submitted, then leave.
 //!
-//! This file is the half of those who submit; `hub` is what all share, `bench` the workers' half. Imports its siblings `batch`,
-//! `future` and `worker`.
+//! This file is the half of those who submit; `hub` is what all share, `bench` the workers' half. Imports its siblings
+//! `batch`, `future` and `worker`.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -38,7 +38,8 @@ use hub::{NEVER_RAN, STARTING};
 /// A worker's whole life, but for its start and its end: an error before [`Bench::ready`] breaks the pool.
 type Work = dyn Fn(&Bench) -> std::result::Result<(), Failure> + Send + Sync;
 
-/// A handle of a pool, shared by all who may submit to it. When the last is dropped the pool is closed, and not waited for.
+/// A handle of a pool, shared by all who may submit to it. When the last is dropped the pool is closed, and not waited
+/// for.
 pub struct Pool(Arc<Hub>);
 
 /// What a pool is made with.

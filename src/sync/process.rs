@@ -1,7 +1,7 @@
 //! Another program that this one has started: its pipes, its signals and its end.
 //!
-//! Whoever waits for one thing of it, be it room in stdin, a line of stdout or its end, empties the other pipes meanwhile, so that
-//! the child never stands still because nobody reads what it writes.
+//! Whoever waits for one thing of it, be it room in stdin, a line of stdout or its end, empties the other pipes
+//! meanwhile, so that the child never stands still because nobody reads what it writes.
 //!
 //! ```ignore
 //! let child = Process::start(Command { file: c"sort".into(), ..Command::default() })?;
@@ -37,14 +37,15 @@ use crate::wire::Object;
 use life::Life;
 use output::{Found, Output};
 
-/// How many more reads an output gets once time is over, or its process: enough for all that a pipe can hold, and an end for those
-/// that are filled again and again.
+/// How many more reads an output gets once time is over, or its process: enough for all that a pipe can hold, and an
+/// end for those that are filled again and again.
 const LEFT: usize = 20;
 
 /// How often the end of a child is looked for where the system has nothing that tells of it, in seconds.
 const LOOK: f64 = 0.005;
 
-/// What a child counts for where garbage is measured, in bytes: its pipes lie in the system's memory, and descriptors are scarce.
+/// What a child counts for where garbage is measured, in bytes: its pipes lie in the system's memory, and descriptors
+/// are scarce.
 const WEIGHT: usize = 256 << 10;
 
 /// Which output of a child.
@@ -130,7 +131,8 @@ impl Process {
         Ok(true)
     }
 
-    /// Its end, as its starter counts it: killed by a signal that was sent through [`Process::kill`] is code 0. `None` while it runs.
+    /// Its end, as its starter counts it: killed by a signal that was sent through [`Process::kill`] is code 0. `None`
+    /// while it runs.
     pub fn exit(&self) -> Result<Option<Exit>> {
         self.check()?;
         let mut life = self.life.lock();
@@ -145,8 +147,8 @@ impl Process {
         Ok(life.told())
     }
 
-    /// Waits for its end with stdin closed and its outputs emptied; `None` when time runs out. What it wrote can be read afterwards,
-    /// if it was not more than is kept. May be asked again and again.
+    /// Waits for its end with stdin closed and its outputs emptied; `None` when time runs out. What it wrote can be
+    /// read afterwards, if it was not more than is kept. May be asked again and again.
     pub fn wait(&self, wait: &Wait) -> Result<Option<Exit>> {
         self.check()?;
         wait.check()?;
@@ -217,8 +219,8 @@ impl Process {
         Ok(())
     }
 
-    /// Sleeps until `watch` is ready, which it returns, the time is over, or there is a reason to look again; empties `others`
-    /// meanwhile, of which as much is kept as they were told.
+    /// Sleeps until `watch` is ready, which it returns, the time is over, or there is a reason to look again; empties
+    /// `others` meanwhile, of which as much is kept as they were told.
     fn sleep(&self, watch: Watch, others: &[usize], wait: &Wait) -> Result<bool> {
         let mut watches = SmallVec::<[Watch; 3]>::from_slice(&[watch]);
         let mut held = SmallVec::<[(usize, Arc<Fd>); 2]>::new();
@@ -249,8 +251,8 @@ impl Process {
         Ok(watches[0].ready)
     }
 
-    /// Reads `amount` of an output into `into`, which is empty; false at the end. What has come when time runs out stays for the
-    /// next read.
+    /// Reads `amount` of an output into `into`, which is empty; false at the end. What has come when time runs out
+    /// stays for the next read.
     pub fn read(&self, pipe: Pipe, amount: Amount, into: &mut Vec<u8>, wait: &Wait) -> Result<bool> {
         self.check()?;
         let name = pipe.name();
@@ -292,8 +294,8 @@ impl Process {
         err!(State, "{name} of process {} is not a pipe: start it with {name} = 'pipe'", self.pid)
     }
 
-    /// Writes all of `bytes` to stdin, in order with what others write. When time runs out after a part was taken, that part is
-    /// written: the error says how much.
+    /// Writes all of `bytes` to stdin, in order with what others write. When time runs out after a part was taken, that
+    /// part is written: the error says how much.
     pub fn write(&self, bytes: &[u8], wait: &Wait) -> Result<()> {
         self.check()?;
         let written = self.write_in_turn(bytes, wait);
@@ -363,7 +365,8 @@ impl Process {
         }
     }
 
-    /// Whether a read of an output would find something, or its end, at once, without asking the system; false while somebody reads.
+    /// Whether a read of an output would find something, or its end, at once, without asking the system; false while
+    /// somebody reads.
     pub fn has_output(&self, pipe: Pipe) -> bool {
         self.outputs[pipe as usize].try_take().is_some_and(|output| output.readable())
     }

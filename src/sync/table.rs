@@ -1,9 +1,9 @@
 //! A table that threads share: values go in and come out as copies, each key changes in one step.
 //!
-//! The keys are spread over parts with a lock of their own each, which is held for the length of one look or one change. A
-//! part is made when its first key comes, so a small table has few. Threads that use different keys rarely meet, not even on
-//! a line of memory, and readers never wait for readers. What walks over all keys goes from
-//! part to part: it sees every key that is there all the while, once, and may see or miss one that comes or goes.
+//! The keys are spread over parts with a lock of their own each, which is held for the length of one look or one
+//! change. A part is made when its first key comes, so a small table has few. Threads that use different keys rarely
+//! meet, not even on a line of memory, and readers never wait for readers. What walks over all keys goes from part to
+//! part: it sees every key that is there all the while, once, and may see or miss one that comes or goes.
 //!
 //! A table that holds itself, directly or through other tables, is not released before that value is taken out: handles
 //! are counted, and nobody looks for circles.
@@ -90,8 +90,8 @@ impl Table {
         let_go(old)
     }
 
-    /// Puts what `f` makes of the value under `key` in its place. No lock is held while `f` runs: if the key was written
-    /// meanwhile, nothing is changed and `f` runs again. An error of `f` changes nothing.
+    /// Puts what `f` makes of the value under `key` in its place. No lock is held while `f` runs: if the key was
+    /// written meanwhile, nothing is changed and `f` runs again. An error of `f` changes nothing.
     pub fn update(&self, key: KeyRef<'_>, mut f: impl FnMut(Option<Value>) -> Result<Option<Value>>) -> Result<()> {
         let hash = key.hash();
         loop {
@@ -132,7 +132,8 @@ impl Table {
         let_go(old).map(|()| sum)
     }
 
-    /// Puts `new` under `key` if it holds `old`, by [`Value::equals`]; `None` is no value. If it does not, what it holds.
+    /// Puts `new` under `key` if it holds `old`, by [`Value::equals`]; `None` is no value. If it does not, what it
+    /// holds.
     pub fn cas(
         &self,
         key: KeyRef<'_>,

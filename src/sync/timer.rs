@@ -12,8 +12,8 @@ use crate::wire::Object;
 
 /// Ticks once or again and again from its making on; threads share it, and each tick is taken by one of them.
 ///
-/// It knows by the clock what is due, which is the same in a forked child, whose timer goes on as its own. The descriptor is
-/// made on the first request.
+/// It knows by the clock what is due, which is the same in a forked child, whose timer goes on as its own. The
+/// descriptor is made on the first request.
 #[derive(Debug)]
 pub struct Timer {
     /// When the first tick is due.
@@ -103,8 +103,8 @@ impl Timer {
         }
     }
 
-    /// Waits for a tick and takes all that there are: how many; `None` when the deadline passes. `[closed]` once it is closed,
-    /// `[state]` where the only tick was taken.
+    /// Waits for a tick and takes all that there are: how many; `None` when the deadline passes. `[closed]` once it is
+    /// closed, `[state]` where the only tick was taken.
     pub fn read(&self, wait: &Wait) -> Result<Option<u64>> {
         wait.check()?;
         loop {

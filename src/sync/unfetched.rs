@@ -1,8 +1,9 @@
 //! Errors of threads and tasks that nobody has fetched yet, and how the user hears of them all the same.
 //!
-//! Who starts a thread or a task may never ask how it ended. Its error is then told on stderr, once: when what holds it is dropped; at the
-//! latest when the process ends; and earlier where the Lua state that would have to ask has been waiting for a second without a
-//! time-out, since it may wait for ever for what will not come. A thread of our own looks for that while there are such errors.
+//! Who starts a thread or a task may never ask how it ended. Its error is then told on stderr, once: when what holds it
+//! is dropped; at the latest when the process ends; and earlier where the Lua state that would have to ask has been
+//! waiting for a second without a time-out, since it may wait for ever for what will not come. A thread of our own
+//! looks for that while there are such errors.
 //!
 //! Imports its sibling `worker`.
 
@@ -59,8 +60,8 @@ impl Unfetched {
         }))
     }
 
-    /// The same error, `of` that thread or task, which the Lua state with the number `owner` has started (0: nobody): told unless it
-    /// is fetched.
+    /// The same error, `of` that thread or task, which the Lua state with the number `owner` has started (0: nobody):
+    /// told unless it is fetched.
     pub fn owed_to(mut self, owner: u64, of: impl FnOnce() -> String) -> Unfetched {
         let Some(entry) = Arc::get_mut(&mut self.0).filter(|_| owner != 0) else { return self };
         entry.of = of();
@@ -148,7 +149,8 @@ fn remember(entry: &Arc<Entry>) {
     }
 }
 
-/// Those that are due at this moment; `None` where there are none and `leave` is asked for: then nobody watches any more.
+/// Those that are due at this moment; `None` where there are none and `leave` is asked for: then nobody watches any
+/// more.
 fn due(leave: bool) -> Option<Vec<Arc<Entry>>> {
     let mut known = known().lock();
     known.entries.retain(is_due);

@@ -4,7 +4,8 @@
 //! slot and goes. A crew whose handle is dropped is cancelled; its threads then live as long as their jobs. When the
 //! process ends, all crews are cancelled and have a fifth of a second together to end in good order.
 //!
-//! This file is the handle; `team` is what handle and threads share, `thread` the life of one, `farewell` the end of the process.
+//! This file is the handle; `team` is what handle and threads share, `thread` the life of one, `farewell` the end of
+//! the process.
 //!
 //! ```ignore
 //! let crew = Crew::start("loader", 4, STACK, |seat| Ok(seat.id * 2))?;
@@ -90,7 +91,8 @@ impl<T: Send + 'static> Crew<T> {
         Crew::start_for(0, name, count, stack, job)
     }
 
-    /// As [`Crew::start`], for the Lua state with the number `owner`: failures of jobs are told on stderr unless they are taken.
+    /// As [`Crew::start`], for the Lua state with the number `owner`: failures of jobs are told on stderr unless they
+    /// are taken.
     pub fn start_for<J>(owner: u64, name: impl AsRef<[u8]>, count: usize, stack: usize, job: J) -> Result<Crew<T>>
     where
         J: Fn(&Seat) -> std::result::Result<T, Failure> + Send + Sync + 'static,
@@ -187,16 +189,16 @@ impl<T: Send + 'static> Crew<T> {
         Err(err!(State, "these threads belong to the process that forked this one; start new ones here"))
     }
 
-    /// Waits until all threads have ended; false when the time ran out. Threads that have not ended a second after their
-    /// cancel, and after the last end of another cancelled thread, are abandoned: they count as failed.
+    /// Waits until all threads have ended; false when the time ran out. Threads that have not ended a second after
+    /// their cancel, and after the last end of another cancelled thread, are abandoned: they count as failed.
     pub fn wait(&self, wait: &Wait) -> Result<bool> {
         let team = &self.shared.team;
         let ended = self.wait_for(wait, || (team.running.load(Ordering::Acquire) == 0).then_some(()))?;
         Ok(ended.is_some())
     }
 
-    /// Waits for the next thread that ends, and takes what it leaves; it then counts no more. Threads that are abandoned have
-    /// ended.
+    /// Waits for the next thread that ends, and takes what it leaves; it then counts no more. Threads that are
+    /// abandoned have ended.
     pub fn next(&self, wait: &Wait) -> Result<NextEnd<T>> {
         let next = self.wait_for(wait, || {
             let mut slots = self.shared.slots.lock();

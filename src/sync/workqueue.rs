@@ -1,7 +1,7 @@
 //! Two FIFOs between an owner, who writes questions and reads answers, and everyone else.
 //!
-//! A queue is open while its owner, the Lua state that made it, has a handle of it. Others find it by name or are handed
-//! it. Imports its siblings `fifo` and `names`.
+//! A queue is open while its owner, the Lua state that made it, has a handle of it. Others find it by name or are
+//! handed it. Imports its siblings `fifo` and `names`.
 
 use std::fmt;
 use std::os::fd::RawFd;

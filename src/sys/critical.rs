@@ -1,18 +1,22 @@
 //! Critical sections: what a thread does in one, a fork never catches half done.
 //!
-//! Every lock of this library is held inside one, and descriptors are opened and closed inside one. A fork waits until no other
-//! thread is inside, and meanwhile nobody enters; so the child finds all locks free, all data whole, and no descriptor open that
-//! is not in the table. That costs a fork the same with one lock and with a million, and the locks themselves are plain words.
-//! [`fork_gate`](super::fork_gate) has the protocol, and why it is sound. What this file adds:
+//! Every lock of this library is held inside one, and descriptors are opened and closed inside one. A fork waits until
+//! no other thread is inside, and meanwhile nobody enters; so the child finds all locks free, all data whole, and no
+//! descriptor open that is not in the table. That costs a fork the same with one lock and with a million, and the locks
+//! themselves are plain words. [`fork_gate`](super::fork_gate) has the protocol, and why it is sound. What this file
+//! adds:
 //!
-//! - A thread's depth is in a record of its own, on a list that only grows; a record is used again when its thread has ended.
-//!   Threads that cannot have one (their thread-locals are gone, or there is no memory) share a counter, with a fence.
-//! - Sections nest: who is inside goes on whatever the gate says, since the fork waits for it anyway. So does the thread that
-//!   forks, and what `pthread_atfork` handlers of others call in it. Its own depth, which is not 0 if a signal's handler forks
-//!   in the middle of a section, is not waited for, and goes on in the child, where the section is ended.
-//! - The wait has a bound ([`PATIENCE`]), for a thread that was stopped inside. Where it was in vain, [`quiesce`] says so, and nothing is
-//!   forked. A fork by others cannot be held up: its child is *torn*, and nobody enters a critical section there ever again:
-//!   entering unwinds with [`Torn`], which the binding, as it asks [`is_torn`] first, lets nobody come to.
+//! - A thread's depth is in a record of its own, on a list that only grows; a record is used again when its thread has
+//!   ended. Threads that cannot have one (their thread-locals are gone, or there is no memory) share a counter, with a
+//!   fence.
+//! - Sections nest: who is inside goes on whatever the gate says, since the fork waits for it anyway. So does the
+//!   thread that forks, and what `pthread_atfork` handlers of others call in it. Its own depth, which is not 0 if a
+//!   signal's handler forks in the middle of a section, is not waited for, and goes on in the child, where the section
+//!   is ended.
+//! - The wait has a bound ([`PATIENCE`]), for a thread that was stopped inside. Where it was in vain, [`quiesce`] says
+//!   so, and nothing is forked. A fork by others cannot be held up: its child is *torn*, and nobody enters a critical
+//!   section there ever again: entering unwinds with [`Torn`], which the binding, as it asks [`is_torn`] first, lets
+//!   nobody come to.
 //! - In the child the records of all other threads are free.
 //!
 //! A section is short: nothing in it blocks, calls Lua, or waits for what another thread does outside one.
@@ -226,8 +230,8 @@ fn register(here: &Here) -> *const Record {
             Err(there) => next = there,
         }
     }
-    // A fork that went through the list before this closed the gate before that: with this fence, and that of `close`, the
-    // thread finds it closed.
+    // A fork that went through the list before this closed the gate before that: with this fence, and that of `close`,
+    // the thread finds it closed.
     fence(Ordering::SeqCst);
     new
 }
@@ -357,8 +361,8 @@ impl Drop for Quiet {
     }
 }
 
-/// Whether this process was forked, not by [`fork`](super::fork()), while another thread was changing something, and that one did not
-/// come to an end in time. What threads share is then not to be looked at any more.
+/// Whether this process was forked, not by [`fork`](super::fork()), while another thread was changing something, and
+/// that one did not come to an end in time. What threads share is then not to be looked at any more.
 #[inline]
 pub fn is_torn() -> bool {
     GATE.load(Ordering::Relaxed) & TORN != 0
@@ -379,8 +383,8 @@ fn refuse() -> ! {
     std::panic::resume_unwind(Box::new(Torn))
 }
 
-/// When the library is loaded, and before anything else of it runs: so the handlers are there before the first fork that matters,
-/// and nobody has to wait for another to install them.
+/// When the library is loaded, and before anything else of it runs: so the handlers are there before the first fork
+/// that matters, and nobody has to wait for another to install them.
 extern "C" fn install() {
     at_fork(&HOOK);
     if register_barrier() {

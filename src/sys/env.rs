@@ -1,8 +1,8 @@
 //! The environment, read as C reads it.
 //!
-//! `std::env` holds a lock while it reads, which the child of a fork might find held. That lock would help nothing either: what
-//! changes the environment of a Lua program is C code, which does not know of it. As everywhere, it is not to be
-//! changed while threads run.
+//! `std::env` holds a lock while it reads, which the child of a fork might find held. That lock would help nothing
+//! either: what changes the environment of a Lua program is C code, which does not know of it. As everywhere, it is not
+//! to be changed while threads run.
 
 use std::ffi::{CStr, CString, OsString, c_char};
 use std::os::unix::ffi::OsStringExt;

@@ -2,8 +2,9 @@
 //!
 //! A peer learns of our death by the end of its socket; a forked child that still holds a copy would hide it. So every
 //! descriptor of this library stands in a table, and the child closes them all (it never shuts them down: that would
-//! reach through to the parent). The table is a bitmap of atomics, since the child may take no lock. Opening and closing
-//! happens inside a critical section, which a fork waits for, so that no descriptor is open and not in the table when it happens.
+//! reach through to the parent). The table is a bitmap of atomics, since the child may take no lock. Opening and
+//! closing happens inside a critical section, which a fork waits for, so that no descriptor is open and not in the
+//! table when it happens.
 //!
 //! Imports its siblings `fork` and `critical`.
 

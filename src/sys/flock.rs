@@ -1,10 +1,10 @@
-//! A file that one holder at a time has locked, over threads and processes: `flock(2)`. Imports its siblings `fd`, `folder`
-//! and `lock`.
+//! A file that one holder at a time has locked, over threads and processes: `flock(2)`. Imports its siblings `fd`,
+//! `folder` and `lock`.
 //!
-//! The lock belongs to the open file, not to the process (as POSIX's record locks do), so each opening of the file excludes
-//! all others, those of threads of the same process included. The kernel frees it when the last copy of the descriptor is
-//! closed. Copies that would keep it alive are not left about: programs that are started do not get it (close-on-exec), and a
-//! forked child closes its copy at the fork (see `fd`).
+//! The lock belongs to the open file, not to the process (as POSIX's record locks do), so each opening of the file
+//! excludes all others, those of threads of the same process included. The kernel frees it when the last copy of the
+//! descriptor is closed. Copies that would keep it alive are not left about: programs that are started do not get it
+//! (close-on-exec), and a forked child closes its copy at the fork (see `fd`).
 
 use std::ffi::CString;
 use std::fs::{File, Metadata};
@@ -36,7 +36,8 @@ pub struct LockFile {
 const TRIES: usize = 20;
 
 impl LockFile {
-    /// Opens the file at `path`. One that is missing is made, for its owner only; with `create` false the answer is `None`.
+    /// Opens the file at `path`. One that is missing is made, for its owner only; with `create` false the answer is
+    /// `None`.
     pub fn open(path: &Path, create: bool) -> Result<Option<LockFile>> {
         if path.as_os_str().len() >= libc::PATH_MAX as usize {
             return Err(refused(path, &io::Error::from_raw_os_error(libc::ENAMETOOLONG)));
@@ -89,8 +90,8 @@ impl LockFile {
         }
     }
 
-    /// Whether its path still means this file. Somebody may have removed it, and another may have made and locked a new one:
-    /// the lock of the old one then excludes nobody.
+    /// Whether its path still means this file. Somebody may have removed it, and another may have made and locked a new
+    /// one: the lock of the old one then excludes nobody.
     pub fn is_in_place(&self) -> bool {
         std::fs::metadata(&self.path).is_ok_and(|there| id(&there) == self.id)
     }
@@ -191,7 +192,8 @@ impl FileLock {
 
     /// Puts `bytes` in place of what is in the file.
     pub fn write(&self, bytes: &[u8]) -> Result<()> {
-        // Written first, then cut: a file that is emptied first is written to the disk at each close, by some file systems.
+        // Written first, then cut: a file that is emptied first is written to the disk at each close, by some file
+        // systems.
         self.file()?.with(|f| f.write_all_at(bytes, 0).and_then(|()| f.set_len(bytes.len() as u64)))
     }
 

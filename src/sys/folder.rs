@@ -11,8 +11,8 @@ pub fn user() -> u32 {
     unsafe { libc::geteuid() }
 }
 
-/// Takes the lock of the open file `fd` (`flock`: it lives until every copy of this descriptor is closed), shared or for
-/// ourselves alone, without waiting. False when another open of the file holds it.
+/// Takes the lock of the open file `fd` (`flock`: it lives until every copy of this descriptor is closed), shared or
+/// for ourselves alone, without waiting. False when another open of the file holds it.
 pub fn try_flock(fd: RawFd, alone: bool) -> bool {
     let how = if alone { libc::LOCK_EX } else { libc::LOCK_SH };
     // SAFETY: touches no memory; a bad descriptor is an error.

@@ -1,17 +1,18 @@
 //! The protocol between threads in critical sections and a fork: words only, so that it can be model-checked.
 //!
-//! Each thread counts in a word of its own, its depth, how many critical sections it is in. All share one word, the gate, which
-//! counts the forks that are going on. A thread raises its depth, then looks at the gate; a fork raises the gate, then looks at the
-//! depths. With a full fence between the two steps on both sides at least one sees the other: either the thread finds the gate
-//! closed and steps back, or the fork finds the thread inside and waits.
+//! Each thread counts in a word of its own, its depth, how many critical sections it is in. All share one word, the
+//! gate, which counts the forks that are going on. A thread raises its depth, then looks at the gate; a fork raises the
+//! gate, then looks at the depths. With a full fence between the two steps on both sides at least one sees the other:
+//! either the thread finds the gate closed and steps back, or the fork finds the thread inside and waits.
 //!
-//! A full fence at each entry would cost as much as the lock behind it. So the entering thread has a compiler's fence only, and the
-//! fork has the kernel execute a full one on every thread of the process (`membarrier`). That one falls on some place of the
-//! thread's program order. If it falls behind the raised depth, the fork sees the depth; if it falls before it, the look
-//! at the gate comes later still, and sees the gate closed. While [`FENCED`] is set in the gate, which is so where the kernel has no
-//! such call, `enter` fails and `enter_fenced` makes the fence itself.
+//! A full fence at each entry would cost as much as the lock behind it. So the entering thread has a compiler's fence
+//! only, and the fork has the kernel execute a full one on every thread of the process (`membarrier`). That one falls
+//! on some place of the thread's program order. If it falls behind the raised depth, the fork sees the depth; if it
+//! falls before it, the look at the gate comes later still, and sees the gate closed. While [`FENCED`] is set in the
+//! gate, which is so where the kernel has no such call, `enter` fails and `enter_fenced` makes the fence itself.
 //!
-//! `leave` releases and `is_inside` acquires: a fork that finds a thread outside has everything that the thread changed inside.
+//! `leave` releases and `is_inside` acquires: a fork that finds a thread outside has everything that the thread changed
+//! inside.
 //!
 //! Imports its sibling `atomic`.
 

@@ -1,7 +1,8 @@
 //! Sleeping on a word of memory.
 //!
-//! A signal is reported: std's own futex calls restart after one, and Ctrl-C would be lost. The system itself restarts a sleep
-//! without a time-out after the handler of a signal, so only a thread that takes none sleeps so. It is a seventh cheaper.
+//! A signal is reported: std's own futex calls restart after one, and Ctrl-C would be lost. The system itself restarts
+//! a sleep without a time-out after the handler of a signal, so only a thread that takes none sleeps so. It is a
+//! seventh cheaper.
 
 use std::sync::atomic::AtomicU32;
 use std::time::Duration;

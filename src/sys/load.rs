@@ -1,10 +1,11 @@
-//! Whether to look again before a sleep: on a machine with free cores that saves two switches of threads, on a busy one it gives
-//! the core away for a whole time slice of somebody else.
+//! Whether to look again before a sleep: on a machine with free cores that saves two switches of threads, on a busy one
+//! it gives the core away for a whole time slice of somebody else.
 //!
-//! All loops that look ask here, in two ways. Before the first yield of a wait the number of threads that are running on the
-//! machine, read at most every [`FRESH`], says whether there are more of them than cores. And each yield is timed: one that came
-//! back late stops the whole process from looking for a while, which doubles while yields go on being late and is forgotten
-//! after [`FORGIVEN`] prompt ones. Threads that look do not count as load: they would give way to each other.
+//! All loops that look ask here, in two ways. Before the first yield of a wait the number of threads that are running
+//! on the machine, read at most every [`FRESH`], says whether there are more of them than cores. And each yield is
+//! timed: one that came back late stops the whole process from looking for a while, which doubles while yields go on
+//! being late and is forgotten after [`FORGIVEN`] prompt ones. Threads that look do not count as load: they would give
+//! way to each other.
 //!
 //! Imports its siblings `clock` and `critical`.
 

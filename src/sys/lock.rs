@@ -3,9 +3,9 @@
 //! It may only be held for a bounded time: its holder never blocks, allocates
 //! little, runs no Lua and drops no user's values; so it is waited for without a deadline.
 //!
-//! It is held, and waited for, inside a critical section ([`Critical`]), and a fork waits for those: the child
-//! never finds it held by a thread that does not exist there, nor data half changed. It is made without an allocation, and a `static` can be
-//! one. Imports its siblings `word_lock` and `critical`.
+//! It is held, and waited for, inside a critical section ([`Critical`]), and a fork waits for those: the child never
+//! finds it held by a thread that does not exist there, nor data half changed. It is made without an allocation, and a
+//! `static` can be one. Imports its siblings `word_lock` and `critical`.
 
 use std::cell::UnsafeCell;
 use std::fmt;

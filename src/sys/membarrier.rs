@@ -12,13 +12,15 @@ fn membarrier(command: i32) -> bool {
     unsafe { libc::syscall(libc::SYS_membarrier, command, 0, 0) == 0 }
 }
 
-/// Asks for [`barrier_everywhere`] to be possible; false where it is not (Linux has it since 4.14). A child of a fork asks anew.
+/// Asks for [`barrier_everywhere`] to be possible; false where it is not (Linux has it since 4.14). A child of a fork
+/// asks anew.
 #[cfg(target_os = "linux")]
 pub fn register_barrier() -> bool {
     membarrier(REGISTER_PRIVATE_EXPEDITED)
 }
 
-/// Each thread of this process executes a full memory fence between the call and its return. False: it could not be done.
+/// Each thread of this process executes a full memory fence between the call and its return. False: it could not be
+/// done.
 #[cfg(target_os = "linux")]
 pub fn barrier_everywhere() -> bool {
     membarrier(PRIVATE_EXPEDITED)

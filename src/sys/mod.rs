@@ -1,6 +1,7 @@
 //! The operating system: descriptors, futex, poll, fork, processes, clocks. Nearly all `unsafe` lives here.
 //!
-//! What needs to know about `fork` (descriptors, critical sections) registers itself with [`fork`](at_fork) and imports that file.
+//! What needs to know about `fork` (descriptors, critical sections) registers itself with [`fork`](at_fork) and imports
+//! that file.
 
 pub mod atomic;
 mod clock;

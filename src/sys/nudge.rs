@@ -1,7 +1,7 @@
 //! Running something in a thread that computes: by a signal to that thread, whose handler runs there.
 //!
-//! The signal is SIGURG, which a process without a handler ignores: so the handler can come and go, and nothing is harmed by
-//! a signal that comes late. (The runtime of Go stops its threads by the same.)
+//! The signal is SIGURG, which a process without a handler ignores: so the handler can come and go, and nothing is
+//! harmed by a signal that comes late. (The runtime of Go stops its threads by the same.)
 //!
 //! Takes the number of its thread from `clock`, and imports its sibling `fork`.
 
@@ -26,8 +26,8 @@ impl ThreadHandle {
         ThreadHandle { handle: unsafe { libc::pthread_self() }, tid: gettid() }
     }
 
-    /// Whether it computes, or would if a core were free: it does not sleep in a system call. False also once it has ended,
-    /// and where the system does not say.
+    /// Whether it computes, or would if a core were free: it does not sleep in a system call. False also once it has
+    /// ended, and where the system does not say.
     pub fn computes(self) -> bool {
         let stat = std::fs::read(format!("/proc/self/task/{}/stat", self.tid)).unwrap_or_default();
         // `12 (name) R …`, and any bytes may stand in the name.

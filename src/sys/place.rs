@@ -1,9 +1,9 @@
 //! The end of a forked child, and the files that its parent is reading.
 //!
 //! A child shares with its parent the place in every open file. When it ends by `exit`, C goes through the streams that
-//! it has a copy of, and sets the place of each that was being read back to where the copy had read. The parent, which is
-//! elsewhere by then, reads a part twice: a loop over lines that forks gets lines again, a thread that loads a module a
-//! syntax error. So a child gets, before that, places of its own. Imports its siblings `fork` and `thread`.
+//! it has a copy of, and sets the place of each that was being read back to where the copy had read. The parent, which
+//! is elsewhere by then, reads a part twice: a loop over lines that forks gets lines again, a thread that loads a
+//! module a syntax error. So a child gets, before that, places of its own. Imports its siblings `fork` and `thread`.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 

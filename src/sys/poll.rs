@@ -35,7 +35,8 @@ fn wait(fds: &mut [libc::pollfd], timeout: Option<Duration>) -> i32 {
         libc::timespec { tv_sec: left.as_secs() as libc::time_t, tv_nsec: left.subsec_nanos().into() }
     });
     let time = time.as_ref().map_or(std::ptr::null(), std::ptr::from_ref);
-    // SAFETY: `fds` is a valid slice of its length, what `time` points to lives through the call, the signal mask stays as it is.
+    // SAFETY: `fds` is a valid slice of its length, what `time` points to lives through the call, the signal mask stays
+    // as it is.
     unsafe { libc::ppoll(fds.as_mut_ptr(), fds.len() as libc::nfds_t, time, std::ptr::null()) }
 }
 

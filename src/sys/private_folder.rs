@@ -1,5 +1,5 @@
-//! A folder that only this user can enter, used through its descriptor, so that what was checked is what is used; and this
-//! user's home. Imports its siblings `fd` and `folder`.
+//! A folder that only this user can enter, used through its descriptor, so that what was checked is what is used; and
+//! this user's home. Imports its siblings `fd` and `folder`.
 
 use std::ffi::{CStr, CString};
 use std::mem::MaybeUninit;
@@ -87,8 +87,8 @@ impl PrivateFolder {
         PrivateFolder::open(path)?.ok_or_else(|| err!(Io, "{} was removed again and again", path.display()))
     }
 
-    /// Fills `into` from the file `name`: a plain file of this user with mode 0600 and exactly that many bytes. False when
-    /// there is no such file.
+    /// Fills `into` from the file `name`: a plain file of this user with mode 0600 and exactly that many bytes. False
+    /// when there is no such file.
     pub fn read(&self, name: &CStr, into: &mut [u8]) -> Result<bool> {
         let folder = self.fd.check()?;
         // Without O_NONBLOCK, opening a FIFO would wait.
@@ -123,8 +123,8 @@ impl PrivateFolder {
         Ok(true)
     }
 
-    /// Makes the file `name` with `bytes` in it and mode 0600, all at once: under `temporary` first, then linked into place.
-    /// False when there is something of that name.
+    /// Makes the file `name` with `bytes` in it and mode 0600, all at once: under `temporary` first, then linked into
+    /// place. False when there is something of that name.
     pub fn publish(&self, name: &CStr, temporary: &CStr, bytes: &[u8]) -> Result<bool> {
         let folder = self.fd.check()?;
         let flags = libc::O_WRONLY | libc::O_CREAT | libc::O_EXCL | libc::O_NOFOLLOW | libc::O_CLOEXEC;
@@ -144,7 +144,8 @@ impl PrivateFolder {
     }
 }
 
-/// Writes a file as a whole, and has it on the disk before it gets the name that others look for: an empty one would stay.
+/// Writes a file as a whole, and has it on the disk before it gets the name that others look for: an empty one would
+/// stay.
 fn write_all(fd: RawFd, bytes: &[u8]) -> Result<()> {
     // SAFETY: `bytes` is valid for reads of its length; the mode is set whatever the umask took away.
     let done = unsafe {
@@ -155,7 +156,8 @@ fn write_all(fd: RawFd, bytes: &[u8]) -> Result<()> {
     if done { Ok(()) } else { Err(Error::os("", "write")) }
 }
 
-/// The home of this user by the system's database, whatever the environment says. It may ask a server, so it can take long.
+/// The home of this user by the system's database, whatever the environment says. It may ask a server, so it can take
+/// long.
 pub fn home() -> Option<PathBuf> {
     let mut buffer = vec![0; 4096];
     loop {

@@ -15,8 +15,8 @@ pub struct Exit {
     pub signal: Option<String>,
 }
 
-/// `fork(2)`: 0 in the child. Every hook around a fork runs (see `at_fork`). An error, and nothing forked, where another thread does
-/// not come out of a critical section.
+/// `fork(2)`: 0 in the child. Every hook around a fork runs (see `at_fork`). An error, and nothing forked, where
+/// another thread does not come out of a critical section.
 pub fn fork() -> Result<i32> {
     keep_places();
     let _quiet = quiesce().map_err(|thread| {
@@ -139,8 +139,9 @@ pub fn kill(pid: i32, signal: i32) -> Result<bool> {
     }
 }
 
-/// Lets this process end with its parent: it is killed when the thread that started it ends, whatever signals it ignores. False if
-/// `parent` is its parent no more, so that it would wait in vain; true, and without effect, where the system has no such thing.
+/// Lets this process end with its parent: it is killed when the thread that started it ends, whatever signals it
+/// ignores. False if `parent` is its parent no more, so that it would wait in vain; true, and without effect, where the
+/// system has no such thing.
 pub fn end_with(parent: i32) -> bool {
     #[cfg(target_os = "linux")]
     // SAFETY: takes numbers.

@@ -1,8 +1,8 @@
 //! A lock for short critical sections that readers share, and that fork knows about.
 //!
-//! As [`Lock`](super::Lock) in all but that: held for a bounded time, waited for without a deadline, and both inside a critical
-//! section. A reader that finds no writer adds one number to a word and goes on, whatever other readers do. A writer that waits
-//! holds back new readers, so that a stream of them does not keep it out for ever.
+//! As [`Lock`](super::Lock) in all but that: held for a bounded time, waited for without a deadline, and both inside a
+//! critical section. A reader that finds no writer adds one number to a word and goes on, whatever other readers do. A
+//! writer that waits holds back new readers, so that a stream of them does not keep it out for ever.
 //!
 //! Imports its siblings `critical`, `futex`, `clock` and `load`.
 
@@ -53,8 +53,8 @@ struct Raw {
     word: AtomicU32,
     readers: Sleepers,
     writers: Sleepers,
-    /// How many of the readers that a writer woke have yet to come in: the last one closes the door behind it where writers
-    /// wait. So both take turns: all readers that slept, then one writer.
+    /// How many of the readers that a writer woke have yet to come in: the last one closes the door behind it where
+    /// writers wait. So both take turns: all readers that slept, then one writer.
     coming: AtomicU32,
 }
 

@@ -1,7 +1,7 @@
 //! A value that is set once, by whoever comes first.
 //!
-//! Unlike `std::sync::OnceLock` nobody ever waits for another to make the value: those who race make one each, and one of
-//! them is kept. So a fork in the midst of it leaves the child nothing to wait for in vain.
+//! Unlike `std::sync::OnceLock` nobody ever waits for another to make the value: those who race make one each, and one
+//! of them is kept. So a fork in the midst of it leaves the child nothing to wait for in vain.
 
 use std::fmt;
 use std::ptr;
@@ -49,8 +49,8 @@ impl<T> SetOnce<T> {
         }
     }
 
-    /// The value; where none is set, first what `make` gives. Another thread may call its own `make` at the same time: it is to
-    /// have no effects that matter when the result is dropped.
+    /// The value; where none is set, first what `make` gives. Another thread may call its own `make` at the same time:
+    /// it is to have no effects that matter when the result is dropped.
     #[inline]
     pub fn get_or_init(&self, make: impl FnOnce() -> T) -> &T {
         match self.get() {

@@ -1,12 +1,13 @@
-//! Signals as something to read, for a program whose business they are (a launcher passes them on). Imports its sibling `fd`.
+//! Signals as something to read, for a program whose business they are (a launcher passes them on). Imports its sibling
+//! `fd`.
 
 use std::os::fd::RawFd;
 
 use super::fd::Fd;
 use crate::error::{Error, Result};
 
-/// Signals that are read instead of ending the program. They stay blocked in the thread that made this for good, so make it in the
-/// main thread before there are others.
+/// Signals that are read instead of ending the program. They stay blocked in the thread that made this for good, so
+/// make it in the main thread before there are others.
 #[derive(Debug)]
 pub struct SignalWatch {
     fd: Fd,

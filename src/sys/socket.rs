@@ -1,7 +1,7 @@
 //! Stream sockets: addresses, listening, connecting; `moving` has the four system calls that move bytes.
 //!
-//! Every socket made here is close-on-exec and in the table of descriptors. No call on it blocks, but for a receive that is
-//! allowed to. Imports its sibling `fd`.
+//! Every socket made here is close-on-exec and in the table of descriptors. No call on it blocks, but for a receive
+//! that is allowed to. Imports its sibling `fd`.
 
 mod moving;
 
@@ -115,9 +115,8 @@ pub fn listen(address: &Address) -> Result<Fd> {
         // The same user only.
         #[cfg(target_os = "linux")]
         if matches!(address, Address::Unix(_)) {
-            // The file that bind() makes has the mode of the socket: there is no moment at which others could enter, and
-            // no second look-up of the path, which might find something else.
-            // SAFETY: touches no memory.
+            // The file that bind() makes has the mode of the socket: there is no moment at which others could enter,
+            // and no second look-up of the path, which might find something else. SAFETY: touches no memory.
             if unsafe { libc::fchmod(socket.as_raw_fd(), 0o600) } != 0 {
                 return Err(io::Error::last_os_error());
             }
@@ -151,7 +150,8 @@ pub fn listen(address: &Address) -> Result<Fd> {
 fn is_ours(address: &Address) -> bool {
     let Ok(descriptors) = std::fs::read_dir("/proc/self/fd") else { return false };
     descriptors.flatten().filter_map(|entry| entry.file_name().to_str()?.parse::<RawFd>().ok()).any(|fd| {
-        // SAFETY: it was open a moment ago, and if it is another now, that is asked; nothing is read, written or closed.
+        // SAFETY: it was open a moment ago, and if it is another now, that is asked; nothing is read, written or
+        // closed.
         let socket = unsafe { BorrowedFd::borrow_raw(fd) };
         let socket = SockRef::from(&socket);
         if !socket.is_listener().unwrap_or(false) {
@@ -261,8 +261,8 @@ pub fn peer_uid(fd: &Fd) -> io::Result<u32> {
     }
 }
 
-/// The network of this host that a socket belongs to (a namespace), by a number that is its own until the host boots again;
-/// `None` where the system does not say.
+/// The network of this host that a socket belongs to (a namespace), by a number that is its own until the host boots
+/// again; `None` where the system does not say.
 pub fn network(fd: &Fd) -> Option<u64> {
     #[cfg(target_os = "linux")]
     {

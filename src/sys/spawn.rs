@@ -1,8 +1,8 @@
 //! Starting another program, at the speed of `posix_spawn`: the parent's memory is not copied, however large it is.
 //!
-//! What the child gets is what it was given: its three standard streams, a clean signal mask, and no other descriptor of this
-//! process, be it one of ours (all of them are close-on-exec) or one that Lua, C or another library has open. So it does not
-//! matter what other threads open or start meanwhile. Imports its sibling `fd`.
+//! What the child gets is what it was given: its three standard streams, a clean signal mask, and no other descriptor
+//! of this process, be it one of ours (all of them are close-on-exec) or one that Lua, C or another library has open.
+//! So it does not matter what other threads open or start meanwhile. Imports its sibling `fd`.
 
 use std::ffi::{CStr, CString, c_char, c_int};
 use std::mem::MaybeUninit;
@@ -44,7 +44,8 @@ pub fn spawn(program: &Program) -> std::io::Result<i32> {
         setup.enter(cwd)?;
     }
     setup.close_the_rest()?;
-    // SAFETY: `environ` is what the C library reads for every child; setenv in another thread is as unsafe here as anywhere.
+    // SAFETY: `environ` is what the C library reads for every child; setenv in another thread is as unsafe here as
+    // anywhere.
     let environment = envp.as_ref().map_or(unsafe { libc::environ } as *const *mut c_char, |e| e.as_ptr());
     let mut pid = 0;
     // SAFETY: all strings end in a NUL and all lists in a null pointer; they and `setup` live through the call.
@@ -90,8 +91,8 @@ impl Setup {
         }
     }
 
-    /// No signal is blocked in the child, whatever the thread that starts it blocks; and those are not ignored that this process
-    /// may ignore for its own sake (what else is ignored stays so, as `nohup` wants it).
+    /// No signal is blocked in the child, whatever the thread that starts it blocks; and those are not ignored that
+    /// this process may ignore for its own sake (what else is ignored stays so, as `nohup` wants it).
     fn attributes(&mut self, group: bool) -> std::io::Result<()> {
         let mut flags = libc::POSIX_SPAWN_SETSIGMASK | libc::POSIX_SPAWN_SETSIGDEF;
         if group {
@@ -221,8 +222,8 @@ pub fn read_some(fd: RawFd, into: &mut Vec<u8>, most: usize) -> std::io::Result<
     }
 }
 
-/// Writes what a pipe takes of `bytes`. One that nobody reads any more is an error (`BrokenPipe`) and not a SIGPIPE: that is blocked
-/// in this thread meanwhile, and taken away if it came.
+/// Writes what a pipe takes of `bytes`. One that nobody reads any more is an error (`BrokenPipe`) and not a SIGPIPE:
+/// that is blocked in this thread meanwhile, and taken away if it came.
 pub fn write_some(fd: RawFd, bytes: &[u8]) -> std::io::Result<usize> {
     without_sigpipe(|| {
         // SAFETY: the bytes are there; a bad descriptor is an error.

@@ -10,7 +10,8 @@ const PAUSES_A_LOOK: usize = 32;
 /// Yields follow for so many nanoseconds: less than a sleep and a wake-up cost.
 const YIELDING: u64 = 50_000;
 
-/// The pace of one wait: pauses while the other thread can run beside us, then yields. On a machine that is busy neither.
+/// The pace of one wait: pauses while the other thread can run beside us, then yields. On a machine that is busy
+/// neither.
 ///
 /// ```ignore
 /// let mut spin = Spin::new();

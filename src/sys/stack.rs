@@ -3,8 +3,8 @@
 use std::cell::Cell;
 use std::ops::Range;
 
-/// The addresses of the calling thread's stack, guard page included; `None` where the system does not say. Asked once for each
-/// thread.
+/// The addresses of the calling thread's stack, guard page included; `None` where the system does not say. Asked once
+/// for each thread.
 ///
 /// The main thread's stack grows: its range is what the limit of the process (`ulimit -s`) lets it have.
 pub fn stack_bounds() -> Option<Range<usize>> {

@@ -1,9 +1,9 @@
 //! Lines on stderr that never wait, and take no lock.
 //!
-//! Stderr may be a pipe that nobody reads. Whoever tells something there (a log line in the background thread, the error of a
-//! thread that nobody waits for) goes on all the same: a line that does not fit now is lost, and the next that does says how many were. The
-//! descriptor's own mode is never changed, since other processes have the same one. The standard library's stderr is not used: it
-//! has a lock, which the child of a fork might find held.
+//! Stderr may be a pipe that nobody reads. Whoever tells something there (a log line in the background thread, the
+//! error of a thread that nobody waits for) goes on all the same: a line that does not fit now is lost, and the next
+//! that does says how many were. The descriptor's own mode is never changed, since other processes have the same one.
+//! The standard library's stderr is not used: it has a lock, which the child of a fork might find held.
 //!
 //! Imports its siblings `critical`, `env`, `poll` and `spawn`.
 
@@ -47,15 +47,16 @@ pub fn tell(line: &str) {
     }
 }
 
-/// Tells the user of the program what nothing in it was told, `libipc: ` before it: as [`tell`], unless `IPC_LOG` is `off`.
+/// Tells the user of the program what nothing in it was told, `libipc: ` before it: as [`tell`], unless `IPC_LOG` is
+/// `off`.
 pub fn notice(what: fmt::Arguments<'_>) {
     if env_var("IPC_LOG").is_none_or(|asked| asked != "off") {
         tell(&text!("libipc: {what}"));
     }
 }
 
-/// Has a panic, which is a bug of ours and becomes an error, told in this way from now on: by default it is told under locks of the
-/// standard library's.
+/// Has a panic, which is a bug of ours and becomes an error, told in this way from now on: by default it is told under
+/// locks of the standard library's.
 pub fn tell_panics() {
     static DONE: AtomicBool = AtomicBool::new(false);
     if !DONE.swap(true, Ordering::Relaxed) {

@@ -113,9 +113,10 @@ pub fn spawn_quiet(name: &str, f: impl FnOnce() + Send + 'static) -> Result<()> 
     spawned.map_err(|e| Error::io("", "starting a thread", &e))
 }
 
-/// What is allocated before a thread is started, and freed by the thread first of all: room for the library's thread-locals. The C
-/// library takes memory for them at the first use in a thread, which comes next, and ends the process where it finds none. It takes it
-/// from its heap, or, if it has no arena for the thread, in pages from the system: so there is one block of each kind.
+/// What is allocated before a thread is started, and freed by the thread first of all: room for the library's
+/// thread-locals. The C library takes memory for them at the first use in a thread, which comes next, and ends the
+/// process where it finds none. It takes it from its heap, or, if it has no arena for the thread, in pages from the
+/// system: so there is one block of each kind.
 const BALLAST: usize = 64 << 10;
 
 struct Ballast {
@@ -150,8 +151,8 @@ impl Drop for Ballast {
 /// Bytes of stack for a thread of the library's own.
 const STACK: usize = 2 << 20;
 
-/// Runs `f` in a thread of its own that nobody waits for, with `stack` bytes of stack. The standard library's way does the same, but
-/// ends the process where there is no memory for what it keeps of a thread.
+/// Runs `f` in a thread of its own that nobody waits for, with `stack` bytes of stack. The standard library's way does
+/// the same, but ends the process where there is no memory for what it keeps of a thread.
 pub fn start_thread(name: &[u8], stack: usize, f: impl FnOnce() + Send + 'static) -> std::io::Result<()> {
     struct Start {
         /// See [`BALLAST`].
@@ -181,8 +182,8 @@ pub fn start_thread(name: &[u8], stack: usize, f: impl FnOnce() + Send + 'static
     let start = Box::into_raw(start);
     // The system wants whole pages, and a few at least.
     let stack = stack.max(libc::PTHREAD_STACK_MIN).next_multiple_of(64 << 10);
-    // SAFETY: the attributes are initialised before they are used and destroyed once; the thread gets what it expects, and where there
-    // is none it is taken back.
+    // SAFETY: the attributes are initialised before they are used and destroyed once; the thread gets what it expects,
+    // and where there is none it is taken back.
     let code = unsafe {
         let mut attributes = std::mem::MaybeUninit::uninit();
         let mut code = libc::pthread_attr_init(attributes.as_mut_ptr());

@@ -7,8 +7,8 @@ use std::os::fd::RawFd;
 use super::fd::Fd;
 use crate::error::{Error, Result};
 
-/// Descriptors to watch, most for something to read (or their end), each with a number of the caller's. Any thread may add, remove
-/// and look. A descriptor that is closed leaves the set by itself.
+/// Descriptors to watch, most for something to read (or their end), each with a number of the caller's. Any thread may
+/// add, remove and look. A descriptor that is closed leaves the set by itself.
 #[derive(Debug)]
 pub struct WatchSet {
     fd: Fd,
@@ -47,7 +47,8 @@ impl WatchSet {
         }
     }
 
-    /// The numbers of up to `most` descriptors that have something to read now, each added to `out`. Descriptors take turns.
+    /// The numbers of up to `most` descriptors that have something to read now, each added to `out`. Descriptors take
+    /// turns.
     pub fn ready(&self, most: usize, mut out: impl FnMut(u64)) -> Result<()> {
         let mut events = [libc::epoll_event { events: 0, u64: 0 }; 128];
         let most = most.min(events.len()) as i32;
@@ -102,8 +103,8 @@ impl WatchSet {
     }
 }
 
-/// The epoll instances of this process that watch `member`, and what else they watch: for those of other libraries, which keep the
-/// numbers to themselves. Found in `/proc`; empty where there is none.
+/// The epoll instances of this process that watch `member`, and what else they watch: for those of other libraries,
+/// which keep the numbers to themselves. Found in `/proc`; empty where there is none.
 #[cfg(target_os = "linux")]
 pub fn epolls_that_watch(member: RawFd) -> Vec<RawFd> {
     let mut found = Vec::new();

@@ -1,5 +1,5 @@
-//! The types that elements can have: as a value ([`DType`]), as a Rust type ([`Element`]), and the one way from the first
-//! to the second ([`dispatch!`](crate::dispatch)).
+//! The types that elements can have: as a value ([`DType`]), as a Rust type ([`Element`]), and the one way from the
+//! first to the second ([`dispatch!`](crate::dispatch)).
 //!
 //! Stands on: number.
 
@@ -181,13 +181,13 @@ impl fmt::Display for DType {
 /// A Rust type that elements can have.
 ///
 /// # Safety
-/// Every bit pattern of `size_of::<Self>()` bytes is a valid value, and `DTYPE.size()` is that size: memory that a peer or
-/// another thread wrote is read as elements.
+/// Every bit pattern of `size_of::<Self>()` bytes is a valid value, and `DTYPE.size()` is that size: memory that a peer
+/// or another thread wrote is read as elements.
 pub unsafe trait Element: Copy + Default + PartialEq + PartialOrd + fmt::Debug + Send + Sync + 'static {
     /// This type as a value.
     const DTYPE: DType;
-    /// What arithmetic on elements is done in: `i64` for integers, `f64` for itself, `f32` for the other floats. Integers
-    /// wrap when they are stored, which gives the same as wrapping at each step.
+    /// What arithmetic on elements is done in: `i64` for integers, `f64` for itself, `f32` for the other floats.
+    /// Integers wrap when they are stored, which gives the same as wrapping at each step.
     type Compute: Number;
     /// Ready to compute with.
     fn load(self) -> Self::Compute;
@@ -242,9 +242,9 @@ unsafe impl Element for bf16 {
     }
 }
 
-/// An element of one type as an element of another. Integers wrap. Floats to integers: cut off to an `i64` as Rust's `as`
-/// does it (NaN gives 0, what is too large the nearest end), which then wraps, so that -1 as a Byte is 255 whether it came as
-/// a float or as an integer.
+/// An element of one type as an element of another. Integers wrap. Floats to integers: cut off to an `i64` as Rust's
+/// `as` does it (NaN gives 0, what is too large the nearest end), which then wraps, so that -1 as a Byte is 255 whether
+/// it came as a float or as an integer.
 #[inline(always)]
 pub fn cast<S: Element, D: Element>(s: S) -> D {
     D::store(convert(s.load()))

@@ -53,7 +53,8 @@ impl Iterator for Places {
 
 impl ExactSizeIterator for Places {}
 
-/// Replaces every element by what `f` makes of it, in row-major order. An element that a stride of 0 repeats is met each time.
+/// Replaces every element by what `f` makes of it, in row-major order. An element that a stride of 0 repeats is met
+/// each time.
 pub(super) fn each<T: Element>(tensor: &Tensor, mut f: impl FnMut(T) -> T) -> Result<()> {
     assert_eq!(tensor.dtype(), T::DTYPE, "each was called for another element type");
     if tensor.numel() == 0 {

@@ -1,8 +1,8 @@
 //! Folding elements to fewer: the whole tensor to one value, or every line along a dimension to one element.
 //!
-//! What is folded is a [`Fold`]; the loops here are written once for all of them. They fold into several lanes at once, which
-//! are joined at the end: that is what lets the compiler use vector registers, and it makes sums more exact. The order depends
-//! on sizes and strides alone, so results repeat.
+//! What is folded is a [`Fold`]; the loops here are written once for all of them. They fold into several lanes at once,
+//! which are joined at the end: that is what lets the compiler use vector registers, and it makes sums more exact. The
+//! order depends on sizes and strides alone, so results repeat.
 //!
 //! Stands on: dtype, kernel, memory, number, stage, vector, view, walk.
 
@@ -150,8 +150,8 @@ pub(super) fn fold<C: Number, R: Fold<C>>(t: &Tensor, r: &R) -> Result<R::Acc> {
     Ok(acc)
 }
 
-/// Folds every line along `dim` to an element of `out`, and to one of `places` if there is such a LongTensor. Both have the
-/// sizes of `t` with `dim` of size 1 (see [`folded_sizes`]), and `out` has its type.
+/// Folds every line along `dim` to an element of `out`, and to one of `places` if there is such a LongTensor. Both have
+/// the sizes of `t` with `dim` of size 1 (see [`folded_sizes`]), and `out` has its type.
 pub(super) fn fold_dim<C: Number, R: Fold<C>>(
     t: &Tensor,
     dim: usize,
@@ -199,8 +199,8 @@ pub(super) fn fold_dim<C: Number, R: Fold<C>>(
     })
 }
 
-/// Calls `run` as [`walk`] does for two outputs and the first elements of all lines of `t` along `dim`. The whole of `t` is
-/// proved to lie in memory that is held meanwhile.
+/// Calls `run` as [`walk`] does for two outputs and the first elements of all lines of `t` along `dim`. The whole of
+/// `t` is proved to lie in memory that is held meanwhile.
 fn starts(
     t: &Tensor,
     dim: usize,
@@ -222,8 +222,8 @@ pub(super) fn folded_sizes(t: &Tensor, dim: usize) -> Result<Vec<usize>> {
     Ok(sizes)
 }
 
-/// Brings every line along `dim` of `a` to numbers of its compute type `C`, has `line` change them, and brings them to `a`
-/// again; `places`, if there is such a LongTensor of the same sizes, gets what `line` put into the second slice.
+/// Brings every line along `dim` of `a` to numbers of its compute type `C`, has `line` change them, and brings them to
+/// `a` again; `places`, if there is such a LongTensor of the same sizes, gets what `line` put into the second slice.
 pub(super) fn each_line<C: Number>(
     a: &Tensor,
     places: Option<&Tensor>,

@@ -1,6 +1,7 @@
 //! The ways to fold: sums, products, extremes, moments, norms, truth.
 //!
-//! Floats are summed in `f64` and integers in `i64`, as Torch7 does. The extreme of elements with a NaN among them is NaN.
+//! Floats are summed in `f64` and integers in `i64`, as Torch7 does. The extreme of elements with a NaN among them is
+//! NaN.
 //!
 //! Stands on: dtype, fold, number.
 

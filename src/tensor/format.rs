@@ -1,5 +1,5 @@
-//! Tensors as text, the way Torch7 prints them: columns of equal width, a scale in front of numbers that are far from 1,
-//! pages of columns where a line would be too long, and the type and sizes at the end.
+//! Tensors as text, the way Torch7 prints them: columns of equal width, a scale in front of numbers that are far from
+//! 1, pages of columns where a line would be too long, and the type and sizes at the end.
 //!
 //! Stands on: copy, layout, number, shape, view.
 

@@ -1,10 +1,11 @@
 //! The inner loops: what is done to elements, for all types, strides and instruction sets.
 //!
-//! Each loop is written once, over raw pointers and strides, with a branch for elements that lie side by side, which the
-//! compiler turns into vector code. It is compiled twice, for the machine's baseline and for AVX2, and the processor is asked
-//! which to run; and it is compiled for the three types that are computed in (`stage` brings the others over). Raw pointers,
-//! because views overlap and other threads may be at the same elements (see [`Span`](crate::tensor::Span)): loops read and
-//! write values one by one and the compiler itself checks for overlap before it vectorises.
+//! Each loop is written once, over raw pointers and strides, with a branch for elements that lie side by side, which
+//! the compiler turns into vector code. It is compiled twice, for the machine's baseline and for AVX2, and the
+//! processor is asked which to run; and it is compiled for the three types that are computed in (`stage` brings the
+//! others over). Raw pointers, because views overlap and other threads may be at the same elements (see
+//! [`Span`](crate::tensor::Span)): loops read and write values one by one and the compiler itself checks for overlap
+//! before it vectorises.
 //!
 //! Stands on: dtype, number, stage, vector, view, walk.
 
@@ -120,8 +121,9 @@ pub(super) enum First {
     Written,
 }
 
-/// Checks that the tensors have equally many elements and holds their memory, then has `run` called for all of it as [`walk`]
-/// does, with elements of the types in `wanted`: each the tensor's own or its compute type, to which they are brought.
+/// Checks that the tensors have equally many elements and holds their memory, then has `run` called for all of it as
+/// [`walk`] does, with elements of the types in `wanted`: each the tensor's own or its compute type, to which they are
+/// brought.
 ///
 /// What kernels do apart from their loops is here, in code that is compiled once: hundreds of loops are made from them.
 pub(super) fn over<const N: usize>(

@@ -17,8 +17,8 @@ pub const MAX_ELEMENTS: usize = isize::MAX as usize / 8;
 
 /// The shape of a view and its place in a storage.
 ///
-/// As in Torch7 there is no dimension of size 0: what has no elements has no dimensions either, and a stride of 0 repeats
-/// an element. A layout that exists has an element count and a last position that fit [`MAX_ELEMENTS`].
+/// As in Torch7 there is no dimension of size 0: what has no elements has no dimensions either, and a stride of 0
+/// repeats an element. A layout that exists has an element count and a last position that fit [`MAX_ELEMENTS`].
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Layout {
     sizes: Sizes,

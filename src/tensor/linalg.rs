@@ -1,7 +1,8 @@
 //! Products of vectors and matrices, of any strides.
 //!
-//! Matrices of floats go to the crate `matrixmultiply`, which picks the processor's vector instructions at run time; 16-bit
-//! floats go there by way of `f32`. Products with a vector read their matrix once and have a loop of their own. Integers wrap.
+//! Matrices of floats go to the crate `matrixmultiply`, which picks the processor's vector instructions at run time;
+//! 16-bit floats go there by way of `f32`. Products with a vector read their matrix once and have a loop of their own.
+//! Integers wrap.
 //!
 //! Results are written to `self`, which has the right sizes already and may overlap the operands.
 //!
@@ -68,11 +69,12 @@ gemm!(f32 => matrixmultiply::sgemm, f64 => matrixmultiply::dgemm);
 fn multiply_floats<T: Gemm>(c: &Tensor, beta: Scalar, alpha: Scalar, a: &Tensor, b: &Tensor) -> Result<()> {
     let (ao, bo, co) = (a.operand()?, b.operand()?, c.operand()?);
     let (ma, mb, mc) = (Matrix::of(&ao), Matrix::of(&bo), Matrix::of(&co));
-    // `matrixmultiply` copies blocks of both operands, at most 64 x 256 and 256 x 1024 elements each padded to its kernel's tiles; there
-    // is room for twice that.
+    // `matrixmultiply` copies blocks of both operands, at most 64 x 256 and 256 x 1024 elements each padded to its
+    // kernel's tiles; there is room for twice that.
     let packed = ma.columns.min(512) * (ma.rows.min(128) + mb.columns.min(2048) + 128) * size_of::<T>();
     with_block(packed + 256, || {
-        // SAFETY: the operands hold their memory; `c` is contiguous and shares no storage with the others (see `addmm`).
+        // SAFETY: the operands hold their memory; `c` is contiguous and shares no storage with the others (see
+        // `addmm`).
         unsafe { T::gemm(alpha.to_f64(), ma, mb, beta.to_f64(), mc) }
     })
 }
@@ -196,8 +198,8 @@ fn misfit(a: &Tensor, b: &Tensor) -> crate::error::Error {
 }
 
 impl Tensor {
-    /// Calls `compute` with a contiguous tensor that holds `beta * start` and shares no storage with the operands, which
-    /// then is, or is copied to, this one. A `beta` of 0 forgets `start`, NaNs included.
+    /// Calls `compute` with a contiguous tensor that holds `beta * start` and shares no storage with the operands,
+    /// which then is, or is copied to, this one. A `beta` of 0 forgets `start`, NaNs included.
     fn accumulate(
         &self,
         beta: Scalar,

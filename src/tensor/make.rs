@@ -57,8 +57,8 @@ impl Tensor {
         Ok(t)
     }
 
-    /// The tensors one after the other along a dimension; those without elements are left out. One dimension more than they
-    /// have stacks them.
+    /// The tensors one after the other along a dimension; those without elements are left out. One dimension more than
+    /// they have stacks them.
     pub fn cat(tensors: &[&Tensor], dim: usize) -> Result<Tensor> {
         let some: Vec<&Tensor> = try_collect(tensors.iter().copied().filter(|t| t.numel() > 0))?;
         let Some(first) = some.first() else {

@@ -1,7 +1,7 @@
 //! The kinds of memory a storage can lie in, and [`Span`], which keeps one alive while it is read or written.
 //!
-//! A kind is a variant of [`Memory`]: it says where its bytes are and gives them back when it is dropped. A mapping that
-//! processes share and memory of a CUDA device each become a variant here; kernels see only [`Span`].
+//! A kind is a variant of [`Memory`]: it says where its bytes are and gives them back when it is dropped. A mapping
+//! that processes share and memory of a CUDA device each become a variant here; kernels see only [`Span`].
 
 use std::alloc::{Layout, alloc_zeroed, dealloc};
 use std::any::Any;
@@ -50,8 +50,8 @@ pub struct Foreign {
     _owner: Box<dyn Any + Send + Sync>,
 }
 
-// SAFETY: both kinds are addresses of plain bytes that stay valid until the drop, wherever that happens. What concurrent
-// accesses do to the bytes is argued at `Span`.
+// SAFETY: both kinds are addresses of plain bytes that stay valid until the drop, wherever that happens. What
+// concurrent accesses do to the bytes is argued at `Span`.
 unsafe impl Send for Memory {}
 // SAFETY: as above.
 unsafe impl Sync for Memory {}
@@ -60,16 +60,16 @@ unsafe impl Sync for Memory {}
 const LARGE: usize = 128 << 10;
 
 impl Memory {
-    /// `len` zero bytes, or a `[limit]` error when the system has not got them. Large ones take no real memory until they
-    /// are touched.
+    /// `len` zero bytes, or a `[limit]` error when the system has not got them. Large ones take no real memory until
+    /// they are touched.
     pub fn heap(len: usize) -> Result<Memory> {
         let none = || err!(Limit, "{len} bytes of memory are not to be had").shortage();
         if len == 0 {
             let data = NonNull::<Aligned>::dangling().cast();
             return Ok(Memory::Heap(Heap { base: data, layout: Layout::new::<()>(), data, len }));
         }
-        // The allocator's natural alignment, and room to align by hand: for a larger alignment std would fill the memory
-        // with zeros itself, touching every page.
+        // The allocator's natural alignment, and room to align by hand: for a larger alignment std would fill the
+        // memory with zeros itself, touching every page.
         let size = len.checked_add(ALIGN - 1).ok_or_else(none)?;
         let layout = Layout::from_size_align(size, 16).map_err(|_| none())?;
         if size > LARGE {
@@ -87,8 +87,8 @@ impl Memory {
     /// Memory of another library.
     ///
     /// # Safety
-    /// `len` bytes from `data` on may be read and written from any thread until `owner` is dropped, and `data` is aligned
-    /// for the elements that will be read from it.
+    /// `len` bytes from `data` on may be read and written from any thread until `owner` is dropped, and `data` is
+    /// aligned for the elements that will be read from it.
     pub unsafe fn foreign(data: NonNull<u8>, len: usize, owner: Box<dyn Any + Send + Sync>) -> Memory {
         Memory::Foreign(Foreign { data, len, _owner: owner })
     }
@@ -154,10 +154,10 @@ struct Aligned;
 
 /// Bytes of a storage that stay valid while this lives, even when the storage is resized meanwhile.
 ///
-/// Other threads may read and write the same bytes: tensors are shared memory, and what such a race does to the *values* is
-/// their users' affair, as it is in Torch. It is no danger to the program because nobody holds references into the bytes:
-/// they are accessed through raw pointers, every pattern is a valid element, and no value read decides an address without
-/// being checked after the read.
+/// Other threads may read and write the same bytes: tensors are shared memory, and what such a race does to the
+/// *values* is their users' affair, as it is in Torch. It is no danger to the program because nobody holds references
+/// into the bytes: they are accessed through raw pointers, every pattern is a valid element, and no value read decides
+/// an address without being checked after the read.
 #[derive(Clone)]
 pub struct Span {
     data: NonNull<u8>,

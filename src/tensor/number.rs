@@ -54,8 +54,8 @@ impl fmt::Display for Scalar {
     }
 }
 
-/// Arithmetic on a compute type, which is an element type too. None of it panics: integers wrap, and a division by an integer zero gives 0 (callers
-/// refuse it beforehand with an error).
+/// Arithmetic on a compute type, which is an element type too. None of it panics: integers wrap, and a division by an
+/// integer zero gives 0 (callers refuse it beforehand with an error).
 pub trait Number: Element<Compute = Self> {
     /// Whether there are fractions.
     const FLOAT: bool;

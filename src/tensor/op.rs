@@ -1,7 +1,7 @@
 //! The operations that go element by element, by their Torch names.
 //!
-//! Every operation is a variant of an enum, so that a binding can offer all of them from a list, and one more is a line here
-//! and an arm in `ops`.
+//! Every operation is a variant of an enum, so that a binding can offer all of them from a list, and one more is a line
+//! here and an arm in `ops`.
 
 /// An enum of operations with the names Torch has for them.
 macro_rules! operations {

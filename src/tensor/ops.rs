@@ -1,7 +1,8 @@
 //! Element-wise arithmetic: `r = f(a)` and `r = f(a, b)`.
 //!
-//! Operands of an operation have one element type and equally many elements; `r` may be one of them. The result is written in
-//! place: resize it first if it should have their sizes. Numbers are converted to the type that elements are computed in.
+//! Operands of an operation have one element type and equally many elements; `r` may be one of them. The result is
+//! written in place: resize it first if it should have their sizes. Numbers are converted to the type that elements are
+//! computed in.
 //!
 //! Stands on: copy, dtype, fold, kernel, number, op, view.
 

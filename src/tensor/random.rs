@@ -1,7 +1,7 @@
 //! Random numbers as Torch7 draws them: the same seed gives the same numbers, in the same order.
 //!
-//! A Mersenne twister (MT19937) of 32-bit words; uniform numbers take one word each, normal ones come in pairs by Box and
-//! Muller's method, the second of a pair being kept for the next call.
+//! A Mersenne twister (MT19937) of 32-bit words; uniform numbers take one word each, normal ones come in pairs by Box
+//! and Muller's method, the second of a pair being kept for the next call.
 //!
 //! Stands on: copy, dtype, elements, number, view.
 

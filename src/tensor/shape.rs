@@ -1,7 +1,7 @@
 //! Views of views: narrow, select, transpose, view, expand and their kin. None of them copies an element.
 //!
-//! The arithmetic is on [`Layout`]s; a tensor's method takes the layout and keeps the storage. Dimensions and positions count
-//! from 0, messages from 1.
+//! The arithmetic is on [`Layout`]s; a tensor's method takes the layout and keeps the storage. Dimensions and positions
+//! count from 0, messages from 1.
 //!
 //! Stands on: copy, layout, view.
 
@@ -10,7 +10,8 @@ use super::view::Tensor;
 use crate::err;
 use crate::error::Result;
 
-/// The position, from 0, that a user's `index` means in a dimension of `size`: from 1 on, or from −1 on back from the end.
+/// The position, from 0, that a user's `index` means in a dimension of `size`: from 1 on, or from −1 on back from the
+/// end.
 pub fn position(index: i64, size: usize, dim: usize) -> Result<usize> {
     let n = size as i64;
     match index {
@@ -233,8 +234,8 @@ impl Tensor {
         Ok(self.view_as(self.layout().select(dim, at)?))
     }
 
-    /// From each leading dimension the range between two positions, both included, counted as users do: from 1, or from −1
-    /// back from the end.
+    /// From each leading dimension the range between two positions, both included, counted as users do: from 1, or from
+    /// −1 back from the end.
     pub fn sub(&self, ranges: &[(i64, i64)]) -> Result<Tensor> {
         let mut layout = self.layout().clone();
         for (d, &(from, to)) in ranges.iter().enumerate() {

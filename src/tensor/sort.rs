@@ -14,8 +14,8 @@ fn sort<C: Number>(t: &Tensor, dim: usize, descending: bool) -> Result<(Tensor, 
     t.layout().check_dim(dim)?;
     let values = t.clone_data()?;
     let places = Tensor::with_sizes(DType::Long, t.sizes())?;
-    // What is sorted are integers that order as the elements do, each with its place. No two pairs are equal, so that equal
-    // elements keep their order.
+    // What is sorted are integers that order as the elements do, each with its place. No two pairs are equal, so that
+    // equal elements keep their order.
     let mut keys: Vec<(u64, usize)> = room(t.sizes()[dim])?;
     let mut sorted: Vec<C> = room(t.sizes()[dim])?;
     each_line::<C>(&values, Some(&places), dim, &mut |line, places| {
@@ -31,8 +31,8 @@ fn sort<C: Number>(t: &Tensor, dim: usize, descending: bool) -> Result<(Tensor, 
 }
 
 impl Tensor {
-    /// The elements sorted along a dimension, and for each its place before, from 1, as a LongTensor. Equal elements keep
-    /// their order; NaN counts as the largest.
+    /// The elements sorted along a dimension, and for each its place before, from 1, as a LongTensor. Equal elements
+    /// keep their order; NaN counts as the largest.
     pub fn sort(&self, dim: usize, descending: bool) -> Result<(Tensor, Tensor)> {
         dispatch!(self.dtype(), compute C => sort::<C>(self, dim, descending))
     }

@@ -15,8 +15,8 @@ use crate::error::Result;
 
 /// A handle on memory of elements of one type; a clone is another handle on the same.
 ///
-/// [`resize`](Self::resize) puts other memory in the place of the old, which lives until its last [`Span`] is dropped. The
-/// hand-over is lock-free, so that a fork in the middle of one leaves the child a storage that works.
+/// [`resize`](Self::resize) puts other memory in the place of the old, which lives until its last [`Span`] is dropped.
+/// The hand-over is lock-free, so that a fork in the middle of one leaves the child a storage that works.
 #[derive(Clone)]
 pub struct Storage {
     inner: Arc<Inner>,
@@ -91,8 +91,8 @@ impl Storage {
 
     /// Makes room for exactly `len` elements; those that fit keep their values, new ones are zero.
     ///
-    /// Views that then reach past the end raise `[state]` when they are used. Writes that another thread makes meanwhile
-    /// may be lost, as with any resize under a writer.
+    /// Views that then reach past the end raise `[state]` when they are used. Writes that another thread makes
+    /// meanwhile may be lost, as with any resize under a writer.
     pub fn resize(&self, len: usize) -> Result<()> {
         let bytes = bytes_for(self.dtype(), len)?;
         let old = self.inner.memory.load_full();

@@ -1,7 +1,7 @@
 //! Torch's own file form, `.t7`: the records that `torch.save` writes, binary and ASCII, as Torch7 on 64 bits has them.
 //!
-//! This is the part without Lua: plain records, tensors and storages. Whoever reads or writes values walks them itself and keeps
-//! what an index stands for; storages are kept here, so that tensors that share one go on sharing it.
+//! This is the part without Lua: plain records, tensors and storages. Whoever reads or writes values walks them itself
+//! and keeps what an index stands for; storages are kept here, so that tensors that share one go on sharing it.
 //!
 //! ```text
 //! object   = 0                                          nil
@@ -14,9 +14,9 @@
 //! storage  = long length, elements
 //! ```
 //!
-//! `int` has 4 bytes, `long` and `double` 8, in the machine's order, which is little-endian. In the ASCII form every record is
-//! written as text and ends in a newline, elements of an array are separated by spaces, and bytes (those of strings and of Byte
-//! and Char storages) stand as they are.
+//! `int` has 4 bytes, `long` and `double` 8, in the machine's order, which is little-endian. In the ASCII form every
+//! record is written as text and ends in a newline, elements of an array are separated by spaces, and bytes (those of
+//! strings and of Byte and Char storages) stand as they are.
 //!
 //! What is read is not trusted: every length is held against what is left of the file before memory is taken for it.
 //!

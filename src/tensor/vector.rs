@@ -1,7 +1,7 @@
 //! Compiling a loop for more than one instruction set.
 //!
-//! The library must run on any processor of its architecture, so it is never built for the builder's own; a loop that gains by
-//! wider vectors is compiled twice instead, and the processor is asked which to run.
+//! The library must run on any processor of its architecture, so it is never built for the builder's own; a loop that
+//! gains by wider vectors is compiled twice instead, and the processor is asked which to run.
 
 /// Compiles `$body` for AVX2 too and picks at run time.
 macro_rules! vectorised {

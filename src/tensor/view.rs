@@ -13,8 +13,8 @@ use crate::error::Result;
 
 /// A view of a storage. A clone views the same elements, and what it does to its own sizes the other does not see.
 ///
-/// Elements are shared and may be changed through `&Tensor`, by any thread at any time; only changing what the view itself
-/// looks at takes `&mut`. Dimensions are counted from 0 here and from 1 in messages, as users count them.
+/// Elements are shared and may be changed through `&Tensor`, by any thread at any time; only changing what the view
+/// itself looks at takes `&mut`. Dimensions are counted from 0 here and from 1 in messages, as users count them.
 #[derive(Clone)]
 pub struct Tensor {
     dtype: DType,
@@ -131,8 +131,9 @@ impl Tensor {
             }
     }
 
-    /// The bytes of the elements, one after the other; none if they do not lie so (see [`contiguous`](Self::contiguous))
-    /// or if the storage was made too small. A tensor without elements has none bytes: an empty span.
+    /// The bytes of the elements, one after the other; none if they do not lie so (see
+    /// [`contiguous`](Self::contiguous)) or if the storage was made too small. A tensor without elements has none
+    /// bytes: an empty span.
     pub fn bytes(&self) -> Option<Span> {
         if self.numel() == 0 {
             return Span::nothing();
@@ -158,8 +159,8 @@ impl Tensor {
         Ok(())
     }
 
-    /// Gives the view these sizes; elements lie one after the other from the offset on. The storage stays the same one and
-    /// grows when it is too small. As in Torch7 a tensor that already has these sizes keeps its strides.
+    /// Gives the view these sizes; elements lie one after the other from the offset on. The storage stays the same one
+    /// and grows when it is too small. As in Torch7 a tensor that already has these sizes keeps its strides.
     pub fn resize(&mut self, sizes: &[usize]) -> Result<()> {
         if self.sizes() == sizes {
             return Ok(());
@@ -195,8 +196,8 @@ impl Tensor {
         self.operand().map(drop)
     }
 
-    /// What a kernel works on: the memory as it is now, held for as long as the kernel runs, with the view proved to lie
-    /// inside it.
+    /// What a kernel works on: the memory as it is now, held for as long as the kernel runs, with the view proved to
+    /// lie inside it.
     pub(super) fn operand(&self) -> Result<Operand<'_>> {
         let Some(storage) = &self.storage else {
             return Err(err!(State, "a {} without a storage", self.dtype.tensor_class()));

@@ -1,4 +1,5 @@
-//! How kernels go over strided views: several operands with equally many elements, in runs along which each has one stride.
+//! How kernels go over strided views: several operands with equally many elements, in runs along which each has one
+//! stride.
 //!
 //! Stands on: layout, view.
 
@@ -7,14 +8,14 @@ use smallvec::SmallVec;
 use super::layout::Layout;
 use super::view::Operand;
 
-/// Calls `run(pointers, strides, n)` for stretches of elements until all are covered: in each, operand `i` has its next `n`
-/// elements at `pointers[i]`, `strides[i]` elements apart.
+/// Calls `run(pointers, strides, n)` for stretches of elements until all are covered: in each, operand `i` has its next
+/// `n` elements at `pointers[i]`, `strides[i]` elements apart.
 ///
-/// Operands have equally many elements; their shapes may differ, elements then correspond in row-major order, as Torch has
-/// it. With equal shapes the order of elements is free, and follows the memory of the first operand.
+/// Operands have equally many elements; their shapes may differ, elements then correspond in row-major order, as Torch
+/// has it. With equal shapes the order of elements is free, and follows the memory of the first operand.
 ///
-/// Every address handed out lies within its operand: the layouts were checked against the memory when the [`Operand`]s were
-/// made. The erased `run` keeps this walk out of the code that is compiled per element type.
+/// Every address handed out lies within its operand: the layouts were checked against the memory when the [`Operand`]s
+/// were made. The erased `run` keeps this walk out of the code that is compiled per element type.
 pub(super) fn walk<const N: usize>(operands: [&Operand<'_>; N], run: &mut dyn FnMut([*mut u8; N], [isize; N], usize)) {
     let total = operands[0].layout.numel();
     debug_assert!(operands.iter().all(|o| o.layout.numel() == total), "operands of different element counts");
@@ -95,8 +96,8 @@ impl Odometer {
         self.dims.last().map_or(1, |d| d.stride)
     }
 
-    /// Goes on by `n` ≤ [`run`](Self::run) elements. The pointer wraps instead of offsetting: between two dimensions it may
-    /// stand outside the memory for a moment, where it is not used.
+    /// Goes on by `n` ≤ [`run`](Self::run) elements. The pointer wraps instead of offsetting: between two dimensions it
+    /// may stand outside the memory for a moment, where it is not used.
     fn advance(&mut self, n: usize) {
         let mut step = n;
         for d in self.dims.iter_mut().rev() {

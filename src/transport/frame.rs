@@ -114,8 +114,8 @@ impl Descriptor {
         Ok(())
     }
 
-    /// All the descriptors of a message whose own bytes are so many. The message names each of its tensors, so a stranger
-    /// cannot make us keep more of them than it has sent bytes for, and no more than `most`.
+    /// All the descriptors of a message whose own bytes are so many. The message names each of its tensors, so a
+    /// stranger cannot make us keep more of them than it has sent bytes for, and no more than `most`.
     pub fn decode_all(mut from: &[u8], message: usize, most: usize) -> Result<Vec<Descriptor>> {
         let mut list = Vec::new();
         while !from.is_empty() {

@@ -1,5 +1,5 @@
-//! The descriptor of a connection and who is using it: closing shuts it down and wakes everyone; the number is given back
-//! when the last call has left.
+//! The descriptor of a connection and who is using it: closing shuts it down and wakes everyone; the number is given
+//! back when the last call has left.
 
 use std::os::fd::RawFd;
 use std::sync::atomic::{AtomicU32, Ordering};

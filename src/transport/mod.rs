@@ -45,19 +45,22 @@ pub trait Connection: Send + Sync + fmt::Debug {
     /// `[timeout]` when the deadline passes.
     fn send(&self, message: &Message, wait: &Wait) -> Result<()>;
 
-    /// Moves on with sending `parcel` as far as is possible without waiting; the first call begins it and sets `ticket`, which
-    /// the calls after it take. It belongs to the connection then: every call that sends moves it on first. Whoever does not stay until
-    /// it has gone has to [`give_up`](Self::give_up).
+    /// Moves on with sending `parcel` as far as is possible without waiting; the first call begins it and sets
+    /// `ticket`, which the calls after it take. It belongs to the connection then: every call that sends moves it on
+    /// first. Whoever does not stay until it has gone has to [`give_up`](Self::give_up).
     fn try_send(&self, parcel: &Arc<Parcel>, ticket: &mut Option<Ticket>) -> Result<Sending>;
 
-    /// Gives a message up that has begun with `ticket`: it is taken back, or, when a byte of it has moved, closes the connection.
+    /// Gives a message up that has begun with `ticket`: it is taken back, or, when a byte of it has moved, closes the
+    /// connection.
     fn give_up(&self, ticket: Ticket);
 
-    /// Receives the next message into `out`; false when the deadline passes first, and then the part of it that has come is kept
-    /// for the next receive. With `into` the message has to be one tensor or storage that fits, and its data goes there.
+    /// Receives the next message into `out`; false when the deadline passes first, and then the part of it that has
+    /// come is kept for the next receive. With `into` the message has to be one tensor or storage that fits, and its
+    /// data goes there.
     fn recv_before(&self, into: Option<Target<'_>>, out: &mut Message, wait: &Wait) -> Result<bool>;
 
-    /// As [`recv_before`](Self::recv_before) without waiting for anything: neither for the rest of a message nor for another thread's receive.
+    /// As [`recv_before`](Self::recv_before) without waiting for anything: neither for the rest of a message nor for
+    /// another thread's receive.
     fn try_recv(&self, out: &mut Message) -> Result<bool>;
 
     /// As [`recv_before`](Self::recv_before), with `[timeout]` when the deadline passes.
@@ -74,21 +77,23 @@ pub trait Connection: Send + Sync + fmt::Debug {
     /// As [`close`](Self::close), for what the peer sent or failed to take: [`ending`](Self::ending) says so.
     fn end(&self, reason: Error);
 
-    /// Why it has ended: the peer is gone, or what it sent was refused. `None` while it is open, and when it was closed here.
+    /// Why it has ended: the peer is gone, or what it sent was refused. `None` while it is open, and when it was closed
+    /// here.
     fn ending(&self) -> Option<Error>;
 
     /// Whether neither end has closed it, as far as is known here.
     fn is_open(&self) -> bool;
 
-    /// Calls `told` after every receive that leaves a whole message in the read-ahead, and when the connection has ended, of which the
-    /// socket does not tell any more. Only the first one given is.
+    /// Calls `told` after every receive that leaves a whole message in the read-ahead, and when the connection has
+    /// ended, of which the socket does not tell any more. Only the first one given is.
     fn on_read_ahead(&self, told: Box<dyn Fn() + Send + Sync>);
 
-    /// Whether a receive would not wait, as far as can be told without asking the socket: a whole message lies in the read-ahead, or
-    /// there will never be another.
+    /// Whether a receive would not wait, as far as can be told without asking the socket: a whole message lies in the
+    /// read-ahead, or there will never be another.
     fn is_ready(&self) -> bool;
 
-    /// The socket itself, for a set that watches many ([`on_read_ahead`](Self::on_read_ahead) tells what it does not show).
+    /// The socket itself, for a set that watches many ([`on_read_ahead`](Self::on_read_ahead) tells what it does not
+    /// show).
     fn socket(&self) -> Result<RawFd>;
 
     /// A descriptor that polls readable while a receive would find something: made on the first request.

@@ -1,5 +1,5 @@
-//! Where the data of a message's tensors goes, and whether a message is what the caller wants to receive into. Imports its
-//! sibling `frame`.
+//! Where the data of a message's tensors goes, and whether a message is what the caller wants to receive into. Imports
+//! its sibling `frame`.
 
 use super::Target;
 use super::frame::{Descriptor, Kind};
@@ -112,7 +112,8 @@ pub(super) fn fits(bytes: &[u8], described: &[Descriptor], target: Target<'_>) -
     }
 }
 
-/// Whether the bytes are a reference to an attachment and nothing else (doc/wire.md, "Values"): a message that is its tensor.
+/// Whether the bytes are a reference to an attachment and nothing else (doc/wire.md, "Values"): a message that is its
+/// tensor.
 fn is_lone(bytes: &[u8]) -> bool {
     const ATTACHMENT: u8 = 2;
     const SEVERAL: u8 = 1 << 2;

@@ -113,8 +113,8 @@ impl Receiver {
         self.opener.as_ref().is_some_and(Opener::has_record)
     }
 
-    /// Goes on as far as the socket lets it. Between messages `into` says where the next one's data goes; `empty`, whether
-    /// to wait a while for more.
+    /// Goes on as far as the socket lets it. Between messages `into` says where the next one's data goes; `empty`,
+    /// whether to wait a while for more.
     pub fn drive(&mut self, fd: RawFd, into: Option<Target<'_>>, empty: Empty) -> std::result::Result<Step, Fault> {
         self.empty = empty;
         self.calls = 0;
@@ -422,8 +422,8 @@ impl Receiver {
         }
     }
 
-    /// `n` bytes came. A look that may wait does so for three naps at most, however little comes at a time: its caller has a
-    /// clock to look at. What comes whole at the first call costs no look at ours.
+    /// `n` bytes came. A look that may wait does so for three naps at most, however little comes at a time: its caller
+    /// has a clock to look at. What comes whole at the first call costs no look at ours.
     fn came(&mut self, n: usize) {
         self.counts.bytes += n as u64;
         if self.empty == Empty::Return {

@@ -1,5 +1,5 @@
-//! Encryption: Noise with a pre-shared key (`NNpsk0`, 25519, ChaCha20-Poly1305, BLAKE2s), then records under one counter per
-//! direction. What the hello says inside the handshake is peer's; this file knows only bytes.
+//! Encryption: Noise with a pre-shared key (`NNpsk0`, 25519, ChaCha20-Poly1305, BLAKE2s), then records under one
+//! counter per direction. What the hello says inside the handshake is peer's; this file knows only bytes.
 
 use std::fmt;
 

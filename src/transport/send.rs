@@ -83,7 +83,8 @@ impl Pieces<'_> {
     }
 }
 
-/// A message that is laid out once, to be sent over many connections: see [`Connection::try_send`](super::Connection::try_send).
+/// A message that is laid out once, to be sent over many connections: see
+/// [`Connection::try_send`](super::Connection::try_send).
 #[derive(Debug)]
 pub struct Parcel {
     message: Message,
@@ -160,7 +161,8 @@ pub(super) fn push(
             return Ok(true);
         }
         progress.system_calls += 1;
-        // SAFETY: the regions lie in what `pieces` borrows, which nobody changes meanwhile; tensors' spans keep their memory.
+        // SAFETY: the regions lie in what `pieces` borrows, which nobody changes meanwhile; tensors' spans keep their
+        // memory.
         match unsafe { socket::send(fd, &regions, pieces.message.more) }.map_err(Failed::Socket)? {
             Moved::Bytes(n) => {
                 progress.moved |= n > 0;
@@ -270,8 +272,8 @@ impl Progress {
             }
             // `Sealer::make_room` has made it: nothing is allocated here.
             plain.reserve(n);
-            // SAFETY: the piece is valid (see `push`), and the vector has room for `n` more bytes, which are then written.
-            // A tensor that another thread writes meanwhile gives some of the old bytes and some of the new.
+            // SAFETY: the piece is valid (see `push`), and the vector has room for `n` more bytes, which are then
+            // written. A tensor that another thread writes meanwhile gives some of the old bytes and some of the new.
             unsafe {
                 std::ptr::copy_nonoverlapping(piece.start(), plain.as_mut_ptr().add(plain.len()), n);
                 plain.set_len(plain.len() + n);

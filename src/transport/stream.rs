@@ -75,8 +75,8 @@ impl std::fmt::Debug for ReadAhead {
 }
 
 impl Stream {
-    /// A connection over a connected socket, after the hello; `peer` names the other end in errors. With keys everything is
-    /// encrypted.
+    /// A connection over a connected socket, after the hello; `peer` names the other end in errors. With keys
+    /// everything is encrypted.
     pub fn new(fd: Fd, address: &Address, peer: String, policy: Policy, keys: Option<Keys>) -> Result<Stream> {
         let transport = match address {
             Address::Tcp(_) => "tcp",
@@ -154,7 +154,8 @@ impl Stream {
         }
     }
 
-    /// Lets go of a message that its sender has given up: as if it had never begun, or, after the first byte, with the connection.
+    /// Lets go of a message that its sender has given up: as if it had never begun, or, after the first byte, with the
+    /// connection.
     fn settle(&self, tx: &mut Tx) {
         let given_up = self.given_up.load(Ordering::SeqCst);
         let Some(mut pending) = tx.pending.take_if(|p| p.ticket == given_up || !self.line.is_open()) else { return };
@@ -192,7 +193,8 @@ impl Stream {
         error
     }
 
-    /// Ends it for the reason given, and wakes those who sleep on the descriptor: a closed socket leaves the set without a sign.
+    /// Ends it for the reason given, and wakes those who sleep on the descriptor: a closed socket leaves the set
+    /// without a sign.
     fn end_line(&self, reason: Error) {
         self.line.end(reason);
         for ready in [&self.ready, &self.room].into_iter().filter_map(SetOnce::get) {
@@ -220,8 +222,8 @@ impl Stream {
         ready.follow(rx.ended.is_some() || rx.receiver.is_ready(), &self.line);
     }
 
-    /// Who asks for the descriptor while another receives cannot bring it up to date, and that one may not have seen it: each looks
-    /// again for what the other has done, behind a fence (a turn that is given back has one).
+    /// Who asks for the descriptor while another receives cannot bring it up to date, and that one may not have seen
+    /// it: each looks again for what the other has done, behind a fence (a turn that is given back has one).
     #[inline]
     fn follow_if_made(&self) {
         if let Some(ready) = self.ready.get()
@@ -281,8 +283,8 @@ impl Stream {
         let mut patience = None;
         let mut slept = false;
         loop {
-            // With another core that is free the answer may come any moment. With none it cannot before this thread sleeps,
-            // which it had better do in the system call that brings the answer: first, and not for long.
+            // With another core that is free the answer may come any moment. With none it cannot before this thread
+            // sleeps, which it had better do in the system call that brings the answer: first, and not for long.
             let block = !slept && wait.is_some_and(|wait| wait.may_block() && !pausing_pays());
             let empty = if block { Empty::Block } else { Empty::Return };
             if self.advance(rx, into, fd, empty)? == Step::Whole {

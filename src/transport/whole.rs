@@ -1,6 +1,6 @@
-//! A whole message in one piece of memory, tensors and all, for files and for whatever else carries bytes: the bytes of the
-//! message alone, or, when tensors belong to it, a frame as connections send it (doc/wire.md). Imports its siblings `frame`,
-//! `place` and `send`.
+//! A whole message in one piece of memory, tensors and all, for files and for whatever else carries bytes: the bytes of
+//! the message alone, or, when tensors belong to it, a frame as connections send it (doc/wire.md). Imports its siblings
+//! `frame`, `place` and `send`.
 
 use std::borrow::Cow;
 
@@ -18,7 +18,8 @@ use crate::wire::{Attachment, Message, path_to};
 /// Data of tensors lies in memory as the form wants it. Nothing we run on is otherwise.
 const LITTLE: bool = cfg!(target_endian = "little");
 
-/// The message in bytes. Tensors are copied as they are now; what has no form in bytes is `[unsupported]`, with its path.
+/// The message in bytes. Tensors are copied as they are now; what has no form in bytes is `[unsupported]`, with its
+/// path.
 pub fn freeze(message: &Message) -> Result<Cow<'_, [u8]>> {
     if message.attachments.is_empty() {
         return Ok(Cow::Borrowed(&message.bytes));
@@ -51,8 +52,8 @@ pub fn freeze(message: &Message) -> Result<Cow<'_, [u8]>> {
     Ok(Cow::Owned(out))
 }
 
-/// The message that [`freeze`] made bytes of. They may come from anywhere: whatever they are, the answer is a message or an error,
-/// and no more memory is taken than they hold themselves, a few words for each tensor aside.
+/// The message that [`freeze`] made bytes of. They may come from anywhere: whatever they are, the answer is a message
+/// or an error, and no more memory is taken than they hold themselves, a few words for each tensor aside.
 pub fn thaw(bytes: &[u8]) -> Result<Message> {
     if bytes.first() != Some(&KIND_MESSAGE) {
         return Ok(Message { bytes: copy(bytes)?, ..Message::default() });

@@ -1,5 +1,6 @@
-//! Calls of a coroutine that cannot be tried again and again, since they change something as they go, and may wait for ever: what
-//! is written to a child that does not read. Such a call waits in a thread of its own, and the tries look for its end.
+//! Calls of a coroutine that cannot be tried again and again, since they change something as they go, and may wait for
+//! ever: what is written to a child that does not read. Such a call waits in a thread of its own, and the tries look
+//! for its end.
 //!
 //! Imports its siblings `attempt`, `cancel`, `signal` and `threads`.
 
@@ -45,8 +46,9 @@ impl<T> Drop for Call<T> {
     }
 }
 
-/// Makes a call that waits: here and now, or for a caller that tries, in a thread that all its tries share. `call` gives the call
-/// itself, and is only asked where one begins. It waits by what it is given, and undoes what it did when it is cancelled.
+/// Makes a call that waits: here and now, or for a caller that tries, in a thread that all its tries share. `call`
+/// gives the call itself, and is only asked where one begins. It waits by what it is given, and undoes what it did when
+/// it is cancelled.
 pub fn apart<T, C>(wait: &Wait, call: impl FnOnce() -> C) -> Result<T>
 where
     T: Send + 'static,

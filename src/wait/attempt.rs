@@ -1,8 +1,8 @@
 //! Calls that are made by a coroutine: where they would sleep they end, and say what they would have slept on.
 //!
-//! Such a call is tried, its caller waits for the descriptor in its own way (another coroutine runs meanwhile), and it is tried
-//! again. So it must be one that an error leaves as if it had never begun: the same holds for cancels and interrupts. One
-//! that cannot be so keeps what it has done in [`Attempt::state`].
+//! Such a call is tried, its caller waits for the descriptor in its own way (another coroutine runs meanwhile), and it
+//! is tried again. So it must be one that an error leaves as if it had never begun: the same holds for cancels and
+//! interrupts. One that cannot be so keeps what it has done in [`Attempt::state`].
 //!
 //! Imports its siblings `deadline` and `poll`.
 
@@ -55,8 +55,8 @@ impl Attempt {
         self.kept.borrow_mut().clear();
     }
 
-    /// What the call keeps between its tries, one thing only, and drops when it ends or is given up: what `make` gave the first
-    /// try that asked.
+    /// What the call keeps between its tries, one thing only, and drops when it ends or is given up: what `make` gave
+    /// the first try that asked.
     pub fn state<S: 'static, E>(
         &self,
         make: impl FnOnce() -> std::result::Result<S, E>,

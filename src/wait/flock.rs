@@ -1,7 +1,7 @@
 //! Waiting for the lock of a file. Imports its siblings `deadline`, `park` and `threads`.
 //!
-//! The kernel wakes only who blocks in `flock(2)` itself, which no deadline, cancel or Ctrl-C would end; so a waiter looks
-//! again and again, at first after a quarter of a millisecond, later each hundredth of a second.
+//! The kernel wakes only who blocks in `flock(2)` itself, which no deadline, cancel or Ctrl-C would end; so a waiter
+//! looks again and again, at first after a quarter of a millisecond, later each hundredth of a second.
 
 use std::cell::Cell;
 use std::path::Path;

@@ -1,7 +1,7 @@
 //! Waiting: deadlines, parking, descriptors, interruption. Everything that blocks does it through this floor.
 //!
-//! A call that can block takes a [`Wait`]: when to give up, and who may break in. Nothing here sleeps without a time-out,
-//! and nothing holds a lock of its caller while it sleeps.
+//! A call that can block takes a [`Wait`]: when to give up, and who may break in. Nothing here sleeps without a
+//! time-out, and nothing holds a lock of its caller while it sleeps.
 
 mod apart;
 mod attempt;
@@ -47,8 +47,8 @@ pub trait Interrupt {
     /// No lock of ours is held, so Lua may run.
     fn on_signal(&self) -> Result<()>;
 
-    /// Whether [`on_signal`](Interrupt::on_signal) has to be called for signals that arrive. Then a sleep is one of naps: between
-    /// the last look and the sleep a handler may run of which nothing else tells.
+    /// Whether [`on_signal`](Interrupt::on_signal) has to be called for signals that arrive. Then a sleep is one of
+    /// naps: between the last look and the sleep a handler may run of which nothing else tells.
     fn takes_signals(&self) -> bool {
         false
     }
@@ -73,8 +73,8 @@ pub trait Interrupt {
 /// How long a thread that takes signals sleeps at most before it looks up. Others sleep until they are woken.
 pub const LONGEST_NAP: Duration = Duration::from_millis(500);
 
-/// How long a sleep lasts at most that nothing but its own event ends: much longer than what passes between two threads that talk,
-/// and short enough to keep a cancel waiting.
+/// How long a sleep lasts at most that nothing but its own event ends: much longer than what passes between two threads
+/// that talk, and short enough to keep a cancel waiting.
 pub const SHORT_NAP: Duration = Duration::from_millis(10);
 
 /// Nothing breaks in: for tests and for threads of our own.
@@ -127,8 +127,8 @@ impl<'a> Wait<'a> {
         self.deadline != Deadline::NEVER || self.interrupt.takes_signals()
     }
 
-    /// Whether one system call may block for [`SHORT_NAP`] in place of a look and a poll: nothing but signals ends it before, and
-    /// a cancel waits for it. Afterwards [`Wait::look_up`] is to be called.
+    /// Whether one system call may block for [`SHORT_NAP`] in place of a look and a poll: nothing but signals ends it
+    /// before, and a cancel waits for it. Afterwards [`Wait::look_up`] is to be called.
     pub fn may_block(&self) -> bool {
         self.interrupt.attempt().is_none() && self.deadline.remaining().is_none_or(|left| left >= SHORT_NAP)
     }

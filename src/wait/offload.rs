@@ -1,8 +1,8 @@
-//! Calls that cannot be interrupted, or cannot be tried again and again, on a few helper threads: the system's resolver of names,
-//! the handshake of a connection.
+//! Calls that cannot be interrupted, or cannot be tried again and again, on a few helper threads: the system's resolver
+//! of names, the handshake of a connection.
 //!
-//! There are at most [`MOST`] such threads, however many calls there are; the others wait their turn, in order. So what runs here
-//! must come to its end by itself: it never waits for what another such call does.
+//! There are at most [`MOST`] such threads, however many calls there are; the others wait their turn, in order. So what
+//! runs here must come to its end by itself: it never waits for what another such call does.
 //!
 //! Imports its siblings `cancel`, `signal` and `threads`.
 

@@ -176,7 +176,8 @@ pub(super) enum Woken {
     Nothing,
 }
 
-/// Sleeps until one of `fds` is ready, but no longer than a nap, nor than `longest`. The last entry is the place for the cancel descriptor.
+/// Sleeps until one of `fds` is ready, but no longer than a nap, nor than `longest`. The last entry is the place for
+/// the cancel descriptor.
 pub(super) fn nap_on(fds: &mut [libc::pollfd], wait: &Wait, longest: Duration) -> Result<Woken> {
     wait.check()?;
     let cancel = fds.len() - 1;

@@ -20,8 +20,8 @@ pub fn wait_pid(pid: i32, wait: &Wait) -> Result<Option<Exit>> {
     // Without such a descriptor (old kernels, other systems): look now and then, at first often.
     let mut pause = 0.0005;
     loop {
-        // Also after the descriptor was made: had the child ended before and another waiter taken its end, the number could
-        // be a stranger's by now.
+        // Also after the descriptor was made: had the child ended before and another waiter taken its end, the number
+        // could be a stranger's by now.
         if let found @ Some(_) = reap(pid)? {
             return Ok(found);
         }

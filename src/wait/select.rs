@@ -1,7 +1,7 @@
 //! Waiting for the first of many: queues, connections, threads, descriptors, in any mixture.
 //!
-//! What can be waited for is a [`Source`]. It says cheaply whether a call on it would go on now, and has a descriptor to sleep
-//! on, which is asked for only when a sleep is near. Most are made of two closures:
+//! What can be waited for is a [`Source`]. It says cheaply whether a call on it would go on now, and has a descriptor
+//! to sleep on, which is asked for only when a sleep is near. Most are made of two closures:
 //!
 //! ```ignore
 //! let source = source((queue, me), |(q, me)| Some(q.can_read(*me)), |(q, me)| q.read_fd(*me));
@@ -22,11 +22,12 @@ use crate::sys::{poll, socket::raise_descriptor_limit};
 
 /// Something that can be waited for beside others.
 pub trait Source {
-    /// Whether the call that is waited for would go on now, without a system call; `None` where only the descriptor knows.
-    /// What is closed, or fails otherwise, is ready: the call reports it.
+    /// Whether the call that is waited for would go on now, without a system call; `None` where only the descriptor
+    /// knows. What is closed, or fails otherwise, is ready: the call reports it.
     fn ready(&self) -> Option<bool>;
 
-    /// The descriptor to sleep on, and what to poll it for. It may be ready by mistake: asking again brings it up to date.
+    /// The descriptor to sleep on, and what to poll it for. It may be ready by mistake: asking again brings it up to
+    /// date.
     fn watch(&self) -> Result<(RawFd, Interest)>;
 }
 

@@ -1,19 +1,20 @@
 //! "Something changed, look again": an eventcount, with a descriptor for those who select.
 //!
-//! The condition itself lives elsewhere (a queue's index, a flag) and is read by the waiter's own closure. A waiter says
-//! that it waits, looks, and only then sleeps; a notifier changes the condition, then looks whether anyone waits. Each
-//! has a full fence between its two steps, so at least one sees the other: no wake-up is lost.
+//! The condition itself lives elsewhere (a queue's index, a flag) and is read by the waiter's own closure. A waiter
+//! says that it waits, looks, and only then sleeps; a notifier changes the condition, then looks whether anyone waits.
+//! Each has a full fence between its two steps, so at least one sees the other: no wake-up is lost.
 //!
-//! Of several waiters one is on its way at a time: it calls the next when it has found something and more has come meanwhile. So all
-//! who wait with `notify_one` or `notify` wait for the same: what one does not find is there for none of them.
+//! Of several waiters one is on its way at a time: it calls the next when it has found something and more has come
+//! meanwhile. So all who wait with `notify_one` or `notify` wait for the same: what one does not find is there for none
+//! of them.
 //!
-//! Before it sleeps a waiter looks again for a while, but where others sleep only one does, and counts as woken: the threads that
-//! have something to do need the cores.
+//! Before it sleeps a waiter looks again for a while, but where others sleep only one does, and counts as woken: the
+//! threads that have something to do need the cores.
 //!
 //! A caller that tries (`attempt`) leaves an event, which the next change sets.
 //!
-//! The child of a fork starts without waiters: those that are counted, woken or looking are its parent's. Only the thread that forked
-//! may be among them, from within a wait; it counts itself anew.
+//! The child of a fork starts without waiters: those that are counted, woken or looking are its parent's. Only the
+//! thread that forked may be among them, from within a wait; it counts itself anew.
 //!
 //! Imports its siblings `attempt` (through [`Wait`]), `park` and `threads`.
 
@@ -33,11 +34,11 @@ use crate::sys::{Event, Lock, Scope, Spin, fork_generation, futex_wake};
 const HAS_FD: u32 = 1 << 31;
 /// In `state`: callers that try are to be told of the next change.
 const WATCHED: u32 = 1 << 30;
-/// In `state`: a waiter was woken and nobody has looked since. It may be long on its way, where there are more threads than cores, and
-/// a system call for each change meanwhile would cost more than the changes.
+/// In `state`: a waiter was woken and nobody has looked since. It may be long on its way, where there are more threads
+/// than cores, and a system call for each change meanwhile would cost more than the changes.
 const CALLED: u32 = 1 << 29;
-/// In `state`, with [`CALLED`]: there were more changes, for which nobody was woken. Who answers the call and finds something calls
-/// the next with the same word, until one finds nothing.
+/// In `state`, with [`CALLED`]: there were more changes, for which nobody was woken. Who answers the call and finds
+/// something calls the next with the same word, until one finds nothing.
 const MORE: u32 = 1 << 28;
 /// In `state`: while others sleep, one more looks before it does. It finds what comes without being woken.
 const LOOKS: u32 = 1 << 27;
@@ -129,7 +130,8 @@ impl Signal {
         self.state.load(Ordering::Relaxed) & !HAS_FD != 0
     }
 
-    /// Wakes `count`, or leaves word for the one who is on its way already. `word` goes to whoever is woken: nothing, or [`MORE`].
+    /// Wakes `count`, or leaves word for the one who is on its way already. `word` goes to whoever is woken: nothing,
+    /// or [`MORE`].
     #[cold]
     fn call(&self, count: u32, word: u32) {
         let mut state = self.state.load(Ordering::Relaxed);
@@ -375,7 +377,8 @@ impl<'a> Waiting<'a> {
         self.generation == fork_generation()
     }
 
-    /// About to look: answers the call, if there was one, be it for this waiter or another. What it was for is found by this look.
+    /// About to look: answers the call, if there was one, be it for this waiter or another. What it was for is found by
+    /// this look.
     fn answer(&mut self) {
         if !self.is_here() {
             *self = Waiting::new(self.signal);

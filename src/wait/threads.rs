@@ -1,7 +1,7 @@
 //! What each thread waits for, and since when: for a report of it.
 //!
-//! A thread that has slept for a moment says so in a slot of its own, whose lock nobody else takes but a report. Nothing is
-//! said before: calls that find what they want at once, or are woken soon, pay nothing.
+//! A thread that has slept for a moment says so in a slot of its own, whose lock nobody else takes but a report.
+//! Nothing is said before: calls that find what they want at once, or are woken soon, pay nothing.
 
 use std::cell::RefCell;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -102,8 +102,8 @@ fn mine() -> Option<Arc<Slot>> {
     found.ok().flatten()
 }
 
-/// Uses this floor's thread-locals, for which the C library takes memory at the first use, and ends the process where it has none: for
-/// a thread that is about to take work.
+/// Uses this floor's thread-locals, for which the C library takes memory at the first use, and ends the process where
+/// it has none: for a thread that is about to take work.
 pub fn prepare_thread() {
     let _ = MINE.try_with(|_| ());
 }
@@ -195,8 +195,8 @@ pub fn threads() -> Vec<ThreadState> {
     all
 }
 
-/// While it lives, this thread is shown to wait. Made where a thread goes to sleep, or around several sleeps that are one to
-/// the caller: the outer one counts.
+/// While it lives, this thread is shown to wait. Made where a thread goes to sleep, or around several sleeps that are
+/// one to the caller: the outer one counts.
 #[derive(Debug)]
 pub struct Asleep {
     slot: Arc<Slot>,
@@ -225,7 +225,8 @@ impl Drop for Asleep {
     }
 }
 
-/// A sleep in naps. Where they have time-outs the first is short, and only a thread that sleeps on after it is shown to wait.
+/// A sleep in naps. Where they have time-outs the first is short, and only a thread that sleeps on after it is shown to
+/// wait.
 #[derive(Debug)]
 pub(super) struct Doze {
     first: bool,
@@ -238,8 +239,8 @@ impl Doze {
         Doze { first: true, shown: None }
     }
 
-    /// About to take the next nap: how long it may be. A time-out takes the system longer than this thread takes to say what it
-    /// waits for, so one that needs no time-out otherwise says so at once.
+    /// About to take the next nap: how long it may be. A time-out takes the system longer than this thread takes to say
+    /// what it waits for, so one that needs no time-out otherwise says so at once.
     pub fn longest(&mut self, wait: &Wait) -> Duration {
         if self.first && wait.needs_time_out() {
             return SHORT_NAP;

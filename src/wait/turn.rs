@@ -1,5 +1,5 @@
-//! A lock whose holder may block: taken with the caller's deadline, given up by signals and cancels like every other wait.
-//! One direction of a connection or of a pipe is behind such. Imports its sibling `signal`.
+//! A lock whose holder may block: taken with the caller's deadline, given up by signals and cancels like every other
+//! wait. One direction of a connection or of a pipe is behind such. Imports its sibling `signal`.
 
 use std::cell::UnsafeCell;
 use std::fmt;
@@ -50,8 +50,8 @@ impl<T> Turn<T> {
         })
     }
 
-    /// Waits for the turn; `None` when time runs out. `[state]` at once where this thread has it itself: a signal handler's hook or a
-    /// finalizer that runs in the middle of a call would wait for its own caller.
+    /// Waits for the turn; `None` when time runs out. `[state]` at once where this thread has it itself: a signal
+    /// handler's hook or a finalizer that runs in the middle of a call would wait for its own caller.
     #[inline]
     pub fn take(&self, wait: &Wait) -> Result<Option<Held<'_, T>>> {
         match self.try_take() {
@@ -63,7 +63,8 @@ impl<T> Turn<T> {
 
     /// Whether the calling thread has the turn.
     pub fn is_mine(&self) -> bool {
-        // Another thread's number, or an old one of this thread, cannot be read as this thread's: it wrote 0 when it was done.
+        // Another thread's number, or an old one of this thread, cannot be read as this thread's: it wrote 0 when it
+        // was done.
         self.holder.load(Ordering::Relaxed) == this_thread()
     }
 

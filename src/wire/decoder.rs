@@ -121,8 +121,8 @@ impl<'a> Decoder<'a> {
         Ok(Token::Extension(code, n))
     }
 
-    /// The next token if it is one of the most frequent: a small integer, a float, a short string. It costs a few instructions
-    /// where [`Decoder::token`] costs a call, and takes nothing when it is another one.
+    /// The next token if it is one of the most frequent: a small integer, a float, a short string. It costs a few
+    /// instructions where [`Decoder::token`] costs a call, and takes nothing when it is another one.
     #[inline(always)]
     pub fn common(&mut self) -> Option<Common<'a>> {
         if let Some(s) = self.short_string() {
@@ -164,7 +164,8 @@ impl<'a> Decoder<'a> {
         (string.len() == length).then_some(string)
     }
 
-    /// The next token. Items of arrays and maps take a byte each at least, so a count past what is left is refused here.
+    /// The next token. Items of arrays and maps take a byte each at least, so a count past what is left is refused
+    /// here.
     pub fn token(&mut self) -> Result<Token<'a>> {
         let first = self.fixed::<1>()?[0];
         let token = match first {

@@ -4,11 +4,11 @@ use rmp::encode as mp;
 
 use super::ext;
 
-/// Appends values to a buffer. What is longer than 32 bits can say returns `false`. Where there is no memory nothing more is written:
-/// ask [`Encoder::out_of_memory`] at the end.
+/// Appends values to a buffer. What is longer than 32 bits can say returns `false`. Where there is no memory nothing
+/// more is written: ask [`Encoder::out_of_memory`] at the end.
 ///
-/// A table's header is written before its length is known: [`Encoder::open_table`] leaves room for 32 bits, and one of the
-/// `close_…` calls fills it in. So one walk over a table is enough.
+/// A table's header is written before its length is known: [`Encoder::open_table`] leaves room for 32 bits, and one of
+/// the `close_…` calls fills it in. So one walk over a table is enough.
 #[derive(Debug)]
 pub struct Encoder<'a> {
     out: &'a mut Vec<u8>,
@@ -202,8 +202,8 @@ impl<'a> Encoder<'a> {
         self.patch(table.0 + 1, pairs);
     }
 
-    /// The table turns out to have other keys after its `items`: what follows are keys and values. Returns the marks of the whole and
-    /// of the map.
+    /// The table turns out to have other keys after its `items`: what follows are keys and values. Returns the marks of
+    /// the whole and of the map.
     pub fn begin_mixed(&mut self, table: Mark, items: u32) -> (Mark, Mark) {
         self.close_array(table, items);
         // Room for the extension's header is made only now: most tables are of one kind.

@@ -1,7 +1,7 @@
 //! What is alive: the objects that Lua states hold or that lie in messages, for a report of them.
 //!
-//! An object is entered when the first handle of it is made, at the price of one entry in a table; it leaves by itself, since
-//! the table keeps nothing alive. Plain data, messages and tensors are not in it. Imports its sibling `release`.
+//! An object is entered when the first handle of it is made, at the price of one entry in a table; it leaves by itself,
+//! since the table keeps nothing alive. Plain data, messages and tensors are not in it. Imports its sibling `release`.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Weak};
@@ -60,7 +60,8 @@ pub fn remember(object: &Arc<dyn Object>) {
     shard.entries.insert(key, Entry { number, object: Arc::downgrade(object) });
 }
 
-/// Calls `look` with each object that is alive, and its number: objects have theirs in the order in which they were made.
+/// Calls `look` with each object that is alive, and its number: objects have theirs in the order in which they were
+/// made.
 pub fn each_live(mut look: impl FnMut(u64, &Arc<dyn Object>)) {
     let mut found = Vec::new();
     for shard in shards() {

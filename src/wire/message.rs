@@ -1,4 +1,5 @@
-//! A message: plain bytes, and beside them what is not plain data. Imports its siblings `queue` and `release`, for what objects hold.
+//! A message: plain bytes, and beside them what is not plain data. Imports its siblings `queue` and `release`, for what
+//! objects hold.
 
 use std::any::Any;
 use std::fmt;
@@ -17,7 +18,8 @@ pub struct Message {
     pub bytes: Vec<u8>,
     /// What the bytes refer to, in order of first appearance.
     pub attachments: Vec<Attachment>,
-    /// Whether the bytes hold functions, in bytecode or by name, which peer routes refuse unless both ends asked for them.
+    /// Whether the bytes hold functions, in bytecode or by name, which peer routes refuse unless both ends asked for
+    /// them.
     pub functions: bool,
     /// To a peer: another one follows at once, so that the system may wait for that and send both together.
     pub more: bool,
@@ -73,14 +75,14 @@ pub trait Object: Any + Send + Sync + fmt::Debug {
     /// The class it has in Lua, `ipc.workqueue`: the receiver looks its methods up by this name.
     fn class(&self) -> &'static str;
 
-    /// Its state in words, for `ipc.report`: `open, 3 items`. Asked by any thread at any time, also in the child of a fork, so
-    /// it takes no lock that is held for longer than moments, nor one of the standard library.
+    /// Its state in words, for `ipc.report`: `open, 3 items`. Asked by any thread at any time, also in the child of a
+    /// fork, so it takes no lock that is held for longer than moments, nor one of the standard library.
     fn state(&self) -> String {
         String::new()
     }
 
-    /// How many bytes of memory it holds, about: a garbage collector that sees only a handle of it wants to know. What is attached
-    /// to its messages by reference is not its own.
+    /// How many bytes of memory it holds, about: a garbage collector that sees only a handle of it wants to know. What
+    /// is attached to its messages by reference is not its own.
     fn weight(&self) -> usize {
         0
     }
@@ -119,7 +121,8 @@ pub struct Foreign {
     pub class: Arc<str>,
     /// The pointer that the userdata holds.
     pub pointer: usize,
-    /// Gives an unread pointer back to whoever can release it (a list of its class, emptied by the next state that has it).
+    /// Gives an unread pointer back to whoever can release it (a list of its class, emptied by the next state that has
+    /// it).
     pub release: fn(&Arc<str>, usize),
 }
 

@@ -62,7 +62,8 @@ pub struct Queue {
 struct Apart {
     /// How many messages.
     count: AtomicU64,
-    /// How many bytes they had. Nothing is decided by it, so the models need not know: it is the standard library's atomic.
+    /// How many bytes they had. Nothing is decided by it, so the models need not know: it is the standard library's
+    /// atomic.
     bytes: atomic::AtomicU64,
 }
 

@@ -1,11 +1,11 @@
 //! The memory of a queue: chunks that the writer fills and the reader empties, with no allocation per message.
 //!
-//! A message lies in a chunk as a header of 8 bytes, its attachments if it has any (the `Vec` itself, moved in), and its
-//! bytes, copied; of a long message the `Vec` of bytes itself is moved in. Messages never straddle chunks: a header
+//! A message lies in a chunk as a header of 8 bytes, its attachments if it has any (the `Vec` itself, moved in), and
+//! its bytes, copied; of a long message the `Vec` of bytes itself is moved in. Messages never straddle chunks: a header
 //! `END` says that the next one begins the next chunk. Emptied chunks go back to the writer through a slot for one.
 //!
-//! One thread writes and one reads at a time (the queue's two locks see to that); they meet only in the count of written
-//! messages, whose release and acquire make everything before it visible.
+//! One thread writes and one reads at a time (the queue's two locks see to that); they meet only in the count of
+//! written messages, whose release and acquire make everything before it visible.
 
 use std::alloc::{Layout, alloc, dealloc, handle_alloc_error};
 use std::mem::{size_of, take};
@@ -95,8 +95,8 @@ impl Cursor {
         unsafe { self.chunk.cast::<u8>().add(size_of::<Chunk>() + self.at) }
     }
 
-    /// Sees to it that all of `messages` fit into the writer's chunk, which may be a new one; false where there is no memory for that,
-    /// and nothing has changed.
+    /// Sees to it that all of `messages` fit into the writer's chunk, which may be a new one; false where there is no
+    /// memory for that, and nothing has changed.
     ///
     /// # Safety
     /// This is the writer's cursor of the chain whose emptied chunks come to `spare`, and only the caller writes.
@@ -113,8 +113,8 @@ impl Cursor {
             Chunk::new(double.max((need + WORD).next_power_of_two()))
         });
         let Some(next) = next else { return false };
-        // SAFETY: both chunks are alive, and there is room for a header here; the reader sees both writes after the message that
-        // follows is published.
+        // SAFETY: both chunks are alive, and there is room for a header here; the reader sees both writes after the
+        // message that follows is published.
         unsafe {
             (*self.chunk).next.store(next, Ordering::Relaxed);
             self.here().cast::<u64>().write(END);
@@ -233,7 +233,8 @@ pub(super) struct Spare(AtomicPtr<Chunk>);
 impl Spare {
     /// From the reader: keeps the larger of this chunk and the one that lies there.
     fn give(&self, chunk: *mut Chunk) {
-        // SAFETY: what is given belongs to us now. One that many messages at once have had made is not worth its memory.
+        // SAFETY: what is given belongs to us now. One that many messages at once have had made is not worth its
+        // memory.
         if unsafe { (*chunk).size } > 2 * LAST {
             // SAFETY: as above.
             return unsafe { Chunk::free(chunk) };

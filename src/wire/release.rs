@@ -1,10 +1,10 @@
 //! Letting go of what messages hold that nobody will read.
 //!
 //! An object may hold messages that hold objects, which raises two questions. A long chain of them must not be dropped
-//! one inside the other, or the stack runs out: what comes to be dropped while something is dropped waits in a list. And
-//! an object may lie in its own messages, or two in each other's: counts of references alone would never let go of them.
-//! So when a Lua state lets go of an object that has objects in its messages, or a message with such an object goes
-//! unread, we look for circles that nothing holds but themselves, and empty their queues.
+//! one inside the other, or the stack runs out: what comes to be dropped while something is dropped waits in a list.
+//! And an object may lie in its own messages, or two in each other's: counts of references alone would never let go of
+//! them. So when a Lua state lets go of an object that has objects in its messages, or a message with such an object
+//! goes unread, we look for circles that nothing holds but themselves, and empty their queues.
 //!
 //! Imports its siblings `message` and `queue`.
 
@@ -114,7 +114,8 @@ fn turn() -> &'static Lock<()> {
         // SAFETY: just leaked.
         Ok(_) => unsafe { &*new },
         Err(there) => {
-            // SAFETY: `new` came from `Box::into_raw` and nobody else has seen it; `there` was leaked by another thread.
+            // SAFETY: `new` came from `Box::into_raw` and nobody else has seen it; `there` was leaked by another
+            // thread.
             unsafe {
                 drop(Box::from_raw(new));
                 &*there
@@ -123,8 +124,8 @@ fn turn() -> &'static Lock<()> {
     }
 }
 
-/// Empties the queues of `object`, which the caller holds once, and of what it leads to, as far as nothing holds them but
-/// each other's messages.
+/// Empties the queues of `object`, which the caller holds once, and of what it leads to, as far as nothing holds them
+/// but each other's messages.
 fn open_circles(object: &Arc<dyn Object>) {
     let Some(inside) = object.inside() else { return };
     if Arc::strong_count(object) == 1 || !inside.handles.are_none() || !inside.queues().any(|q| q.holds_objects()) {

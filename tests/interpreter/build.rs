@@ -1,5 +1,5 @@
-//! Compiles Lua from the sources that `lua-src` brings, with Lua's checks of how its C API is used: a slip in libipc's binding
-//! ends a spec by an assertion instead of going unseen.
+//! Compiles Lua from the sources that `lua-src` brings, with Lua's checks of how its C API is used: a slip in libipc's
+//! binding ends a spec by an assertion instead of going unseen.
 
 fn main() {
     println!("cargo:rerun-if-changed=build.rs");

@@ -1,21 +1,23 @@
 //! Cancelling compiled loops of LuaJIT, which pass no hooks: by the checks of its profiler, which traces do carry.
 //!
-//! A worker's state compiles under the profiler's mode `l`: each trace then looks at one bit of its state's hook mask, at every
-//! line. A cancelled worker that computes is nudged: in a signal's handler, in its own thread, it sets that bit and a count
-//! hook. The trace ends at its next check, and the interpreter raises at its next instruction.
+//! A worker's state compiles under the profiler's mode `l`: each trace then looks at one bit of its state's hook mask,
+//! at every line. A cancelled worker that computes is nudged: in a signal's handler, in its own thread, it sets that
+//! bit and a count hook. The trace ends at its next check, and the interpreter raises at its next instruction.
 //!
-//! Any number of workers can be asked at once, and one that does not come out of a C function or a finalizer keeps nothing from
-//! the others. What makes this sound:
+//! Any number of workers can be asked at once, and one that does not come out of a C function or a finalizer keeps
+//! nothing from the others. What makes this sound:
 //!
-//! - The handler does what the interpreters' own handler of Ctrl-C does (`lua_sethook`), and what LuaJIT's handler of SIGPROF
-//!   does, which sets the same bit. No state is changed by another thread.
-//! - Where a state keeps its hook mask is found by a test of how LuaJIT behaves ([`probe`]), before the first worker is asked.
-//! - Where the bit is set, the interpreter calls the callback of the profile, which is one for the process. It is [`callback`]
-//!   as long as a state of ours, the dummy, has the profile; so it has it while anybody is asked. Its timer never fires.
-//! - To have it for a short while only, the request is taken back after [`ASKED_FOR`], and made again after a pause. The count
-//!   hook stays: code that comes back from C to the interpreter ends at once.
-//! - To ask for the checks in traces is to ask for a profile. LuaJIT notes the mode also of a state that asks while another
-//!   has the profile, as the dummy does.
+//! - The handler does what the interpreters' own handler of Ctrl-C does (`lua_sethook`), and what LuaJIT's handler of
+//!   SIGPROF does, which sets the same bit. No state is changed by another thread.
+//! - Where a state keeps its hook mask is found by a test of how LuaJIT behaves ([`probe`]), before the first worker is
+//!   asked.
+//! - Where the bit is set, the interpreter calls the callback of the profile, which is one for the process. It is
+//!   [`callback`] as long as a state of ours, the dummy, has the profile; so it has it while anybody is asked. Its
+//!   timer never fires.
+//! - To have it for a short while only, the request is taken back after [`ASKED_FOR`], and made again after a pause.
+//!   The count hook stays: code that comes back from C to the interpreter ends at once.
+//! - To ask for the checks in traces is to ask for a profile. LuaJIT notes the mode also of a state that asks while
+//!   another has the profile, as the dummy does.
 //! - A program that profiles itself is left alone: its workers' loops are then not ended, but abandoned.
 //!
 //! `request` is what happens in the worker's thread, `board` who is asked when, by the one thread that does.
@@ -52,8 +54,8 @@ pub(super) struct Armed {
 }
 
 impl Armed {
-    /// For the state of this thread, to be ended by `cancel`, which outlives this. `None` where LuaJIT is not as it is known
-    /// here, or somebody profiles.
+    /// For the state of this thread, to be ended by `cancel`, which outlives this. `None` where LuaJIT is not as it is
+    /// known here, or somebody profiles.
     pub(super) fn new(lua: Lua<'_>, cancel: &Cancel) -> Option<Armed> {
         if probe::is_switched_off() {
             return None;
@@ -89,7 +91,8 @@ impl Armed {
         // SAFETY: the dummy has the profile, and this is the thread of the other state.
         let mask = unsafe { probe::mask_of(lua.raw(), board.dummy) };
         let armed = mask.map(|mask| {
-            // SAFETY: the dummy has the profile: what another state asks for is noted in that state alone, which is this thread's.
+            // SAFETY: the dummy has the profile: what another state asks for is noted in that state alone, which is
+            // this thread's.
             unsafe { luaJIT_profile_start(lua.raw(), BY_LINE.as_ptr(), callback, ptr::null_mut()) };
             Armed { id: board.add(cancel, Request::enter(lua.raw(), mask)) }
         });

@@ -16,7 +16,8 @@ use crate::sync::{Batch, Future, Next, Outcome};
 use crate::sys::try_push;
 use crate::wait::Deadline;
 
-/// How many items are on their way for each worker: one in its hands, and enough to go on with while the caller is busy.
+/// How many items are on their way for each worker: one in its hands, and enough to go on with while the caller is
+/// busy.
 const AHEAD: usize = 4;
 
 /// One iteration over a list.
@@ -89,7 +90,8 @@ impl Walk {
         done.push(lua).inspect_err(|_| self.batch.give_up())
     }
 
-    /// `result`, and where it is an error none of the items that wait is begun any more; a try that comes again is none.
+    /// `result`, and where it is an error none of the items that wait is begun any more; a try that comes again is
+    /// none.
     fn or_withdraw<T>(&self, result: Result<T>) -> Result<T> {
         if result.as_ref().is_err_and(|e| e.code() != Code::Later) {
             self.batch.withdraw();

@@ -15,7 +15,8 @@ use crate::sys::{check_memory, try_bytes};
 use crate::wait::Deadline;
 use crate::wire::Message;
 
-/// How long a worker has nothing to do, in seconds, before it collects its garbage: what tasks were handed is then let go.
+/// How long a worker has nothing to do, in seconds, before it collects its garbage: what tasks were handed is then let
+/// go.
 const IDLE: f64 = 0.02;
 
 /// How many functions a worker keeps loaded.
@@ -50,7 +51,8 @@ struct Desk<'a> {
     lua: Lua<'a>,
     handler: c_int,
     route: Route,
-    /// Functions that were here before, by their bytes. Loaded anew each time, LuaJIT would compile them anew each time, too.
+    /// Functions that were here before, by their bytes. Loaded anew each time, LuaJIT would compile them anew each
+    /// time, too.
     known: HashMap<Box<[u8]>, Known>,
 }
 
@@ -151,8 +153,9 @@ fn keep_upvalues(lua: Lua<'_>) -> Result<c_int> {
     lua.reference()
 }
 
-/// Has the function on top be as it came, whatever its last call assigned: to its upvalues, modules and standard functions, or
-/// for its globals. One in C, which came by its name, is everybody's here, with an environment of its own on 5.1.
+/// Has the function on top be as it came, whatever its last call assigned: to its upvalues, modules and standard
+/// functions, or for its globals. One in C, which came by its name, is everybody's here, with an environment of its own
+/// on 5.1.
 fn renew(lua: Lua<'_>, upvalues: c_int) {
     // SAFETY: looks at a slot.
     if unsafe { ffi::lua_iscfunction(lua.raw(), -1) } != 0 {

@@ -6,8 +6,8 @@ use crate::err;
 use crate::error::{Code, Error, Result};
 use crate::sync::{Cursor, KeyRef, Table};
 
-/// Copies the fields of the table in slot 1 to `table`, metamethods aside; when `moved`, each is taken out as it goes. After an
-/// error all that were taken out are back, as copies.
+/// Copies the fields of the table in slot 1 to `table`, metamethods aside; when `moved`, each is taken out as it goes.
+/// After an error all that were taken out are back, as copies.
 pub(super) fn fill(lua: Lua<'_>, table: &Table, moved: bool) -> Result<()> {
     let done = copy(lua, table, moved);
     if done.is_err() && moved {

@@ -16,7 +16,8 @@ use crate::wire::{Encoder, Message};
 impl<'a> Lua<'a> {
     /// Writes the value in slot `i` into `message`, which must be empty.
     ///
-    /// Fails with `[unsupported]` and the path to whatever cannot take this route, or `[limit]`; `message` is then to be cleared.
+    /// Fails with `[unsupported]` and the path to whatever cannot take this route, or `[limit]`; `message` is then to
+    /// be cleared.
     #[inline]
     pub fn encode(self, i: c_int, message: &mut Message, route: Route) -> Result<()> {
         let mut out = Encoder::new(&mut message.bytes);
@@ -57,8 +58,8 @@ impl<'a> Lua<'a> {
         decode::walk(self, &message.bytes, decode::Attachments::Moved(attachments), route, false).map(|_| ())
     }
 
-    /// Makes the value in `message` the last result of the running function, whose body must end with this; the message, which came
-    /// from the State, goes back to it. As [`Lua::decode`], but faster for strings.
+    /// Makes the value in `message` the last result of the running function, whose body must end with this; the
+    /// message, which came from the State, goes back to it. As [`Lua::decode`], but faster for strings.
     #[inline]
     pub fn decode_last(self, mut message: Box<Message>, route: Route) -> Result<()> {
         match decode::plain(self, &message.bytes) {

@@ -1,6 +1,7 @@
 //! From a message onto the Lua stack.
 //!
-//! Every function here that takes a raw state runs inside `Lua::protect`: Lua may raise, and the frame must then hold nothing to drop.
+//! Every function here that takes a raw state runs inside `Lua::protect`: Lua may raise, and the frame must then hold
+//! nothing to drop.
 
 mod attachment;
 mod function;
@@ -41,8 +42,8 @@ struct Walk<'w> {
     /// Upvalues by number: the function's number and the upvalue's index in it.
     cells: Vec<(u32, c_int)>,
     depth: usize,
-    /// For how many items tables may still be made large in advance. A count is what a stranger says, and one in the other may
-    /// count the same bytes; all items of a message that keeps its word have a byte each.
+    /// For how many items tables may still be made large in advance. A count is what a stranger says, and one in the
+    /// other may count the same bytes; all items of a message that keeps its word have a byte each.
     ahead: u32,
     failure: Option<Failure>,
 }
@@ -414,8 +415,8 @@ impl<'w> Walk<'w> {
         }
     }
 
-    /// Pushes the table of a class: in its own bytes and nothing else. Metatables go on what this message makes, never on a table
-    /// that was there before; and so a level of classes is one level, as the writer counts.
+    /// Pushes the table of a class: in its own bytes and nothing else. Metatables go on what this message makes, never
+    /// on a table that was there before; and so a level of classes is one level, as the writer counts.
     unsafe fn table_of_class(&mut self, l: *mut ffi::lua_State) -> Go {
         // SAFETY: as the module says.
         unsafe {

@@ -1,6 +1,7 @@
 //! From the Lua stack into a message.
 //!
-//! Every function here that takes a raw state runs inside `Lua::protect`: Lua may raise, and the frame must then hold nothing to drop.
+//! Every function here that takes a raw state runs inside `Lua::protect`: Lua may raise, and the frame must then hold
+//! nothing to drop.
 
 mod attachment;
 mod elsewhere;
@@ -74,7 +75,8 @@ pub(super) fn walk(
     let done = lua.protect(count, 1, |l| {
         // SAFETY: this runs under pcall, and no frame of the walk holds anything to drop across a call that may raise.
         let _ = unsafe { walk.values(l, count, many) };
-        // The one result is an error that lies on top, or the nil that pcall puts in its place: there may be no value here.
+        // The one result is an error that lies on top, or the nil that pcall puts in its place: there may be no value
+        // here.
         c_int::from(matches!(walk.failure, Some(Failure::Raised)))
     });
     done?;
@@ -98,10 +100,11 @@ const BARE_TABLES: u32 = seen::FEW as u32 - 1;
 /// It goes down no deeper than this: each level takes two slots or three of the 20 that a C function has.
 const BARE_DEPTH: usize = 4;
 
-/// Encodes the value in slot `i` without `lua_pcall`, whose price is a good part of a small message's, and says whether it could.
+/// Encodes the value in slot `i` without `lua_pcall`, whose price is a good part of a small message's, and says whether
+/// it could.
 ///
-/// To look through plain tables that hold tables, strings, numbers and booleans takes no memory of Lua's and calls nothing of it, so
-/// nothing raises.
+/// To look through plain tables that hold tables, strings, numbers and booleans takes no memory of Lua's and calls
+/// nothing of it, so nothing raises.
 fn bare_walk(lua: Lua<'_>, i: c_int, message: &mut Message, route: Route) -> bool {
     let top = lua.top();
     let mut walk = Walk::new(lua, message, route);
@@ -356,8 +359,9 @@ impl<'w> Walk<'w> {
         }
     }
 
-    /// What a table holds, in one pass: as an array while the keys come as 1, 2, 3 …; then as a map. `top` is the stack's. A
-    /// function in it may say that it is a module or a class, and travels as its place, unless that was asked `already`.
+    /// What a table holds, in one pass: as an array while the keys come as 1, 2, 3 …; then as a map. `top` is the
+    /// stack's. A function in it may say that it is a module or a class, and travels as its place, unless that was
+    /// asked `already`.
     unsafe fn fields(&mut self, l: *mut ffi::lua_State, t: c_int, top: c_int, mut already: bool) -> Go {
         // SAFETY: as the module says.
         unsafe {

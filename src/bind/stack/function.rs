@@ -1,8 +1,8 @@
 //! Functions on their way: bytecode, upvalues, and what goes by name.
 //!
-//! A function of a loaded module or of the standard library is known at the receiver too, so its name crosses. A Lua function
-//! crosses as bytecode; its upvalues only where the route takes them along, but for modules, named functions and `_ENV`, which
-//! the receiver has itself.
+//! A function of a loaded module or of the standard library is known at the receiver too, so its name crosses. A Lua
+//! function crosses as bytecode; its upvalues only where the route takes them along, but for modules, named functions
+//! and `_ENV`, which the receiver has itself.
 //!
 //! Everything that takes a raw state runs inside `Lua::protect`, as in `encode`.
 
@@ -281,8 +281,8 @@ unsafe fn has_global_environment(walk: &Walk<'_>, l: *mut ffi::lua_State, name: 
     }
 }
 
-/// Whether the table in slot `i` is the globals, or stands for them: it has nothing of its own, nor ever will, since it passes on
-/// what is written, and gives out the globals as `_G`. Test frameworks run their tests in such a table.
+/// Whether the table in slot `i` is the globals, or stands for them: it has nothing of its own, nor ever will, since it
+/// passes on what is written, and gives out the globals as `_G`. Test frameworks run their tests in such a table.
 unsafe fn is_global(walk: &Walk<'_>, l: *mut ffi::lua_State, i: c_int) -> bool {
     // SAFETY: as the module says; the metatable may run code of the user's.
     unsafe {

@@ -1,8 +1,8 @@
 //! The codec between the Lua stack and a message: one walk, no tree of values in between.
 //!
-//! Both directions run in three frames: the call that owns the buffers; `lua_pcall`; the walk, whose frames hold nothing that needs
-//! dropping when Lua raises (out of memory, an error in a `metatablename`). What went wrong is written into the outer frame,
-//! with the path to the culprit.
+//! Both directions run in three frames: the call that owns the buffers; `lua_pcall`; the walk, whose frames hold
+//! nothing that needs dropping when Lua raises (out of memory, an error in a `metatablename`). What went wrong is
+//! written into the outer frame, with the path to the culprit.
 
 //!
 //! This file is what both directions share; `calls` is what the binding calls.
@@ -97,7 +97,8 @@ fn vm_name(tag: i64) -> String {
     }
 }
 
-/// Room on the Lua stack is made for so many levels at a time. MAX_DEPTH is a multiple, so the limit is noticed on time.
+/// Room on the Lua stack is made for so many levels at a time. MAX_DEPTH is a multiple, so the limit is noticed on
+/// time.
 const LEVELS: usize = 8;
 const _: () = assert!(ext::MAX_DEPTH.is_multiple_of(LEVELS));
 

@@ -1,11 +1,12 @@
 //! Metatables, classes and modules without a name of their own: by the place where they are found.
 //!
-//! Between threads such a table travels as the way to it from a loaded module: the module itself, a field of it, a field of such a
-//! field, or an upvalue of a function of the module. The receiver loads the module and goes the same way. Of several places the
-//! one with the shortest way counts, then the first by name; the globals are the last module to be looked through.
+//! Between threads such a table travels as the way to it from a loaded module: the module itself, a field of it, a
+//! field of such a field, or an upvalue of a function of the module. The receiver loads the module and goes the same
+//! way. Of several places the one with the shortest way counts, then the first by name; the globals are the last module
+//! to be looked through.
 //!
-//! A place is looked for once: each Lua state keeps a table of those that were found, with weak keys, and goes the way again before it
-//! believes them.
+//! A place is looked for once: each Lua state keeps a table of those that were found, with weak keys, and goes the way
+//! again before it believes them.
 //!
 //! Everything here runs inside `Lua::protect`, as in `encode`.
 
@@ -68,8 +69,8 @@ impl Filter {
     }
 }
 
-/// Pushes the place of the value in slot `i` as a string (a prelude, then what a message has of it); false, and nothing is pushed, without
-/// one. `buffer` is for its bytes.
+/// Pushes the place of the value in slot `i` as a string (a prelude, then what a message has of it); false, and nothing
+/// is pushed, without one. `buffer` is for its bytes.
 pub(super) unsafe fn push(
     l: *mut ffi::lua_State,
     state: &State,
@@ -153,7 +154,8 @@ pub(super) unsafe fn follow(l: *mut ffi::lua_State, place: &mut Decoder<'_>) -> 
     }
 }
 
-/// Pushes what is kept of the value in slot `i`: its place, false if it travels without, or nil. There is a table of places.
+/// Pushes what is kept of the value in slot `i`: its place, false if it travels without, or nil. There is a table of
+/// places.
 unsafe fn push_kept(l: *mut ffi::lua_State, state: &State, i: c_int) {
     // SAFETY: as the module says.
     unsafe {

@@ -82,7 +82,8 @@ impl<'a> Lua<'a> {
         usize::try_from(n).map_err(|_| self.bad_value(i, format_args!("expected 0 or more, got {n}")))
     }
 
-    /// The integers from slot `i` on: all numbers up to the last argument, a LongStorage, a LongTensor's sizes, or a table.
+    /// The integers from slot `i` on: all numbers up to the last argument, a LongStorage, a LongTensor's sizes, or a
+    /// table.
     pub fn numbers(self, i: c_int) -> Result<Numbers> {
         /// More sizes than anybody has; what is made of them is then small.
         const MOST: usize = 256;
@@ -149,8 +150,8 @@ pub(super) fn size(lua: Lua<'_>, i: c_int, n: i64) -> Result<usize> {
     usize::try_from(n).map_err(|_| lua.bad_value(i, format_args!("size {n} is negative")))
 }
 
-/// Where the result of `[res,] src, …` goes, as Torch7 has it: a method writes to its `self`, a function to a new tensor or to
-/// a first tensor beyond those that it needs.
+/// Where the result of `[res,] src, …` goes, as Torch7 has it: a method writes to its `self`, a function to a new
+/// tensor or to a first tensor beyond those that it needs.
 #[derive(Clone, Copy, Debug)]
 pub enum Target {
     /// The tensor in this slot.

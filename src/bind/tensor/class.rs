@@ -1,7 +1,8 @@
 //! Tensors and storages as Lua sees them: userdata with one Rust type each, and a metatable for each element type.
 //!
-//! The metatables lie in the Lua registry under the names that Torch gives them, `registry['torch.FloatTensor'] = mt` and
-//! `registry[mt] = 'torch.FloatTensor'`, made when the first value of the class is pushed: a state that uses no tensor has none.
+//! The metatables lie in the Lua registry under the names that Torch gives them, `registry['torch.FloatTensor'] = mt`
+//! and `registry[mt] = 'torch.FloatTensor'`, made when the first value of the class is pushed: a state that uses no
+//! tensor has none.
 //!
 //! Stands on: [`super::METHODS`] and its kin, the lists of what the siblings bind.
 

@@ -17,8 +17,8 @@ super::bound! { METHODS, _FUNCTIONS:
     "new" => new,
 }
 
-/// `torch.FloatTensor(…)`, the arguments from slot `i` on:
-/// nothing, a tensor, sizes, `LongStorage[, LongStorage strides]`, `storage[, offset[, sizes[, strides]]]`, nested tables.
+/// `torch.FloatTensor(…)`, the arguments from slot `i` on: nothing, a tensor, sizes, `LongStorage[, LongStorage
+/// strides]`, `storage[, offset[, sizes[, strides]]]`, nested tables.
 pub(super) fn tensor(lua: Lua<'_>, i: c_int, dtype: DType) -> Result<Tensor> {
     match lua.kind(i) {
         Kind::Table => from_table(lua, i, dtype),

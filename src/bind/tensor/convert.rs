@@ -141,8 +141,8 @@ fn map2(lua: Lua<'_>) -> Result<Pushed> {
     each(lua, &[2, 3])
 }
 
-/// Calls the function after the `others` for each element. The function may do anything, also to the tensors: every access
-/// is checked anew.
+/// Calls the function after the `others` for each element. The function may do anything, also to the tensors: every
+/// access is checked anew.
 fn each(lua: Lua<'_>, others: &[c_int]) -> Result<Pushed> {
     let tensor = lua.tensor(1)?;
     let function = others.len() as c_int + 2;

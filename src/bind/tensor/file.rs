@@ -1,6 +1,7 @@
 //! `torch.save`, `torch.load` and their kin on strings: the walk between Lua values and the records of a `.t7` file.
 //!
-//! Functions are bytecode: they are written and read only when asked for, by `{ functions = true }` as the last argument.
+//! Functions are bytecode: they are written and read only when asked for, by `{ functions = true }` as the last
+//! argument.
 //!
 //! This file is what Lua calls; `save` walks the values, `load` the records.
 

@@ -1,4 +1,5 @@
-//! Functions that make tensors: `zeros`, `ones`, `range`, `eye`, `cat` and their kin. As methods they fill their `self`, resized.
+//! Functions that make tensors: `zeros`, `ones`, `range`, `eye`, `cat` and their kin. As methods they fill their
+//! `self`, resized.
 //!
 //! Stands on: args, class, construct.
 

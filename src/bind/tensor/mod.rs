@@ -1,7 +1,8 @@
 //! Tensors in Lua: the module that `require 'ipc.torch'` gives, with Torch7's names and meanings.
 //!
-//! This file puts the folder together. A method is a function `fn(Lua) -> Result<Pushed>` in the file of its theme and a line in
-//! that file's `bound!` list, which makes both `t:name(…)` and `torch.name(t, …)` of it; annotate it in `lua/library/torch.lua`.
+//! This file puts the folder together. A method is a function `fn(Lua) -> Result<Pushed>` in the file of its theme and
+//! a line in that file's `bound!` list, which makes both `t:name(…)` and `torch.name(t, …)` of it; annotate it in
+//! `lua/library/torch.lua`.
 //!
 //! ```text
 //! module             the table `torch`, its constructors, the fallback of `require 'torch'`
@@ -12,7 +13,8 @@
 //! context            what a Lua state keeps: default type, generator
 //! ```
 
-/// `bound! { METHODS, FUNCTIONS: "name" => body, … }`: the two forms of each body, told apart by the colon in their place.
+/// `bound! { METHODS, FUNCTIONS: "name" => body, … }`: the two forms of each body, told apart by the colon in their
+/// place.
 macro_rules! bound {
     ($methods:ident, $functions:ident: $($name:literal => $body:path,)*) => {
         pub(super) const $methods: &[$crate::bind::object::Method] =

@@ -209,7 +209,8 @@ pub fn searcher(lua: Lua<'_>) -> Result<Pushed> {
     Ok(1)
 }
 
-/// Puts [`searcher`] at the end of `package.searchers` (`package.loaders` on 5.1). A sandbox without `package` goes without.
+/// Puts [`searcher`] at the end of `package.searchers` (`package.loaders` on 5.1). A sandbox without `package` goes
+/// without.
 pub fn install(lua: Lua<'_>) -> Result<()> {
     lua.push_function(lua_fn!("require 'torch'", searcher))?;
     // SAFETY: in protect everything may be called; slot 1 is the searcher.

@@ -89,7 +89,8 @@ fn randperm(lua: Lua<'_>) -> Result<Pushed> {
     Ok(1)
 }
 
-/// Without a tensor a number of the distribution, with one the tensor filled. `read` gets the slot of the first parameter.
+/// Without a tensor a number of the distribution, with one the tensor filled. `read` gets the slot of the first
+/// parameter.
 fn drawn<'a>(lua: Lua<'a>, read: impl Fn(Lua<'a>, c_int) -> Result<Distribution>) -> Result<Pushed> {
     let context = Context::of(lua);
     match tensor_at(lua, 1) {

@@ -42,7 +42,8 @@ fn leading(lua: Lua<'_>) -> c_int {
     (1..=lua.top()).take_while(|&i| lua.is_tensor(i)).count() as c_int
 }
 
-/// The source of `[res,] src, …`: where the result goes, the source, the slot after it. `self` of a method is the source.
+/// The source of `[res,] src, …`: where the result goes, the source, the slot after it. `self` of a method is the
+/// source.
 fn source(lua: Lua<'_>) -> Result<(Target, Tensor, c_int)> {
     match leading(lua) {
         2 => Ok((Target::Slot(1), lua.tensor(2)?, 3)),
@@ -220,7 +221,8 @@ fn nth(tensor: &Tensor, dim: usize, at: usize) -> Result<(Tensor, Tensor)> {
     Ok((values.narrow(dim, at, 1)?.clone_data()?, indices.narrow(dim, at, 1)?.clone_data()?))
 }
 
-/// `t:median([dim])`: the lower of the middle ones, with its index; of all elements without a dimension for a number alone.
+/// `t:median([dim])`: the lower of the middle ones, with its index; of all elements without a dimension for a number
+/// alone.
 fn median(lua: Lua<'_>) -> Result<Pushed> {
     let (targets, tensor, i) = pair(lua)?;
     if lua.is_nil(i) && tensor.numel() > 0 && matches!(targets[0], Target::New) {

@@ -1,5 +1,5 @@
-//! Cookies that were read before, each with what the system said of its folder and file then: while it says the same, the
-//! file has what it had, and need not be opened and checked again.
+//! Cookies that were read before, each with what the system said of its folder and file then: while it says the same,
+//! the file has what it had, and need not be opened and checked again.
 
 use std::fs::{self, Metadata};
 use std::io::ErrorKind;
@@ -11,8 +11,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use super::Cookie;
 use crate::sys::{Lock, user};
 
-/// How long ago a file has changed at least before its stamp is relied on: a change soon after another may leave the times
-/// as they are, since the clocks of file systems go in steps.
+/// How long ago a file has changed at least before its stamp is relied on: a change soon after another may leave the
+/// times as they are, since the clocks of file systems go in steps.
 const SETTLED: Duration = Duration::from_secs(2);
 /// How many are kept.
 const MOST: usize = 16;

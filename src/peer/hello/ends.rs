@@ -33,8 +33,8 @@ impl Ends {
         Ok(Ends { own, peer, peer_user, network: socket::network(fd) })
     }
 
-    /// Whether only a process of this host can be at the other end: both addresses are loopback, or they are the same. A
-    /// forwarder may be that process.
+    /// Whether only a process of this host can be at the other end: both addresses are loopback, or they are the same.
+    /// A forwarder may be that process.
     pub fn is_same_host(&self) -> bool {
         match (&self.own, &self.peer) {
             (Address::Tcp(own), Address::Tcp(peer)) => {

@@ -34,8 +34,8 @@ pub(in crate::peer) enum Kind {
     SealedWelcome = 4,
     /// Either: I do not want you, and why. It has the same form in every version.
     Refusal = 5,
-    /// Client: the link that I choose, and the proof that I have the cookie or the keys, so that a recorded hello is worth
-    /// nothing.
+    /// Client: the link that I choose, and the proof that I have the cookie or the keys, so that a recorded hello is
+    /// worth nothing.
     Confirm = 6,
 }
 
@@ -123,14 +123,14 @@ pub(in crate::peer) struct Incoming {
 }
 
 impl Incoming {
-    /// One of whatever length. What follows it is not for its reader, so no more than the head is read before its length is
-    /// known.
+    /// One of whatever length. What follows it is not for its reader, so no more than the head is read before its
+    /// length is known.
     pub fn new() -> Incoming {
         Incoming::of(HEAD)
     }
 
-    /// One of at least `least` bytes, which may be read at once. One that is shorter is not valid, so that it does not matter
-    /// that some of what follows it is read.
+    /// One of at least `least` bytes, which may be read at once. One that is shorter is not valid, so that it does not
+    /// matter that some of what follows it is read.
     pub fn of(least: usize) -> Incoming {
         Incoming { bytes: vec![0; least.max(HEAD)], have: 0 }
     }

@@ -1,5 +1,5 @@
-//! A server's `recv_any`: which client is asked next, who is watched, and which of the threads that wait here polls. Imports
-//! its siblings `client`, `gone` and `lead`.
+//! A server's `recv_any`: which client is asked next, who is watched, and which of the threads that wait here polls.
+//! Imports its siblings `client`, `gone` and `lead`.
 
 use std::rc::Rc;
 use std::sync::Arc;
@@ -46,9 +46,9 @@ impl Drop for Asking<'_> {
     }
 }
 impl Server {
-    /// The next message of any client (of the tag), and whose it is; those who wait to be admitted are, first. Clients take turns. One
-    /// that has gone is forgotten, and one is ended that sent what this end does not accept: with `gone` this is told, once, else it is
-    /// no news: others may come. `None` when the deadline passes.
+    /// The next message of any client (of the tag), and whose it is; those who wait to be admitted are, first. Clients
+    /// take turns. One that has gone is forgotten, and one is ended that sent what this end does not accept: with
+    /// `gone` this is told, once, else it is no news: others may come. `None` when the deadline passes.
     pub fn recv_any(&self, tag: Option<&[u8]>, gone: bool, out: &mut Message, wait: &Wait) -> Result<Option<Arrival>> {
         let _asking = Asking::new(self, tag)?;
         self.unmute(tag)?;
@@ -69,7 +69,8 @@ impl Server {
                     Ok(false) => {}
                     // This thread is in the middle of a receive from it: no fault of the client.
                     Err(e) if e.code() == Code::State => return Err(e),
-                    // Nor is it one where this process has no memory for its own small things; the message stays where it is.
+                    // Nor is it one where this process has no memory for its own small things; the message stays where
+                    // it is.
                     Err(e) if e.is_shortage() && client.connection.is_open() => {
                         self.admitted.lock().ready.push_front(client.number);
                         return Err(e);
@@ -82,7 +83,8 @@ impl Server {
                 }
             }
             wait.check()?;
-            // A call that does not sleep wakes nobody in vain. One that hears of those that have gone polls for that, too.
+            // A call that does not sleep wakes nobody in vain. One that hears of those that have gone polls for that,
+            // too.
             let sleeps = !gone && wait.interrupt.attempt().is_none() && !wait.deadline.expired();
             if leading.is_none() && sleeps {
                 match self.lead.ask(wait, || self.has_muted(tag))? {
@@ -133,7 +135,8 @@ impl Server {
             }
         }
     }
-    /// The next client that may have a message, of those with the tag; others are not watched until somebody asks for theirs.
+    /// The next client that may have a message, of those with the tag; others are not watched until somebody asks for
+    /// theirs.
     fn next_ready(&self, tag: Option<&[u8]>) -> Option<Arc<Client>> {
         let mut muted = false;
         let next = self.next_ready_or_mute(tag, &mut muted);

@@ -1,5 +1,5 @@
-//! One message to many clients at once: none of them waits for another. The message belongs to the connections while it is on its way;
-//! a broadcast that does not stay until it has gone everywhere gives it up.
+//! One message to many clients at once: none of them waits for another. The message belongs to the connections while it
+//! is on its way; a broadcast that does not stay until it has gone everywhere gives it up.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -48,8 +48,9 @@ impl Broadcast {
         Ok(Broadcast { parcel, going, all, took: 0, refused: 0, refusal: None })
     }
 
-    /// Sends until all have it; returns how many took it. Whoever is gone is passed over, and whoever does not accept such a message: that
-    /// is an error only where nobody does. `[timeout]` when some have not taken it in time; those in the middle of it are closed.
+    /// Sends until all have it; returns how many took it. Whoever is gone is passed over, and whoever does not accept
+    /// such a message: that is an error only where nobody does. `[timeout]` when some have not taken it in time; those
+    /// in the middle of it are closed.
     pub fn drive(&mut self, wait: &Wait) -> Result<usize> {
         let mut ready = Vec::new();
         ready.try_reserve_exact(self.going.len())?;

@@ -8,7 +8,8 @@ use super::{Client, Tag};
 use crate::error::{Error, Result};
 use crate::sys::{Event, Lock, SetOnce, SharedBytes};
 
-/// So many are remembered where nobody asks, the last ones. Each takes about a kilobyte: its connection has let go of its buffers.
+/// So many are remembered where nobody asks, the last ones. Each takes about a kilobyte: its connection has let go of
+/// its buffers.
 const MOST: usize = 16 << 10;
 
 /// The clients, and the calls that wait to be told.

@@ -10,7 +10,8 @@ use crate::error::Result;
 use crate::sys::Lock;
 use crate::wait::Signal;
 
-/// Their numbers, each once, in the order in which they will be asked. It has a descriptor that is readable while there are any.
+/// Their numbers, each once, in the order in which they will be asked. It has a descriptor that is readable while there
+/// are any.
 #[derive(Debug, Default)]
 pub(super) struct Inbox {
     entries: Lock<VecDeque<Entry>>,

@@ -1,8 +1,8 @@
 //! Which of the threads in one `recv_any` sleep on the server's descriptors; the others sleep behind them.
 //!
-//! A descriptor that becomes ready wakes everybody who polls it, of whom one can use the message. So two threads poll at most,
-//! and another one does when both have left with a message. With two, who has dealt with its message finds its place again,
-//! and none is woken to take it meanwhile, which would cost as much as the message.
+//! A descriptor that becomes ready wakes everybody who polls it, of whom one can use the message. So two threads poll
+//! at most, and another one does when both have left with a message. With two, who has dealt with its message finds its
+//! place again, and none is woken to take it meanwhile, which would cost as much as the message.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 

@@ -1,7 +1,7 @@
 //! Writers that need room for several items at once.
 //!
-//! One item that is taken makes room for a writer of one, and perhaps for none that has more. So the writers of each number
-//! of items wait for a signal of their own: whichever of them is woken can use what every one of them waits for.
+//! One item that is taken makes room for a writer of one, and perhaps for none that has more. So the writers of each
+//! number of items wait for a signal of their own: whichever of them is woken can use what every one of them waits for.
 
 use std::sync::Arc;
 
@@ -36,11 +36,13 @@ impl Rooms {
         });
         list[at].waiting += 1;
         let signal = list[at].signal.clone();
-        // Before it sleeps on the signal a writer looks once more, behind a fence: the other half of the one before `notify`.
+        // Before it sleeps on the signal a writer looks once more, behind a fence: the other half of the one before
+        // `notify`.
         Many { rooms: self, count, signal }
     }
 
-    /// After a change, with a fence behind it: wakes one writer of each number for which there is room now, as `fits` says.
+    /// After a change, with a fence behind it: wakes one writer of each number for which there is room now, as `fits`
+    /// says.
     #[inline]
     pub fn notify(&self, fits: impl Fn(u64) -> bool) {
         if self.waiting.load(Ordering::Relaxed) > 0 {

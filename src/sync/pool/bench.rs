@@ -75,8 +75,8 @@ impl Bench {
         Ok(order.unwrap_or(Order::Idle))
     }
 
-    /// The task has ended with `outcome`, and has `raised` a value that can travel. Whether the worker goes on: not where its task
-    /// was cancelled.
+    /// The task has ended with `outcome`, and has `raised` a value that can travel. Whether the worker goes on: not
+    /// where its task was cancelled.
     pub fn settle(&self, outcome: Outcome, raised: Option<Message>) -> bool {
         let (future, dismissed) = {
             let mut books = self.hub.books.lock();

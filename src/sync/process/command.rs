@@ -1,4 +1,5 @@
-//! What to start, and how: turned into the system's terms, with pipes and files opened. Imports its sibling `output` for a default.
+//! What to start, and how: turned into the system's terms, with pipes and files opened. Imports its sibling `output`
+//! for a default.
 
 use std::ffi::{CString, OsStr};
 use std::fs::{File, OpenOptions};

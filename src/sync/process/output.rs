@@ -44,8 +44,8 @@ const MOST: usize = 1 << 20;
 /// An output of a child.
 #[derive(Debug)]
 pub(super) struct Output {
-    /// `None` where the child has no such pipe, and after its end. Whoever polls holds it too, so that it is not another one
-    /// meanwhile.
+    /// `None` where the child has no such pipe, and after its end. Whoever polls holds it too, so that it is not
+    /// another one meanwhile.
     fd: Option<Arc<Fd>>,
     piped: bool,
     /// What has come; from `start` on it was not given out.
@@ -60,8 +60,8 @@ pub(super) struct Output {
 }
 
 impl Output {
-    /// What comes out of `fd`, a pipe, if there is one. It may block: others that it is handed to need it as pipes are. Up to `keep`
-    /// bytes of it are kept while nobody reads.
+    /// What comes out of `fd`, a pipe, if there is one. It may block: others that it is handed to need it as pipes are.
+    /// Up to `keep` bytes of it are kept while nobody reads.
     pub fn new(fd: Option<Fd>, keep: usize) -> Output {
         Output {
             piped: fd.is_some(),
@@ -94,8 +94,8 @@ impl Output {
         self.start < self.buffer.len() || self.fd.is_none()
     }
 
-    /// Takes `amount` into `into`, which is empty. `ready`: a poll has said that a read of the pipe will not wait; one is made then,
-    /// at most, if it is needed.
+    /// Takes `amount` into `into`, which is empty. `ready`: a poll has said that a read of the pipe will not wait; one
+    /// is made then, at most, if it is needed.
     pub fn take(&mut self, amount: Amount, into: &mut Vec<u8>, mut ready: bool) -> Result<Found> {
         loop {
             if self.lost {
@@ -170,7 +170,8 @@ impl Output {
         found
     }
 
-    /// As a read by nobody: once more than is to be kept lies in the buffer, all of it is dropped, and what comes later.
+    /// As a read by nobody: once more than is to be kept lies in the buffer, all of it is dropped, and what comes
+    /// later.
     pub fn fill(&mut self) -> Result<Found> {
         let found = self.more();
         if self.lost || self.buffer.len() - self.start > self.keep {

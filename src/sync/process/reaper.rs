@@ -1,5 +1,5 @@
-//! Children whose owner has gone: a thread of ours hears of their end, so that none of them stays as a zombie. It runs only
-//! while there are such.
+//! Children whose owner has gone: a thread of ours hears of their end, so that none of them stays as a zombie. It runs
+//! only while there are such.
 
 use std::os::fd::{AsRawFd, RawFd};
 use std::sync::Arc;

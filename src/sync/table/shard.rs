@@ -47,8 +47,8 @@ impl Shard {
         self.entries.try_reserve(1, hash).map_err(|_| err!(Limit, "not enough memory for more than {keys} keys"))
     }
 
-    /// Puts `value` in the place of what is there, which it returns; `None` removes the key. Call `reserve` first. Where there is no
-    /// memory for the key nothing changes, and `value` comes back as the error.
+    /// Puts `value` in the place of what is there, which it returns; `None` removes the key. Call `reserve` first.
+    /// Where there is no memory for the key nothing changes, and `value` comes back as the error.
     #[inline]
     pub fn put(&mut self, at: u64, key: KeyRef<'_>, value: Option<Value>) -> std::result::Result<Option<Value>, Value> {
         self.writes += 1;

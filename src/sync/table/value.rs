@@ -101,8 +101,8 @@ impl Value {
         }
     }
 
-    /// Drops it. What its message refers to may be the last handle on an object that holds others, and so on: that goes by
-    /// [`release`], one after the other, however long the chain is.
+    /// Drops it. What its message refers to may be the last handle on an object that holds others, and so on: that goes
+    /// by [`release`], one after the other, however long the chain is.
     pub(super) fn let_go(self) {
         if let Value::Message(message) = self
             && let Some(message) = Arc::into_inner(message)

@@ -14,8 +14,8 @@ use crate::text;
 use crate::wait::{Cancel, Deadline, Signal, Wait};
 use crate::wire::Object;
 
-/// How long a thread has to end after its cancel before it is abandoned, in seconds: after its own, or after the last end of
-/// another cancelled thread. Where many end they wait for each other, for a core.
+/// How long a thread has to end after its cancel before it is abandoned, in seconds: after its own, or after the last
+/// end of another cancelled thread. Where many end they wait for each other, for a core.
 pub(super) const PATIENCE: f64 = 1.0;
 
 /// So much longer for each thread of its team: until the first of many has ended, all wait for a core.
@@ -37,8 +37,8 @@ pub(super) const DISMISSED: u32 = 2;
 /// What a job's surroundings do about cancelled threads that call nothing of ours.
 static AFTER_CANCEL: SetOnce<fn()> = SetOnce::new();
 
-/// From now on `then` runs after each cancel of a crew: in the thread that cancels, which may be a collector of garbage or
-/// the end of the process.
+/// From now on `then` runs after each cancel of a crew: in the thread that cancels, which may be a collector of garbage
+/// or the end of the process.
 pub fn after_cancel(then: fn()) {
     AFTER_CANCEL.get_or_init(|| then);
 }
@@ -208,8 +208,8 @@ impl<T> Shared<T> {
         Ok(Arc::new(Shared { team: Team::new(name, owner, count)?, slots: Lock::new(Slots { all, ended }) }))
     }
 
-    /// Makes failures of those that still run when the patience with them is over. What they give when they end after all is
-    /// dropped.
+    /// Makes failures of those that still run when the patience with them is over. What they give when they end after
+    /// all is dropped.
     pub fn abandon(&self) {
         if !self.team.is_ours() || !self.team.patience_is_over() {
             return;

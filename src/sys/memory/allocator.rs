@@ -21,8 +21,8 @@ static SHORT: AtomicBool = AtomicBool::new(false);
 
 static PREPARED: AtomicBool = AtomicBool::new(false);
 
-// SAFETY: memory comes from the system's allocator or from the reserve, and goes back to where it came from, which is told by its
-// address. Neither unwinds.
+// SAFETY: memory comes from the system's allocator or from the reserve, and goes back to where it came from, which is
+// told by its address. Neither unwinds.
 unsafe impl GlobalAlloc for Allocator {
     #[inline]
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
@@ -76,8 +76,8 @@ unsafe impl GlobalAlloc for Allocator {
 #[cold]
 #[inline(never)]
 fn from_reserve(layout: Layout) -> *mut u8 {
-    /// How often the system is asked again when the reserve has nothing left, a millisecond apart. Others may let go of memory
-    /// meanwhile; the alternative is the end of the process.
+    /// How often the system is asked again when the reserve has nothing left, a millisecond apart. Others may let go of
+    /// memory meanwhile; the alternative is the end of the process.
     const TRIES: usize = 1000;
     if layout.size() > LARGEST {
         return lent(layout);
@@ -117,8 +117,8 @@ fn lent(layout: Layout) -> *mut u8 {
     })
 }
 
-/// Runs `f`, code of another crate that asks for one block of at most `bytes` and ends the process where there is none: here that is
-/// an error, since a block is allocated before, and given to `f` if the system has no other. Not nested.
+/// Runs `f`, code of another crate that asks for one block of at most `bytes` and ends the process where there is none:
+/// here that is an error, since a block is allocated before, and given to `f` if the system has no other. Not nested.
 pub fn with_block<R>(bytes: usize, f: impl FnOnce() -> R) -> Result<R> {
     struct Unused(Layout);
     impl Drop for Unused {
@@ -137,7 +137,8 @@ pub fn with_block<R>(bytes: usize, f: impl FnOnce() -> R) -> Result<R> {
         return Err(Error::no_memory());
     }
     LOAN.set((block, bytes));
-    // Whoever takes the block gives it back to the system, which is where it is from: the system's `free` asks for no layout.
+    // Whoever takes the block gives it back to the system, which is where it is from: the system's `free` asks for no
+    // layout.
     let _unused = Unused(layout);
     Ok(f())
 }
@@ -195,8 +196,8 @@ pub fn check_memory() -> Result<()> {
     if memory_is_short() { Err(Error::no_memory()) } else { Ok(()) }
 }
 
-/// For a call that has just raised [`Error::no_memory`]: the next ones may go on, unless more than half of the reserve is in use and the
-/// system has no memory for more of it.
+/// For a call that has just raised [`Error::no_memory`]: the next ones may go on, unless more than half of the reserve
+/// is in use and the system has no memory for more of it.
 #[cold]
 #[inline(never)]
 pub fn settle_shortage() {
@@ -205,15 +206,17 @@ pub fn settle_shortage() {
     }
 }
 
-/// For those who take and drop blocks of some megabytes over and over, before the first of them. The collector of a Lua state drops
-/// many at once, and glibc gives what lies free at the end of its heap back to the system: the next ones cost a page fault for each
-/// 4 KB, several times what the work on them costs (adding two tensors of 400 KB: 320 µs instead of 70). glibc keeps twice
-/// the size of the largest mapped block that was ever freed, at most 32 MB: so one of that size is taken and freed, untouched.
+/// For those who take and drop blocks of some megabytes over and over, before the first of them. The collector of a Lua
+/// state drops many at once, and glibc gives what lies free at the end of its heap back to the system: the next ones
+/// cost a page fault for each 4 KB, several times what the work on them costs (adding two tensors of 400 KB: 320 µs
+/// instead of 70). glibc keeps twice the size of the largest mapped block that was ever freed, at most 32 MB: so one of
+/// that size is taken and freed, untouched.
 #[inline]
 pub fn keep_freed_memory() {
     static DONE: AtomicBool = AtomicBool::new(false);
     if !DONE.load(Ordering::Relaxed) && !DONE.swap(true, Ordering::Relaxed) {
-        // SAFETY: a layout that is not empty; the block is freed as it came, and it does not matter whether there was any.
+        // SAFETY: a layout that is not empty; the block is freed as it came, and it does not matter whether there was
+        // any.
         unsafe {
             let layout = Layout::from_size_align_unchecked((32 << 20) - (64 << 10), 16);
             let block = std::hint::black_box(System.alloc(layout));

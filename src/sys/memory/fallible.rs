@@ -1,4 +1,5 @@
-//! What the standard library's collections do in one call, as a `Result`: for sizes that Lua code, a peer or a file decides.
+//! What the standard library's collections do in one call, as a `Result`: for sizes that Lua code, a peer or a file
+//! decides.
 
 use std::fmt::{self, Write};
 

@@ -1,12 +1,13 @@
 //! Memory of the Rust side: the system's allocator, with a reserve for small requests that the system refuses.
 //!
-//! Rust ends the process where memory runs out in code that cannot fail, and much of that is small: a reference-counted handle, an
-//! entry of a list, the text of an error. Requests whose size Lua code, a peer or a file decides are made with `try_reserve`, and come
-//! back as `[limit]`. The others are at most [`LARGEST`] bytes; for them there is a [reserve](reserve), so that the call at hand comes
-//! to its end. That it was needed is noted: the next call from Lua asks [`memory_is_short`] and raises before it does anything.
+//! Rust ends the process where memory runs out in code that cannot fail, and much of that is small: a reference-counted
+//! handle, an entry of a list, the text of an error. Requests whose size Lua code, a peer or a file decides are made
+//! with `try_reserve`, and come back as `[limit]`. The others are at most [`LARGEST`] bytes; for them there is a
+//! [reserve](reserve), so that the call at hand comes to its end. That it was needed is noted: the next call from Lua
+//! asks [`memory_is_short`] and raises before it does anything.
 //!
-//! How much one call can take from the reserve is bounded: a loop over what the caller gave asks [`check_memory`] in each round, or
-//! makes room for all of it before.
+//! How much one call can take from the reserve is bounded: a loop over what the caller gave asks [`check_memory`] in
+//! each round, or makes room for all of it before.
 
 mod allocator;
 mod bytes;

@@ -1,4 +1,5 @@
-//! The reserve: blocks of a few sizes, taken and given back without a lock, so that a fork finds it whole at any moment.
+//! The reserve: blocks of a few sizes, taken and given back without a lock, so that a fork finds it whole at any
+//! moment.
 //!
 //! It needs no memory to manage memory: a bit for each block says whether it is taken.
 
@@ -7,7 +8,8 @@ use std::cell::UnsafeCell;
 use std::ptr;
 use std::sync::atomic::{AtomicPtr, AtomicU64, AtomicUsize, Ordering};
 
-/// The largest request that the reserve serves. Ours are below 2 KB; the runtime that accepts connections makes a few of up to 12 KB.
+/// The largest request that the reserve serves. Ours are below 2 KB; the runtime that accepts connections makes a few
+/// of up to 12 KB.
 pub const LARGEST: usize = 16 << 10;
 
 /// A size of blocks, and how many there are.
@@ -16,8 +18,8 @@ struct Class {
     count: usize,
 }
 
-/// 1 MiB in all: for hundreds of threads that are each in the middle of a call. A call makes tens of small things; what makes more
-/// than that asks `check_memory` for each. Few are above 2 KiB.
+/// 1 MiB in all: for hundreds of threads that are each in the middle of a call. A call makes tens of small things; what
+/// makes more than that asks `check_memory` for each. Few are above 2 KiB.
 const CLASSES: [Class; 4] = [
     Class { size: 64, count: 2048 },
     Class { size: 512, count: 512 },
@@ -140,7 +142,8 @@ static FIRST: Arena = Arena::new();
 /// Arenas made since, when the first was in use and the system had memory again. They stay.
 static MORE: [AtomicPtr<Arena>; 7] = [const { AtomicPtr::new(ptr::null_mut()) }; 7];
 
-/// The addresses from the first to the last block of all arenas, so that most of those who give memory back look no further.
+/// The addresses from the first to the last block of all arenas, so that most of those who give memory back look no
+/// further.
 static LOWEST: AtomicUsize = AtomicUsize::new(usize::MAX);
 static HIGHEST: AtomicUsize = AtomicUsize::new(0);
 

@@ -1,5 +1,5 @@
-//! The four system calls that move bytes of a stream socket, and what one attempt comes to. None blocks, but for a receive that is
-//! allowed to.
+//! The four system calls that move bytes of a stream socket, and what one attempt comes to. None blocks, but for a
+//! receive that is allowed to.
 
 use std::io::{self, ErrorKind};
 use std::os::fd::{AsRawFd, RawFd};

@@ -1,6 +1,8 @@
-//! `require 'host'`: the few system calls that the stand-ins in spec/support/lua55 for lfs, system, term and socket are made of.
+//! `require 'host'`: the few system calls that the stand-ins in spec/support/lua55 for lfs, system, term and socket are
+//! made of.
 //!
-//! Failures are nil and a text, as Lua's own libraries have it. Sockets are plain descriptors, non-blocking; waiting is `wait`.
+//! Failures are nil and a text, as Lua's own libraries have it. Sockets are plain descriptors, non-blocking; waiting is
+//! `wait`.
 
 use std::ffi::{CStr, c_char, c_int};
 use std::{mem, ptr};
@@ -129,7 +131,8 @@ unsafe extern "C-unwind" fn stat(l: State) -> c_int {
 
 /// list(path) → {name, …}
 unsafe extern "C-unwind" fn list(l: State) -> c_int {
-    // SAFETY: the stream is closed at the end; Lua raises in between only when it is out of memory, and the tests end then.
+    // SAFETY: the stream is closed at the end; Lua raises in between only when it is out of memory, and the tests end
+    // then.
     unsafe {
         let dir = libc::opendir(ffi::luaL_checkstring(l, 1));
         if dir.is_null() {

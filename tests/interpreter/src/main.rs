@@ -1,7 +1,7 @@
 //! `lua` as the specs need it: the standalone program of Lua's manual (§7) without its interactive mode.
 //!
-//! `lua [-e CODE] [-l MODULE] [-W] [-E] [-v] [--] [SCRIPT [ARGS]]`; `-` or nothing reads the script from
-//! stdin. The entry is C's `main`, not Rust's: that one ignores SIGPIPE and takes SIGSEGV, which would hide what libipc does.
+//! `lua [-e CODE] [-l MODULE] [-W] [-E] [-v] [--] [SCRIPT [ARGS]]`; `-` or nothing reads the script from stdin. The
+//! entry is C's `main`, not Rust's: that one ignores SIGPIPE and takes SIGSEGV, which would hide what libipc does.
 //!
 //! Lua raises errors by jumping over frames, so nothing in this file holds a value that needs dropping.
 #![no_main]

@@ -1,7 +1,7 @@
 //! The gate of src/sys: a fork that found nobody inside has nobody inside, and sees all that was done there.
 //!
-//! This is the protocol with fences of its own. Where the kernel makes the fence for the threads that enter, it makes it in each
-//! of them: loom has no such thing, and src/sys/fork_gate.rs has the reason why that comes to the same.
+//! This is the protocol with fences of its own. Where the kernel makes the fence for the threads that enter, it makes
+//! it in each of them: loom has no such thing, and src/sys/fork_gate.rs has the reason why that comes to the same.
 
 use loom::cell::UnsafeCell;
 use loom::sync::Arc;

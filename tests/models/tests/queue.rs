@@ -1,5 +1,5 @@
-//! The queue of messages: order, nothing lost, nothing doubled, the end. Each message carries a cell that loom watches, so
-//! that a reader who takes one before it has seen all of its writer's work is told of.
+//! The queue of messages: order, nothing lost, nothing doubled, the end. Each message carries a cell that loom watches,
+//! so that a reader who takes one before it has seen all of its writer's work is told of.
 
 use std::fmt;
 use std::sync::Arc;

@@ -1,4 +1,5 @@
-//! Who waits for a condition is woken when it comes, and by a cancel; and no wake-up is lost on one who does not need it.
+//! Who waits for a condition is woken when it comes, and by a cancel; and no wake-up is lost on one who does not need
+//! it.
 
 use std::sync::Arc;
 

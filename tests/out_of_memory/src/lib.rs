@@ -5,10 +5,10 @@
 //! local outcome, message, calls, bytes, blocks = memory.run(source, n, failures)
 //! ```
 //!
-//! The chunk gets a function: `local arm = ...`; `arm(true)` starts the count of allocations, `arm(false)` ends it. The n-th, and
-//! as many after it as `failures` says, get no memory. Lua 5.2 and later collect garbage at a first failure and try again: one
-//! failure is a collection there, two are an error. What comes back: `'ok'` or `'error'` and its text, how many allocations
-//! were counted, and how much memory of the state is left after it was closed.
+//! The chunk gets a function: `local arm = ...`; `arm(true)` starts the count of allocations, `arm(false)` ends it. The
+//! n-th, and as many after it as `failures` says, get no memory. Lua 5.2 and later collect garbage at a first failure
+//! and try again: one failure is a collection there, two are an error. What comes back: `'ok'` or `'error'` and its
+//! text, how many allocations were counted, and how much memory of the state is left after it was closed.
 //!
 //! Beside that it makes the C library's memory run out for a library that is loaded ([`native`]):
 //!
@@ -18,8 +18,8 @@
 //! memory.arm(true)                     -- begins the count; memory.arm(false) ends it: how many requests there were
 //! ```
 //!
-//! One build serves every Lua: it uses only what all of them have, and looks up the rest. Freed memory is overwritten, and memory
-//! that grows always moves, so that whoever kept a pointer is found out.
+//! One build serves every Lua: it uses only what all of them have, and looks up the rest. Freed memory is overwritten,
+//! and memory that grows always moves, so that whoever kept a pointer is found out.
 
 mod native;
 
@@ -163,8 +163,8 @@ fn upvalue() -> c_int {
 
 /// `run(source, n, failures)`
 unsafe extern "C-unwind" fn run(l: *mut State) -> isize {
-    // SAFETY: nothing in this frame needs dropping when an argument is wrong. The new state is this thread's alone; its memory is
-    // not armed while anything is called outside a protected call.
+    // SAFETY: nothing in this frame needs dropping when an argument is wrong. The new state is this thread's alone; its
+    // memory is not armed while anything is called outside a protected call.
     unsafe {
         let source = luaL_checklstring(l, 1, ptr::null_mut());
         let fail_at = luaL_checknumber(l, 2) as u64;

@@ -1,5 +1,6 @@
-//! The C library's allocator, as a loaded library sees it, made to fail: the addresses of `malloc` and its kin in that library's
-//! table of imported functions are replaced. So the library is tested as it is shipped, and nobody else's memory runs out.
+//! The C library's allocator, as a loaded library sees it, made to fail: the addresses of `malloc` and its kin in that
+//! library's table of imported functions are replaced. So the library is tested as it is shipped, and nobody else's
+//! memory runs out.
 
 use std::ffi::{CStr, c_char, c_int, c_long, c_void};
 use std::ptr;
@@ -169,7 +170,8 @@ unsafe fn replace(base: usize, mut entry: *const [usize; 2]) -> usize {
     const RELA_SIZE: usize = 8;
     const PLT: usize = 23;
     let mut found = [0usize; 24];
-    // SAFETY: the section ends in an entry of zeros; the tables that it names are mapped, and relocations name addresses of the object.
+    // SAFETY: the section ends in an entry of zeros; the tables that it names are mapped, and relocations name
+    // addresses of the object.
     unsafe {
         while (*entry)[0] != NULL {
             if let Some(place) = found.get_mut((*entry)[0]) {

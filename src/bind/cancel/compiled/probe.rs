@@ -1,7 +1,8 @@
-//! Where a LuaJIT state keeps its hook mask, found by what it does: the mask's address and bits are not part of LuaJIT's API.
+//! Where a LuaJIT state keeps its hook mask, found by what it does: the mask's address and bits are not part of
+//! LuaJIT's API.
 //!
-//! A LuaJIT of another version than 2.1, or one that does not behave as expected, is left alone. `IPC_CANCEL=code` does the
-//! same.
+//! A LuaJIT of another version than 2.1, or one that does not behave as expected, is left alone. `IPC_CANCEL=code` does
+//! the same.
 
 use std::ffi::{c_int, c_void};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -48,8 +49,8 @@ pub(super) unsafe fn look(l: *mut ffi::lua_State) {
     let _ = OFFSET.compare_exchange(UNKNOWN, found, Ordering::AcqRel, Ordering::Relaxed);
 }
 
-/// The mask of the state `l`, whose thread this is; `None` where LuaJIT is not as it is known here. `dummy` is a state that
-/// has the profile.
+/// The mask of the state `l`, whose thread this is; `None` where LuaJIT is not as it is known here. `dummy` is a state
+/// that has the profile.
 ///
 /// # Safety
 /// Nobody else uses `dummy` or starts a profile.

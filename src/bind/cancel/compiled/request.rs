@@ -95,8 +95,8 @@ impl Request {
         unsafe { ffi::lua_sethook(self.state, Some(hook), ffi::LUA_MASKCOUNT, 1) };
     }
 
-    /// In the handler: ends the trace, or what the interpreter runs. Not within a finalizer, nor where the profiler's callback
-    /// runs or has raised.
+    /// In the handler: ends the trace, or what the interpreter runs. Not within a finalizer, nor where the profiler's
+    /// callback runs or has raised.
     fn ask(&self) {
         let mask = self.mask();
         if mask & (probe::FINALIZER | probe::CALLBACK) != 0 {
@@ -121,8 +121,8 @@ impl Request {
 
 /// In the cancelled worker, between two instructions: what follows is as in a hook.
 pub(super) unsafe extern "C-unwind" fn callback(_: *mut c_void, l: *mut ffi::lua_State, _: c_int, _: c_int) {
-    // SAFETY: as in `nudged`. LuaJIT has cleared the bit. Nothing in this frame needs dropping; the profiler lets its callback
-    // raise as a hook may.
+    // SAFETY: as in `nudged`. LuaJIT has cleared the bit. Nothing in this frame needs dropping; the profiler lets its
+    // callback raise as a hook may.
     unsafe {
         let Some(request) = REQUEST.with(|request| request.load(Ordering::Acquire)).as_ref() else { return };
         request.asked.store(false, Ordering::Release);

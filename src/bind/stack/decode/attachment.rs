@@ -1,6 +1,7 @@
 //! Attachments that arrive: tensors, storages, objects of ours and userdata of other libraries.
 //!
-//! Every function here that takes a raw state runs inside `Lua::protect`: Lua may raise, and the frame must then hold nothing to drop.
+//! Every function here that takes a raw state runs inside `Lua::protect`: Lua may raise, and the frame must then hold
+//! nothing to drop.
 
 use std::ffi::c_char;
 use std::sync::Arc;

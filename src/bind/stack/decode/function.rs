@@ -1,7 +1,8 @@
-//! Functions that arrive: as bytecode with upvalues, or by name; and modules, by name. The other way is `function` beside `decode`,
-//! whose list of names this shares.
+//! Functions that arrive: as bytecode with upvalues, or by name; and modules, by name. The other way is `function`
+//! beside `decode`, whose list of names this shares.
 //!
-//! Every function here that takes a raw state runs inside `Lua::protect`: Lua may raise, and the frame must then hold nothing to drop.
+//! Every function here that takes a raw state runs inside `Lua::protect`: Lua may raise, and the frame must then hold
+//! nothing to drop.
 
 use std::ffi::{c_char, c_int};
 
@@ -52,8 +53,8 @@ impl Walk<'_> {
         }
     }
 
-    /// Ends the walk after a call that the message asked for failed with what lies on top: that is the message's fault, but for
-    /// what would have come to any call here, which is raised as it is: no memory, Ctrl-C, a cancel.
+    /// Ends the walk after a call that the message asked for failed with what lies on top: that is the message's fault,
+    /// but for what would have come to any call here, which is raised as it is: no memory, Ctrl-C, a cancel.
     unsafe fn failed(&mut self, l: *mut ffi::lua_State, status: c_int, what: &str) -> Stop {
         // SAFETY: as the module says.
         let text = unsafe { string_at(l, -1) };

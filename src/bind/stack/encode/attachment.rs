@@ -1,6 +1,8 @@
-//! Attachments that leave: tensors, storages, objects of ours and userdata of other libraries; and LuaJIT's boxed integers.
+//! Attachments that leave: tensors, storages, objects of ours and userdata of other libraries; and LuaJIT's boxed
+//! integers.
 //!
-//! Every function here that takes a raw state runs inside `Lua::protect`: Lua may raise, and the frame must then hold nothing to drop.
+//! Every function here that takes a raw state runs inside `Lua::protect`: Lua may raise, and the frame must then hold
+//! nothing to drop.
 
 use std::ffi::c_int;
 

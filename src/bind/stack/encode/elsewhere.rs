@@ -1,9 +1,10 @@
 //! Tables that travel by the place where they are found: modules, classes, and metatables without a name.
 //!
-//! A table with a function in it may be a module or a class, which is only known when the function is met, or when something else in
-//! it cannot travel. What was written of the table until then is taken back.
+//! A table with a function in it may be a module or a class, which is only known when the function is met, or when
+//! something else in it cannot travel. What was written of the table until then is taken back.
 //!
-//! Every function here that takes a raw state runs inside `Lua::protect`: Lua may raise, and the frame must then hold nothing to drop.
+//! Every function here that takes a raw state runs inside `Lua::protect`: Lua may raise, and the frame must then hold
+//! nothing to drop.
 
 use std::ffi::c_int;
 
@@ -85,7 +86,8 @@ impl Walk<'_> {
         }
     }
 
-    /// There is a function in the table in slot `t`: stops the walk, with the place on top, if it is a module or a class.
+    /// There is a function in the table in slot `t`: stops the walk, with the place on top, if it is a module or a
+    /// class.
     #[cold]
     pub(super) unsafe fn stop_at_place(&mut self, l: *mut ffi::lua_State, t: c_int) -> Go {
         if self.bare {

@@ -36,7 +36,8 @@ struct Search {
 }
 
 impl Search {
-    /// The place whose names are in slots `names`, of which there are `steps` and the module's, is one: is it the first by name?
+    /// The place whose names are in slots `names`, of which there are `steps` and the module's, is one: is it the first
+    /// by name?
     unsafe fn candidate(&mut self, names: [c_int; 3], steps: c_int, upvalue: c_int) {
         // SAFETY: as the module says; all slots are there and hold strings.
         unsafe {
@@ -154,7 +155,8 @@ enum Kind {
     Upvalue,
 }
 
-/// Looks for the value in slot `target`, and writes its place to `place`, as a message has it, after a prelude. False without one.
+/// Looks for the value in slot `target`, and writes its place to `place`, as a message has it, after a prelude. False
+/// without one.
 pub(super) unsafe fn search(
     l: *mut ffi::lua_State,
     state: &State,

@@ -1,5 +1,5 @@
-//! What lies between a file and who reads or writes it in small pieces: as in the standard library, but where there is no memory for
-//! it that is an error.
+//! What lies between a file and who reads or writes it in small pieces: as in the standard library, but where there is
+//! no memory for it that is an error.
 
 use std::io::{BufRead, Read, Result, Write};
 

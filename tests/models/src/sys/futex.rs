@@ -1,5 +1,5 @@
-//! The futex as the kernel promises it: comparing the word and falling asleep are one step to those who wake. Nobody is woken by
-//! a time-out, nor for no reason: who is not woken sleeps for ever, and loom calls that a deadlock.
+//! The futex as the kernel promises it: comparing the word and falling asleep are one step to those who wake. Nobody is
+//! woken by a time-out, nor for no reason: who is not woken sleeps for ever, and loom calls that a deadlock.
 
 use std::time::Duration;
 
