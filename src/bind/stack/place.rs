@@ -260,6 +260,7 @@ impl fmt::Display for Words<'_> {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
     use super::*;
     use crate::wire::Encoder;
 
