@@ -4,7 +4,7 @@ local support = require 'spec.support'
 -- How often `text` stands in what a program wrote to stderr.
 local function times(r, text)
   local n = 0
-  for _ in r.stderr:gmatch(text:gsub('%p', '%%%0')) do n = n + 1 end
+  for _ in r.stderr:gmatch((text:gsub('%p', '%%%0'))) do n = n + 1 end
   return n
 end
 
