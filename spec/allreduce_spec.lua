@@ -270,7 +270,7 @@ describe('allReduce', function()
       local last, n = tree.allReduce(nil, add, function(v) return v:fill(0.5) end)
       -- A mean of nobody's is not divided.
       local mean, m = tree.allReduce(nil, 'mean', function(v) return v:fill(0.5) end)
-      return ('%s %d %g %s %d'):format(last == t, n, t[1], mean == t, m)
+      return ('%s %d %g %s %d'):format(tostring(last == t), n, t[1], tostring(mean == t), m)
     end)
     assert.same({ 'true 0 1.5 true 0', 'true 0 1.5 true 0', 'true 0 1.5 true 0' }, values)
   end)

@@ -283,7 +283,8 @@ local chunks = {
     b:submit(function() error { code = 5 } end)
     local n, failed = b:next()
     local ok, e = pcall(failed.get, failed)
-    if ok or ipc.errcode(e) ~= 'worker' then error(e, 0) end
+    -- In words where there was no memory for the value.
+    if ok or not (type(e) == 'table' and e.code == 5 or tostring(e):find('code = 5', 1, true)) then error(e, 0) end
     arm(false)
     p:close()
   ]] },

@@ -13,7 +13,9 @@ use std::sync::{Arc, Weak};
 
 use super::Failure;
 use crate::error::{Code, Lossy};
-use crate::sys::{Lock, SetOnce, fork_generation, is_torn, monotonic_ns, notice, spawn_quiet, try_bytes, try_push};
+use crate::sys::{
+    Lock, SetOnce, check_memory, fork_generation, is_torn, monotonic_ns, notice, spawn_quiet, try_bytes, try_push,
+};
 use crate::text;
 use crate::wait::{Deadline, Wait, show_background_thread, sleep, waits_for_ever};
 
@@ -24,7 +26,14 @@ const SOON: u64 = 1_000_000_000;
 const LOOK: f64 = 0.2;
 
 /// How a job failed, until somebody has fetched it.
-pub struct Unfetched(Arc<Entry>);
+pub struct Unfetched(Held);
+
+enum Held {
+    /// Nobody is to be told.
+    Alone(Failure),
+    /// Told unless it is fetched.
+    Owed(Arc<Entry>),
+}
 
 struct Entry {
     text: Failure,
@@ -51,30 +60,35 @@ impl Entry {
 impl Unfetched {
     /// An error that is nobody's business so far.
     pub fn new(text: Failure) -> Unfetched {
-        Unfetched(Arc::new(Entry {
-            text,
-            of: String::new(),
-            owner: 0,
-            generation: fork_generation(),
-            due: AtomicBool::new(false),
-        }))
+        Unfetched(Held::Alone(text))
     }
 
     /// The same error, `of` that thread or task, which the Lua state with the number `owner` has started (0: nobody):
-    /// told unless it is fetched.
+    /// told unless it is fetched. Any number of tasks may fail while there is no memory: then nobody is told.
     pub fn owed_to(mut self, owner: u64, of: impl FnOnce() -> String) -> Unfetched {
-        let Some(entry) = Arc::get_mut(&mut self.0).filter(|_| owner != 0) else { return self };
-        entry.of = of();
-        entry.owner = owner;
-        *entry.due.get_mut() = true;
-        remember(&self.0);
+        if let Held::Alone(text) = &mut self.0
+            && owner != 0
+            && check_memory().is_ok()
+        {
+            let entry = Arc::new(Entry {
+                text: std::mem::take(text),
+                of: of(),
+                owner,
+                generation: fork_generation(),
+                due: AtomicBool::new(true),
+            });
+            remember(&entry);
+            self.0 = Held::Owed(entry);
+        }
         self
     }
 
     /// The text, which is not told any more.
     pub fn fetch(&self) -> &Failure {
-        self.0.due.store(false, Ordering::Release);
-        &self.0.text
+        if let Held::Owed(entry) = &self.0 {
+            entry.due.store(false, Ordering::Release);
+        }
+        self.text()
     }
 
     /// A copy of the text, which is not told any more.
@@ -84,7 +98,10 @@ impl Unfetched {
 
     /// The text, for those who only look.
     pub fn text(&self) -> &Failure {
-        &self.0.text
+        match &self.0 {
+            Held::Alone(text) => text,
+            Held::Owed(entry) => &entry.text,
+        }
     }
 }
 
@@ -102,15 +119,17 @@ impl From<Failure> for Unfetched {
 
 impl Drop for Unfetched {
     fn drop(&mut self) {
-        if !is_torn() {
-            self.0.tell();
+        if let Held::Owed(entry) = &self.0
+            && !is_torn()
+        {
+            entry.tell();
         }
     }
 }
 
 impl fmt::Debug for Unfetched {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Unfetched").field("of", &self.0.of).field("text", &Lossy(&self.0.text)).finish_non_exhaustive()
+        f.debug_struct("Unfetched").field("text", &Lossy(self.text())).finish_non_exhaustive()
     }
 }
 
@@ -195,18 +214,29 @@ mod tests {
         Unfetched::new(text.as_bytes().to_vec()).owed_to(7, || "a test".into())
     }
 
+    fn entry(unfetched: &Unfetched) -> Option<&Arc<Entry>> {
+        match &unfetched.0 {
+            Held::Alone(_) => None,
+            Held::Owed(entry) => Some(entry),
+        }
+    }
+
     fn is_due_now(unfetched: &Unfetched) -> bool {
-        unfetched.0.due.load(Ordering::Acquire)
+        entry(unfetched).is_some_and(|entry| entry.due.load(Ordering::Acquire))
+    }
+
+    fn is_known(unfetched: &Unfetched) -> bool {
+        due(false).unwrap().iter().any(|known| Arc::ptr_eq(known, entry(unfetched).unwrap()))
     }
 
     #[test]
     fn only_what_nobody_fetched_is_due() {
         let e = error("no");
-        assert!(is_due_now(&e) && due(false).unwrap().iter().any(|entry| Arc::ptr_eq(entry, &e.0)));
+        assert!(is_due_now(&e) && is_known(&e));
         assert_eq!(e.text(), b"no");
         assert!(is_due_now(&e));
         assert_eq!(e.fetch(), b"no");
-        assert!(!is_due_now(&e) && !due(false).unwrap().iter().any(|entry| Arc::ptr_eq(entry, &e.0)));
+        assert!(!is_due_now(&e) && !is_known(&e));
         assert_eq!(e.take(), b"no");
     }
 
@@ -221,9 +251,9 @@ mod tests {
     #[test]
     fn it_is_told_once() {
         let e = error("told in a test");
-        e.0.tell();
+        entry(&e).unwrap().tell();
         assert!(!is_due_now(&e));
-        e.0.tell();
+        entry(&e).unwrap().tell();
     }
 
     #[test]
