@@ -29,7 +29,7 @@ return utils.api(function(nodeIndex, numNodes, ppid, options)
          error(file, 0)
       end
       local tree = build.root(spec, { server, file })
-      utils.try(file.publish, file, 'complete') -- whoever comes now waits for the next root
+      utils.try(file.publish, file, 'complete') -- a node that comes now waits for the next root
       return tree
    end
    local seen, avoided -- what the file says; what it said when it led to a root that was none of ours

@@ -13,7 +13,7 @@ function utils.raise(code, place, what, ...)
    error(utils.message(code, place, what, ...), 0)
 end
 
---- One line on stderr, for whoever runs the program; `IPC_LOG=off` silences it.
+--- One line on stderr, for the user who runs the program; `IPC_LOG=off` silences it.
 function utils.tell(what, ...)
    require 'libipc'.__tell(what:format(...))
 end

@@ -362,8 +362,8 @@ function Tensor:copy(other) end
 ---@return torch.Tensor
 function Tensor:reshape(...) end
 
---- A copy, tiled as often as said for each dimension; `torch.repeatTensor(res, src, counts…)` resizes `res` and copies
---- into it.
+--- A copy, tiled as often as said for each dimension; `torch.repeatTensor(res, src, counts…)` resizes `res` and
+--- copies into it.
 ---@param ... any
 ---@return torch.Tensor
 function Tensor:repeatTensor(...) end

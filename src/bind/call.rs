@@ -3,8 +3,8 @@
 //! Lua raises errors by jumping over frames, Rust by unwinding through them; neither may cross the other. So a bound
 //! function is three frames:
 //!
-//! 1. `entry`, an `extern "C-unwind"` function made by [`lua_fn!`](crate::lua_fn), and [`enter`]: nothing in them needs dropping, so
-//!    `lua_error` may leave from here.
+//! 1. `entry`, an `extern "C-unwind"` function made by [`lua_fn!`](crate::lua_fn), and [`enter`]: nothing in them needs
+//!    dropping, so `lua_error` may leave from here.
 //! 2. `catch_unwind`: a panic stops here and becomes an error.
 //! 3. the body, `fn(Lua) -> Result<Pushed>`: ordinary Rust. Through [`Lua`] it reads the stack directly, and does
 //!    everything that Lua may refuse (allocations included) under `lua_pcall`.

@@ -3,8 +3,10 @@
 //! The binding talks to Lua through its C API (mlua's `ffi`), behind the safe handle [`lua::Lua`]. A bound function
 //! converts its arguments, calls one core function and converts back. How to add one:
 //!
-//! 1. Write `fn name(lua: Lua<'_>) -> Result<Pushed>`: arguments are in slots 1…, results are pushed, their number returned.
-//! 2. Add `("name", lua_fn!("place:name", name))` to the methods of its class ([`object::Class`]) or to `module`'s table.
+//! 1. Write `fn name(lua: Lua<'_>) -> Result<Pushed>`: arguments are in slots 1…, results are pushed, their
+//!    number returned.
+//! 2. Add `("name", lua_fn!("place:name", name))` to the methods of its class ([`object::Class`]) or to `module`'s
+//!    table.
 //! 3. Annotate it in `lua/library/ipc.lua` and specify it in `spec/`.
 
 pub mod account;
