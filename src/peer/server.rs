@@ -21,6 +21,7 @@ use super::dial::resolve;
 use super::greet::Door;
 use super::log;
 use super::options::{Options, Place};
+use super::runtime;
 use super::socket_file::SocketFile;
 use crate::err;
 use crate::error::{Code, Error, Result};
@@ -107,6 +108,9 @@ impl Server {
             // handshake to say.
             let _ = Cookies::read();
         }
+        // What may fail comes before the listener, so that no socket and no file of it is left behind.
+        runtime::handle()?;
+        let watched = WatchSet::new()?;
         let (listener, file) = match place {
             Place::Unix(path) => SocketFile::listen(path).map(|(fd, file)| (fd, Some(file)))?,
             Place::Host(host, port) => {
@@ -117,31 +121,28 @@ impl Server {
                 (found.ok_or(last)?, None)
             }
         };
-        let address = socket::local_address(&listener)?;
-        let raw = listener.as_raw_fd();
-        let watched = WatchSet::new()?;
-        let door = Door::open(listener, options)?;
-        watched.add(door.changed.fd(|| door.is_ready())?, DOOR)?;
-        let inbox = Arc::<Inbox>::default();
-        watched.add(inbox.fd()?, INBOX)?;
-        let wanted = Signal::new();
-        watched.add(wanted.fd(|| false)?, MUTED)?;
-        Ok(Server {
-            address,
-            listener: raw,
-            door,
+        // And whatever fails from here on, the server's end removes the file and lets go of the listener.
+        let server = Server {
+            address: socket::local_address(&listener)?,
+            listener: listener.as_raw_fd(),
             watched,
-            inbox,
+            door: Door::open(listener, options)?,
+            inbox: Arc::default(),
             gone: Arc::default(),
             rejected: AtomicU64::new(0),
             lead: Lead::default(),
             admitted: Lock::default(),
-            wanted,
+            wanted: Signal::new(),
             has_wanted: AtomicBool::new(false),
             closed: AtomicBool::new(false),
             generation: fork_generation(),
             file,
-        })
+        };
+        let door = &server.door;
+        server.watched.add(door.changed.fd(|| door.is_ready())?, DOOR)?;
+        server.watched.add(server.inbox.fd()?, INBOX)?;
+        server.watched.add(server.wanted.fd(|| false)?, MUTED)?;
+        Ok(server)
     }
 
     fn check(&self) -> Result<()> {
