@@ -227,7 +227,8 @@ mod tests {
 
     #[test]
     fn a_panic_is_an_error_and_ends_no_helper() {
-        let call = Offloaded::<()>::begin(Deadline::NEVER, |_| panic!("on purpose")).unwrap();
+        let call =
+            Offloaded::<()>::begin(Deadline::NEVER, |_| std::panic::resume_unwind(Box::new("on purpose"))).unwrap();
         assert_eq!(call.wait(&forever()).unwrap().unwrap().unwrap_err().code(), Code::State);
         let call = Offloaded::begin(Deadline::NEVER, |_| Ok(7)).unwrap();
         assert_eq!(call.wait(&forever()).unwrap().unwrap().unwrap(), 7);

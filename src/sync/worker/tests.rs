@@ -51,7 +51,14 @@ fn failures_are_taken_one_by_one_and_results_stay() {
 
 #[test]
 fn a_panic_is_a_failure_of_its_thread() {
-    let crew = Crew::start("test", 2, STACK, |seat| if seat.id == 1 { panic!("no") } else { Ok(()) }).unwrap();
+    let crew =
+        Crew::start(
+            "test",
+            2,
+            STACK,
+            |seat| if seat.id == 1 { std::panic::resume_unwind(Box::new("no")) } else { Ok(()) },
+        )
+        .unwrap();
     crew.wait(&forever()).unwrap();
     let (id, text) = crew.take_failure().unwrap();
     assert_eq!(id, 1);
