@@ -1,0 +1,136 @@
+//! How a stream receives: when it looks at the socket, when it sleeps there, and what a fault becomes. Imports its
+//! parent's siblings `counters`, `line` and `receive`.
+
+use std::os::fd::RawFd;
+
+use super::super::Target;
+use super::super::counters::Moves;
+use super::super::line::Inside;
+use super::super::receive::{Fault, Receiver, Step};
+use super::Stream;
+use crate::err;
+use crate::error::{Code, Error, Result};
+use crate::sys::socket::Empty;
+use crate::sys::{monotonic_ns, pausing_pays};
+use crate::wait::{Held, Interest, Patience, Wait, sleep_on_fd};
+use crate::wire::Message;
+
+/// Who receives has this.
+#[derive(Debug)]
+pub(super) struct Rx {
+    receiver: Receiver,
+    ended: Option<Error>,
+}
+
+impl Rx {
+    pub fn new(receiver: Receiver) -> Rx {
+        Rx { receiver, ended: None }
+    }
+
+    /// Whether the next receive has something to say without a look at the socket.
+    pub fn is_ready(&self) -> bool {
+        self.ended.is_some() || self.receiver.is_ready()
+    }
+}
+
+impl Stream {
+    /// Turns a fault of the receiver into the error to raise, and remembers it if it is the end.
+    fn fault(&self, rx: &mut Rx, fault: Fault) -> Error {
+        let error = match fault {
+            Fault::Message(e) | Fault::Memory(e) => return e,
+            _ if !self.line.is_open() => self.line.why(),
+            Fault::End(middle) => {
+                let how =
+                    if middle { "closed the connection in the middle of a message" } else { "closed the connection" };
+                err!(Closed, "{} {how}", self.line.peer())
+            }
+            Fault::Stream(e) if e.code() == Code::Closed => self.gone(e.what()),
+            Fault::Stream(e) => {
+                let what = format!("{}; the connection to {} is closed", e.what(), self.line.peer());
+                Error::new(e.code(), "", what)
+            }
+        };
+        rx.ended = Some(error.clone());
+        rx.receiver.finish();
+        let _ = self.cause.set(error.clone());
+        // Sends then know, too. For them it is closed, whatever was wrong with what came.
+        self.end_line(err!(Closed, "{}", error.what()));
+        error
+    }
+
+    /// One look at the socket.
+    fn advance(&self, rx: &mut Rx, into: Option<Target<'_>>, fd: RawFd, empty: Empty) -> Result<Step> {
+        match rx.receiver.drive(fd, into, empty) {
+            Ok(step) => Ok(step),
+            Err(fault) => Err(self.fault(rx, fault)),
+        }
+    }
+
+    /// Why nothing can be received any more, if so; else the descriptor, kept open.
+    fn enter_rx(&self, rx: &Rx) -> Result<Inside<'_>> {
+        match &rx.ended {
+            Some(e) if self.line.is_ours() => Err(e.clone()),
+            _ => self.line.enter(),
+        }
+    }
+
+    fn receive(&self, rx: &mut Rx, into: Option<Target<'_>>, out: &mut Message, wait: Option<&Wait>) -> Result<bool> {
+        let inside = self.enter_rx(rx)?;
+        let fd = inside.fd();
+        let mut patience = None;
+        let mut slept = false;
+        loop {
+            // With another core that is free the answer may come any moment. With none it cannot before this thread
+            // sleeps, which it had better do in the system call that brings the answer: first, and not for long.
+            let block = !slept && wait.is_some_and(|wait| wait.may_block() && !pausing_pays());
+            let empty = if block { Empty::Block } else { Empty::Return };
+            if self.advance(rx, into, fd, empty)? == Step::Whole {
+                rx.receiver.hand_out(into, out)?;
+                self.received.message();
+                return Ok(true);
+            }
+            let Some(wait) = wait else { return Ok(false) };
+            if block {
+                slept = true;
+                wait.look_up()?;
+            } else if slept || !patience.get_or_insert_with(Patience::new).look_again(wait) {
+                if !sleep_on_fd(fd, Interest::Read, wait)? {
+                    return Ok(false);
+                }
+                (patience, slept) = (None, false);
+            }
+        }
+    }
+
+    /// `waited`: nanoseconds that the caller took to get its turn.
+    pub(super) fn receive_counted(
+        &self,
+        mut rx: Held<'_, Rx>,
+        into: Option<Target<'_>>,
+        out: &mut Message,
+        wait: Option<&Wait>,
+        waited: u64,
+    ) -> Result<bool> {
+        let began = monotonic_ns();
+        let got = self.receive(&mut rx, into, out, wait);
+        let counts = std::mem::take(&mut rx.receiver.counts);
+        let spent = monotonic_ns() - began;
+        self.received.moved(&Moves {
+            bytes: counts.bytes,
+            regions: counts.regions,
+            system_calls: counts.system_calls,
+            system_ns: spent,
+            total_ns: waited + spent,
+        });
+        let followed = self.ready.get().map(|ready| self.follow(ready, &rx)).is_some();
+        let tell = !matches!(got, Ok(false)) && rx.is_ready();
+        drop(rx);
+        if !followed {
+            self.follow_if_made();
+        }
+        if tell {
+            self.tell();
+        }
+        got
+    }
+}

@@ -1,0 +1,229 @@
+//! How a stream sends: a call that stays for its message, and one that leaves it to whoever comes next. Imports its
+//! parent's siblings `counters`, `secure` and `send`.
+
+use std::os::fd::RawFd;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use super::super::counters::Moves;
+use super::super::secure::IDLE;
+use super::super::send::{Failed, Parcel, Pieces, Progress, Sender, lay_out, push};
+use super::super::{Connection, Sending, Ticket};
+use super::Stream;
+use crate::err;
+use crate::error::{Code, Error, Result};
+use crate::sys::monotonic_ns;
+use crate::wait::{Deadline, Interest, Turn, Wait, poll_fd};
+use crate::wire::Message;
+
+/// Who sends has this.
+#[derive(Debug)]
+pub(super) struct Tx {
+    sender: Sender,
+    ended: Option<Error>,
+    /// A message that has begun to go out, and goes on with whoever comes next.
+    pending: Option<Pending>,
+    /// The last number given to one, and the last that has gone out whole: they go in order.
+    tickets: u64,
+    finished: u64,
+}
+
+/// A message on its way. It belongs to the connection, so that no call has to stay for it.
+#[derive(Debug)]
+struct Pending {
+    parcel: Arc<Parcel>,
+    progress: Progress,
+    ticket: u64,
+}
+
+impl Tx {
+    pub fn new(sender: Sender) -> Tx {
+        Tx { sender, ended: None, pending: None, tickets: 0, finished: 0 }
+    }
+}
+
+impl Stream {
+    /// [`Connection::send`].
+    pub(super) fn send_whole(&self, message: &Message, wait: &Wait) -> Result<()> {
+        let began = monotonic_ns();
+        let inside = self.line.enter()?;
+        self.policy.refuse(message, self.line.peer())?;
+        let free = self.tx.try_take();
+        let at_once = free.as_ref().is_some_and(|tx| tx.pending.is_none());
+        let Some(mut tx) = (if free.is_some() { free } else { self.tx.take(wait)? }) else {
+            return Err(err!(Timeout, "another thread went on sending to {} for the given time", self.line.peer()));
+        };
+        if let Some(e) = &tx.ended {
+            return Err(e.clone());
+        }
+        // What another call has begun goes first.
+        while !self.push_pending(&mut tx, inside.fd())? {
+            let room = self.wait_for_room(inside.fd(), wait);
+            self.settle(&mut tx);
+            room?;
+        }
+        // Taken out, so that both the scratch memory and the rest can be used.
+        let mut scratch = std::mem::take(&mut tx.sender.scratch);
+        let layout = lay_out(message, &mut scratch);
+        let sent = layout.and_then(|layout| {
+            // Without tensors there was nothing to lay out that a clock could see.
+            let laid_out = if at_once && message.attachments.is_empty() { began } else { monotonic_ns() };
+            let pieces = Pieces { scratch: &scratch, message, layout: &layout };
+            let mut progress = Progress::default();
+            let done = self.push(&mut tx, pieces, &mut progress, inside.fd(), wait);
+            let now = monotonic_ns();
+            self.sent.message();
+            self.sent.moved(&Moves {
+                bytes: progress.bytes,
+                regions: pieces.regions(),
+                system_calls: progress.system_calls,
+                system_ns: now - laid_out,
+                total_ns: now - began,
+            });
+            let Err(e) = done else { return Ok(()) };
+            if !progress.moved {
+                progress.take_back(tx.sender.sealer.as_mut());
+            } else if tx.ended.is_none() {
+                let what = self.broken_off(&mut tx);
+                if e.code() == Code::Timeout {
+                    return Err(Error::new(e.code(), "", format!("{}; {what}", e.what())));
+                }
+            }
+            Err(e)
+        });
+        // A message of very many tensors needed memory for their descriptors, which an idle connection does not keep.
+        if scratch.capacity() <= IDLE {
+            tx.sender.scratch = scratch;
+        }
+        sent
+    }
+
+    /// [`Connection::try_send`].
+    pub(super) fn send_some(&self, parcel: &Arc<Parcel>, ticket: &mut Option<Ticket>) -> Result<Sending> {
+        let inside = self.line.enter()?;
+        if ticket.is_none() {
+            self.policy.refuse(parcel.message(), self.line.peer())?;
+        }
+        let Some(mut tx) = self.tx.try_take() else {
+            return if self.tx.is_mine() { Err(Turn::<Tx>::in_use()) } else { Ok(Sending::Busy) };
+        };
+        if let Some(e) = &tx.ended {
+            return Err(e.clone());
+        }
+        loop {
+            if ticket.is_some_and(|Ticket(number)| number <= tx.finished) {
+                return Ok(Sending::Sent);
+            }
+            // Another's, if it came first.
+            if !self.push_pending(&mut tx, inside.fd())? {
+                return Ok(Sending::Blocked);
+            }
+            if ticket.is_none() {
+                tx.tickets += 1;
+                *ticket = Some(Ticket(tx.tickets));
+                tx.pending =
+                    Some(Pending { parcel: parcel.clone(), progress: Progress::default(), ticket: tx.tickets });
+            }
+        }
+    }
+
+    /// [`Connection::give_up`].
+    pub(super) fn give_up_sending(&self, ticket: Ticket) {
+        self.given_up.store(ticket.0, Ordering::SeqCst);
+        // Whoever is sending on it now does this when done; one who is just leaving has left in a moment.
+        if let Ok(Some(mut tx)) = self.tx.take(&Wait::until(Deadline::after(0.1))) {
+            self.settle(&mut tx);
+        }
+    }
+
+    /// Moves everything, waiting where the socket is full.
+    fn push(&self, tx: &mut Tx, pieces: Pieces<'_>, progress: &mut Progress, fd: RawFd, wait: &Wait) -> Result<()> {
+        loop {
+            match push(tx.sender.sealer.as_mut(), fd, pieces, progress) {
+                Ok(true) => return Ok(()),
+                Ok(false) => self.wait_for_room(fd, wait)?,
+                Err(Failed::Socket(e)) => return Err(self.send_failed(tx, e)),
+                Err(Failed::Here(e)) => return Err(e),
+            }
+        }
+    }
+
+    /// Moves on what another call has begun, as far as the socket takes it: true when nothing of it is left.
+    fn push_pending(&self, tx: &mut Tx, fd: RawFd) -> Result<bool> {
+        self.settle(tx);
+        let Some(pending) = &mut tx.pending else { return tx.ended.clone().map_or(Ok(true), Err) };
+        let began = monotonic_ns();
+        let (bytes, calls) = (pending.progress.bytes, pending.progress.system_calls);
+        let pieces = pending.parcel.pieces();
+        let done = push(tx.sender.sealer.as_mut(), fd, pieces, &mut pending.progress);
+        let spent = monotonic_ns() - began;
+        self.sent.moved(&Moves {
+            bytes: pending.progress.bytes - bytes,
+            regions: if matches!(done, Ok(true)) { pieces.regions() } else { 0 },
+            system_calls: pending.progress.system_calls - calls,
+            system_ns: spent,
+            total_ns: spent,
+        });
+        match done {
+            Ok(false) => Ok(false),
+            Ok(true) => {
+                self.sent.message();
+                tx.finished = pending.ticket;
+                tx.pending = None;
+                Ok(true)
+            }
+            Err(failed) => {
+                let moved = pending.progress.moved;
+                tx.pending = None;
+                match failed {
+                    Failed::Socket(e) => Err(self.send_failed(tx, e)),
+                    Failed::Here(e) => {
+                        if moved {
+                            self.broken_off(tx);
+                        }
+                        Err(e)
+                    }
+                }
+            }
+        }
+    }
+
+    /// Lets go of a message that its sender has given up: as if it had never begun, or, after the first byte, with the
+    /// connection.
+    fn settle(&self, tx: &mut Tx) {
+        let given_up = self.given_up.load(Ordering::SeqCst);
+        let Some(mut pending) = tx.pending.take_if(|p| p.ticket == given_up || !self.line.is_open()) else { return };
+        if pending.progress.moved {
+            self.broken_off(tx);
+        } else {
+            pending.progress.take_back(tx.sender.sealer.as_mut());
+        }
+    }
+
+    /// A message ended in the middle, so that nothing can follow it. Says so.
+    fn broken_off(&self, tx: &mut Tx) -> String {
+        let what = format!(
+            "a send to {} was broken off in the middle of a message, which closed the connection",
+            self.line.peer()
+        );
+        if tx.ended.is_none() {
+            tx.ended = Some(err!(Closed, "{what}"));
+            self.end(err!(Closed, "{what}"));
+        }
+        what
+    }
+
+    fn wait_for_room(&self, fd: RawFd, wait: &Wait) -> Result<()> {
+        if poll_fd(fd, Interest::Write, wait)? {
+            return Ok(());
+        }
+        Err(err!(Timeout, "{} did not take the whole message in the given time", self.line.peer()))
+    }
+
+    /// The socket takes nothing any more. What the peer sent before can still be received.
+    fn send_failed(&self, tx: &mut Tx, cause: std::io::Error) -> Error {
+        let error = if self.line.is_open() { self.gone(&cause.to_string()) } else { self.line.why() };
+        tx.ended = Some(error.clone());
+        error
+    }
+}
