@@ -12,12 +12,12 @@
 //! ```
 
 mod command;
+mod input;
 mod life;
 mod output;
 mod reaper;
 
 use std::fmt;
-use std::io::ErrorKind;
 use std::os::fd::RawFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering, fence};
@@ -30,7 +30,7 @@ pub use output::{Amount, KEPT};
 
 use crate::err;
 use crate::error::{Error, Lossy, Result, words};
-use crate::sys::{Event, Exit, Fd, Lock, Polled, fork_generation, kill, pidfd, poll, write_some};
+use crate::sys::{Event, Exit, Fd, Lock, Polled, fork_generation, kill, pidfd, poll};
 use crate::text;
 use crate::wait::{Deadline, Interest, LONGEST_NAP, Turn, Wait, Watch, sleep_on_many};
 use crate::wire::Object;
@@ -178,15 +178,6 @@ impl Process {
         }
     }
 
-    /// Nothing, or who writes does it, unless nobody writes now.
-    fn close_if_told(&self) {
-        if self.closes.load(Ordering::SeqCst)
-            && let Some(mut stdin) = self.stdin.try_take()
-        {
-            *stdin = None;
-        }
-    }
-
     /// What polls readable once it has ended; `None` where that is not to be had.
     fn end_watch(&self) -> Option<Arc<Fd>> {
         let mut life = self.life.lock();
@@ -292,67 +283,6 @@ impl Process {
     fn no_pipe(&self, pipe: Pipe) -> Error {
         let name = pipe.name();
         err!(State, "{name} of process {} is not a pipe: start it with {name} = 'pipe'", self.pid)
-    }
-
-    /// Writes all of `bytes` to stdin, in order with what others write. When time runs out after a part was taken, that
-    /// part is written: the error says how much.
-    pub fn write(&self, bytes: &[u8], wait: &Wait) -> Result<()> {
-        self.check()?;
-        let written = self.write_in_turn(bytes, wait);
-        // The turn was given back with a fence, as every notification has one.
-        self.close_if_told();
-        written
-    }
-
-    fn write_in_turn(&self, bytes: &[u8], wait: &Wait) -> Result<()> {
-        wait.check()?;
-        let pid = self.pid;
-        if !self.piped_stdin {
-            return Err(err!(State, "stdin of process {pid} is not a pipe: start it with stdin = 'pipe'"));
-        }
-        let Some(mut stdin) = self.stdin.take(wait)? else {
-            return Err(err!(Timeout, "another thread wrote to process {pid} for all that time; nothing was written"));
-        };
-        let mut done = 0;
-        loop {
-            let Some(fd) = stdin.as_ref() else {
-                return Err(err!(Closed, "stdin of process {pid} is closed"));
-            };
-            let fd = fd.check()?;
-            match write_some(fd, &bytes[done..]) {
-                Ok(n) => done += n,
-                Err(e) if e.kind() == ErrorKind::Interrupted => {}
-                Err(e) if e.kind() == ErrorKind::WouldBlock => {
-                    if wait.deadline.expired() {
-                        let all = bytes.len();
-                        return Err(err!(
-                            Timeout,
-                            "process {pid} took {done} of {all} bytes in time; the rest was not written"
-                        ));
-                    }
-                    self.sleep(Watch::new(fd, Interest::Write), &[0, 1], wait)?;
-                }
-                Err(e) if e.kind() == ErrorKind::BrokenPipe => {
-                    *stdin = None;
-                    return Err(err!(Closed, "process {pid} has ended, or closed its stdin"));
-                }
-                Err(e) => return Err(Error::io("", "write", &e)),
-            }
-            if done == bytes.len() {
-                return Ok(());
-            }
-            wait.check()?;
-        }
-    }
-
-    /// Closes stdin: the child reads its end. Closed, or no pipe at all, it stays as it is.
-    pub fn close_stdin(&self, wait: &Wait) -> Result<()> {
-        self.check()?;
-        match self.stdin.take(wait)? {
-            Some(mut stdin) => *stdin = None,
-            None => return Err(err!(Timeout, "another thread wrote to process {} for all that time", self.pid)),
-        }
-        Ok(())
     }
 
     /// The descriptor of an output, `None` after its end.
