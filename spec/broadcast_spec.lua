@@ -42,6 +42,23 @@ describe('a broadcast', function()
     assert.equal('closed', ipc.errcode(fails(server.broadcast, server, 1)))
   end)
 
+  it('keeps nothing of clients that have gone, and what they had sent before', function()
+    local server, clients = stage(12)
+    clients[5]:send 'a last word'
+    for i = 3, 12 do clients[i]:close() end
+    support.eventually(function()
+      server:broadcast('x', nil, 60)
+      return #server:clients() == 3
+    end)
+    assert.same({ 'a last word' }, { (server:recvAny(nil, 60)) })
+    support.eventually(function()
+      server:broadcast('x', nil, 60)
+      return #server:clients() == 2
+    end)
+    for _ = 1, 10 do assert.equal('closed', ipc.errcode((select(3, server:recvAny(nil, asked))))) end
+    server:close()
+  end)
+
   it('lets a client that takes nothing keep none of the others waiting', function()
     for _, secret in ipairs { false, 'a secret' } do
       local server, clients, port = stage(3, { secret = secret or nil })

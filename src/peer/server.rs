@@ -264,7 +264,21 @@ impl Server {
 
     /// Begins to send `message` to the admitted clients (those of the tag), to all at once.
     pub fn broadcast(&self, message: Message, tag: Option<&[u8]>) -> Result<Broadcast> {
-        Broadcast::new(message, self.clients(tag, false)?)
+        let mut clients = self.clients(tag, false)?;
+        clients.retain(|client| !client.deaf.load(Ordering::Relaxed) || !self.forget_if_gone(client));
+        Broadcast::new(message, clients)
+    }
+
+    /// Forgets a client that an earlier broadcast found gone, unless something of it is still to be received: a server
+    /// that does nothing but broadcast would keep its descriptor for good. Whether it has.
+    fn forget_if_gone(&self, client: &Arc<Client>) -> bool {
+        let connection = &client.connection;
+        let gone = !connection.is_ready() && connection.socket().map_or(true, socket::is_at_end);
+        if gone {
+            let reason = err!(Closed, "{} is gone", connection.peer());
+            self.end(client.clone(), Some(reason));
+        }
+        gone
     }
 
     /// Ends the connection of an admitted client for a message that this end does not accept.
