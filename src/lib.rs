@@ -3,7 +3,7 @@
 //! The house, from the ground up; a file imports only from floors below its own (`tests/layering.rs` holds it to that):
 //!
 //! ```text
-//! bind            Lua on one side, the core on the other; the only place that knows mlua
+//! bind            Lua on one side, the core on the other; the only place that knows mlua-sys
 //! collective      all-reduce and its kin over a group of peers
 //! peer            who talks to whom: server, client, handshake, choice of link
 //! lane            how a tensor's bytes get across

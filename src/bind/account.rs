@@ -19,7 +19,7 @@ use std::cell::{Cell, RefCell};
 use std::sync::Arc;
 
 use hashbrown::HashTable;
-use mlua::ffi;
+use mlua_sys as ffi;
 
 use crate::bind::lua::Lua;
 use crate::sys::is_torn;

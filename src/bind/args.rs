@@ -5,7 +5,7 @@
 use std::ffi::c_int;
 use std::fmt;
 
-use mlua::ffi;
+use mlua_sys as ffi;
 
 use crate::bind::lua::{Kind, Lua};
 use crate::err;

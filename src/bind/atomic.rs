@@ -52,7 +52,7 @@ impl Class for Cell {
 pub(super) fn number(lua: Lua<'_>, i: c_int) -> Result<Number> {
     #[cfg(any(feature = "lua53", feature = "lua54", feature = "lua55"))]
     // SAFETY: reads the kind of the value in a slot; any slot is allowed.
-    if lua.kind(i) == Kind::Number && unsafe { mlua::ffi::lua_isinteger(lua.raw(), i) } != 0 {
+    if lua.kind(i) == Kind::Number && unsafe { mlua_sys::lua_isinteger(lua.raw(), i) } != 0 {
         return lua.integer(i).map(Number::Integer);
     }
     lua.number(i).map(Number::Float)

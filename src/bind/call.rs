@@ -12,7 +12,7 @@
 use std::ffi::c_int;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use mlua::ffi;
+use mlua_sys as ffi;
 
 use crate::bind::account::collect;
 use crate::bind::lua::{Lua, WITHOUT_SELF};
@@ -35,7 +35,7 @@ pub type Body = fn(Lua<'_>) -> Result<Pushed>;
 #[macro_export]
 macro_rules! lua_fn {
     ($place:expr, $body:path) => {{
-        unsafe extern "C-unwind" fn entry(l: *mut mlua::ffi::lua_State) -> $crate::bind::call::Count {
+        unsafe extern "C-unwind" fn entry(l: *mut mlua_sys::lua_State) -> $crate::bind::call::Count {
             const PLACE: &str = $place;
             const BODY: $crate::bind::call::Body = $body;
             // SAFETY: Lua calls this with its own state, and the function was made with the State as upvalue 1.

@@ -7,7 +7,7 @@
 
 use std::cell::Cell;
 
-use mlua::ffi;
+use mlua_sys as ffi;
 
 use crate::bind::lua::Lua;
 use crate::wait::Cancel;
@@ -107,7 +107,7 @@ mod closing {
     use std::ffi::c_int;
     use std::time::{Duration, Instant};
 
-    use mlua::ffi;
+    use mlua_sys as ffi;
 
     use super::{COUNT, hook};
 
@@ -180,7 +180,7 @@ mod closing {
 mod closing {
     use std::ffi::c_int;
 
-    use mlua::ffi;
+    use mlua_sys as ffi;
 
     pub(super) fn raised() -> c_int {
         0

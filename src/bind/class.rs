@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use std::ffi::{c_char, c_int};
 use std::sync::Arc;
 
-use mlua::ffi;
+use mlua_sys as ffi;
 
 use crate::bind::call::Pushed;
 use crate::bind::lua::{Kind, Lua};

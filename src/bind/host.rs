@@ -8,7 +8,7 @@
 
 use std::ffi::{CStr, c_int};
 
-use mlua::ffi;
+use mlua_sys as ffi;
 
 /// The Lua that this library was built for.
 pub const BUILT_FOR: &CStr = if cfg!(feature = "luajit") {

@@ -10,7 +10,7 @@ use std::cell::Cell;
 use std::ffi::c_char;
 use std::sync::Arc;
 
-use mlua::ffi;
+use mlua_sys as ffi;
 
 use crate::wire::Message;
 
@@ -79,7 +79,7 @@ impl Last {
     }
 }
 
-/// Pushes `n` bytes at `p`; without mlua's detour on 5.1 and LuaJIT, which asks for the string back to return its
+/// Pushes `n` bytes at `p`; without the detour of mlua-sys on 5.1 and LuaJIT, which asks for the string back to return its
 /// address.
 ///
 /// # Safety

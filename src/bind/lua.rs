@@ -9,7 +9,7 @@ use std::ffi::c_int;
 use std::fmt;
 use std::marker::PhantomData;
 
-use mlua::ffi;
+use mlua_sys as ffi;
 
 use crate::bind::module::CLASSES;
 use crate::bind::object::identity_at;

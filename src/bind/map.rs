@@ -4,7 +4,7 @@ use std::ffi::c_int;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use mlua::ffi;
+use mlua_sys as ffi;
 
 use crate::bind::args::Options;
 use crate::bind::call::Pushed;

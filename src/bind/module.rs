@@ -2,7 +2,7 @@
 
 use std::ffi::{c_char, c_int};
 
-use mlua::ffi;
+use mlua_sys as ffi;
 
 use crate::bind::atomic;
 use crate::bind::batch;

@@ -139,7 +139,7 @@ fn with(lua: Lua<'_>) -> Result<Pushed> {
     }
     take(lua, |mutex| Ok(Deadline::within(mutex.timeout())), |_| ())?.ok_or_else(out_of_time)?;
     // The stack is: self, function, arguments.
-    let result = lua.call(lua.top() - 2, mlua::ffi::LUA_MULTRET);
+    let result = lua.call(lua.top() - 2, mlua_sys::LUA_MULTRET);
     let unlocked = mutex.unlock(by);
     result?;
     unlocked?;

@@ -15,7 +15,7 @@ use std::ffi::{c_int, c_void};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
-use mlua::ffi;
+use mlua_sys as ffi;
 
 use crate::bind::account::{Charge, Charged};
 use crate::bind::call::{Count, Pushed, c_function, enter};

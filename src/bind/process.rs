@@ -126,7 +126,7 @@ fn text(lua: Lua<'_>, what: impl Fn() -> String) -> Result<Vec<u8>> {
             // As Lua writes it.
             lua.protect(1, 1, |l| {
                 // SAFETY: in protect everything may be called; slot 1 is a number of our own.
-                unsafe { mlua::ffi::lua_tolstring(l, 1, std::ptr::null_mut()) };
+                unsafe { mlua_sys::lua_tolstring(l, 1, std::ptr::null_mut()) };
                 1
             })?;
         }

@@ -3,7 +3,7 @@
 
 use std::ffi::{c_char, c_int, c_void};
 
-use mlua::ffi;
+use mlua_sys as ffi;
 
 use crate::bind::depth::too_deep;
 use crate::bind::lua::{Kind, Lua, no_room, raised};

@@ -1,6 +1,6 @@
 //! `ipc.report`: what is alive, and who waits for what.
 
-use mlua::ffi;
+use mlua_sys as ffi;
 
 use crate::bind::call::Pushed;
 use crate::bind::lua::{Kind, Lua};

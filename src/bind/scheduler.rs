@@ -161,7 +161,7 @@ fn push_methods(lua: Lua<'_>, list: c_int, tries: &[Method]) -> Result<()> {
 }
 
 /// Where `ipc.scheduler` keeps the module's table.
-const MODULE: c_int = mlua::ffi::lua_upvalueindex(2);
+const MODULE: c_int = mlua_sys::lua_upvalueindex(2);
 
 /// Puts `ipc.scheduler` into the module's table on top.
 pub(super) fn install(lua: Lua<'_>) -> Result<()> {

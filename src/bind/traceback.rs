@@ -2,7 +2,7 @@
 
 use std::ffi::c_int;
 
-use mlua::ffi;
+use mlua_sys as ffi;
 
 use crate::bind::call::{Count, Pushed, count};
 use crate::bind::lua::{Kind, Lua};

@@ -7,7 +7,7 @@ use std::cell::Cell;
 use std::ffi::{c_char, c_int};
 use std::sync::Arc;
 
-use mlua::ffi;
+use mlua_sys as ffi;
 
 use crate::bind::call::{Count, Pushed, c_function, count};
 use crate::bind::cancel;

@@ -29,7 +29,7 @@ mod request;
 use std::ffi::{c_char, c_int, c_void};
 use std::ptr;
 
-use mlua::ffi;
+use mlua_sys as ffi;
 
 use self::board::{board, man};
 use self::request::{Request, callback};

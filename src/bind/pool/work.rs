@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::ffi::c_int;
 
-use mlua::ffi;
+use mlua_sys as ffi;
 
 use crate::bind::account::collect;
 use crate::bind::lua::{Kind, Lua, raised};

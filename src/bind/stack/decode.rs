@@ -8,7 +8,7 @@ mod function;
 
 use std::ffi::c_int;
 
-use mlua::ffi;
+use mlua_sys as ffi;
 
 use super::{Failure, Go, Route, Stop, descend};
 use crate::bind::call::Pushed;

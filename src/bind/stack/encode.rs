@@ -9,7 +9,7 @@ mod path;
 
 use std::ffi::c_int;
 
-use mlua::ffi;
+use mlua_sys as ffi;
 
 use self::path::{key_path, placed};
 use super::place::Filter;

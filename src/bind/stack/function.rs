@@ -8,7 +8,7 @@
 
 use std::ffi::{CStr, c_char, c_int, c_void};
 
-use mlua::ffi;
+use mlua_sys as ffi;
 
 use super::encode::{Walk, string_at};
 use super::{Go, VM};

@@ -110,7 +110,7 @@ const ROOM: std::ffi::c_int = LEVELS as std::ffi::c_int * 4 + 12;
 /// # Safety
 /// Runs inside `Lua::protect`, in a frame that holds nothing to drop: 5.1 may raise here for want of memory.
 #[inline]
-unsafe fn descend(lua: Lua<'_>, l: *mut mlua::ffi::lua_State, depth: usize) -> Result<()> {
+unsafe fn descend(lua: Lua<'_>, l: *mut mlua_sys::lua_State, depth: usize) -> Result<()> {
     if depth % LEVELS != 1 {
         return Ok(());
     }
@@ -121,7 +121,7 @@ unsafe fn descend(lua: Lua<'_>, l: *mut mlua::ffi::lua_State, depth: usize) -> R
         return Err(too_deep());
     }
     // SAFETY: as promised.
-    if unsafe { mlua::ffi::lua_checkstack(l, ROOM) } == 0 {
+    if unsafe { mlua_sys::lua_checkstack(l, ROOM) } == 0 {
         return Err(no_room(ROOM));
     }
     Ok(())
@@ -139,13 +139,13 @@ pub fn is_too_deep(e: &Error) -> bool {
 
 /// `lua_upvalueid`, which LuaJIT has too.
 #[cfg(all(not(feature = "lua51"), not(feature = "luajit")))]
-use mlua::ffi::{lua_upvalueid as upvalue_id, lua_upvaluejoin as upvalue_join};
+use mlua_sys::{lua_upvalueid as upvalue_id, lua_upvaluejoin as upvalue_join};
 
 #[cfg(feature = "luajit")]
 unsafe extern "C-unwind" {
     // Since LuaJIT 2.0: http://luajit.org/extensions.html#lua52
     #[link_name = "lua_upvalueid"]
-    fn upvalue_id(l: *mut mlua::ffi::lua_State, function: c_int, n: c_int) -> *mut c_void;
+    fn upvalue_id(l: *mut mlua_sys::lua_State, function: c_int, n: c_int) -> *mut c_void;
     #[link_name = "lua_upvaluejoin"]
-    fn upvalue_join(l: *mut mlua::ffi::lua_State, function: c_int, n: c_int, other: c_int, m: c_int);
+    fn upvalue_join(l: *mut mlua_sys::lua_State, function: c_int, n: c_int, other: c_int, m: c_int);
 }

@@ -15,7 +15,7 @@ mod search;
 use std::ffi::{CStr, c_char, c_int};
 use std::fmt;
 
-use mlua::ffi;
+use mlua_sys as ffi;
 
 pub(super) use self::search::Reach;
 use self::search::search;

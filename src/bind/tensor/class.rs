@@ -9,7 +9,7 @@
 use std::cell::{Ref, RefMut};
 use std::ffi::{c_char, c_int};
 
-use mlua::ffi;
+use mlua_sys as ffi;
 
 use crate::bind::account::Charge;
 use crate::bind::call::Pushed;

@@ -4,7 +4,7 @@
 
 use std::ffi::c_int;
 
-use mlua::ffi;
+use mlua_sys as ffi;
 
 use super::args::Numbers;
 use super::class::{storage_at, tensor_at};

@@ -5,7 +5,7 @@
 use std::ffi::{c_char, c_int};
 use std::time::Instant;
 
-use mlua::ffi;
+use mlua_sys as ffi;
 
 use super::class::{Family, class_name, push_metatable, push_storage};
 use super::context::Context;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use mlua::ffi;
+use mlua_sys as ffi;
 
 use super::request::{ASK, NOTHING, Request, TAKE_BACK, callback, nudged};
 use super::{luaJIT_profile_start, luaJIT_profile_stop};

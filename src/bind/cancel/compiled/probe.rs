@@ -7,7 +7,7 @@
 use std::ffi::{c_int, c_void};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use mlua::ffi;
+use mlua_sys as ffi;
 
 use crate::bind::call::{Count, c_function, count};
 use crate::sys::{Sigprof, sigprof};

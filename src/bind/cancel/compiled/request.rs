@@ -6,7 +6,7 @@ use std::ptr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU8, Ordering};
 
-use mlua::ffi;
+use mlua_sys as ffi;
 
 use super::super::{hook, stop_here};
 use super::probe;

@@ -6,7 +6,7 @@
 use std::ffi::c_char;
 use std::sync::Arc;
 
-use mlua::ffi;
+use mlua_sys as ffi;
 
 use super::{Attachments, Walk};
 use crate::bind::lua::Lua;

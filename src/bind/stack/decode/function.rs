@@ -6,7 +6,7 @@
 
 use std::ffi::{c_char, c_int};
 
-use mlua::ffi;
+use mlua_sys as ffi;
 
 use super::Walk;
 use crate::bind::lua::raised;

@@ -8,7 +8,7 @@
 
 use std::ffi::c_int;
 
-use mlua::ffi;
+use mlua_sys as ffi;
 
 use super::{Failure, Walk, string_at, too_long};
 use crate::bind::stack::place::{self, Filter, Reach};

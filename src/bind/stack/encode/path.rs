@@ -3,7 +3,7 @@
 use std::ffi::{CStr, c_int};
 use std::fmt::{self, Write};
 
-use mlua::ffi;
+use mlua_sys as ffi;
 
 use super::string_at;
 use crate::error::{Error, words};

@@ -4,7 +4,7 @@
 
 use std::ffi::{CStr, c_int};
 
-use mlua::ffi;
+use mlua_sys as ffi;
 
 use super::ROOM;
 use crate::bind::lua::no_room;

@@ -5,7 +5,7 @@
 use std::ffi::c_int;
 use std::io::BufRead;
 
-use mlua::ffi;
+use mlua_sys as ffi;
 
 use super::{MAX_DEPTH, push_helper};
 use crate::bind::call::Pushed;
