@@ -2,6 +2,7 @@
 # make demo       train a model with four processes (installs what is missing on Debian and Ubuntu)
 # make test       everything that CI checks, the lint included; `make test LUAS=luajit` for one Lua
 # make lint       formatting, clippy, luacheck, the manual against its source
+# make lint-annotations  what a language server says of the annotations; installs the one for `make lint` (minutes)
 # make bench      the table of speeds
 # make soak       hours of repeats, valgrind, out-of-memory: bounded, with a summary
 # make setup      the system packages that the above need
@@ -41,7 +42,7 @@ INST_LIBDIR ?= $(PREFIX)/lib/lua/$(version)
 INST_LUADIR ?= $(PREFIX)/share/lua/$(version)
 INST_BINDIR ?= $(PREFIX)/bin
 
-.PHONY: all demo test lint bench soak setup doc install uninstall build-for-lua clean help FORCE
+.PHONY: all demo test lint lint-annotations bench soak setup doc install uninstall build-for-lua clean help FORCE
 # Every Lua's library passes through the same file of cargo's.
 .NOTPARALLEL:
 
@@ -86,6 +87,14 @@ lint:
 	@.ci/setup test
 	@.ci/lint
 
+# `make lint` takes it from there.
+lint-annotations: target/tools/bin/emmylua_check
+	@.ci/annotations
+
+target/tools/bin/emmylua_check:
+	$(CARGO) install --locked emmylua_check --version 0.25.1 --root target/tools --target-dir target/tools/build
+	@rm -rf target/tools/build
+
 bench:
 	@.ci/setup bench
 	@LUAS='$(LUAS)' benches/run
@@ -118,8 +127,9 @@ install: build-for-lua
 	  install -d '$(DESTDIR)$(INST_LUADIR)'/$$(dirname $$f); \
 	  install -m 644 $$f '$(DESTDIR)$(INST_LUADIR)'/$$f; \
 	done
-	install -d '$(DESTDIR)$(INST_LUADIR)/ipc/library'
+	install -d '$(DESTDIR)$(INST_LUADIR)/ipc/library/ipc'
 	install -m 644 lua/library/*.lua '$(DESTDIR)$(INST_LUADIR)/ipc/library/'
+	install -m 644 lua/library/ipc/*.lua '$(DESTDIR)$(INST_LUADIR)/ipc/library/ipc/'
 	@set -e; for f in $(wildcard bin/*); do \
 	  sed "1s|^#!.*|#!$$(command -v $(LUA))|" $$f > '$(DESTDIR)$(INST_BINDIR)'/$$(basename $$f); \
 	  chmod 755 '$(DESTDIR)$(INST_BINDIR)'/$$(basename $$f); \
@@ -130,7 +140,8 @@ uninstall:
 	rm -f '$(DESTDIR)$(INST_LIBDIR)/libipc.so'
 	@set -e; cd lua; for f in $$(find ipc.lua ipc -name '*.lua'); do rm -f '$(DESTDIR)$(INST_LUADIR)'/$$f; done
 	@for f in $(wildcard bin/*) ; do rm -f '$(DESTDIR)$(INST_BINDIR)'/$$(basename $$f); done
-	@for f in $(wildcard lua/library/*.lua); do rm -f '$(DESTDIR)$(INST_LUADIR)/ipc/library'/$$(basename $$f); done
+	@for f in $(patsubst lua/%,%,$(wildcard lua/library/*.lua lua/library/ipc/*.lua)); do \
+	  rm -f '$(DESTDIR)$(INST_LUADIR)/ipc'/$$f; done
 	@find '$(DESTDIR)$(INST_LUADIR)/ipc' -depth -type d -empty -delete 2>/dev/null || true
 
 clean:

@@ -1,7 +1,8 @@
 -- Makes the manual from the annotations: luajit doc/manual.lua lua/library/ipc.lua > doc/api.md (`make doc`).
 --
 -- Text above a function is its description; `---@param`, `---@return` and `---@field` lines become lists; `-- ## Title`
--- lines become headings, and a class starts a heading of its own.
+-- lines become headings, and a class starts a heading of its own: one above `local NAME = {}` for its methods, one that
+-- an empty line follows (options, records) for its fields.
 
 local path = assert(arg[1], 'usage: manual.lua ANNOTATIONS')
 local out = {}
@@ -16,7 +17,7 @@ say "said. Errors are strings with `libipc [code]` at their start, after Lua's `
 say 'code.'
 
 local class_of = {}
-local class
+local class, base, alias
 local text, params, returns, fields, overloads = {}, {}, {}, {}, {}
 
 local function reset() text, params, returns, fields, overloads = {}, {}, {}, {}, {} end
@@ -65,6 +66,23 @@ local function describe()
   for _, o in ipairs(overloads) do say('- also `', o, '`') end
 end
 
+-- The heading of a class, what it is, and its fields.
+local function describeClass(marks)
+  say ''
+  say(marks, ' `', class, '`')
+  say ''
+  describe()
+  if base then say('Has the fields of `', base, '`, and:') end
+  if #fields > 0 then say '' end
+  for _, f in ipairs(fields) do
+    local n, r = f:match '^([%w_]+%??)%s+(.*)$'
+    if not n then n, r = f:match '^%[([^%]]+)%]%s+(.*)$' end
+    if n then item(n, r) end
+  end
+  class, base = nil, nil
+  reset()
+end
+
 for line in io.lines(path) do
   local title = line:match '^%-%- ## (.*)'
   local tag, rest = line:match '^%-%-%-@(%w+)%s*(.*)$'
@@ -75,7 +93,10 @@ for line in io.lines(path) do
     say ''
     say('## ', title)
   elseif tag == 'class' then
-    class = rest:match '^[%w_.]+'
+    class, base = rest:gsub('^%b()%s*', ''):match '^([%w_.]+):?%s*([%w_.]*)'
+    if base == '' or base == 'table' then base = nil end
+  elseif tag == 'alias' then
+    alias = rest
   elseif tag == 'param' then
     params[#params + 1] = rest
   elseif tag == 'return' then
@@ -90,17 +111,7 @@ for line in io.lines(path) do
     text[#text + 1] = words
   elseif variable and class then
     class_of[variable] = class
-    say ''
-    say('## `', class, '`')
-    say ''
-    describe()
-    if #fields > 0 then say '' end
-    for _, f in ipairs(fields) do
-      local n, r = f:match '^([%w_]+%??)%s+(.*)$'
-      if n then item(n, r) end
-    end
-    class = nil
-    reset()
+    describeClass '##'
   elseif owner then
     local shown = class_of[owner] or owner
     say ''
@@ -109,6 +120,18 @@ for line in io.lines(path) do
     describe()
     reset()
   elseif line:match '^%s*$' then
+    if alias then
+      local name, kind = alias:match '^(%S+)%s+(.*)$'
+      say ''
+      say('### `', name, '`')
+      say ''
+      describe()
+      say ''
+      say('Is `', kind, '`.')
+      alias = nil
+    elseif class then
+      describeClass '###'
+    end
     reset()
   end
 end

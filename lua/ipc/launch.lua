@@ -54,10 +54,10 @@ local made = 0 -- trees of this process: the n-th of one node meets the n-th of 
 --- other trees, and `nodes`: how many there have to be.
 launch.tree = utils.api(function(options)
    utils.check(place, 1, options, 'table|nil')
+   build.options(place, 1, options, 'nodes')
    local settings = copy(options)
    local wanted = settings.nodes
    settings.nodes = nil
-   build.options(place, 1, settings)
    if wanted ~= nil then utils.checkIndex(place .. ': nodes', 1, wanted, 1, math.huge) end
    local here = surroundings()
    local count = here and here.count or 1

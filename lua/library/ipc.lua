@@ -4,17 +4,27 @@
 -- this file, and spec/annotations_spec.lua compares it with what the module exports, both ways.
 --
 -- How to add to it: a class is `---@class ipc.NAME` over `local NAME = {}`, its methods are `function
--- NAME:method(...) end` (written with a colon, or with a dot where it is called with one), in the room of the class.
--- Above each: what it does, then `---@param` and `---@return` lines. Time-outs are in seconds everywhere.
+-- NAME:method(...) end` (written with a colon, or with a dot where it is called with one), below the class. Above each:
+-- what it does, then `---@param` and `---@return` lines. A table of options is a class `---@class (exact)
+-- ipc.NAMEOptions: table<'a'|'b', any>` with a field for each option, followed by an empty line; by the keys of that
+-- table a language server knows an option that there is not. Time-outs are in seconds everywhere; a parameter that
+-- takes one is an `ipc.timeout`. Programs that are checked against all this are in tests/annotations/.
 
 --- Parallel computing for Lua: threads, processes, message passing and collectives over tensors.
 ---@class ipc
 ---@field _VERSION string the version, as `libipc 0.1.0`
 ---@field channel ipc.channel.statuses makes a channel when it is called, and holds the statuses
----@field sharedtable ipc.sharedtable
+---@field sharedtable ipc.sharedtable.module makes a shared table when it is called, and holds its functions
 local ipc = {}
 
 -- ## Conventions
+
+--- A time-out: a number of seconds; true is 0, false is for ever; or `{ timeout = … }`.
+---@alias ipc.timeout number|boolean|ipc.CallOptions
+
+--- What a call takes in the place of its time-out.
+---@class (exact) ipc.CallOptions: table<'timeout', any>
+---@field timeout? number|boolean seconds; true is 0, false is for ever
 
 --- What kind of value `x` is: `'ipc.channel'`, `'torch.FloatTensor'`, …, or `type(x)`.
 ---@param x any
@@ -33,17 +43,38 @@ function ipc.errcode(e) end
 ---@return ipc.Report
 function ipc.report() end
 
---- `objects` is a list of `{ id =, class =, state = }`, oldest first; `threads` one of `{ name =, id =, waiting =,
---- object =, since =, background = }`: the call that it sleeps in, the `id` of the object that this is a method of, and
---- since when, on the clock of `ipc.clock()`.
+--- An object in a report.
+---@class (exact) ipc.Report.Object
+---@field id integer its number
+---@field class string as `ipc.type` says it
+---@field state string as `tostring` says it
+
+--- A thread in a report.
+---@class (exact) ipc.Report.Thread
+---@field name string
+---@field id integer the operating system's number of it
+---@field waiting? string the call that it sleeps in
+---@field object? integer the `id` of the object that this is a method of
+---@field since? number since when it sleeps, on the clock of `ipc.clock()`
+---@field background? boolean true: it is one of the library's own
+
+--- What `ipc.report` returns.
 ---@class ipc.Report
 ---@field process integer the number of the process
----@field objects table[] every object that lives
----@field threads table[] every thread
+---@field objects ipc.Report.Object[] every object that lives, oldest first
+---@field threads ipc.Report.Thread[] every thread
 ---@field tensor_bytes integer the memory of all tensors
 local report = {}
 
 -- ## Values
+
+--- Options of `ipc.register`.
+---@class (exact) ipc.RegisterOptions: table<'peers', any>
+---@field peers? boolean true: tables from other processes may take the metatable though it has `__gc` or `__close`
+
+--- Options of what reads values that may hold functions: bytecode is code.
+---@class (exact) ipc.CodeOptions: table<'functions', any>
+---@field functions? boolean true: functions are accepted
 
 --- Gives a metatable a name, so that tables with it travel: they arrive with the metatable that the receiver
 --- registered under the same name. Torch's classes have their names already. From another process no table takes a
@@ -52,7 +83,7 @@ local report = {}
 --- with it travel without it.
 ---@param name string|false
 ---@param metatable table
----@param options? table `peers`
+---@param options? ipc.RegisterOptions
 ---@return table metatable
 function ipc.register(name, metatable, options) end
 
@@ -68,7 +99,7 @@ function ipc.marshal(value, upvalues, size, increment) end
 --- The value in bytes that `marshal:bytes()` or another MessagePack writer made. They may come from anywhere: what is
 --- no value is an error.
 ---@param bytes string
----@param options? { functions: boolean? } functions are accepted only when asked for: bytecode is code
+---@param options? ipc.CodeOptions
 ---@return any
 function ipc.unmarshal(bytes, options) end
 
@@ -90,31 +121,86 @@ function marshal:close() end
 
 -- ## Client–server
 
+---@alias ipc.ConnectionOption
+---| 'secret'
+---| 'encrypt'
+---| 'insecure'
+---| 'max_message'
+---| 'max_tensor_bytes'
+---| 'functions'
+---| 'connect_timeout'
+---| 'timeout'
+---| 'transport'
+
+--- Options of `ipc.server` and `ipc.client`. The environment gives defaults: `IPC_SECRET`, `IPC_INSECURE=1`,
+--- `IPC_FUNCTIONS=1`; `IPC_LOG=info` or `debug` tells on stderr over which link each connection goes.
+---@class (exact) ipc.ConnectionOptions: table<ipc.ConnectionOption, any>
+---@field secret? string both ends must have the same one
+---@field encrypt? boolean with a secret, connections are encrypted unless both ends say false; true requires a secret
+---@field insecure? boolean true: a peer that proves nothing is taken if it is `insecure`, too
+---@field max_message? number bytes of a message without its tensors' data; 1 GiB
+---@field max_tensor_bytes? number bytes of tensors' data in a message; 1 GiB from a peer that proved nothing, else any
+---@field functions? boolean true: functions may be sent and received, if both ends say so
+---@field connect_timeout? number|boolean how many seconds a client tries; 300
+---@field timeout? number|boolean how many seconds a call waits that is told no time; for ever
+---@field transport? 'auto'|'tcp'
+
+--- Options of `send`.
+---@class (exact) ipc.SendOptions: table<'timeout'|'more', any>
+---@field timeout? number|boolean seconds
+---@field more? boolean true: another message follows at once; over TCP both may then leave together
+
+--- Options of `recvAny`.
+---@class (exact) ipc.RecvAnyOptions: table<'timeout'|'gone', any>
+---@field timeout? number|boolean seconds
+---@field gone? boolean true: clients that have gone are told
+
 --- Listens at `host` and `port` and takes connections in the background from then on. `ipc.server(port)` listens at
 --- 127.0.0.1; port 0, the default, is any free one. `host` is an address, a name, `'*'` (every address) or
---- `'unix:/path'`. Options (last, in place of whatever is left out): `secret` (a string that both ends must have),
---- `encrypt` (with a secret: not only if both ends say false), `insecure` (false; true: peers that prove nothing are
---- taken if they are `insecure`, too), `max_message` (bytes, 1 GiB), `max_tensor_bytes` (of tensors' data in a message;
---- no limit, or 1 GiB from a peer that proved nothing), `functions` (false: no functions over sockets, by name or in
---- bytecode), `timeout` (seconds, for calls that are given none),
---- `transport` (`'auto'`, `'tcp'`). The environment gives defaults: `IPC_SECRET`, `IPC_INSECURE=1`,
---- `IPC_FUNCTIONS=1`; `IPC_LOG=info` or `debug` tells on stderr over which link each connection goes.
----@param host? string|number|table
----@param port? number|string|table
----@param options? table
+--- `'unix:/path'`. The options stand last, in place of whatever is left out.
+---@param host? string|number|ipc.ConnectionOptions
+---@param port? number|string|ipc.ConnectionOptions
+---@param options? ipc.ConnectionOptions
 ---@return ipc.server server
 ---@return integer port the real one; 0 for a Unix socket
 function ipc.server(host, port, options) end
 
 --- Connects to a server, which may start later: tries again, with growing pauses, until option `connect_timeout` (300
---- seconds) is over. A host that does not resolve fails at once. `ipc.client(port)` connects to 127.0.0.1. The other
---- options are the server's.
----@param host? string|number
----@param port? number|string|table
----@param options? table
+--- seconds) is over. A host that does not resolve fails at once. `ipc.client(port)` connects to 127.0.0.1.
+---@param host string|number
+---@param port? number|string|ipc.ConnectionOptions
+---@param options? ipc.ConnectionOptions
 ---@return ipc.client
 function ipc.client(host, port, options) end
 
+--- What went one way over a connection.
+---@class (exact) ipc.DirectionStats
+---@field num_bytes integer
+---@field num_regions integer
+---@field num_calls integer
+---@field num_system_calls integer
+---@field total_seconds number
+---@field system_seconds number
+---@field cuda_sync_seconds number
+---@field cudacliser_profile_seconds number
+---@field cuda_ipc_bytes integer
+---@field ['NETWORK MB/s'] number
+---@field ['CUDA IPC MB/s'] number
+
+--- What a connection has carried.
+---@class (exact) ipc.ConnectionStats
+---@field tx ipc.DirectionStats what was sent
+---@field rx ipc.DirectionStats what was received
+---@field transport string the kind of link: `'tcp'`, `'unix'`
+
+--- What all connections of a server have carried together.
+---@class (exact) ipc.ServerStats
+---@field tx ipc.DirectionStats what was sent
+---@field rx ipc.DirectionStats what was received
+---@field transports table<string, integer> how many clients are connected over each kind of link
+---@field num_rejected integer how many clients were ended for what they sent
+
+--- What clients connect to.
 ---@class ipc.server
 local server = {}
 
@@ -123,10 +209,12 @@ local server = {}
 --- that tag if one is given. They are visited by ascending id (with `invert` true or 1 by descending id), equal ids in
 --- order of arrival. Returns how many were visited. Without a function it returns a list of their handles:
 --- `server:clients()`, `server:clients(nil, [tag], [invert])`.
----@param n? integer|function
----@param fn? function|string|boolean|integer
----@param timeout? number|boolean|table seconds
----@return integer|ipc.server.client[] visited
+---@param n integer|fun(client: ipc.server.client): ...
+---@param fn? string|boolean|integer|fun(client: ipc.server.client): ...
+---@param timeout? ipc.timeout seconds
+---@return integer visited
+---@overload fun(self: ipc.server): ipc.server.client[]
+---@overload fun(self: ipc.server, none: nil, tag?: string, invert?: boolean|integer): ipc.server.client[]
 function server:clients(n, fn, timeout) end
 
 --- Sends `value`, encoded once, to the admitted clients, or to those with the tag, to all at once: a slow one keeps
@@ -135,7 +223,7 @@ function server:clients(n, fn, timeout) end
 --- time runs out before all have it, `[timeout]` says how many have not; one in the middle of the message is closed.
 ---@param value any
 ---@param tag? string
----@param timeout? number|boolean|table seconds
+---@param timeout? ipc.timeout seconds
 ---@return integer reached
 function server:broadcast(value, tag, timeout) end
 
@@ -144,16 +232,16 @@ function server:broadcast(value, tag, timeout) end
 --- malformed, or that this end does not accept, ends the connection of its sender (`num_rejected` of `netStats` counts
 --- them, `IPC_LOG` tells), and a client that has gone is forgotten. With `{ gone = true, timeout = n }` both are told,
 --- once: `nil, client, reason`. A message never has a third result.
----@param tag? string|number|boolean|table
----@param timeout? number|boolean|table seconds, or options; may stand in the first place
+---@param tag? string|number|boolean|ipc.RecvAnyOptions
+---@param timeout? number|boolean|ipc.RecvAnyOptions seconds, or options; may stand in the first place
 ---@return any value
 ---@return ipc.server.client client
 ---@return string? reason why the client has gone; there is no value then
 function server:recvAny(tag, timeout) end
 
 --- As `recvAny`, and raises no `[timeout]`: true, the value and the client, or false.
----@param tag? string|number|boolean|table
----@param timeout? number|boolean|table seconds; nothing is 0; may stand in the first place
+---@param tag? string|ipc.timeout
+---@param timeout? ipc.timeout seconds; nothing is 0; may stand in the first place
 ---@return boolean found
 ---@return any value
 ---@return ipc.server.client? client
@@ -163,9 +251,8 @@ function server:tryrecvAny(tag, timeout) end
 ---@return string
 function server:address() end
 
---- What all clients have carried together, the gone ones included: the fields of `client:netStats()`, and `transports`,
---- how many clients are connected over which kind of link; `num_rejected`: how many were ended for what they sent.
----@return table
+--- What all clients have carried together, those that have gone included.
+---@return ipc.ServerStats
 function server:netStats() end
 
 --- A descriptor that polls readable while somebody connects or a client has sent something, and what to poll it for:
@@ -186,14 +273,14 @@ local handle = {}
 --- it, the connection is closed. In a table, `more = true` beside `timeout` says that another message follows at once:
 --- over TCP both may then leave together, and wake the receiver once.
 ---@param value any
----@param timeout? number|boolean|table seconds
+---@param timeout? number|boolean|ipc.SendOptions seconds
 function handle:send(value, timeout) end
 
 --- Receives the next message. With a tensor or storage in the first place, fills that and returns it: the message must
 --- be one of its type and sizes, else it is lost and `[mismatch]` raised. A number in the first place is the time-out;
 --- when time runs out, a part that has come is kept for the next call.
----@param into? torch.Tensor|torch.Storage|number|boolean|table
----@param timeout? number|boolean|table seconds
+---@param into? torch.Tensor|torch.Storage|ipc.timeout
+---@param timeout? ipc.timeout seconds
 ---@return any
 function handle:recv(into, timeout) end
 
@@ -202,7 +289,7 @@ function handle:recv(into, timeout) end
 function handle:recvAsync() end
 
 --- As `recv`, and tells a nil message from none; raises no `[timeout]`.
----@param timeout? number|boolean|table seconds; nothing is 0
+---@param timeout? ipc.timeout seconds; nothing is 0
 ---@return boolean found
 ---@return any value
 function handle:tryrecv(timeout) end
@@ -222,10 +309,8 @@ function handle:tag(tag) end
 ---@return integer? port
 function handle:address() end
 
---- `{tx = {…}, rx = {…}, transport = 'tcp'}`: for each direction `num_bytes`, `num_regions`, `num_calls`,
---- `num_system_calls`, `total_seconds`, `system_seconds`, `cuda_sync_seconds`, `cudacliser_profile_seconds`,
---- `cuda_ipc_bytes`, `['NETWORK MB/s']` and `['CUDA IPC MB/s']`.
----@return table
+--- What the connection has carried.
+---@return ipc.ConnectionStats
 function handle:netStats() end
 
 --- A descriptor for the loops of luv, cqueues and their like, and what to poll it for: ready while there is something
@@ -244,12 +329,12 @@ local client = {}
 
 --- As `send` of a server's client.
 ---@param value any
----@param timeout? number|boolean|table seconds
+---@param timeout? number|boolean|ipc.SendOptions seconds
 function client:send(value, timeout) end
 
 --- As `recv` of a server's client.
----@param into? torch.Tensor|torch.Storage|number|boolean|table
----@param timeout? number|boolean|table seconds
+---@param into? torch.Tensor|torch.Storage|ipc.timeout
+---@param timeout? ipc.timeout seconds
 ---@return any
 function client:recv(into, timeout) end
 
@@ -258,7 +343,7 @@ function client:recv(into, timeout) end
 function client:recvAsync() end
 
 --- As `tryrecv` of a server's client.
----@param timeout? number|boolean|table seconds; nothing is 0
+---@param timeout? ipc.timeout seconds; nothing is 0
 ---@return boolean found
 ---@return any value
 function client:tryrecv(timeout) end
@@ -268,7 +353,7 @@ function client:tryrecv(timeout) end
 function client:address() end
 
 --- As `netStats` of a server's client.
----@return table
+---@return ipc.ConnectionStats
 function client:netStats() end
 
 --- A descriptor for the loops of luv, cqueues and their like, and what to poll it for: ready while there is something
@@ -287,12 +372,20 @@ function client:close() end
 ---@class ipc.map
 local map = {}
 
+--- Options of `ipc.map`.
+---@class (exact) ipc.MapOptions: table<'threads'|'fn'|'args'|'upvalues'|'init'|'name'|'cancel', any>
+---@field threads? integer how many; `ipc.cpus()`
+---@field fn function
+---@field args? table a list, which `n` counts where it has nils
+---@field upvalues? boolean true: functions bring their upvalues along
+---@field init? function|string runs first in each thread, as in `map_extended`
+---@field name? string of the threads
+---@field cancel? 'calls'|'code' `'code'`: a cancel ends code that calls nothing also where that costs speed
+
 --- Calls `fn(..., id)` in each of `n` new threads, `id` being 1 to n. Each has a clean Lua with the standard
 --- libraries and `libipc`; the function and its arguments are copied there. `ipc.map { threads = n, fn = f, args = {
---- … } }` is the other form, with these options: `threads` (default `ipc.cpus()`), `fn`, `args` (a list; `n` counts
---- it where it has nils), `upvalues` (true: functions bring their upvalues along), `init` (see `map_extended`),
---- `name` (of the threads), `cancel` (`'code'`: a cancel ends code that runs also where that costs speed).
----@param n integer|table
+--- … } }` is the other form.
+---@param n integer|ipc.MapOptions
 ---@param fn? function
 ---@param ... any
 ---@return ipc.map
@@ -309,14 +402,14 @@ function ipc.map_extended(n, init, fn, ...) end
 --- Waits until all threads have ended, and returns all results of thread 1, then of thread 2, … Raises `[worker]`
 --- with the error and traceback of the first thread that failed; called again, it goes on with the next failure, or
 --- the results of the others. `[timeout]` changes nothing. Once the results are given out it returns nothing.
----@param timeout? number|boolean|table seconds
+---@param timeout? ipc.timeout seconds
 ---@return any ...
 function map:join(timeout) end
 
 --- For `for id, ... in m:results() do`: the id and the results of each thread, in the order in which they end; a step
 --- that takes longer than `timeout` raises `[timeout]`. The failure of a thread is raised as `[worker]`; call `results`
 --- again to go on. What was given or raised is left out of `join`.
----@param timeout? number|boolean|table seconds
+---@param timeout? ipc.timeout seconds
 ---@return fun(): integer?, any ...
 function map:results(timeout) end
 
@@ -338,14 +431,20 @@ function map:cancel() end
 ---@return integer fd
 ---@return 'read' poll
 function map:fd(way) end
+
 -- ## pool
 
---- Warm workers: `n` threads, each with a Lua state of its own, that do one task after the other. Options: `init`
---- (a function or a string of Lua, run first in each worker), `upvalues` (true: functions take their upvalues
---- along), `name` (of the threads), `cancel` (`'code'`: a cancel ends Lua code that calls nothing, too; see
---- `ipc.map`). The options may stand in the first place.
----@param n? integer|table how many; `ipc.cpus()`
----@param options? { init?: function|string, upvalues?: boolean, name?: string, cancel?: string }
+--- Options of `ipc.pool`.
+---@class (exact) ipc.PoolOptions: table<'init'|'upvalues'|'name'|'cancel', any>
+---@field init? function|string runs first in each worker
+---@field upvalues? boolean true: functions take their upvalues along
+---@field name? string of the threads
+---@field cancel? 'calls'|'code' as in `ipc.map`
+
+--- Warm workers: `n` threads, each with a Lua state of its own, that do one task after the other. The options may
+--- stand in the first place.
+---@param n? integer|ipc.PoolOptions how many; `ipc.cpus()`
+---@param options? ipc.PoolOptions
 ---@return ipc.pool
 function ipc.pool(n, options) end
 
@@ -367,7 +466,7 @@ function pool:submit(fn, ...) end
 --- likewise when time runs out.
 ---@param fn function
 ---@param list table
----@param timeout? number|boolean|table seconds, for all
+---@param timeout? ipc.timeout seconds, for all
 ---@return table results
 function pool:map(fn, list, timeout) end
 
@@ -375,7 +474,7 @@ function pool:map(fn, list, timeout) end
 --- soon as it is done, in whatever order that is.
 ---@param fn function
 ---@param list table
----@param timeout? number|boolean|table seconds, for each step
+---@param timeout? ipc.timeout seconds, for each step
 ---@return function iterator
 ---@return table state
 function pool:each(fn, list, timeout) end
@@ -389,7 +488,7 @@ function pool:cancel() end
 
 --- Takes no more tasks, and waits until all that were submitted have ended, and the workers with them. `[timeout]`
 --- leaves it closed and the rest at work; call it again to wait on.
----@param timeout? number|boolean|table seconds
+---@param timeout? ipc.timeout seconds
 function pool:close(timeout) end
 
 --- What a task will give. It may be handed to other threads, and asked again and again.
@@ -398,7 +497,7 @@ local future = {}
 
 --- Waits for the task, and returns all that it returned. Raises `[worker]` with its error and the traceback in the
 --- worker, `[cancelled]` if it was cancelled, `[timeout]` if it is not done in time, which changes nothing.
----@param timeout? number|boolean|table seconds
+---@param timeout? ipc.timeout seconds
 ---@return any ...
 function future:get(timeout) end
 
@@ -432,14 +531,14 @@ local batch = {}
 function batch:submit(fn, ...) end
 
 --- Takes the next future of a task that has ended. Nil when all are taken, and when none ends in time.
----@param timeout? number|boolean|table seconds
+---@param timeout? ipc.timeout seconds
 ---@return integer? number
 ---@return ipc.future? future
 function batch:next(timeout) end
 
 --- `for number, future in batch:results([timeout]) do`: the tasks as they end, until all are taken. `[timeout]` when
 --- none ends in time.
----@param timeout? number|boolean|table seconds for each
+---@param timeout? ipc.timeout seconds for each
 ---@return fun(): integer?, ipc.future?
 function batch:results(timeout) end
 
@@ -464,7 +563,7 @@ local backgroundTask = {}
 function backgroundTask.isDone() end
 
 --- Waits for the task, and returns all that it returned; raises its error with the traceback. May be called again.
----@param timeout? number|boolean|table seconds
+---@param timeout? ipc.timeout seconds
 ---@return any ...
 function backgroundTask.getResult(timeout) end
 
@@ -472,10 +571,14 @@ function backgroundTask.getResult(timeout) end
 ---@return boolean cancelled false if it had ended before
 function backgroundTask.cancel() end
 
---- Tasks that a bounded number of threads do beside this one: `require 'ipc.BackgroundTaskPool'(size, [opts])`.
---- Options: `closeOnLastTask` (true: close the pool when no task is left whose result was not taken), `upvalues`
---- (true: functions take them along), `onProgress` (a function, called as `onProgress(done, total)` in this thread
---- whenever a call of this object notices that a task has ended). Its functions are called with a dot, or with a colon.
+--- Options of `ipc.BackgroundTaskPool`.
+---@class (exact) ipc.BackgroundTaskPoolOptions: table<'closeOnLastTask'|'upvalues'|'onProgress', any>
+---@field closeOnLastTask? boolean true: close the pool when no task is left whose result was not taken
+---@field upvalues? boolean true: functions take their upvalues along
+---@field onProgress? fun(done: integer, total: integer) called in this thread when a task has ended
+
+--- Tasks that a bounded number of threads do beside this one: `require 'ipc.BackgroundTaskPool'(size, [opts])`. Its
+--- functions are called with a dot, or with a colon.
 ---@class ipc.BackgroundTaskPool
 local backgroundTaskPool = {}
 
@@ -492,7 +595,7 @@ function backgroundTaskPool.hasTask() end
 --- Whether task `id` has ended (one whose result was taken has), or without an id all have. With `block` it waits for
 --- that: for ever (true), or so many seconds.
 ---@param id? integer
----@param block? boolean|number|table
+---@param block? ipc.timeout here true is for ever
 ---@return boolean
 function backgroundTaskPool.isDone(id, block) end
 
@@ -500,12 +603,12 @@ function backgroundTaskPool.isDone(id, block) end
 --- it, and returns all that the task returned or raises its error with the traceback. A result is taken once; then, and
 --- of an id that no task has, there is nothing.
 ---@param id? integer
----@param timeout? number|boolean|table seconds
+---@param timeout? ipc.timeout seconds
 ---@return any ...
 function backgroundTaskPool.getResult(id, timeout) end
 
 --- Takes no more tasks, and waits until all have ended. Their results stay.
----@param timeout? number|boolean|table seconds
+---@param timeout? ipc.timeout seconds
 function backgroundTaskPool.close(timeout) end
 
 --- Takes no more tasks, drops those that wait and ends those that run; the result of each is then an error that
@@ -514,18 +617,24 @@ function backgroundTaskPool.cancel() end
 
 -- ## workqueue
 
+--- Options of `ipc.workqueue`.
+---@class (exact) ipc.WorkqueueOptions: table<'name'|'capacity'|'timeout', any>
+---@field name? string
+---@field capacity? integer how many questions, and how many answers, it holds; `write` waits while it is full
+---@field timeout? number|boolean how many seconds a call waits that is told no time; for ever
+
 --- A queue between one thread, its owner, and any number of others: the owner writes questions and reads answers, the
 --- others read questions and write answers. `creator` is 1 for the caller that made the queue, and so owns it, 0 for
 --- one that found it by its name; a queue without a name travels as a value. `size` and `increment` are taken for the
---- sake of old scripts; memory grows by itself. With a table: `capacity` is how many questions, and how many answers,
---- it holds; `write` waits while it is full. `timeout`: how many seconds a call waits that is told no time.
----@param name? string|{name?: string, capacity?: integer, timeout?: number}
+--- sake of old scripts; memory grows by itself.
+---@param name? string|ipc.WorkqueueOptions
 ---@param size? integer
 ---@param increment? integer
 ---@return ipc.workqueue queue
 ---@return integer creator
 function ipc.workqueue(name, size, increment) end
 
+--- A handle of a work queue.
 ---@class ipc.workqueue
 local workqueue = {}
 
@@ -544,18 +653,18 @@ function workqueue:writeup(...) end
 function workqueue:trywrite(...) end
 
 --- The next item; nil when none came in time. `[closed]` once the owner has closed and nothing is left.
----@param timeout? number|boolean|table seconds; `true` is 0, nothing is for ever
+---@param timeout? ipc.timeout seconds; `true` is 0, nothing is for ever
 ---@return any item
 function workqueue:read(timeout) end
 
 --- As `read`, and tells a nil item from none.
----@param timeout? number|boolean|table seconds; nothing is 0
+---@param timeout? ipc.timeout seconds; nothing is 0
 ---@return boolean found
 ---@return any item
 function workqueue:tryread(timeout) end
 
 --- Waits until as many answers were written as questions, those in workers' hands included. Only for the owner.
----@param timeout? number|boolean|table seconds
+---@param timeout? ipc.timeout seconds
 function workqueue:drain(timeout) end
 
 --- How many items wait to be read.
@@ -575,10 +684,13 @@ function workqueue:close() end
 
 -- ## channel
 
---- A FIFO from any number of writers to any number of readers, which travels to other threads as a value. `capacity` is
---- how many items it holds; `write` waits while it is full. `timeout`: how many seconds a call waits that is told no
---- time.
----@param options? {capacity?: integer, timeout?: number}
+--- Options of `ipc.channel`.
+---@class (exact) ipc.ChannelOptions: table<'capacity'|'timeout', any>
+---@field capacity? integer how many items it holds; `write` waits while it is full
+---@field timeout? number|boolean how many seconds a call waits that is told no time; for ever
+
+--- A FIFO from any number of writers to any number of readers, which travels to other threads as a value.
+---@param options? ipc.ChannelOptions
 ---@return ipc.channel
 function ipc.channel(options) end
 
@@ -587,10 +699,12 @@ function ipc.channel(options) end
 ---@field OPEN integer it takes items
 ---@field CLOSED integer it takes no more, and some are left to read
 ---@field DRAINED integer it takes no more, and all were read
----@overload fun(options?: {capacity?: integer, timeout?: number}): ipc.channel
+---@overload fun(options?: ipc.ChannelOptions): ipc.channel
 local statuses = {}
 
+--- A channel; `#c` is how many items wait to be read.
 ---@class ipc.channel
+---@operator len: integer
 local channel = {}
 
 --- Writes each argument as an item of its own, all or none, with no other writer's in between. OPEN: they were
@@ -613,20 +727,20 @@ function channel:trywrite(...) end
 
 --- The next item, after the status: OPEN, or CLOSED for what is left after the close. Without an item the status comes
 --- alone: DRAINED if none will come any more, OPEN if none came in time.
----@param timeout? number|boolean|table seconds; true is 0
+---@param timeout? ipc.timeout seconds; true is 0
 ---@return integer status
 ---@return any item
 function channel:read(timeout) end
 
 --- True and the next item, or false and the status.
----@param timeout? number|boolean|table seconds; nothing is 0
+---@param timeout? ipc.timeout seconds; nothing is 0
 ---@return boolean found
 ---@return any item or the status
 function channel:tryread(timeout) end
 
 --- `for item in c:items() do`: each item until the channel is drained, or, with a time-out, until none came for so
 --- long. A nil item is `[state]`: a loop cannot tell it from its end.
----@param timeout? number|boolean|table seconds; true is 0
+---@param timeout? ipc.timeout seconds; true is 0
 ---@return fun(): any
 function channel:items(timeout) end
 
@@ -655,25 +769,29 @@ function channel:drained() end
 
 -- ## mutex
 
+--- Options of `ipc.mutex`.
+---@class (exact) ipc.MutexOptions: table<'timeout', any>
+---@field timeout? number|boolean how many seconds a call waits that is told no time, `with` among them; for ever
+
 --- A recursive lock for threads, with a barrier beside it. It belongs to the Lua state that locks it: its coroutines
 --- share it, and when the state ends it is free again; the next one to lock it is told.
---- `timeout`: how many seconds its calls wait that are told no time, `with` among them; for ever unless it is given.
----@param options? {timeout?: number}
+---@param options? ipc.MutexOptions
 ---@return ipc.mutex
 function ipc.mutex(options) end
 
+--- A mutex.
 ---@class ipc.mutex
 local mutex = {}
 
---- Waits until the mutex is free and takes it; `[timeout]` when it is not free in time. Locked n times, it wants n
+--- Waits until the mutex is free and takes it; `[timeout]` when it is not free in time. Locked n times, it takes n
 --- unlocks. Returns nothing, unless the thread that held it before ended without unlocking it: then this caller has the
 --- lock, and is told, once, that what it guards may be half changed.
----@param timeout? number|boolean|table seconds
+---@param timeout? ipc.timeout seconds
 ---@return string? left who ended with the mutex locked
 function mutex:lock(timeout) end
 
 --- Takes the mutex if it is free, or becomes so in time.
----@param timeout? number|boolean|table seconds; nothing is 0
+---@param timeout? ipc.timeout seconds; nothing is 0
 ---@return boolean taken
 ---@return string? left as `lock` returns it
 function mutex:trylock(timeout) end
@@ -684,7 +802,7 @@ function mutex:unlock() end
 --- Returns once `n` callers are here; then the next round begins. Has nothing to do with who holds the lock. Callers
 --- that disagree about `n` all get `[mismatch]`; one that gets `[timeout]` no longer counts.
 ---@param n integer
----@param timeout? number|boolean|table seconds
+---@param timeout? ipc.timeout seconds
 function mutex:barrier(n, timeout) end
 
 --- Calls `fn(...)` with the mutex locked and returns what it returns; unlocks it however `fn` ends.
@@ -698,6 +816,7 @@ function mutex:with(fn, ...) end
 ---@return ipc.atomic
 function ipc.atomic(n) end
 
+--- An atomic number.
 ---@class ipc.atomic
 local atomic = {}
 
@@ -727,8 +846,8 @@ function atomic:cas(old, new) end
 --- Waits until one of the objects is ready: a call on it then goes on without waiting, or reports at once that it is
 --- closed. Of several that are ready the one comes first that `select` has not returned for the longest time. Another
 --- thread may have been faster by the time of the call that follows: `tryread` and `tryrecv` do not wait.
----@param list table the objects; `{object, 'write'}` for one that is to have room to write
----@param timeout? number|boolean|table seconds; `true`: only look
+---@param list any[] the objects; `{object, 'write'}` for one that is to have room to write
+---@param timeout? ipc.timeout seconds; `true`: only look
 ---@return any object nil when none was ready in time
 ---@return integer? index its place in the list
 function ipc.select(list, timeout) end
@@ -749,10 +868,14 @@ function ipc.after(seconds) end
 ---@return ipc.timer
 function ipc.every(seconds) end
 
+--- Options of `ipc.scheduler`.
+---@class (exact) ipc.SchedulerOptions: table<'wait', any>
+---@field wait async fun(fd: integer, mode: 'read'|'write', timeout?: number) yields until it is ready or time is over
+
 --- In coroutines, from now on, calls of the library that would block call `wait` in place of it, which is to yield
 --- until the descriptor is ready or the time is over; then they try again. doc/select.md says which calls. Nil: no
 --- more. The main coroutine blocks as ever. It is for this Lua state alone.
----@param options? {wait: fun(fd: integer, mode: 'read'|'write', timeout?: number)}
+---@param options? ipc.SchedulerOptions
 function ipc.scheduler(options) end
 
 --- A descriptor of somebody else, from `ipc.fd`.
@@ -772,7 +895,7 @@ local timer = {}
 
 --- Waits for a tick and takes all that there are. One that ticks once, and was read, raises `[state]`; `[closed]` once
 --- it is closed.
----@param timeout? number|boolean|table seconds
+---@param timeout? ipc.timeout seconds
 ---@return integer? ticks since the last read; nil when there was none in time
 function timer:read(timeout) end
 
@@ -785,15 +908,23 @@ function timer:fd(way) end
 
 --- Ends it: blocked reads, and all later ones, raise `[closed]`.
 function timer:close() end
+
 -- ## sharedtable
 
 --- A table that all threads of the process share: `t = ipc.sharedtable([tbl], [move])` makes one, with copies of the
 --- fields of `tbl`; with `move` true each is taken out of `tbl` as it goes. `t[k]` and `t[k] = v` copy the value; what
 --- goes between threads by reference (tensors, objects of ipc, other shared tables) is held by reference. Keys are
 --- strings, numbers and booleans. `#t` counts all keys, `t == u` says whether both are the same table, and where Lua
---- has `__pairs` (5.2 and later), `pairs(t)` walks it. Its own functions stand here, since `t.x` is data.
+--- has `__pairs` (5.2 and later), `pairs(t)` walks it. Its own functions are those of `ipc.sharedtable`, since `t.x` is
+--- data.
 ---@class ipc.sharedtable
----@field [string|number|boolean] any what is there
+---@field [string] any what is there
+---@field [number] any
+---@field [boolean] any
+---@operator len: integer
+
+--- Makes shared tables, and holds their functions.
+---@class ipc.sharedtable.module
 ---@overload fun(tbl?: table, move?: any): ipc.sharedtable
 local sharedtable = {}
 
@@ -824,7 +955,7 @@ function sharedtable.cas(t, k, old, new) end
 
 --- The keys, in no order.
 ---@param t ipc.sharedtable
----@return table list
+---@return any[] list
 function sharedtable.keys(t) end
 
 --- `for k, v in ipc.sharedtable.pairs(t) do`, on every Lua: each key that is there all the while is met once; one that
@@ -847,11 +978,44 @@ function ipc.sharedtable_size(t) end
 
 -- ## Trees
 
+---@alias ipc.TreeOption
+---| 'timeout'
+---| 'base'
+---| 'key'
+---| 'secret'
+---| 'encrypt'
+---| 'insecure'
+---| 'transport'
+---| 'functions'
+---| 'max_message'
+---| 'max_tensor_bytes'
+
+--- What is common to the options of trees.
+---@class ipc.AnyTreeOptions
+---@field base? integer how many children a node has; 2
+---@field key? string|number `LocalhostTree`: trees that live at the same time under one parent have different ones
+---@field secret? string as in `ipc.server`
+---@field encrypt? boolean as in `ipc.server`
+---@field insecure? boolean as in `ipc.server`
+---@field transport? 'auto'|'tcp'
+---@field functions? boolean as in `ipc.server`
+---@field max_message? number as in `ipc.server`
+---@field max_tensor_bytes? number as in `ipc.server`
+
+--- Options of a tree.
+---@class (exact) ipc.TreeOptions: ipc.AnyTreeOptions, table<ipc.TreeOption, any>
+---@field timeout? number|boolean how many seconds a node may be silent; 1,800, or what `IPC_TIMEOUT` says
+
+--- Options of `ipc.tree`.
+---@class (exact) ipc.LaunchOptions: ipc.AnyTreeOptions, table<ipc.TreeOption|'nodes', any>
+---@field timeout? number|boolean how many seconds a node may be silent; 1,800, or what `IPC_TIMEOUT` says
+---@field nodes? integer how many nodes there have to be
+
 --- The tree of all nodes that were launched together (by ipcrun), else of this one alone; the options are those of the
 --- other trees. It also has `localIndex`, which of the nodes of its host this is, and `gpu`, the GPU that it may take,
 --- from 1, or nil. `[state]` where a launcher's variables are set that it cannot use, or option `nodes` says another
 --- number. doc/launch.md.
----@param options? table
+---@param options? ipc.LaunchOptions
 ---@return ipc.Tree
 function ipc.tree(options) end
 
@@ -861,9 +1025,8 @@ function ipc.tree(options) end
 --- `require 'ipc.StaticTree'(nodeIndex, numNodes, nodeHost, nodePort, rootHost, rootPort, [opts])`,
 --- `require 'ipc.DiscoveredTree'(nodeIndex, numNodes, nodeHost, nodePort, publish, query, [opts])`,
 --- `require 'ipc.Tree'(nodeIndex, numNodes, base, server, client, host, port, [buildTree], [opts])` or
---- `require 'ipc.NullTree'()`: doc/tree.md. Options: `timeout`, `base`, `key`, `secret`, `encrypt`, `insecure`,
---- `transport`, `functions`, `max_message`, `max_tensor_bytes`. When a call fails on one node, it raises on all, with
---- the name of the node.
+--- `require 'ipc.NullTree'([opts])`: doc/tree.md. When a call fails on one node, it raises on all, with the name of
+--- the node.
 ---@class ipc.Tree
 ---@field nodeIndex integer this node, from 1; the root is 1
 ---@field numNodes integer how many there are
@@ -879,20 +1042,20 @@ local tree = {}
 --- contributes nothing; the options may take its place.
 ---@param value any a number, a tensor, what `reduce` takes, or nested tables of these
 ---@param reduce? (fun(a: any, b: any): any)|'sum'|'mean'|'max'|'min'|'prod'
----@param zero? (fun(v: any, i: integer): any)|boolean|{timeout?: number}
----@param opts? {timeout?: number}
+---@param zero? (fun(v: any, i: integer): any)|boolean|ipc.CallOptions
+---@param opts? ipc.timeout
 ---@return any value
 ---@return integer contributors
 function tree.allReduce(value, reduce, zero, opts) end
 
 --- The root's value on every node, in place where this node passes a value of the same form.
 ---@param value any
----@param opts? {timeout?: number}
+---@param opts? ipc.timeout
 ---@return any value
 function tree.scatter(value, opts) end
 
 --- Returns when all nodes have called it.
----@param timeout? number|boolean|table how many seconds a node may be silent
+---@param timeout? ipc.timeout how many seconds a node may be silent
 function tree.barrier(timeout) end
 
 --- Calls `f(leaf)` for each leaf of nested tables, keys sorted: numbers, strings, booleans. A result that is not nil
@@ -903,7 +1066,7 @@ function tree.barrier(timeout) end
 function tree.walkTable(t, f) end
 
 --- Prints what went over each link of this node, and returns it by node index.
----@return table<integer, table> stats
+---@return table<integer, ipc.ConnectionStats> stats
 function tree.netStats() end
 
 --- Lets go of what the tree opened, and not of what it was handed; the other nodes' further calls raise `[closed]`.
@@ -911,17 +1074,27 @@ function tree.close() end
 
 -- ## Processes
 
---- Starts a program. `file`: a path, or a name along `PATH`. `args`: strings and numbers. `env`: a list of
---- `'NAME=value'` replaces the environment, a map of values by name is added to it (`false` takes a name away). `cwd`:
---- where it starts. `stdin`, `stdout` (default `'pipe'`) and `stderr` (default `'inherit'`): `'pipe'`, `'inherit'`,
---- `'null'`, a path, a descriptor, a file of Lua's; `stderr = 'stdout'` goes where stdout goes. `group`: true makes it
---- the leader of a process group, which signals then go to. `keep`: how many bytes of a stream are kept while calls
---- wait for something else and nobody reads it (default 64 MiB); past that a read of it raises `[limit]`. Collected
---- while it runs, it gets a SIGTERM. doc/spawn.md.
----@param options table
+--- Where a standard stream of a program goes: `'pipe'`, `'inherit'`, `'null'`, a path, a descriptor, a file of Lua's.
+---@alias ipc.stdio string|integer|userdata|file*
+
+--- Options of `ipc.spawn`.
+---@class (exact) ipc.SpawnOptions: table<'file'|'args'|'env'|'cwd'|'stdin'|'stdout'|'stderr'|'group'|'keep', any>
+---@field file string a path, or a name that is looked up along `PATH`
+---@field args? (string|number)[]
+---@field env? table a list of `'NAME=value'` replaces the environment; values by name are added, false removes one
+---@field cwd? string where it starts
+---@field stdin? ipc.stdio `'pipe'`
+---@field stdout? ipc.stdio `'pipe'`
+---@field stderr? ipc.stdio `'inherit'`; `'stdout'`: where stdout goes
+---@field group? boolean true: it leads a process group, which signals then go to
+---@field keep? number bytes of a stream kept while nobody reads it; 64 MiB, past which a read raises `[limit]`
+
+--- Starts a program. Collected while it runs, it gets a SIGTERM. doc/spawn.md.
+---@param options ipc.SpawnOptions
 ---@return ipc.spawn
 function ipc.spawn(options) end
 
+--- A program that was started.
 ---@class ipc.spawn
 local process = {}
 
@@ -935,8 +1108,8 @@ function process:running() end
 
 --- Sends `signal` if one is given, closes stdin, and empties the pipes until the process ends. Its end is told as often
 --- as it is asked for. `[timeout]` leaves it running, with its stdin closed.
----@param signal? integer|string|{timeout?: number} a number, or a name as `'TERM'`
----@param timeout? number|boolean|table seconds
+---@param signal? integer|string|ipc.CallOptions a number, or a name as `'TERM'`
+---@param timeout? ipc.timeout seconds
 ---@return integer code its exit code; 0 if a signal that was sent through this object ended it; 128 + n for another one
 ---@return string? signal the name of that other signal, as `SIGKILL`
 function process:wait(signal, timeout) end
@@ -949,30 +1122,30 @@ function process:kill(signal) end
 --- Writes all of `s`; without it, closes the pipe. `[closed]` when nobody reads it any more; `[timeout]` says how much
 --- was taken.
 ---@param s? string|number
----@param timeout? number|boolean|table seconds
+---@param timeout? ipc.timeout seconds
 function process:stdin(s, timeout) end
 
 --- Reads what the process writes: `'*line'`, or nothing, the next line without its newline (`'*L'` with it); `'*all'`
 --- until the end; a number, one read of up to so many bytes. What had come when time runs out stays for the next read.
----@param what? '*line'|'*L'|'*all'|integer|{timeout?: number}
----@param timeout? number|boolean|table seconds
+---@param what? '*line'|'*L'|'*all'|integer|ipc.CallOptions
+---@param timeout? ipc.timeout seconds
 ---@return string? text nil at the end
 function process:stdout(what, timeout) end
 
 --- As `stdout`, of a process that was started with `stderr = 'pipe'`.
----@param what? '*line'|'*L'|'*all'|integer|{timeout?: number}
----@param timeout? number|boolean|table seconds
+---@param what? '*line'|'*L'|'*all'|integer|ipc.CallOptions
+---@param timeout? ipc.timeout seconds
 ---@return string? text nil at the end
 function process:stderr(what, timeout) end
 
 --- The descriptor of the pipe from its stdout, for poll or as another one's stdin; nil after its end. Waits
 --- until no other thread reads.
----@param timeout? number|boolean|table seconds
+---@param timeout? ipc.timeout seconds
 ---@return integer?
 function process:stdoutFileId(timeout) end
 
 --- As `stdoutFileId`.
----@param timeout? number|boolean|table seconds
+---@param timeout? ipc.timeout seconds
 ---@return integer?
 function process:stderrFileId(timeout) end
 
@@ -989,7 +1162,7 @@ function ipc.fork() end
 
 --- Waits for a child to end. Its end is told once.
 ---@param pid integer
----@param timeout? number|boolean|table seconds; `[timeout]` when it runs on
+---@param timeout? ipc.timeout seconds; `[timeout]` when it runs on
 ---@return integer code its exit code; 128 + n if signal n ended it
 ---@return string? signal the name of that signal, as `SIGKILL`
 function ipc.waitpid(pid, timeout) end
@@ -1030,7 +1203,7 @@ function ipc.cpus() end
 --- missing (for its owner only); with `true` for the time-out, which does not wait, it never is. nil where the lock was
 --- not to be had.
 ---@param path string
----@param timeout? number|boolean|table seconds
+---@param timeout? ipc.timeout seconds
 ---@return ipc.flock? lock
 function ipc.flock(path, timeout) end
 

@@ -1,4 +1,4 @@
----@meta ipc.torch
+---@meta torch
 
 -- The tensors that `require 'ipc.torch'` gives where Torch7 is not installed, annotated for the Lua language server.
 -- Every method
@@ -23,7 +23,7 @@
 ---@field IntTensor fun(...): torch.Tensor
 ---@field IntStorage fun(...): torch.Storage
 ---@field LongTensor fun(...): torch.Tensor
----@field LongStorage fun(...): torch.Storage
+---@field LongStorage fun(...): torch.LongStorage
 ---@field FloatTensor fun(...): torch.Tensor
 ---@field FloatStorage fun(...): torch.Storage
 ---@field DoubleTensor fun(...): torch.Tensor
@@ -116,27 +116,27 @@ function torch.initialSeed() end
 ---@param path string
 ---@param value any
 ---@param form? string
----@param options? { functions: boolean? }
+---@param options? ipc.CodeOptions
 function torch.save(path, value, form, options) end
 
 --- Reads what `save`, or Torch, wrote.
 ---@param path string
 ---@param form? string
----@param options? { functions: boolean? }
+---@param options? ipc.CodeOptions
 ---@return any
 function torch.load(path, form, options) end
 
 --- As `save`, to a string.
 ---@param value any
 ---@param form? string
----@param options? { functions: boolean? }
+---@param options? ipc.CodeOptions
 ---@return string
 function torch.serialize(value, form, options) end
 
 --- As `load`, from a string.
 ---@param bytes string
 ---@param form? string
----@param options? { functions: boolean? }
+---@param options? ipc.CodeOptions
 ---@return any
 function torch.deserialize(bytes, form, options) end
 
@@ -165,13 +165,31 @@ function torch.getnumthreads() end
 ---@param n integer
 function torch.setnumthreads(n) end
 
+--- What `t[i]` is: a number where `t` has one dimension, else a tensor. The type of a tensor does not say how many
+--- dimensions it has, so this is both.
+---@class torch.Element: number, integer, torch.Tensor
+---@operator add(number|torch.Tensor): torch.Element
+---@operator sub(number|torch.Tensor): torch.Element
+---@operator mul(number|torch.Tensor): torch.Element
+---@operator div(number|torch.Tensor): torch.Element
+---@operator mod(number|torch.Tensor): torch.Element
+---@operator pow(number|torch.Tensor): torch.Element
+---@operator unm: torch.Element
+
 --- A view of a storage: `t[i]`, `t[{i, {from, to}, {}}]`, `t[mask]` read and write; `+ - * / ^ %` make new tensors.
 ---@class torch.Tensor
----@operator add(any): torch.Tensor
----@operator sub(any): torch.Tensor
----@operator mul(any): torch.Tensor
----@operator div(any): torch.Tensor
+---@field [integer] torch.Element an element, or the tensor of the other dimensions
+---@field [torch.Tensor] torch.Element the elements where a ByteTensor is not 0
+---@field [torch.LongStorage] torch.Element an element
+---@field [(integer|integer[]|table)[]] torch.Element a place or a range for each dimension
+---@operator add(number|torch.Tensor): torch.Tensor
+---@operator sub(number|torch.Tensor): torch.Tensor
+---@operator mul(number|torch.Tensor): torch.Tensor
+---@operator div(number|torch.Tensor): torch.Tensor
+---@operator mod(number|torch.Tensor): torch.Tensor
+---@operator pow(number|torch.Tensor): torch.Tensor
 ---@operator unm: torch.Tensor
+---@operator len: torch.LongStorage
 local Tensor = {}
 
 -- ## What it is
@@ -1003,6 +1021,8 @@ function Tensor:nonzero() end
 
 --- Elements in a row, shared by the tensors that view them and by threads: `s[i]`, `#s`.
 ---@class torch.Storage
+---@field [integer] number
+---@operator len: integer
 local Storage = {}
 
 ---@class torch.LongStorage: torch.Storage

@@ -13,6 +13,8 @@ local operations = {
 
 local build = {}
 
+local unpack = table.unpack or unpack -- luacheck: ignore 143
+
 local function figure(value)
    return type(value) == 'number' and ('%.6g'):format(value) or tostring(value)
 end
@@ -79,9 +81,12 @@ local forConnections = {
 local known = { 'timeout', 'base', 'key' }
 for _, key in ipairs(forConnections) do known[#known + 1] = key end
 
---- Checks that `options`, in place `at`, are those of a tree, whichever its kind: a node alone takes them all.
-function build.options(place, at, options)
-   utils.checkOptions(place, at, options, known)
+--- Checks that `options`, in place `at`, are those of a tree, whichever its kind: a node alone takes them all. `more`
+--- names one more option that is known.
+function build.options(place, at, options, more)
+   local names = known
+   if more then names = { more, unpack(known) } end
+   utils.checkOptions(place, at, options, names)
    return options or {}
 end
 
