@@ -3,26 +3,8 @@
 local ipc = require 'libipc'
 local torch = require 'ipc.torch'
 local bare = require 'benches.bare'
+local trip = require 'benches.trip'
 local peer = require 'bench_peer'
-
--- Seconds a round trip.
-local function queue_round_trip(n)
-  local q = ipc.workqueue()
-  local echo = ipc.map(1, function(queue, count)
-    for _ = 1, count do queue:write(queue:read()) end
-  end, q, n + 1)
-  q:write(0)
-  q:read()
-  local start = ipc.clock()
-  for i = 1, n do
-    q:write(i)
-    q:read()
-  end
-  local took = (ipc.clock() - start) / n
-  echo:join()
-  q:close()
-  return took
-end
 
 -- Seconds that lock and unlock take when two threads do nothing else: of ours, or of the peer at an address.
 local function contended(mutex, address)
@@ -127,7 +109,7 @@ return function(report)
     local times = report.turns({ ours = ours, theirs = theirs }, 9)
     report.compare(what .. ', beside four endless loops', times.ours, times.theirs, who, '<= 1.2')
   end
-  beside('work queue, round trip', function() return queue_round_trip(3000) end,
+  beside('work queue, round trip', function() return trip.queue(3000) end,
     function() return peer.pingpong(3000) / 3000 end, 'two threads in C, by condition variables')
   local mutex, theirs = ipc.mutex(), peer.mutex()
   beside('mutex, lock and unlock by two threads', function() return contended(mutex) end,

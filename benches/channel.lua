@@ -2,6 +2,7 @@
 -- that a million unread items take.
 -- luacheck: ignore 431 432 (what goes to a thread has the same name there)
 local ipc = require 'libipc'
+local trip = require 'benches.trip'
 
 -- Seconds an item with `readers` threads that read what this one writes, from the first written to the last read.
 local function to_readers(value, n, readers)
@@ -43,22 +44,6 @@ local function from_writers(value, n, writers, capacity)
   return took / n
 end
 
-local function round_trip(n)
-  local there, back = ipc.channel(), ipc.channel()
-  local echo = ipc.map(1, function(there, back)
-    for item in there:items() do back:write(item) end
-  end, there, back)
-  local start = ipc.clock()
-  for i = 1, n do
-    there:write(i)
-    back:read()
-  end
-  local took = (ipc.clock() - start) / n
-  there:close()
-  echo:join()
-  return took
-end
-
 -- Bytes of memory in use.
 local function resident()
   for line in io.lines '/proc/self/status' do
@@ -80,7 +65,7 @@ local small = { x = 1, y = 2.5, name = 'hello' }
 
 return function(report)
   if report.one_core then
-    local times = report.turns({ ours = function() return round_trip(20000) end }, 7)
+    local times = report.turns({ ours = function() return trip.channel(20000) end }, 7)
     report.compare('channel, round trip', times.ours, 6e-6, 'limit', '<= 1')
     return
   end
@@ -115,6 +100,6 @@ return function(report)
   }, 5)
   report.compare_rate('channel with room for 16, 128 writers to one reader, integers', 1 / full.many, 1 / full.one,
     'one writer', '>= 0.5')
-  local times = report.turns({ ours = function() return round_trip(20000) end }, 7)
+  local times = report.turns({ ours = function() return trip.channel(20000) end }, 7)
   report.compare('channel, round trip', times.ours, 3e-6, 'limit', '<= 1')
 end

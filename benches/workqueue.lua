@@ -1,5 +1,6 @@
 -- Work queues between threads of one process: rate from one writer to one reader, and the round trip.
 local ipc = require 'libipc'
+local trip = require 'benches.trip'
 
 -- Seconds an item, from the first written to the last read.
 local function stream(value, n)
@@ -19,22 +20,6 @@ local function stream(value, n)
   return took / n
 end
 
-local function round_trip(n)
-  local q = ipc.workqueue()
-  local echo = ipc.map(1, function(queue, count)
-    for _ = 1, count do queue:write(queue:read()) end
-  end, q, n)
-  local start = ipc.clock()
-  for i = 1, n do
-    q:write(i)
-    q:read()
-  end
-  local took = (ipc.clock() - start) / n
-  echo:join()
-  q:close()
-  return took
-end
-
 return function(report)
   for _, case in ipairs(report.one_core and {} or {
     { 'numbers', 1.5, 400000, 5e6 },
@@ -44,7 +29,7 @@ return function(report)
     local times = report.turns({ ours = function() return stream(case[2], case[3]) end }, 7)
     report.compare_rate('work queue, one writer to one reader, ' .. case[1], 1 / times.ours, case[4], 'limit', '>= 1')
   end
-  local times = report.turns({ ours = function() return round_trip(20000) end }, 7)
+  local times = report.turns({ ours = function() return trip.queue(20000) end }, 7)
   if report.one_core then
     report.compare('work queue, round trip', times.ours, 6e-6, 'limit', '<= 1')
   else
