@@ -128,12 +128,12 @@ impl<'a> Lua<'a> {
         self.bytes(i)
     }
 
-    /// The bytes of the string in slot `i`.
+    /// The bytes of the string that is argument `i`.
     pub fn bytes(self, i: c_int) -> Result<&'a [u8]> {
-        self.to_bytes(i).ok_or_else(|| self.expected(i, "string"))
+        self.argument_bytes(i).ok_or_else(|| self.expected(i, "string"))
     }
 
-    /// The string in slot `i`, which must be UTF-8 (a name, a host).
+    /// The string that is argument `i`, which must be UTF-8 (a name, a host).
     pub fn str(self, i: c_int) -> Result<&'a str> {
         let bytes = self.bytes(i)?;
         std::str::from_utf8(bytes).map_err(|_| self.bad_value(i, "expected a string of UTF-8, got other bytes"))
@@ -208,16 +208,15 @@ impl<'a> Lua<'a> {
         self.push_nil();
         while self.next(slot)? {
             self.pop(1);
-            let key = self.to_str(-1);
-            if !key.is_some_and(|k| known.contains(&k)) {
-                let known = known.join(", ");
-                let e = match key {
-                    Some(key) => self.bad_value(i, format_args!("unknown option '{key}'; known are {known}")),
-                    None => {
-                        let kind = self.kind(-1).name();
-                        self.bad_value(i, format_args!("unknown option a {kind} key; known are {known}"))
-                    }
-                };
+            let wrong = self.with_str(-1, |key| {
+                let known = (!known.contains(&key)).then(|| known.join(", "));
+                known.map(|known| self.bad_value(i, format_args!("unknown option '{key}'; known are {known}")))
+            });
+            let wrong = wrong.unwrap_or_else(|| {
+                let (kind, known) = (self.kind(-1).name(), known.join(", "));
+                Some(self.bad_value(i, format_args!("unknown option a {kind} key; known are {known}")))
+            });
+            if let Some(e) = wrong {
                 self.pop(1);
                 return Err(e);
             }
@@ -277,12 +276,12 @@ impl<'a> Options<'a> {
 
     /// A string option.
     pub fn string(self, name: &str) -> Result<Option<String>> {
-        self.with(name, "a string", |lua, i| lua.to_str(i).map(try_text))?.transpose()
+        self.with(name, "a string", |lua, i| lua.with_str(i, try_text))?.transpose()
     }
 
     /// An option of any bytes.
     pub fn bytes(self, name: &str) -> Result<Option<Vec<u8>>> {
-        self.with(name, "a string", |lua, i| lua.to_bytes(i).map(try_bytes))?.transpose()
+        self.with(name, "a string", |lua, i| lua.with_bytes(i, try_bytes))?.transpose()
     }
 
     /// A number option.

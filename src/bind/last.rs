@@ -2,7 +2,7 @@
 //!
 //! To push a string may raise: memory can run out. Below [`catch_unwind`](crate::bind::call) that takes a `lua_pcall`,
 //! which costs as much as the string. But in the frame above nothing needs dropping, so from there Lua may raise. A
-//! body that ends with a string therefore leaves it here, with whoever holds its bytes, and
+//! body that ends with a string therefore leaves it here, with what holds its bytes, and
 //! [`enter`](crate::bind::call::enter) pushes it.
 
 use std::any::Any;
@@ -79,8 +79,8 @@ impl Last {
     }
 }
 
-/// Pushes `n` bytes at `p`; without the detour of mlua-sys on 5.1 and LuaJIT, which asks for the string back to return its
-/// address.
+/// Pushes `n` bytes at `p`; without the detour of mlua-sys on 5.1 and LuaJIT, which asks for the string back to return
+/// its address.
 ///
 /// # Safety
 /// As the module says: Lua may raise. The bytes are there, and so is a free slot.

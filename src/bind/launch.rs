@@ -49,8 +49,10 @@ fn signals(lua: Lua<'_>) -> Result<Pushed> {
     let mut numbers = Vec::new();
     for n in 1..=lua.raw_len(1) as i64 {
         lua.raw_get_index(1, n);
-        let name = lua.to_str(-1).unwrap_or_default();
-        numbers.push(signal_number(name).ok_or_else(|| lua.bad_value(1, format_args!("there is no signal '{name}'")))?);
+        let number = |name: &str| {
+            signal_number(name).ok_or_else(|| lua.bad_value(1, format_args!("there is no signal '{name}'")))
+        };
+        numbers.push(lua.with_str(-1, number).unwrap_or_else(|| number(""))?);
         lua.pop(1);
     }
     lua.push_object(SignalWatch::new(&numbers)?)?;

@@ -229,7 +229,7 @@ impl Given {
     pub fn read(lua: Lua<'_>, least_port: u16) -> Result<Given> {
         // A lone number is a port, also as a string.
         let lone = matches!(lua.kind(2), Kind::None | Kind::Nil | Kind::Table);
-        let digits = lua.to_bytes(1).is_some_and(|s| !s.is_empty() && s.iter().all(u8::is_ascii_digit));
+        let digits = lua.argument_bytes(1).is_some_and(|s| !s.is_empty() && s.iter().all(u8::is_ascii_digit));
         let (host, port, options) = match lua.kind(1) {
             Kind::Table => (None, None, 1),
             Kind::Number => (None, Some(1), 2),

@@ -198,14 +198,15 @@ impl<'a> Lua<'a> {
         (n.floor() == n && (-9223372036854775808.0..9223372036854775808.0).contains(&n)).then_some(n as i64)
     }
 
-    /// The bytes of the string in slot `i`; numbers are not converted. They stay where they are while the slot holds
-    /// the string, so keep arguments in their slots.
-    pub fn to_bytes(self, i: c_int) -> Option<&'a [u8]> {
+    /// The bytes of the string in slot `i`; numbers are not converted.
+    ///
+    /// # Safety
+    /// The slot holds the string for as long as the bytes are used: nothing else keeps Lua's collector from freeing it.
+    unsafe fn bytes_at<'s>(self, i: c_int) -> Option<&'s [u8]> {
         if self.kind(i) != Kind::String {
             return None;
         }
-        // SAFETY: for a string nothing is converted, so nothing is allocated; the pointer holds while the value is on
-        // the stack.
+        // SAFETY: for a string nothing is converted, so nothing is allocated; the caller keeps the string alive.
         unsafe {
             let mut n = 0;
             let p = ffi::lua_tolstring(self.l, i, &mut n);
@@ -213,9 +214,25 @@ impl<'a> Lua<'a> {
         }
     }
 
-    /// The string in slot `i`, if it is UTF-8.
-    pub fn to_str(self, i: c_int) -> Option<&'a str> {
-        self.to_bytes(i).and_then(|b| std::str::from_utf8(b).ok())
+    /// `read` of the bytes of the string in slot `i`; `None` for anything else, numbers included. The bytes are lent to
+    /// `read` alone, which leaves the slot as it is: once the slot is popped, the collector may free them.
+    pub fn with_bytes<R>(self, i: c_int, read: impl FnOnce(&[u8]) -> R) -> Option<R> {
+        // SAFETY: the bytes do not leave `read`, and the slot holds the string until it returns.
+        unsafe { self.bytes_at(i) }.map(read)
+    }
+
+    /// As [`with_bytes`](Lua::with_bytes), of a string of UTF-8.
+    pub fn with_str<R>(self, i: c_int, read: impl FnOnce(&str) -> R) -> Option<R> {
+        self.with_bytes(i, |bytes| std::str::from_utf8(bytes).ok().map(read)).flatten()
+    }
+
+    /// The bytes of the string that is argument `i`, numbers not included. Arguments stay in their slots until the
+    /// bound function ends, so the bytes live as long as the call; of any other slot use
+    /// [`with_bytes`](Lua::with_bytes).
+    pub fn argument_bytes(self, i: c_int) -> Option<&'a [u8]> {
+        debug_assert!(i > 0, "slot {i} is counted from the top: no argument");
+        // SAFETY: an argument stays in its slot for the length of the call, which is `'a`.
+        unsafe { self.bytes_at(i) }
     }
 
     /// Whether slots `i` and `j` hold the same value, metamethods aside.
@@ -388,8 +405,8 @@ impl Interrupt for Lua<'_> {
         let called = self.call(0, 0);
         // LuaJIT's handler says where it was called: in that function, of which nobody knows.
         if called.is_err()
-            && let Some(text) = self.to_bytes(-1).and_then(|text| text.strip_prefix(b"libipc:0: "))
-            && self.push_bytes(text).is_ok()
+            && let Some(Ok(())) =
+                self.with_bytes(-1, |text| text.strip_prefix(b"libipc:0: ").map(|text| self.push_bytes(text))).flatten()
         {
             self.remove(-2);
         }

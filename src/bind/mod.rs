@@ -1,7 +1,7 @@
 //! Lua on one side, the core on the other; the only place that knows mlua-sys.
 //!
-//! The binding talks to Lua through its C API (the crate mlua-sys), behind the safe handle [`lua::Lua`]. A bound function
-//! converts its arguments, calls one core function and converts back. How to add one:
+//! The binding talks to Lua through its C API (the crate mlua-sys), behind the safe handle [`lua::Lua`]. A bound
+//! function converts its arguments, calls one core function and converts back. How to add one:
 //!
 //! 1. Write `fn name(lua: Lua<'_>) -> Result<Pushed>`: arguments are in slots 1…, results are pushed, their
 //!    number returned.

@@ -242,7 +242,7 @@ fn type_of(lua: Lua<'_>) -> Result<Pushed> {
 
 /// `ipc.errcode(e)`: the code in the text of one of our errors, wherever in it the text begins.
 fn errcode(lua: Lua<'_>) -> Result<Pushed> {
-    let text = lua.to_bytes(1).unwrap_or_default();
+    let text = lua.argument_bytes(1).unwrap_or_default();
     match code_in(text) {
         Some(code) => lua.push_string(code)?,
         None => lua.push_nil(),

@@ -132,7 +132,7 @@ fn text(lua: Lua<'_>, what: impl Fn() -> String) -> Result<Vec<u8>> {
         }
         _ => return Err(err!(Argument, "{}: expected a string or a number, got {}", what(), lua.describe(-1))),
     }
-    let bytes = try_bytes(lua.to_bytes(-1).unwrap_or_default());
+    let bytes = lua.with_bytes(-1, try_bytes).unwrap_or_else(|| Ok(Vec::new()));
     lua.pop(1);
     bytes
 }
@@ -186,8 +186,10 @@ fn replacing(lua: Lua<'_>) -> Result<Environment> {
     while lua.next(table)? {
         lua.pop(1);
         if lua.kind(-1) != Kind::Number {
-            let name = lua.to_str(-1).unwrap_or("another key");
-            return Err(err!(Argument, "option 'env': it has a list, which replaces the environment, and '{name}'"));
+            let wrong = |name: &str| {
+                err!(Argument, "option 'env': it has a list, which replaces the environment, and '{name}'")
+            };
+            return Err(lua.with_str(-1, wrong).unwrap_or_else(|| wrong("another key")));
         }
     }
     Ok(Environment::Only(list))
@@ -198,13 +200,15 @@ fn changing(lua: Lua<'_>) -> Result<Environment> {
     let mut changes = Vec::new();
     lua.push_nil();
     while lua.next(table)? {
-        let name = match lua.to_bytes(-2) {
-            Some(name) if !name.is_empty() && !name.contains(&b'=') && !name.contains(&0) => try_bytes(name)?,
-            Some(name) => {
+        let name = lua.with_bytes(-2, |name| match name {
+            _ if name.is_empty() || name.contains(&b'=') || name.contains(&0) => {
                 let name = Lossy(name);
-                return Err(err!(Argument, "option 'env': '{name}' cannot be the name of a variable"));
+                Err(err!(Argument, "option 'env': '{name}' cannot be the name of a variable"))
             }
-            None => return Err(err!(Argument, "option 'env': expected names as keys, got a {}", lua.kind(-2).name())),
+            name => try_bytes(name),
+        });
+        let Some(name) = name.transpose()? else {
+            return Err(err!(Argument, "option 'env': expected names as keys, got a {}", lua.kind(-2).name()));
         };
         // false takes a variable away.
         let value = if lua.kind(-1) == Kind::Boolean && !lua.truth(-1) {
@@ -227,14 +231,17 @@ fn stdio(lua: Lua<'_>, options: Options<'_>, name: &'static str, default: Stdio)
     let found = match kind {
         Kind::Nil => Some(default),
         Kind::Number => lua.to_integer(slot).and_then(|n| c_int::try_from(n).ok()).filter(|n| *n >= 0).map(Stdio::Fd),
-        Kind::String => match lua.to_bytes(slot).unwrap_or_default() {
-            b"pipe" => Some(Stdio::Pipe),
-            b"inherit" => Some(Stdio::Inherit),
-            b"null" => Some(Stdio::Null),
-            b"stdout" if name == "stderr" => Some(Stdio::Stdout),
-            path if path.is_empty() || path.contains(&0) => None,
-            path => Some(Stdio::Path(OsString::from_vec(try_bytes(path)?).into())),
-        },
+        Kind::String => {
+            let named = lua.with_bytes(slot, |text| match text {
+                b"pipe" => Ok(Some(Stdio::Pipe)),
+                b"inherit" => Ok(Some(Stdio::Inherit)),
+                b"null" => Ok(Some(Stdio::Null)),
+                b"stdout" if name == "stderr" => Ok(Some(Stdio::Stdout)),
+                path if path.is_empty() || path.contains(&0) => Ok(None),
+                path => try_bytes(path).map(|path| Some(Stdio::Path(OsString::from_vec(path).into()))),
+            });
+            named.transpose()?.flatten()
+        }
         _ => file_at(lua, slot)?.map(Stdio::Fd),
     };
     let stdio = found.ok_or_else(|| {

@@ -89,8 +89,8 @@ fn push_entry(lua: Lua<'_>, index: i64) -> Result<Way> {
     if lua.raw_get_index(1, index) == Kind::Table {
         let entry = lua.top();
         if lua.raw_get_index(entry, 2) != Kind::Nil {
-            let name = lua.to_str(-1);
-            way = match WAYS.iter().find(|(n, _)| Some(*n) == name) {
+            let named = lua.with_str(-1, |name| WAYS.iter().find(|(n, _)| *n == name)).flatten();
+            way = match named {
                 Some((_, way)) => *way,
                 None => return Err(wrong(lua, index, "'read' or 'write' in its second place")),
             };

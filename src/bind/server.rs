@@ -397,7 +397,7 @@ const SMALL: usize = 64 << 10;
 /// memory, Ctrl-C, an error in somebody's finalizer.
 fn fault_of_sender(lua: Lua<'_>, e: Error, length: usize) -> Result<Error> {
     let shortage = match e.code() {
-        Code::Raised if lua.to_bytes(-1) == Some(b"not enough memory") => true,
+        Code::Raised if lua.with_bytes(-1, |text| text == b"not enough memory") == Some(true) => true,
         Code::Raised => return Err(e),
         Code::Limit => !is_too_deep(&e),
         _ => false,
@@ -460,7 +460,7 @@ fn id(lua: Lua<'_>) -> Result<Pushed> {
     Ok(1)
 }
 
-/// `c:tag([s])` → what tells clients apart, nil where there is none
+/// `c:tag([s])` → the tag by which calls choose clients, nil where there is none
 fn tag(lua: Lua<'_>) -> Result<Pushed> {
     let client = lua.object::<Client>(1)?.0.client.clone();
     if let Some(tag) = lua.optional(2, Lua::name_bytes)? {

@@ -81,7 +81,7 @@ fn words(lua: Lua<'_>, i: c_int) -> Vec<u8> {
         1
     });
     if told.is_ok() {
-        if let Ok(whole) = try_bytes(lua.to_bytes(-1).unwrap_or_default()) {
+        if let Some(Ok(whole)) = lua.with_bytes(-1, try_bytes) {
             text = whole;
         }
     } else if lua.kind(i) == Kind::Table {
@@ -125,9 +125,10 @@ fn table(lua: Lua<'_>, i: c_int, depth: usize) -> Vec<u8> {
             more = true;
             break;
         }
-        let key = match (lua.kind(-2), lua.to_number(-2), lua.to_bytes(-2)) {
-            (_, Some(n), _) => format!("[{n}]").into_bytes(),
-            (_, _, Some(s)) if is_name(s) => s.to_vec(),
+        let name = lua.with_bytes(-2, |s| is_name(s).then(|| s.to_vec())).flatten();
+        let key = match (lua.to_number(-2), name) {
+            (Some(n), _) => format!("[{n}]").into_bytes(),
+            (_, Some(name)) => name,
             _ => [b"[", &value(lua, -2)[..], b"]"].concat(),
         };
         let told = if lua.kind(-1) == Kind::Table { table(lua, -1, depth + 1) } else { value(lua, -1) };
@@ -160,9 +161,11 @@ fn value(lua: Lua<'_>, i: c_int) -> Vec<u8> {
         Kind::Boolean => lua.truth(i).to_string().into_bytes(),
         Kind::Number => lua.to_number(i).unwrap_or_default().to_string().into_bytes(),
         Kind::String => {
-            let s = lua.to_bytes(i).unwrap_or_default();
-            let (shown, tail) = if s.len() > BYTES { (&s[..BYTES], &b"...\""[..]) } else { (s, &b"\""[..]) };
-            [b"\"", shown, tail].concat()
+            let quoted = lua.with_bytes(i, |s| {
+                let (shown, tail) = if s.len() > BYTES { (&s[..BYTES], &b"...\""[..]) } else { (s, &b"\""[..]) };
+                [b"\"", shown, tail].concat()
+            });
+            quoted.unwrap_or_default()
         }
         kind => kind.name().as_bytes().to_vec(),
     }

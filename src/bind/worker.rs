@@ -72,7 +72,7 @@ impl Surroundings {
             if lua.raw_get_field(loaded, "package")? == Kind::Table {
                 let field = |name| -> Result<Option<Vec<u8>>> {
                     lua.raw_get_field(loaded + 1, name)?;
-                    let bytes = lua.to_bytes(-1).map(<[u8]>::to_vec);
+                    let bytes = lua.with_bytes(-1, <[u8]>::to_vec);
                     lua.pop(1);
                     Ok(bytes)
                 };
@@ -234,7 +234,9 @@ pub(super) fn failure(lua: Lua<'_>, e: Error) -> Failure {
     }
     match e.code() {
         // The frames of `boot` and `work` lie below.
-        Code::Raised => kept(traceback::without_ours(lua.to_bytes(-1).unwrap_or(b"an error without words"), 2)),
+        Code::Raised => lua
+            .with_bytes(-1, |text| kept(traceback::without_ours(text, 2)))
+            .unwrap_or_else(|| kept(traceback::without_ours(b"an error without words", 2))),
         _ => words(format_args!("{e}")).into_owned().into_bytes(),
     }
 }
@@ -271,10 +273,8 @@ pub(super) fn raised_value(lua: Lua<'_>, route: Route) -> Option<Message> {
 pub(super) fn call_init(lua: Lua<'_>, init: c_int, handler: c_int) -> Result<()> {
     match lua.kind(init) {
         Kind::Nil => return Ok(()),
-        Kind::String => {
-            let source = lua.to_bytes(init).unwrap_or_default();
-            load(lua, source)?;
-        }
+        // `load` leaves the slot as it is.
+        Kind::String => lua.with_bytes(init, |source| load(lua, source)).unwrap_or(Ok(()))?,
         _ => lua.push_value(init),
     }
     lua.call_traced(0, 0, handler)

@@ -11,11 +11,11 @@ use crate::error::Result;
 use crate::sync::{KeyRef, Number, Short, Value};
 use crate::wire::Message;
 
-/// The key in slot `i`; `None` for nil and NaN, which no table has.
+/// The key that is argument `i`; `None` for nil and NaN, which no table has.
 #[inline]
 pub(super) fn key(lua: Lua<'_>, i: c_int) -> Result<Option<KeyRef<'_>>> {
     Ok(match lua.kind(i) {
-        Kind::String => lua.to_bytes(i).map(KeyRef::String),
+        Kind::String => lua.argument_bytes(i).map(KeyRef::String),
         Kind::Number => match atomic::number(lua, i)? {
             Number::Integer(n) => Some(KeyRef::Integer(n)),
             Number::Float(x) => KeyRef::float(x),
@@ -36,6 +36,14 @@ pub(super) fn written_key(lua: Lua<'_>, i: c_int) -> Result<KeyRef<'_>> {
     }
 }
 
+/// `read` of the key in slot `i`, which need not be an argument.
+pub(super) fn with_written_key<T>(lua: Lua<'_>, i: c_int, read: impl FnOnce(KeyRef<'_>) -> Result<T>) -> Result<T> {
+    if lua.kind(i) != Kind::String {
+        return read(written_key(lua, i)?);
+    }
+    lua.with_bytes(i, |bytes| read(KeyRef::String(bytes))).unwrap_or_else(|| Err(lua.expected(i, "a string")))
+}
+
 /// What slot `i` holds, for keeping; `None` for nil. Anything but nil, booleans and numbers may run Lua code.
 #[inline]
 pub(super) fn value(lua: Lua<'_>, i: c_int) -> Result<Option<Value>> {
@@ -43,7 +51,7 @@ pub(super) fn value(lua: Lua<'_>, i: c_int) -> Result<Option<Value>> {
         Kind::Nil => return Ok(None),
         Kind::Number => Value::Number(atomic::number(lua, i)?),
         Kind::Boolean => Value::Boolean(lua.truth(i)),
-        Kind::String => match Short::new(lua.to_bytes(i).unwrap_or_default()) {
+        Kind::String => match lua.with_bytes(i, Short::new).flatten() {
             Some(short) => Value::Short(short),
             None => message(lua, i)?,
         },

@@ -1,7 +1,7 @@
 //! What a shared table starts with: the keys and values of a plain one. Imports its sibling `convert`.
 
-use super::convert::{push, push_key, value, written_key};
-use crate::bind::lua::Lua;
+use super::convert::{push, push_key, value, with_written_key};
+use crate::bind::lua::{Kind, Lua};
 use crate::err;
 use crate::error::{Code, Error, Result};
 use crate::sync::{Cursor, KeyRef, Table};
@@ -24,12 +24,14 @@ fn copy(lua: Lua<'_>, table: &Table, moved: bool) -> Result<()> {
     lua.push_nil();
     while lua.next(1)? {
         // Slot 2 is the key, 3 the value.
-        let kind = lua.describe(2);
-        let key = written_key(lua, 2).map_err(|_| {
-            err!(Argument, "argument #1: expected strings, numbers and booleans as keys of the table, found a {kind}")
-        })?;
-        let value = value(lua, 3).map_err(|e| under(key, e))?;
-        table.set(key, value)?;
+        if !matches!(lua.kind(2), Kind::String | Kind::Number | Kind::Boolean) {
+            let got = lua.describe(2);
+            return Err(err!(
+                Argument,
+                "argument #1: expected strings, numbers and booleans as keys of the table, found a {got}"
+            ));
+        }
+        with_written_key(lua, 2, |key| table.set(key, value(lua, 3).map_err(|e| under(key, e))?))?;
         if moved {
             lua.push_value(2);
             lua.push_nil();

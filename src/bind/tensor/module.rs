@@ -201,7 +201,7 @@ fn load_sys(lua: Lua<'_>) -> Result<Pushed> {
 
 /// One of `package.searchers`: knows `torch` and `sys`, for when nothing before it does.
 pub fn searcher(lua: Lua<'_>) -> Result<Pushed> {
-    match lua.to_bytes(1) {
+    match lua.argument_bytes(1) {
         Some(b"torch") => lua.push_function(lua_fn!("require 'torch'", load))?,
         Some(b"sys") => lua.push_function(lua_fn!("require 'sys'", load_sys))?,
         _ => lua.push_nil(),

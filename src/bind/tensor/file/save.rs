@@ -63,7 +63,7 @@ impl<W: Write> Saver<'_, W> {
             Kind::Nil | Kind::None => self.to.nil()?,
             Kind::Boolean => self.to.boolean(lua.truth(-1))?,
             Kind::Number => self.number()?,
-            Kind::String => self.to.string(lua.to_bytes(-1).unwrap_or_default())?,
+            Kind::String => lua.with_bytes(-1, |s| self.to.string(s)).transpose()?.unwrap_or_default(),
             Kind::Table => {
                 if depth >= MAX_DEPTH {
                     return Err(err!(Limit, "tables nested more than {MAX_DEPTH} deep"));
@@ -152,8 +152,8 @@ impl<W: Write> Saver<'_, W> {
         push_helper(lua, "torch.dump", DUMP)?;
         lua.push_value(-2);
         lua.call(1, 2)?;
-        let code = lua.bytes(-2)?;
-        if self.to.function(Identity::Value(address), code)? {
+        let first = lua.with_bytes(-2, |code| self.to.function(Identity::Value(address), code)).transpose()?;
+        if first == Some(true) {
             lua.push_value(-1);
             let at = lua.raw_len(self.keep) as i64 + 1;
             lua.raw_set_index(self.keep, at)?;
@@ -187,7 +187,7 @@ fn class_on_top(lua: Lua<'_>) -> Option<String> {
         }
         ffi::lua_pushvalue(l, -1);
         ffi::lua_rawget(l, ffi::LUA_REGISTRYINDEX);
-        let name = lua.to_str(-1).map(str::to_owned);
+        let name = lua.with_str(-1, str::to_owned);
         if name.is_some() {
             ffi::lua_rawget(l, ffi::LUA_REGISTRYINDEX);
         }
@@ -200,7 +200,9 @@ fn class_on_top(lua: Lua<'_>) -> Option<String> {
 /// The key below the value on top, as Lua code would write it.
 fn key_text(lua: Lua<'_>) -> String {
     match lua.kind(-1) {
-        Kind::String => words(format_args!(".{}", Lossy(lua.to_bytes(-1).unwrap_or_default()))).into_owned(),
+        Kind::String => {
+            lua.with_bytes(-1, |key| words(format_args!(".{}", Lossy(key))).into_owned()).unwrap_or_default()
+        }
         Kind::Number => text!("[{}]", lua.to_number(-1).unwrap_or_default()),
         kind => text!("[{}]", kind.name()),
     }
