@@ -14,7 +14,7 @@ local options = require 'arguments'({ epochs = 5, size = 1000000, path = '' }, a
 
 local path = options.path ~= '' and options.path or os.tmpname()
 
--- Runs in a thread of its own. First under another name: whoever reads `path` finds a whole model, always.
+-- Runs in a thread of its own. First under another name: a program that reads `path` finds a whole model, always.
 local function save(file, model)
   local torch = require 'ipc.torch' -- luacheck: ignore 431
   torch.save(file .. '.new', model)

@@ -1,4 +1,4 @@
--- Four workers take questions from a queue as they get to them; the answers come back to whoever made the queue:
+-- Four workers take questions from a queue as they get to them; the answers come back to the one that made the queue:
 --
 --   luajit examples/workqueue.lua
 

@@ -1,6 +1,6 @@
 --- `LocalhostTree(nodeIndex, numNodes, [ppid], [opts])`: the nodes are processes (or threads) of one host that have
---- their parent process, or the process `ppid`, in common; they meet at a file that belongs to it. `opts.key` tells
---- trees apart that live at the same time under one parent. See doc/tree.md.
+--- their parent process, or the process `ppid`, in common; they meet at a file that belongs to it. Trees that
+--- live at the same time under one parent need different `opts.key`. See doc/tree.md.
 
 local ipc = require 'libipc'
 local NullTree = require 'ipc.NullTree'

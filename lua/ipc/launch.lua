@@ -93,7 +93,7 @@ launch.tree = utils.api(function(options)
    return placed(tree, here.index)
 end, 1)
 
---- The meeting place, in ipcrun: `server` is where the nodes come to. Returns a function that answers whoever has
+--- The meeting place, in ipcrun: `server` is where the nodes come to. Returns a function that answers all who have
 --- asked by now.
 function launch.meeting(server)
    local roots, waiting = {}, {}

@@ -101,7 +101,7 @@ local function others()
    end
 end
 
---- What this process was told by whoever started it: as `ipcrun` says it; nil for a process that is alone. Raises
+--- What this process was told by what started it: as `ipcrun` says it; nil for a process that is alone. Raises
 --- `[state]` where a launcher's variables are set that cannot be used.
 return function()
    local asked = set 'IPC_TREE'

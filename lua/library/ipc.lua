@@ -227,8 +227,8 @@ function server:clients(n, fn, timeout) end
 ---@return integer reached
 function server:broadcast(value, tag, timeout) end
 
---- The next whole message of any client, or of those with the tag, and the client. Clients take turns. Whoever has
---- connected, or does so meanwhile, is admitted. Nothing that a client sends makes this raise: a message that is
+--- The next whole message of any client, or of those with the tag, and the client. Clients take turns. Clients that
+--- have connected, or do so meanwhile, are admitted. Nothing that a client sends makes this raise: a message that is
 --- malformed, or that this end does not accept, ends the connection of its sender (`num_rejected` of `netStats` counts
 --- them, `IPC_LOG` tells), and a client that has gone is forgotten. With `{ gone = true, timeout = n }` both are told,
 --- once: `nil, client, reason`. A message never has a third result.
@@ -299,7 +299,7 @@ function handle:tryrecv(timeout) end
 ---@return integer
 function handle:id(n) end
 
---- What tells clients apart, nil at first; with an argument, sets it.
+--- The tag by which calls choose clients, nil at first; with an argument, sets it.
 ---@param tag? string|number
 ---@return string?
 function handle:tag(tag) end

@@ -100,7 +100,7 @@ function torch.setdefaulttensortype(name) end
 ---@return string
 function torch.getdefaulttensortype() end
 
---- From here on the same random numbers, whoever runs this.
+--- From here on the same random numbers on every run.
 ---@param seed integer
 function torch.manualSeed(seed) end
 

@@ -6,7 +6,8 @@ local hostile = {}
 
 hostile.python = support.sh 'python3 -c "import hashlib; hashlib.blake2s" 2>&1 && echo there' == 'there'
 
--- Starts a suite of `script`; a function that says what it printed, or nil as long as it runs, and the file that it prints to.
+-- Starts a suite of `script`; a function that says what it printed, or nil as long as it runs, and the file that it
+-- prints to.
 function hostile.play(script, ...)
   local out = support.tmpname()
   local path = support.quote(support.root .. '/spec/support/' .. script)
@@ -27,7 +28,7 @@ function hostile.withstands(script, options, suite, ...)
     -- Nothing that they send is an error here.
     local came, v, c = server:tryrecvAny(nil, 0.02)
     if came then
-      -- Whoever sent it may have gone.
+      -- Its sender may have gone.
       local ok, e = pcall(c.send, c, v, 10)
       assert(ok or ipc.errcode(e) == 'closed' or ipc.errcode(e) == 'timeout', e)
     else

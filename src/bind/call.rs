@@ -198,8 +198,9 @@ fn fail(lua: Lua<'_>, e: Error) -> Pushed {
 fn torn() -> Error {
     err!(
         State,
-        "this process was forked, not by ipc.fork, while another thread of its parent was changing what threads share, and did not come \
-         to the end of it in time; that may be half changed here, so nothing of libipc works in this process"
+        "this process was forked, not by ipc.fork, while another thread of its parent was changing what threads share, \
+         and did not come to the end of it in time; that may be half changed here, so nothing of libipc works in this \
+         process"
     )
 }
 

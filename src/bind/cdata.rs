@@ -1,6 +1,6 @@
 //! LuaJIT's boxed 64-bit integers.
 //!
-//! cdata has no C API, so a few lines of Lua, loaded once a state, take them apart and make them.
+//! cdata has no C API, so a few lines of Lua, loaded once a state, read them and make them.
 
 use std::ffi::c_int;
 

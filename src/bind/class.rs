@@ -356,7 +356,8 @@ pub(super) unsafe fn userdata_name(l: *mut ffi::lua_State, i: c_int) -> String {
 pub(super) fn unknown(name: &[u8]) -> crate::error::Error {
     err!(
         Unsupported,
-        "a value of class '{}' arrived, but this Lua has no class of that name: load its module here first, or register it with ipc.register",
+        "a value of class '{}' arrived, but this Lua has no class of that name: load its module here first, or \
+         register it with ipc.register",
         Lossy(name)
     )
 }
@@ -365,8 +366,9 @@ pub(super) fn unknown(name: &[u8]) -> crate::error::Error {
 pub(super) fn nameless_not_for_peers(field: &str) -> crate::error::Error {
     err!(
         Unsupported,
-        "a value arrived from another process with a metatable of a module here that has {field}, which would run on fields that the \
-         sender chose: if it is made for that, register it with ipc.register(name, metatable, {{peers = true}})"
+        "a value arrived from another process with a metatable of a module here that has {field}, which would run on \
+         fields that the sender chose: if it is made for that, register it with ipc.register(name, metatable, {{peers \
+         = true}})"
     )
 }
 
@@ -375,7 +377,8 @@ pub(super) fn not_for_peers(name: &[u8], field: &str) -> crate::error::Error {
     let name = Lossy(name);
     err!(
         Unsupported,
-        "a value of class '{name}' arrived from another process, but its metatable here has {field}, which would run on fields \
-         that the sender chose: if it is made for that, register it with ipc.register('{name}', metatable, {{peers = true}})"
+        "a value of class '{name}' arrived from another process, but its metatable here has {field}, which would run \
+         on fields that the sender chose: if it is made for that, register it with ipc.register('{name}', metatable, \
+         {{peers = true}})"
     )
 }

@@ -320,7 +320,8 @@ unsafe extern "C-unwind" fn gc<T: Class>(l: *mut ffi::lua_State) -> c_int {
                         return std::mem::forget(value);
                     }
                     drop(value);
-                    // SAFETY: whoever pushes this function gives it the State, which is there as long as the Lua state.
+                    // SAFETY: the code that pushes this function gives it the State, which is there as long as the Lua
+                    // state.
                     if let Some(state) = state.as_ref() {
                         state.account.leave(block.charged.take());
                     }

@@ -60,7 +60,7 @@ local replaced = {}
 
 return function(wait)
   for _, r in ipairs(replaced) do
-    -- Whoever has replaced it since knows why.
+    -- The program that has replaced it since knows why.
     if r.table[r.name] == r.by then r.table[r.name] = r.original end
   end
   replaced = {}

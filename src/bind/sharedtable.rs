@@ -237,8 +237,8 @@ fn cas(lua: Lua<'_>) -> Result<Pushed> {
         return Err(lua.bad_value(
             3,
             format_args!(
-                "expected something to compare with, got {}: it is copied in and out, so no two are the same (update can \
-                 change one in one step)",
+                "expected something to compare with, got {}: it is copied in and out, so no two are the same (update \
+                 can change one in one step)",
                 copied.kind()
             ),
         ));

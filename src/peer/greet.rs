@@ -1,5 +1,5 @@
 //! The background half of a server: takes connections and shakes hands, in bounded time and number, so that a slow or
-//! hostile stranger holds up nobody. Whoever is through leaves tokio for good and waits to be admitted. Imports its
+//! hostile stranger holds up nobody. One that is through leaves tokio for good and waits to be admitted. Imports its
 //! siblings `hello`, `log`, `options` and `runtime`.
 
 use std::collections::VecDeque;
@@ -27,7 +27,7 @@ use crate::wait::{Signal, Wait};
 /// How long a stranger may take to say hello.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// How many strangers may be saying hello at a time; past it one of them has to go. Which one is left to chance, so
-/// that whoever sends many silent ones cannot see to it that it is always somebody else's.
+/// that a peer that sends many silent ones cannot see to it that it is always somebody else's.
 const STRANGERS: usize = 1024;
 /// How many connections there may be that are not admitted; past it nobody is accepted, and the system keeps them
 /// waiting.
@@ -111,7 +111,8 @@ impl Door {
             return;
         }
         log::debug(format_args!("server accepts nobody: {} connections wait to be admitted", self.most));
-        // Whoever makes room after this looks at it afterwards, and whoever did before is seen by the look below.
+        // A thread that makes room after this looks at it afterwards, and one that did before is seen by the look
+        // below.
         self.full.store(true, Ordering::SeqCst);
         while self.is_full() {
             // Those that have come and gone make room, too; nobody tells of them.
@@ -140,8 +141,8 @@ impl Door {
         self.changed.refresh(|| self.is_ready());
     }
 
-    /// Waits for the next one; `None` when time runs out, the door is closed, or `enough` says so: whoever changes what
-    /// that looks at notifies `changed`.
+    /// Waits for the next one; `None` when time runs out, the door is closed, or `enough` says so: a thread that
+    /// changes what that looks at notifies `changed`.
     pub fn wait(&self, wait: &Wait, enough: impl Fn() -> bool) -> Result<Option<Arc<dyn Connection>>> {
         let next = self.changed.wait_until(wait, || {
             if enough() {
@@ -189,7 +190,7 @@ impl Door {
 
     fn came(&self, connection: Arc<dyn Connection>) {
         {
-            // Looked at under the lock: whoever closes the door afterwards finds the connection.
+            // Looked at under the lock: a thread that closes the door afterwards finds the connection.
             let mut waiting = self.waiting.lock();
             if self.closed.load(Ordering::SeqCst) {
                 return;

@@ -216,8 +216,8 @@ impl Hello {
         };
         Err(err!(
             Refused,
-            "the addresses are those of one host, but {place}: something in between forwards the connection. Connect to the \
-             server itself, or {REMEDY}"
+            "the addresses are those of one host, but {place}: something in between forwards the connection. Connect \
+             to the server itself, or {REMEDY}"
         ))
     }
 
@@ -273,7 +273,7 @@ fn decode<T: DeserializeOwned>(from: &[u8]) -> Result<(T, &[u8])> {
     Ok((value, rest))
 }
 
-/// What both can agree on. Whoever asks for more protection gets it.
+/// What both can agree on. The end that asks for more protection gets it.
 fn agree(mine: &Options, other: &Hello, keys: Option<Keys>, proof: Proof) -> Result<Agreed> {
     let tensor_bytes = tensor_bytes(mine.max_tensor_bytes, proof);
     let takes = Limits { message: mine.max_message, tensor_bytes, tensors: Limits::TENSORS };

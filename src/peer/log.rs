@@ -1,7 +1,7 @@
 //! What `IPC_LOG` has told on stderr: with `info` over which link each pair of peers talks, and why not over a faster
 //! one; with `debug` also what attempts to connect met, and who was sent away. Imports its sibling `hello`.
 //!
-//! It is for whoever operates a program. The program itself has the errors of its calls, and `netStats()`.
+//! It is for those who operate a program. The program itself has the errors of its calls, and `netStats()`.
 
 use std::fmt;
 
@@ -88,7 +88,7 @@ fn sentence(link: &Address, proof: Proof, encrypted: bool, near: Near) -> String
 }
 
 /// One line, by one system call, so that those of many processes do not mix. The background thread never waits for
-/// whoever reads it.
+/// those who read it.
 fn write(what: fmt::Arguments<'_>) {
     tell(&format!("libipc {}: {what}", std::process::id()));
 }

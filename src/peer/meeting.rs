@@ -3,9 +3,9 @@
 //! The file lies in a folder that only its user can enter: the first one of those that `cookie` names which the root
 //! can use; the others look into all of them, since their environment may be another. Its name is made of the parent's
 //! process id, the moment that it was started (ids come again) and a key. The root makes it complete under another
-//! name, takes its lock and links it into place, so that whoever sees the file sees all of it, locked; it holds the
-//! lock for its life. A file that nobody locks is a dead root's, and replaced. Files of other users and links are never
-//! followed. Imports its sibling `cookie`.
+//! name, takes its lock and links it into place, so that a process that sees the file sees all of it, locked; it holds
+//! the lock for its life. A file that nobody locks is a dead root's, and replaced. Files of other users and links are
+//! never followed. Imports its sibling `cookie`.
 
 use std::ffi::CString;
 use std::fs::{self, File, OpenOptions};
@@ -31,7 +31,7 @@ const PATIENCE_WITH_READERS: f64 = 30.0;
 /// The longest key: file names end at 255 bytes.
 const LONGEST_KEY: usize = 60;
 
-/// Which file: the parent whose children meet, and a key to tell meetings under one parent apart.
+/// Which file: the parent whose children meet, and a key that distinguishes meetings under one parent.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Place {
     folders: Vec<PathBuf>,
@@ -70,8 +70,8 @@ impl Place {
         let why = why.map_or(String::new(), |e| format!(", the last since {}", e.what()));
         Err(err!(
             Io,
-            "none of the folders where a tree could meet can be used{why}; let IPC_RUNTIME_DIR be a folder of yours with mode \
-             0700"
+            "none of the folders where a tree could meet can be used{why}; let IPC_RUNTIME_DIR be a folder of yours \
+             with mode 0700"
         ))
     }
 
@@ -286,7 +286,7 @@ fn make_temporary(place: &Path) -> Result<(File, PathBuf)> {
 
 /// Gives the file at `temporary` the name `path`, unless a live root's file has it.
 fn link(path: &Path, temporary: &Path) -> Result<()> {
-    // Whoever finds a root dead holds the lock of its file for a moment, so one refusal proves nothing.
+    // A process that finds a root dead holds the lock of its file for a moment, so one refusal proves nothing.
     let (mut refusals, patience) = (0, Deadline::after(PATIENCE_WITH_READERS));
     while refusals < 20 && !patience.expired() {
         match fs::hard_link(temporary, path) {
@@ -308,7 +308,7 @@ fn link(path: &Path, temporary: &Path) -> Result<()> {
                 }
                 return Ok(false);
             }
-            // Under its lock: whoever else finds it dead waits for us, then sees another file.
+            // Under its lock: another process that finds it dead waits for us, then sees another file.
             let inode = stale.metadata().map_err(|e| Error::io("", "fstat", &e))?.ino();
             Held { path: path.to_owned(), inode, generation: fork_generation() }.remove();
             Ok(true)

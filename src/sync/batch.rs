@@ -89,7 +89,7 @@ impl Finished {
     fn one_less(&self) {
         self.taken.fetch_add(1, Ordering::SeqCst);
         if self.pending() == 0 {
-            // Whoever else waits has nothing to wait for any more.
+            // Others that wait have nothing to wait for any more.
             self.arrived.notify_all();
         }
         self.refresh();

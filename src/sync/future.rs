@@ -176,7 +176,7 @@ impl Future {
         settled.fd(|| self.is_done())
     }
 
-    /// Sets the outcome, if there is none yet, and tells whoever waits.
+    /// Sets the outcome, if there is none yet, and tells all that wait.
     pub(super) fn settle(self: &Arc<Self>, outcome: Outcome) {
         let entry = match (&self.ledger, &outcome) {
             (Some(ledger), Outcome::Done(results)) => Some(Entry::new(ledger, results.weight())),

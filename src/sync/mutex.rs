@@ -98,7 +98,7 @@ impl Mutex {
         drop(old);
     }
 
-    /// For whoever has just taken the lock: how the holder before left it, if it did not unlock it. Told once.
+    /// For the caller that has just taken the lock: how the holder before left it, if it did not unlock it. Told once.
     #[inline]
     pub fn legacy(&self) -> Option<String> {
         if !self.left.load(Ordering::Relaxed) {

@@ -1,8 +1,8 @@
 //! Warm workers and the queue of tasks that they serve.
 //!
-//! What a worker does with a task is the business of whoever makes the pool: it is given a [`Bench`], from which it
-//! takes one task after the other. Each worker is a [`Crew`] of its own, so that the task in its hands can be ended: a
-//! worker that is dismissed ends with its task, and another takes its place. The successor first waits until its
+//! What a worker does with a task is the business of the code that makes the pool: it is given a [`Bench`], from which
+//! it takes one task after the other. Each worker is a [`Crew`] of its own, so that the task in its hands can be ended:
+//! a worker that is dismissed ends with its task, and another takes its place. The successor first waits until its
 //! predecessor has ended or was abandoned, so there are never more at work than the pool has seats, and a future is
 //! settled only when its task touches nothing any more.
 //!

@@ -1,6 +1,6 @@
 //! Another program that this one has started: its pipes, its signals and its end.
 //!
-//! Whoever waits for one thing of it, be it room in stdin, a line of stdout or its end, empties the other pipes
+//! A call that waits for one thing of it, be it room in stdin, a line of stdout or its end, empties the other pipes
 //! meanwhile, so that the child never stands still because nobody reads what it writes.
 //!
 //! ```ignore
@@ -73,11 +73,11 @@ pub struct Process {
     file: String,
     group: bool,
     piped_stdin: bool,
-    /// Taken by whoever writes.
+    /// Taken by the call that writes.
     stdin: Turn<Option<Fd>>,
     /// Somebody waits for the end: who writes closes stdin when it is done.
     closes: AtomicBool,
-    /// Each taken by whoever reads it; who waits for something else leaves it alone then.
+    /// Each taken by the call that reads it; one that waits for something else leaves it alone then.
     outputs: [Turn<Output>; 2],
     life: Lock<Life>,
 }

@@ -148,10 +148,10 @@ impl Timer {
         }
     }
 
-    /// Ends it: whoever waits for it is told. Twice is fine.
+    /// Ends it: all that wait for it are told. Twice is fine.
     pub fn close(&self) {
         self.closed.store(true, Ordering::SeqCst);
-        // Whoever made the descriptor meanwhile set it after that.
+        // A thread that made the descriptor meanwhile set it after that.
         let _ = self.set(&self.alarm.lock());
     }
 }

@@ -290,7 +290,7 @@ impl<T: Send + 'static> Crew<T> {
         }
     }
 
-    /// Whoever sleeps on the descriptor learns that threads were abandoned from nobody but us.
+    /// A thread that sleeps on the descriptor learns that threads were abandoned from nobody but us.
     fn abandon_in_time(&self) {
         let team = &self.shared.team;
         if team.give_up().is_none()

@@ -25,8 +25,9 @@ pub fn cpus() -> usize {
     std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
 }
 
-/// Whether a thread that spins leaves a core to the thread it waits for. Found out once a second at most, by whoever
-/// asks then: affinities and quotas change, but reading the cgroup files each time would cost more than spinning wins.
+/// Whether a thread that spins leaves a core to the thread it waits for. Found out once a second at most, by the thread
+/// that asks then: affinities and quotas change, but reading the cgroup files each time would cost more than spinning
+/// wins.
 pub fn spare_core() -> bool {
     /// The second of the last look, and the number of cores that it found; 0 before the first.
     static SEEN: AtomicU64 = AtomicU64::new(0);

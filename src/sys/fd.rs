@@ -88,7 +88,7 @@ pub fn opening<T>(f: impl FnOnce() -> T) -> T {
     f()
 }
 
-/// Whether `fd` is an open descriptor of this process, whoever owns it.
+/// Whether `fd` is an open descriptor of this process, no matter what owns it.
 pub fn is_open(fd: RawFd) -> bool {
     // SAFETY: F_GETFD touches no memory.
     unsafe { libc::fcntl(fd, libc::F_GETFD) >= 0 }

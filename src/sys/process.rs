@@ -22,8 +22,8 @@ pub fn fork() -> Result<i32> {
     let _quiet = quiesce().map_err(|thread| {
         err!(
             Timeout,
-            "thread {thread} has been changing what threads share for seconds (was it stopped?), and the child would have found \
-             that half done; nothing was forked"
+            "thread {thread} has been changing what threads share for seconds (was it stopped?), and the child would \
+             have found that half done; nothing was forked"
         )
     })?;
     // SAFETY: the child goes on in the caller's Lua state alone; the atfork handlers of this library and of libc leave

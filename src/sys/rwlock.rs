@@ -77,7 +77,8 @@ impl Raw {
     #[cold]
     fn came_in(&self) {
         let coming = self.coming.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |n| n.checked_sub(1));
-        // While this thread reads, no writer that slept can have taken the lock: whoever is counted asks for it still.
+        // While this thread reads, no writer that slept can have taken the lock: each that is counted asks for it
+        // still.
         if coming.is_ok_and(|n| n == 1) && self.writers.any() {
             self.word.fetch_or(WANTED, Ordering::SeqCst);
         }

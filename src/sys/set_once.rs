@@ -1,4 +1,4 @@
-//! A value that is set once, by whoever comes first.
+//! A value that is set once, by the thread that comes first.
 //!
 //! Unlike `std::sync::OnceLock` nobody ever waits for another to make the value: those who race make one each, and one
 //! of them is kept. So a fork in the midst of it leaves the child nothing to wait for in vain.

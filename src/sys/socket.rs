@@ -146,7 +146,7 @@ pub fn listen(address: &Address) -> Result<Fd> {
     })
 }
 
-/// Whether a socket of this process, whoever made it, listens at the port of `address`, or at its path.
+/// Whether a socket of this process, no matter what made it, listens at the port of `address`, or at its path.
 fn is_ours(address: &Address) -> bool {
     let Ok(descriptors) = std::fs::read_dir("/proc/self/fd") else { return false };
     descriptors.flatten().filter_map(|entry| entry.file_name().to_str()?.parse::<RawFd>().ok()).any(|fd| {
@@ -290,7 +290,7 @@ pub fn uid() -> u32 {
     unsafe { libc::geteuid() }
 }
 
-/// Ends both directions: wakes whoever waits, here and at the peer.
+/// Ends both directions: wakes all that wait, here and at the peer.
 pub fn shutdown(fd: RawFd) {
     // SAFETY: touches no memory. A socket that is no longer connected only says so.
     unsafe { libc::shutdown(fd, libc::SHUT_RDWR) };

@@ -159,7 +159,7 @@ impl Drop for Setup {
     }
 }
 
-/// A copy of descriptor `fd`, whoever owns it: close-on-exec, and above the standard streams.
+/// A copy of descriptor `fd`, no matter what owns it: close-on-exec, and above the standard streams.
 pub fn copy_fd(fd: RawFd) -> Result<Fd> {
     // SAFETY: touches no memory; a bad descriptor is an error.
     Fd::open("fcntl", || unsafe { libc::fcntl(fd, libc::F_DUPFD_CLOEXEC, 3) })

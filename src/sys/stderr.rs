@@ -1,9 +1,9 @@
 //! Lines on stderr that never wait, and take no lock.
 //!
-//! Stderr may be a pipe that nobody reads. Whoever tells something there (a log line in the background thread, the
-//! error of a thread that nobody waits for) goes on all the same: a line that does not fit now is lost, and the next
-//! that does says how many were. The descriptor's own mode is never changed, since other processes have the same one.
-//! The standard library's stderr is not used: it has a lock, which the child of a fork might find held.
+//! Stderr may be a pipe that nobody reads. A thread that tells something there (a log line in the background thread,
+//! the error of a thread that nobody waits for) goes on all the same: a line that does not fit now is lost, and the
+//! next that does says how many were. The descriptor's own mode is never changed, since other processes have the same
+//! one. The standard library's stderr is not used: it has a lock, which the child of a fork might find held.
 //!
 //! Imports its siblings `critical`, `env`, `poll` and `spawn`.
 

@@ -112,8 +112,8 @@ impl Layout {
         if !self.is_contiguous() {
             return Err(err!(
                 Argument,
-                "expected a contiguous tensor to view in other sizes, got size {} with strides {:?}; use contiguous() or \
-                 reshape",
+                "expected a contiguous tensor to view in other sizes, got size {} with strides {:?}; use contiguous() \
+                 or reshape",
                 layout::describe(self.sizes()),
                 self.strides()
             ));
@@ -188,7 +188,8 @@ impl Layout {
         if size == 0 || size > n || step == 0 {
             return Err(err!(
                 Argument,
-                "expected a window of 1 to {n} elements and a step of at least 1 along dimension {}, got {size} and {step}",
+                "expected a window of 1 to {n} elements and a step of at least 1 along dimension {}, got {size} and \
+                 {step}",
                 dim + 1
             ));
         }

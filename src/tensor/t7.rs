@@ -1,7 +1,7 @@
 //! Torch's own file form, `.t7`: the records that `torch.save` writes, binary and ASCII, as Torch7 on 64 bits has them.
 //!
-//! This is the part without Lua: plain records, tensors and storages. Whoever reads or writes values walks them itself
-//! and keeps what an index stands for; storages are kept here, so that tensors that share one go on sharing it.
+//! This is the part without Lua: plain records, tensors and storages. The code that reads or writes values walks them
+//! itself and keeps what an index stands for; storages are kept here, so that tensors that share one go on sharing it.
 //!
 //! ```text
 //! object   = 0                                          nil

@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::Traffic;
 
-/// Statistics of one direction; written by whoever has its turn, read by anyone.
+/// Statistics of one direction; written by the thread that has its turn, read by anyone.
 #[derive(Debug, Default)]
 pub(super) struct Counters {
     bytes: AtomicU64,

@@ -34,7 +34,7 @@ impl Header {
         let mut out = [0; HEADER];
         out[0] = KIND_MESSAGE;
         out[1] = if self.functions { FLAG_FUNCTIONS } else { 0 };
-        // At most MAX_DESCRIPTORS, which whoever made the descriptors has checked.
+        // At most MAX_DESCRIPTORS, which was checked where the descriptors were made.
         out[4..8].copy_from_slice(&(self.descriptors as u32).to_le_bytes());
         out[8..].copy_from_slice(&(self.bytes as u64).to_le_bytes());
         out

@@ -47,7 +47,7 @@ pub trait Connection: Send + Sync + fmt::Debug {
 
     /// Moves on with sending `parcel` as far as is possible without waiting; the first call begins it and sets
     /// `ticket`, which the calls after it take. It belongs to the connection then: every call that sends moves it on
-    /// first. Whoever does not stay until it has gone has to [`give_up`](Self::give_up).
+    /// first. A caller that does not stay until it has gone has to [`give_up`](Self::give_up).
     fn try_send(&self, parcel: &Arc<Parcel>, ticket: &mut Option<Ticket>) -> Result<Sending>;
 
     /// Gives a message up that has begun with `ticket`: it is taken back, or, when a byte of it has moved, closes the

@@ -62,7 +62,8 @@ impl Policy {
         if message.functions && !self.functions {
             return Err(err!(
                 Unsupported,
-                "a function, in bytecode or by name, goes to a peer only where both ends ask for it (functions = true): it is code"
+                "a function, in bytecode or by name, goes to a peer only where both ends ask for it (functions = \
+                 true): it is code"
             ));
         }
         let limits = &self.peer_takes;

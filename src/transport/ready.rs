@@ -42,7 +42,7 @@ impl Ready {
             return self.event.set();
         }
         self.event.clear();
-        // Closed between the look and the clearing: whoever closes sets it after closing.
+        // Closed between the look and the clearing: the thread that closes sets it after closing.
         if !line.is_open() {
             self.event.set();
         }

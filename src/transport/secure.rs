@@ -232,7 +232,7 @@ impl Sealer {
     }
 }
 
-/// Takes records apart.
+/// Opens records.
 pub(super) struct Opener {
     cipher: ChaCha20Poly1305,
     nonce: u64,
@@ -273,7 +273,7 @@ impl Opener {
         Ok(len)
     }
 
-    /// Whether a whole record lies here, not yet taken apart.
+    /// Whether a whole record lies here, not yet opened.
     pub fn has_record(&self) -> bool {
         let have = &self.buffer[self.start..self.end];
         have.split_first_chunk::<LENGTH>().is_some_and(|(n, rest)| rest.len() >= usize::from(u16::from_le_bytes(*n)))

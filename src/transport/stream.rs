@@ -91,7 +91,7 @@ impl Stream {
         }
     }
 
-    /// Tells whoever asked that there is something to hear which the socket does not show.
+    /// Tells those that asked that there is something to hear which the socket does not show.
     fn tell(&self) {
         if let Some(told) = self.told.get() {
             (told.0)();

@@ -130,8 +130,8 @@ impl Signal {
         self.state.load(Ordering::Relaxed) & !HAS_FD != 0
     }
 
-    /// Wakes `count`, or leaves word for the one who is on its way already. `word` goes to whoever is woken: nothing,
-    /// or [`MORE`].
+    /// Wakes `count`, or leaves word for the one who is on its way already. `word` goes to the one that is woken:
+    /// nothing, or [`MORE`].
     #[cold]
     fn call(&self, count: u32, word: u32) {
         let mut state = self.state.load(Ordering::Relaxed);
@@ -278,7 +278,7 @@ impl Signal {
     #[cold]
     fn set_level(&self, ready: impl FnOnce() -> bool) {
         let mut level = self.level.lock();
-        // Read under the lock: whoever changed the condition last comes here after that, and sees all changes.
+        // Read under the lock: the thread that changed the condition last comes here after that, and sees all changes.
         let ready = ready();
         if ready != level.set {
             if let Some(event) = &level.event {

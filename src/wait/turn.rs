@@ -73,7 +73,8 @@ impl<T> Turn<T> {
     pub fn in_use() -> Error {
         err!(
             State,
-            "this thread is in the middle of another call on the same end; a hook or finalizer that runs inside of it cannot wait for it"
+            "this thread is in the middle of another call on the same end; a hook or finalizer that runs inside of it \
+             cannot wait for it"
         )
     }
 }

@@ -1,7 +1,7 @@
 //! What lies ready for a Lua state that does not know of it yet: results of threads, tasks and their like.
 //!
-//! The state that will have them holds a handle that was made when they were not there. So whoever leaves a result
-//! enters its size in the ledger of that state, and takes it out again when the result goes.
+//! The state that will have them holds a handle that was made when they were not there. So a thread that leaves a
+//! result enters its size in the ledger of that state, and takes it out again when the result goes.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};

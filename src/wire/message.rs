@@ -121,8 +121,8 @@ pub struct Foreign {
     pub class: Arc<str>,
     /// The pointer that the userdata holds.
     pub pointer: usize,
-    /// Gives an unread pointer back to whoever can release it (a list of its class, emptied by the next state that has
-    /// it).
+    /// Gives an unread pointer back to those that can release it (a list of its class, emptied by the next state that
+    /// has it).
     pub release: fn(&Arc<str>, usize),
 }
 

@@ -226,7 +226,7 @@ impl Queue {
         self.objects.load(Ordering::Relaxed) > 0
     }
 
-    /// Keeps the queue as it is while the answer lives. Whoever holds several must be the only one to do so.
+    /// Keeps the queue as it is while the answer lives. A thread that holds several must be the only one to do so.
     pub(super) fn hold(&self) -> Held<'_> {
         Held { writer: self.writer.lock(), reader: self.reader.lock() }
     }

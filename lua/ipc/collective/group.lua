@@ -2,7 +2,7 @@
 ---
 --- Every collective is one sweep up the tree and one down it; each message carries the number of the call, the
 --- operation and the signature of the value, so that calls that do not match fail instead of mixing. A node waits for
---- one neighbour at a time, but looks at the others ten times a second: whoever notices a failure tells its
+--- one neighbour at a time, but looks at the others ten times a second: a node that notices a failure tells its
 --- neighbours and the root, the root tells all, and from then on the tree is broken until it is closed.
 
 local ipc = require 'libipc'
@@ -99,8 +99,8 @@ function Group:lookAround(except)
    end
 end
 
---- How long `link` may be silent. Whoever waits for the culprit itself is to notice first, and to say who it is: one
---- that says that it waits for somebody else has longer, the more nodes are in between.
+--- How long `link` may be silent. The node that waits for the culprit itself is to notice first, and to say who it is:
+--- one that says that it waits for somebody else has longer, the more nodes are in between.
 local function patience(self, link)
    local more = math.min(5, self.limit / 4)
    if not self.call then return link.leaf and self.limit or self.limit + more end
@@ -150,7 +150,7 @@ local function waitFor(self, link, attempt, what)
       local passed, limit = now - math.max(since, link.heard), patience(self, link)
       if passed >= halfway then
          halfway = math.huge
-         -- One that waits itself is not to blame; whoever waits for that one tells of it.
+         -- One that waits itself is not to blame; the node that waits for that one tells of it.
          if link.waits ~= self.sequence then
             utils.tell('node %d has waited %g s for the %s of node %d in %s, and waits as long again', self.index,
                self.limit / 2, what, link.index, name(self))
@@ -256,7 +256,7 @@ end
 function Group:header(link, direction, list)
    local message = self:await(link, direction == 'up' and 'part' or 'result')
    local call, sequence, signature = message[3], message[2], message[4]
-   -- Tensors that follow a result are on their way already, and are to be taken even where this call fails: whoever
+   -- Tensors that follow a result are on their way already, and are to be taken even where this call fails: a node that
    -- sends them hears of nothing meanwhile.
    if message[1] == 'down' then link.owed = message[8] or 0 end
    if message[1] ~= direction or sequence ~= self.sequence or call ~= self.call then

@@ -1,4 +1,4 @@
---- A value of a collective, taken apart: its leaves in walkTable order and a signature that must be the same on all
+--- A value of a collective in its parts: its leaves in walkTable order and a signature that must be the same on all
 --- nodes.
 
 local ipc = require 'libipc'
@@ -29,7 +29,7 @@ function leaves.isTensor(value)
    return typeOf(value):find('^torch%.%w+Tensor$') ~= nil
 end
 
---- Takes `value` apart.
+--- Splits `value` into these.
 ---
 --- In the result: `value[i]`, `holder[i]` and `key[i]` (where it stands; none for a value that is no table),
 --- `about[i]` (the type, and a tensor's sizes), `tensor[i]`, how many `tensors` there are, `elements` of all of them

@@ -31,7 +31,7 @@ local function address(connection)
    return (host:find(':', 1, true) and '[%s]:%d' or '%s:%d'):format(host, port), host
 end
 
---- Whoever has joined is watched while the others are waited for.
+--- A node that has joined is watched while the others are waited for.
 local function watch(place, joined)
    for _, link in ipairs(joined) do
       local message = link:look()

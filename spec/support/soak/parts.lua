@@ -6,7 +6,7 @@
 --   make()     → the objects that all threads of a round share, as a table that travels (all that the others are given as `o`)
 --   step(o)    one thing that a thread does with them. An error of the code `timeout` or `closed` is fine, `cancelled` ends the thread
 --   stir(o)    what the main thread does now and then meanwhile
---   stop(o)    lets go whoever waits without a time-out: the round is over
+--   stop(o)    releases those that wait without a time-out: the round is over
 --   check(o, slack)   after the last thread has ended: nothing is lost. A cancelled thread may have ended between doing a thing and
 --              counting it, so counts are good to ± slack, the number of threads that were cancelled
 --
@@ -114,7 +114,8 @@ parts.channel = {
   end,
 }
 
--- ---- work queues: each question is answered once, or is still there ---------------------------------------------------
+-- ---- work queues: each question is answered once, or is still there
+-- ---------------------------------------------------
 
 parts.workqueue = {
   weight = 20,
@@ -156,7 +157,8 @@ parts.workqueue = {
   end,
 }
 
--- ---- mutexes and barriers ------------------------------------------------------------------------------------------------
+-- ---- mutexes and barriers
+-- ------------------------------------------------------------------------------------------------
 
 parts.mutex = {
   weight = 15,
@@ -217,7 +219,8 @@ parts.atomic = {
   check = function(o, slack) near('an atomic number', o.n:get(), o.count:get(), 10 * slack) end,
 }
 
--- ---- pools: each task is done once, unless it is cancelled -----------------------------------------------------------------
+-- ---- pools: each task is done once, unless it is cancelled
+-- -----------------------------------------------------------------
 
 parts.pool = {
   weight = 5,
@@ -245,7 +248,8 @@ parts.pool = {
   end,
 }
 
--- ---- the first of many -----------------------------------------------------------------------------------------------------
+-- ---- the first of many
+-- -----------------------------------------------------------------------------------------------------
 
 parts.select = {
   weight = 5,
@@ -268,7 +272,8 @@ parts.select = {
   end,
 }
 
--- ---- shared tables: no step is lost, and what is read is whole -----------------------------------------------------------------
+-- ---- shared tables: no step is lost, and what is read is whole
+-- -----------------------------------------------------------------
 
 parts.sharedtable = {
   weight = 15,
@@ -310,7 +315,8 @@ parts.sharedtable = {
   check = function(o, slack) near('a number in a shared table', o.t.n, o.count:get(), slack) end,
 }
 
--- ---- values --------------------------------------------------------------------------------------------------------------
+-- ---- values
+-- --------------------------------------------------------------------------------------------------------------
 
 parts.marshal = {
   weight = 5,
@@ -324,7 +330,8 @@ parts.marshal = {
   end,
 }
 
--- ---- clients and a server ------------------------------------------------------------------------------------------------
+-- ---- clients and a server
+-- ------------------------------------------------------------------------------------------------
 
 parts.server = {
   weight = 5,
@@ -334,7 +341,7 @@ parts.server = {
   end,
   step = function(o)
     if chance(0.5) then
-      -- Whoever finds something answers it.
+      -- A thread that finds something answers it.
       local got, c = o.server:recvAny(random() * 0.01)
       pcall(c.send, c, got, 1)
       return
@@ -354,7 +361,8 @@ parts.server = {
   stop = function(o) o.server:close() end,
 }
 
--- ---- files, processes, threads of threads ----------------------------------------------------------------------------------
+-- ---- files, processes, threads of threads
+-- ----------------------------------------------------------------------------------
 
 parts.flock = {
   weight = 3,

@@ -161,8 +161,8 @@ pub(super) unsafe fn encode(walk: &mut Walk<'_>, l: *mut ffi::lua_State, i: c_in
             let about = if builtin { builtin_name(l, i) } else { describe(l, i) };
             return Err(walk.fail(err!(
                 Unsupported,
-                "{about} cannot travel here: a function is code, by name as well as in bytecode, so both ends must ask for it \
-                 (functions = true, or IPC_FUNCTIONS=1)"
+                "{about} cannot travel here: a function is code, by name as well as in bytecode, so both ends must ask \
+                 for it (functions = true, or IPC_FUNCTIONS=1)"
             )));
         }
         if builtin {
@@ -308,8 +308,8 @@ unsafe fn leaves_sandbox(walk: &mut Walk<'_>, l: *mut ffi::lua_State, i: c_int) 
     let about = unsafe { describe(l, i) };
     walk.fail(err!(
         Unsupported,
-        "{about} has an environment of its own (setfenv, _ENV) instead of the globals, and would leave it here: define it outside, \
-         and pass what it needs as arguments"
+        "{about} has an environment of its own (setfenv, _ENV) instead of the globals, and would leave it here: define \
+         it outside, and pass what it needs as arguments"
     ))
 }
 
@@ -356,8 +356,8 @@ unsafe fn refuse(walk: &mut Walk<'_>, l: *mut ffi::lua_State, i: c_int, first: *
         let plural = if count == 1 { "" } else { "s" };
         walk.fail(err!(
             Unsupported,
-            "{about} has {count} upvalue{plural}, the first to carry is '{first}', and functions cross without them: pass it as an \
-             argument{}",
+            "{about} has {count} upvalue{plural}, the first to carry is '{first}', and functions cross without them: \
+             pass it as an argument{}",
             way(walk.place())
         ))
     }

@@ -223,7 +223,8 @@ pub fn pointer(lua: Lua<'_>, storage: &Storage, at: usize) -> Result<Pushed> {
     lua.anchored("torch.pointer", |lua| {
         lua.load(
             "ipc.torch",
-            "local ffi = require 'ffi' return function(name, address) return ffi.cast(name, ffi.cast('uintptr_t', address)) end",
+            "local ffi = require 'ffi' return function(name, address) return ffi.cast(name, ffi.cast('uintptr_t', \
+             address)) end",
         )?;
         lua.call(0, 1)
     })?;

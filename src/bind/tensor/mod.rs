@@ -13,7 +13,7 @@
 //! context            what a Lua state keeps: default type, generator
 //! ```
 
-/// `bound! { METHODS, FUNCTIONS: "name" => body, … }`: the two forms of each body, told apart by the colon in their
+/// `bound! { METHODS, FUNCTIONS: "name" => body, … }`: the two forms of each body, distinguished by the colon in their
 /// place.
 macro_rules! bound {
     ($methods:ident, $functions:ident: $($name:literal => $body:path,)*) => {

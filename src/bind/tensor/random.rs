@@ -39,7 +39,7 @@ pub(super) const GENERATOR: &[Method] = &[
 const UNIT: Distribution = Distribution::Uniform { from: 0.0, to: 1.0 };
 const STANDARD: Distribution = Distribution::Normal { mean: 0.0, deviation: 1.0 };
 
-/// `torch.manualSeed(n)`: from here on the same numbers, whoever runs this.
+/// `torch.manualSeed(n)`: from here on the same numbers on every run.
 fn manual_seed(lua: Lua<'_>) -> Result<Pushed> {
     let seed = lua.integer(1)?;
     *Context::of(lua).generator.borrow_mut() = Generator::new(seed as u64);

@@ -94,10 +94,10 @@ impl<'a> Calling<'a> {
             let there = said(hello.seen.as_deref().unwrap_or("not said"), 120);
             return Err(err!(
                 Refused,
-                "the server says that it has the cookie {} (here in {}), but its proof does not fit this connection, which \
-                 goes from {here} as seen here, and from {there} as seen by the server: something in between forwards it \
-                 (ssh -L, socat, a proxy, a published port of a container), or pretends. Connect to the server itself, or \
-                 {REMEDY}",
+                "the server says that it has the cookie {} (here in {}), but its proof does not fit this connection, \
+                 which goes from {here} as seen here, and from {there} as seen by the server: something in between \
+                 forwards it (ssh -L, socat, a proxy, a published port of a container), or pretends. Connect to the \
+                 server itself, or {REMEDY}",
                 short(&id),
                 cookie.place
             )
@@ -124,8 +124,8 @@ impl<'a> Calling<'a> {
             )),
             None => Err(err!(
                 Refused,
-                "the server has no secret and gave no proof that it belongs to this user: {REMEDY}, or, where everyone can \
-                 be trusted, let both be insecure = true (IPC_INSECURE=1)"
+                "the server has no secret and gave no proof that it belongs to this user: {REMEDY}, or, where everyone \
+                 can be trusted, let both be insecure = true (IPC_INSECURE=1)"
             )),
         }
     }

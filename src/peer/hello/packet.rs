@@ -77,8 +77,8 @@ impl Packet {
         if *version != VERSION && !refusal {
             let why = err!(
                 Protocol,
-                "the other end speaks version {version} of the protocol and this one version {VERSION}: use the same libipc \
-                 at both ends"
+                "the other end speaks version {version} of the protocol and this one version {VERSION}: use the same \
+                 libipc at both ends"
             );
             return Err(No::in_version(*version, why));
         }

@@ -172,8 +172,8 @@ fn elsewhere(options: &Options, ends: &Ends) -> Error {
     let who = if options.insecure { "the client takes servers" } else { "this server takes clients" };
     err!(
         Refused,
-        "there is no secret, so {who} of the own host only, and the addresses ({}) are those of two hosts, or of one that \
-         forwards; {REMEDY}, or, on a network that you trust, let both be insecure = true (IPC_INSECURE=1)",
+        "there is no secret, so {who} of the own host only, and the addresses ({}) are those of two hosts, or of one \
+         that forwards; {REMEDY}, or, on a network that you trust, let both be insecure = true (IPC_INSECURE=1)",
         ends.name(Role::Responder)
     )
 }
@@ -185,10 +185,10 @@ fn no_common(cookies: &Cookies, theirs: &[crate::peer::cookie::Id]) -> Error {
     };
     err!(
         Refused,
-        "the two ends have no cookie in common, with which they would prove that they belong to one user. They may belong \
-         to two; or to one that has other folders in the two places (a container, sudo: let IPC_RUNTIME_DIR name the same \
-         folder for both); or something in between forwards the connection. If they shall talk, {REMEDY}. The server's \
-         cookies: {}; the client named: {theirs}",
+        "the two ends have no cookie in common, with which they would prove that they belong to one user. They may \
+         belong to two; or to one that has other folders in the two places (a container, sudo: let IPC_RUNTIME_DIR \
+         name the same folder for both); or something in between forwards the connection. If they shall talk, \
+         {REMEDY}. The server's cookies: {}; the client named: {theirs}",
         cookies.list()
     )
 }

@@ -140,7 +140,7 @@ fn nodes_whose_environments_differ_meet_where_one_of_their_folders_is_common() {
 }
 
 #[test]
-fn whoever_waits_wakes_when_something_new_is_published() {
+fn those_who_wait_wake_when_something_new_is_published() {
     let room = Room::new("wait");
     let place = room.place(b"");
     assert_eq!(place.wait(None, &Wait::until(Deadline::now())).unwrap(), None);

@@ -48,9 +48,9 @@ impl Broadcast {
         Ok(Broadcast { parcel, going, all, took: 0, refused: 0, refusal: None })
     }
 
-    /// Sends until all have it; returns how many took it. Whoever is gone is passed over, and whoever does not accept
-    /// such a message: that is an error only where nobody does. `[timeout]` when some have not taken it in time; those
-    /// in the middle of it are closed.
+    /// Sends until all have it; returns how many took it. A client that is gone is passed over, and so is one that does
+    /// not accept such a message: that is an error only where nobody does. `[timeout]` when some have not taken it in
+    /// time; those in the middle of it are closed.
     pub fn drive(&mut self, wait: &Wait) -> Result<usize> {
         let mut ready = Vec::new();
         ready.try_reserve_exact(self.going.len())?;
@@ -129,7 +129,8 @@ impl Broadcast {
         let (late, all, took) = (self.going.len(), self.all, self.took);
         err!(
             Timeout,
-            "{late} of {all} clients did not take the whole message in the given time, {took} did; one that had taken a part of it is closed"
+            "{late} of {all} clients did not take the whole message in the given time, {took} did; one that had taken \
+             a part of it is closed"
         )
     }
 

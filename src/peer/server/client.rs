@@ -18,7 +18,7 @@ pub struct Client {
     pub(super) deaf: AtomicBool,
 }
 
-/// What clients can be told apart by; any bytes.
+/// The tag by which calls choose clients; any bytes.
 pub type Tag = SharedBytes;
 
 impl Client {

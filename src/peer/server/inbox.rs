@@ -33,7 +33,7 @@ impl Drop for Entry {
 }
 
 impl Inbox {
-    /// Has `client` enter itself from now on, whoever receives from it.
+    /// Has `client` enter itself from now on, no matter who receives from it.
     pub fn hear(self: &Arc<Inbox>, client: &Client) {
         let (inbox, number, listed) = (Arc::downgrade(self), client.number, Arc::new(AtomicBool::new(false)));
         client.connection.on_read_ahead(Box::new(move || {

@@ -285,7 +285,7 @@ fn who_has_gone_is_told_once_to_those_of_the_tag_and_not_when_closed_here() {
 }
 
 #[test]
-fn a_call_that_waits_for_the_gone_is_told_whoever_notices() {
+fn a_call_that_waits_for_the_gone_is_told_no_matter_who_notices() {
     let (server, place) = serve(Options::default());
     for round in 0..100 {
         let client = connect(&place);

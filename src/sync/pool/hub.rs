@@ -184,7 +184,7 @@ impl Hub {
         if let Some(predecessor) = predecessor {
             self.bury(&predecessor, &seat.cancel);
         }
-        // Before the look: whoever ends the pool after it finds a worker that starts, and breaks in.
+        // Before the look: a thread that ends the pool after it finds a worker that starts, and breaks in.
         worker.progress.store(STARTING, Ordering::SeqCst);
         if self.is_over() {
             return Ok(());

@@ -44,7 +44,7 @@ const MOST: usize = 1 << 20;
 /// An output of a child.
 #[derive(Debug)]
 pub(super) struct Output {
-    /// `None` where the child has no such pipe, and after its end. Whoever polls holds it too, so that it is not
+    /// `None` where the child has no such pipe, and after its end. A thread that polls holds it too, so that it is not
     /// another one meanwhile.
     fd: Option<Arc<Fd>>,
     piped: bool,
@@ -102,8 +102,8 @@ impl Output {
                 let most = self.keep;
                 return Err(err!(
                     Limit,
-                    "more than {most} bytes came while other calls waited and nobody read them, and were dropped; read them in time, \
-                     or start the process with keep = BYTES"
+                    "more than {most} bytes came while other calls waited and nobody read them, and were dropped; read \
+                     them in time, or start the process with keep = BYTES"
                 ));
             }
             let there = &self.buffer[self.start..];

@@ -63,7 +63,7 @@ extern "C" fn farewell() {
             let rest = || (team.running.load(Ordering::Acquire) <= usize::from(is_of(team))).then_some(());
             let _ = team.ended.wait_until(&wait, rest);
         }
-        // Dropped by whoever still runs, if at all.
+        // Dropped by a thread that still runs, if at all.
         std::mem::forget(crews);
         tell_all();
     });

@@ -137,7 +137,7 @@ impl Team {
         }
         let _ = self.cancelled_at.compare_exchange(0, monotonic_ns().max(1), Ordering::AcqRel, Ordering::Relaxed);
         self.seats.iter().for_each(|seat| seat.cancel.fire());
-        // Whoever waits for the end now waits with patience.
+        // A thread that waits for the end now waits with patience.
         self.ended.notify_all();
         if let Some(then) = AFTER_CANCEL.get() {
             then();
@@ -216,7 +216,8 @@ impl<T> Shared<T> {
         }
         let text = err!(
             Cancelled,
-            "it has not ended {PATIENCE} s after its cancel and is abandoned: it goes on by itself, at the lowest priority"
+            "it has not ended {PATIENCE} s after its cancel and is abandoned: it goes on by itself, at the lowest \
+             priority"
         );
         let text = text!("{text}").into_bytes();
         let mut abandoned = 0;

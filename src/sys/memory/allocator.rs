@@ -137,8 +137,8 @@ pub fn with_block<R>(bytes: usize, f: impl FnOnce() -> R) -> Result<R> {
         return Err(Error::no_memory());
     }
     LOAN.set((block, bytes));
-    // Whoever takes the block gives it back to the system, which is where it is from: the system's `free` asks for no
-    // layout.
+    // The one that takes the block gives it back to the system, which is where it is from: the system's `free` asks for
+    // no layout.
     let _unused = Unused(layout);
     Ok(f())
 }

@@ -57,7 +57,7 @@ pub(super) struct Arena {
     bytes: AtomicUsize,
 }
 
-// SAFETY: a block belongs to whoever set its bit; the rest are atomics.
+// SAFETY: a block belongs to the thread that set its bit; the rest are atomics.
 unsafe impl Sync for Arena {}
 
 impl Arena {
@@ -90,7 +90,7 @@ impl Arena {
                     let mut bits = word.load(Ordering::Relaxed);
                     while (bits.trailing_ones() as usize) < last {
                         let bit = bits.trailing_ones();
-                        // Acquire: whoever had the block before has written to it before it came back.
+                        // Acquire: the thread that had the block before has written to it before it came back.
                         bits = word.fetch_or(1 << bit, Ordering::Acquire);
                         if bits & (1 << bit) == 0 {
                             self.bytes.fetch_add(size, Ordering::Relaxed);

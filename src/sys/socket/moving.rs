@@ -64,8 +64,8 @@ const SEND_FLAGS: i32 = libc::MSG_NOSIGNAL | libc::MSG_DONTWAIT;
 #[cfg(not(target_os = "linux"))]
 const SEND_FLAGS: i32 = libc::MSG_DONTWAIT;
 
-/// A stream that a signal interrupted has moved nothing: the same as one that is blocked, since whoever waits then sees
-/// the signal's work done.
+/// A stream that a signal interrupted has moved nothing: the same as one that is blocked, since the thread that waits
+/// then sees the signal's work done.
 pub(super) fn moved(n: isize) -> io::Result<Moved> {
     if n > 0 {
         return Ok(Moved::Bytes(n as usize));

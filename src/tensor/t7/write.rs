@@ -14,7 +14,7 @@ use crate::tensor::number::Scalar;
 use crate::tensor::storage::Storage;
 use crate::tensor::view::Tensor;
 
-/// What an object of a file is told apart by while it is written.
+/// What identifies an object of a file while it is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Identity {
     /// A value of the walker's, by its address.

@@ -1,4 +1,4 @@
-//! How a stream sends: a call that stays for its message, and one that leaves it to whoever comes next. Imports its
+//! How a stream sends: a call that stays for its message, and one that leaves it to the next caller. Imports its
 //! parent's siblings `counters`, `secure` and `send`.
 
 use std::os::fd::RawFd;
@@ -21,7 +21,7 @@ use crate::wire::Message;
 pub(super) struct Tx {
     sender: Sender,
     ended: Option<Error>,
-    /// A message that has begun to go out, and goes on with whoever comes next.
+    /// A message that has begun to go out, and goes on with the next caller.
     pending: Option<Pending>,
     /// The last number given to one, and the last that has gone out whole: they go in order.
     tickets: u64,
@@ -130,7 +130,7 @@ impl Stream {
     /// [`Connection::give_up`].
     pub(super) fn give_up_sending(&self, ticket: Ticket) {
         self.given_up.store(ticket.0, Ordering::SeqCst);
-        // Whoever is sending on it now does this when done; one who is just leaving has left in a moment.
+        // A thread that is sending on it now does this when done; one who is just leaving has left in a moment.
         if let Ok(Some(mut tx)) = self.tx.take(&Wait::until(Deadline::after(0.1))) {
             self.settle(&mut tx);
         }

@@ -43,7 +43,7 @@ fn a_message_goes_on_where_it_stopped() {
 }
 
 #[test]
-fn whoever_sends_next_moves_on_what_has_begun() {
+fn the_next_sender_moves_on_what_has_begun() {
     for (a, b) in pairs() {
         let (one, two) = (parcel(large(1.0)), parcel(large(2.0)));
         let (mut first, mut second) = (None, None);

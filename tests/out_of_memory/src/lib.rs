@@ -19,7 +19,7 @@
 //! ```
 //!
 //! One build serves every Lua: it uses only what all of them have, and looks up the rest. Freed memory is overwritten,
-//! and memory that grows always moves, so that whoever kept a pointer is found out.
+//! and memory that grows always moves, so that code that kept a pointer is found out.
 
 mod native;
 

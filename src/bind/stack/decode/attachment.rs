@@ -30,7 +30,7 @@ impl Walk<'_> {
                 Some(Attachment::Storage(s)) => Some(tensor::push_storage(lua, s.clone())),
                 Some(Attachment::Object(o)) => Some(adopt(lua, o.clone())),
                 Some(Attachment::Foreign(f)) => {
-                    // The reference passes over to the new userdata: whoever drops the message must not give it back.
+                    // The reference passes over to the new userdata: the drop of the message must not give it back.
                     // SAFETY: as the module says.
                     let owned = unsafe { class::push_foreign(l, f.class.as_bytes(), f.pointer) };
                     if owned {

@@ -188,8 +188,8 @@ impl Walk<'_> {
             if !there || ffi::lua_type(l, -1) != ffi::LUA_TTABLE {
                 return Err(self.fail(err!(
                     Unsupported,
-                    "{words}, the class or module of a value, arrived by name, but this Lua has no table there: define it in a \
-                     module, or in the init of this thread, or name it with ipc.register"
+                    "{words}, the class or module of a value, arrived by name, but this Lua has no table there: define \
+                     it in a module, or in the init of this thread, or name it with ipc.register"
                 )));
             }
             Ok(())

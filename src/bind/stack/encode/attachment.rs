@@ -65,8 +65,8 @@ impl Walk<'_> {
                 let name = class::userdata_name(l, i);
                 return Err(self.fail(err!(
                     Unsupported,
-                    "{name} cannot travel: send what it is made of (a name, a path, numbers) and make it there, or give its class the \
-                     methods metatablename and retain"
+                    "{name} cannot travel: send what it is made of (a name, a path, numbers) and make it there, or \
+                     give its class the methods metatablename and retain"
                 )));
             }
             if self.route.peer {

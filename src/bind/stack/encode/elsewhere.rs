@@ -175,14 +175,15 @@ impl Walk<'_> {
                 }
                 Ok(false) if self.route.peer => Err(self.fail(err!(
                     Unsupported,
-                    "a table with a metatable that has no name cannot travel here: give it one with ipc.register(name, metatable), or \
-                     let it travel without by ipc.register(false, metatable) (IPC_METATABLES=drop: all such)"
+                    "a table with a metatable that has no name cannot travel here: give it one with ipc.register(name, \
+                     metatable), or let it travel without by ipc.register(false, metatable) (IPC_METATABLES=drop: all \
+                     such)"
                 ))),
                 Ok(false) => Err(self.fail(err!(
                     Unsupported,
-                    "a table with a metatable that has no name and is in no loaded module cannot travel: give it a name with \
-                     ipc.register(name, metatable), or let it travel without by ipc.register(false, metatable) \
-                     (IPC_METATABLES=drop: all such)"
+                    "a table with a metatable that has no name and is in no loaded module cannot travel: give it a \
+                     name with ipc.register(name, metatable), or let it travel without by ipc.register(false, \
+                     metatable) (IPC_METATABLES=drop: all such)"
                 ))),
                 Err(e) => Err(self.fail(e)),
             }
