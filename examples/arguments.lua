@@ -19,7 +19,7 @@ return function(defaults, given)
       i = i + 1
       options[name] = type(default) == 'number' and tonumber(given[i]) or given[i]
       if type(options[name]) ~= type(default) then
-        io.stderr:write(('%s wants a %s\n'):format(given[i - 1], type(default)))
+        io.stderr:write(('%s takes a %s\n'):format(given[i - 1], type(default)))
         os.exit(2)
       end
     end

@@ -1,7 +1,7 @@
 --- Scatter: the root's value on every node.
 ---
 --- First a sweep up, so that calls that do not match are noticed before any data moves; it also says whether some
---- node passed no value and wants one made.
+--- node passed no value and one is to be made.
 
 local leaves = require 'ipc.collective.leaves'
 local utils = require 'ipc.utils'
