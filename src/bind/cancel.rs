@@ -59,7 +59,7 @@ impl<'a> Armed<'a> {
 
 impl Drop for Armed<'_> {
     fn drop(&mut self) {
-        // First, since a nudge sets the hook.
+        // First, since an interrupt sets the hook.
         #[cfg(all(feature = "luajit", target_os = "linux"))]
         drop(self.compiled.take());
         // SAFETY: as above.

@@ -14,12 +14,12 @@ mod folder;
 mod fork;
 mod fork_gate;
 mod futex;
+#[cfg(target_os = "linux")]
+mod interrupt_thread;
 mod load;
 mod lock;
 mod membarrier;
 mod memory;
-#[cfg(target_os = "linux")]
-mod nudge;
 mod place;
 mod poll;
 mod private_folder;
@@ -48,14 +48,14 @@ pub use folder::{FolderWatch, try_flock, user};
 pub use fork::tests::in_child as fork_for_tests;
 pub use fork::{ForkHook, at_fork, fork_generation};
 pub use futex::{FutexWait, Scope, futex_wait, futex_wake};
+#[cfg(target_os = "linux")]
+pub use interrupt_thread::{Sigprof, ThreadHandle, ThreadInterrupts, sigprof};
 pub use load::{Looking, pausing_pays};
 pub use lock::{Guard, Lock};
 pub use memory::{
     Allocator, LARGEST as LARGEST_RESERVED, SharedBytes, Text, check_memory, keep_freed_memory, memory_is_short,
     prepare_memory, settle_shortage, try_bytes, try_collect, try_extend, try_format, try_push, try_text, with_block,
 };
-#[cfg(target_os = "linux")]
-pub use nudge::{Nudges, Sigprof, ThreadHandle, sigprof};
 pub use poll::{Polled, poll};
 pub use private_folder::{PrivateFolder, home};
 pub use process::{Exit, end_with, fork, getpid, getppid, kill, pidfd, reap, signal_name, signal_number};

@@ -1,8 +1,8 @@
 //! Cancelling compiled loops of LuaJIT, which pass no hooks: by the checks of its profiler, which traces do carry.
 //!
 //! A worker's state compiles under the profiler's mode `l`: each trace then looks at one bit of its state's hook mask,
-//! at every line. A cancelled worker that computes is nudged: in a signal's handler, in its own thread, it sets that
-//! bit and a count hook. The trace ends at its next check, and the interpreter raises at its next instruction.
+//! at every line. A cancelled worker that computes is interrupted: in a signal's handler, in its own thread, it sets
+//! that bit and a count hook. The trace ends at its next check, and the interpreter raises at its next instruction.
 //!
 //! Any number of workers can be asked at once, and one that does not come out of a C function or a finalizer keeps
 //! nothing from the others. What makes this sound:

@@ -1,4 +1,4 @@
-//! Who is asked to end, and when: the workers that can be, and the thread that nudges them.
+//! Who is asked to end, and when: the workers that can be, and the thread that interrupts them.
 
 use std::ptr;
 use std::sync::Arc;
@@ -7,10 +7,10 @@ use std::time::{Duration, Instant};
 
 use mlua_sys as ffi;
 
-use super::request::{ASK, NOTHING, Request, TAKE_BACK, callback, nudged};
+use super::request::{ASK, NOTHING, Request, TAKE_BACK, callback, interrupted};
 use super::{luaJIT_profile_start, luaJIT_profile_stop};
 use crate::sync::{after_cancel, cancel_waits_for_core};
-use crate::sys::{Lock, Nudges, SetOnce, Sigprof, ThreadHandle, fork_generation, sigprof, spawn_quiet};
+use crate::sys::{Lock, SetOnce, Sigprof, ThreadHandle, ThreadInterrupts, fork_generation, sigprof, spawn_quiet};
 use crate::wait::Cancel;
 
 /// A profile whose timer fires after 23 days of computing.
@@ -31,15 +31,15 @@ struct Worker {
     pause: Duration,
 }
 
-// SAFETY: `cancel` is followed, and the thread nudged, only under the lock of the board, from which the worker takes
-// itself before either goes.
+// SAFETY: `cancel` is followed, and the thread interrupted, only under the lock of the board, from which the worker
+// takes itself before either goes.
 unsafe impl Send for Worker {}
 
 /// First, code that goes on after a cancelled call may end by itself.
 const GRACE: Duration = Duration::from_millis(10);
 /// So long the bit stays set in a worker that does not come to a check.
 const ASKED_FOR: Duration = Duration::from_millis(50);
-/// So long a nudge may be on its way to a thread that waits for a core.
+/// So long an interrupt may be on its way to a thread that waits for a core.
 const ON_ITS_WAY: Duration = Duration::from_secs(2);
 /// The pauses before a worker is asked again: at first, and at most.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(1), Duration::from_millis(200));
@@ -62,7 +62,7 @@ impl Worker {
         self.request.seen.store(false, Ordering::Release);
         self.request.order.store(order, Ordering::Release);
         // SAFETY: the worker is on the board, so its thread has not ended.
-        unsafe { self.thread.nudge() };
+        unsafe { self.thread.interrupt() };
     }
 
     /// Leaves it alone for a while.
@@ -103,7 +103,7 @@ impl Worker {
     }
 }
 
-/// The workers that may have to be nudged.
+/// The workers that may have to be interrupted.
 pub(super) struct Board {
     generation: u32,
     workers: Vec<Worker>,
@@ -112,8 +112,8 @@ pub(super) struct Board {
     /// Whether it has it.
     holds: bool,
     last_id: u64,
-    /// Whether a thread nudges.
-    manned: bool,
+    /// Whether a thread interrupts.
+    watched: bool,
 }
 
 // SAFETY: the dummy state is used under the lock of the board only.
@@ -129,7 +129,7 @@ pub(super) fn board() -> &'static Lock<Board> {
             dummy: ptr::null_mut(),
             holds: false,
             last_id: 0,
-            manned: false,
+            watched: false,
         })
     })
 }
@@ -139,7 +139,7 @@ impl Board {
     pub fn refresh(&mut self) {
         let generation = fork_generation();
         if self.generation != generation {
-            (self.generation, self.manned) = (generation, false);
+            (self.generation, self.watched) = (generation, false);
             self.workers.clear();
             self.let_go();
         }
@@ -164,7 +164,7 @@ impl Board {
         }
     }
 
-    /// Has a worker of this thread, which `cancel` ends, nudged by `request`; the number by which it is removed.
+    /// Has a worker of this thread, which `cancel` ends, interrupted by `request`; the number by which it is removed.
     pub fn add(&mut self, cancel: *const Cancel, request: Arc<Request>) -> u64 {
         self.last_id += 1;
         self.workers.push(Worker {
@@ -180,7 +180,7 @@ impl Board {
         self.last_id
     }
 
-    /// The worker is nudged no more.
+    /// The worker is interrupted no more.
     pub fn remove(&mut self, id: u64) {
         self.workers.retain(|worker| worker.id != id);
         self.let_go();
@@ -200,7 +200,7 @@ impl Board {
     }
 
     /// Asks those of `computing` that have not ended meanwhile, and goes on with the others.
-    fn nudge(&mut self, computing: &[u64], now: Instant) {
+    fn interrupt(&mut self, computing: &[u64], now: Instant) {
         for worker in self.workers.iter_mut() {
             worker.go_on(now);
         }
@@ -216,44 +216,44 @@ impl Board {
     }
 }
 
-/// After a cancel: sees that somebody nudges.
+/// After a cancel: sees that somebody interrupts.
 pub(super) fn man() {
     {
         let mut board = board().lock();
         board.refresh();
-        if board.manned || !board.workers.iter().any(Worker::is_due) {
+        if board.watched || !board.workers.iter().any(Worker::is_due) {
             return;
         }
-        board.manned = true;
+        board.watched = true;
     }
-    if spawn_quiet("ipc cancel", keep_nudging).is_err() {
-        board().lock().manned = false;
+    if spawn_quiet("ipc cancel", keep_interrupting).is_err() {
+        board().lock().watched = false;
     }
 }
 
 /// Between two looks: short while workers end, longer for those who do not come out of C.
 const LOOKS: (Duration, Duration) = (Duration::from_millis(1), Duration::from_millis(20));
 
-fn keep_nudging() {
-    let mut nudges = None;
+fn keep_interrupting() {
+    let mut interrupts = None;
     let (mut pause, mut last) = (LOOKS.0, 0);
     loop {
         // Files are read, and handlers set, without the lock: a fork would wait for it.
         let candidates = board().lock().candidates(Instant::now());
-        if nudges.is_none() && !candidates.is_empty() {
-            nudges = Nudges::begin(nudged);
+        if interrupts.is_none() && !candidates.is_empty() {
+            interrupts = ThreadInterrupts::begin(interrupted);
         }
-        let refused = nudges.is_none() && !candidates.is_empty();
+        let refused = interrupts.is_none() && !candidates.is_empty();
         let computes = |(id, thread): &(u64, ThreadHandle)| (!refused && thread.computes()).then_some(*id);
         let computing: Vec<u64> = candidates.iter().filter_map(computes).collect();
         let left = {
             let mut board = board().lock();
-            board.nudge(&computing, Instant::now());
+            board.interrupt(&computing, Instant::now());
             let left = board.workers.iter().filter(|worker| worker.is_due()).count();
             if left == 0 || refused {
                 // The handler goes before another thread can put its own there.
-                drop(nudges);
-                board.manned = false;
+                drop(interrupts);
+                board.watched = false;
                 return;
             }
             left

@@ -1,4 +1,4 @@
-//! What a nudge does, in the worker's own thread: in a signal's handler, and in the callback of the profile.
+//! What an interrupt does, in the worker's own thread: in a signal's handler, and in the callback of the profile.
 
 use std::cell::Cell;
 use std::ffi::{c_int, c_void};
@@ -11,18 +11,18 @@ use mlua_sys as ffi;
 use super::super::{hook, stop_here};
 use super::probe;
 
-/// What a worker is to do when it is nudged.
+/// What a worker is to do when it is interrupted.
 pub(super) const NOTHING: u8 = 0;
 pub(super) const ASK: u8 = 1;
 pub(super) const TAKE_BACK: u8 = 2;
 
-/// What a nudge finds in its thread: shared with the thread that nudges.
+/// What an interrupt finds in its thread: shared with the thread that interrupts.
 pub(super) struct Request {
     state: *mut ffi::lua_State,
     /// The hook mask of the state.
     mask: *mut u8,
     pub order: AtomicU8,
-    /// Whether the handler has run since the last nudge.
+    /// Whether the handler has run since the last interrupt.
     pub seen: AtomicBool,
     /// Whether the bit may be set.
     pub asked: AtomicBool,
@@ -41,7 +41,7 @@ thread_local! {
 }
 
 /// In a cancelled worker, at any place: does what a signal's handler may.
-pub(super) fn nudged() {
+pub(super) fn interrupted() {
     REQUEST.with(|request| {
         // SAFETY: it is there until it is taken out of REQUEST, by this thread.
         let Some(request) = (unsafe { request.load(Ordering::Acquire).as_ref() }) else { return };
@@ -55,7 +55,7 @@ pub(super) fn nudged() {
 }
 
 impl Request {
-    /// For the state of this thread, whose hook mask is there: nudges find it from now on.
+    /// For the state of this thread, whose hook mask is there: interrupts find it from now on.
     pub fn enter(state: *mut ffi::lua_State, mask: *mut u8) -> Arc<Request> {
         let request = Arc::new(Request {
             state,
@@ -69,7 +69,7 @@ impl Request {
         request
     }
 
-    /// A nudge of this thread does nothing from here on, and what the last one asked for is taken back.
+    /// An interrupt of this thread does nothing from here on, and what the last one asked for is taken back.
     pub fn leave() {
         REQUEST.with(|own| own.store(ptr::null_mut(), Ordering::Release));
         if let Some(request) = OWN.take() {
@@ -121,8 +121,8 @@ impl Request {
 
 /// In the cancelled worker, between two instructions: what follows is as in a hook.
 pub(super) unsafe extern "C-unwind" fn callback(_: *mut c_void, l: *mut ffi::lua_State, _: c_int, _: c_int) {
-    // SAFETY: as in `nudged`. LuaJIT has cleared the bit. Nothing in this frame needs dropping; the profiler lets its
-    // callback raise as a hook may.
+    // SAFETY: as in `interrupted`. LuaJIT has cleared the bit. Nothing in this frame needs dropping; the profiler lets
+    // its callback raise as a hook may.
     unsafe {
         let Some(request) = REQUEST.with(|request| request.load(Ordering::Acquire)).as_ref() else { return };
         request.asked.store(false, Ordering::Release);

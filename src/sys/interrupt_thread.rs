@@ -35,30 +35,30 @@ impl ThreadHandle {
         after.get(2) == Some(&b'R')
     }
 
-    /// Runs what [`Nudges::begin`] was given in that thread, soon.
+    /// Runs what [`ThreadInterrupts::begin`] was given in that thread, soon.
     ///
     /// # Safety
     /// The thread has not ended.
-    pub unsafe fn nudge(self) {
+    pub unsafe fn interrupt(self) {
         // SAFETY: as promised by the caller.
         unsafe { libc::pthread_kill(self.handle, SIGURG) };
     }
 }
 
-/// Threads can be nudged, until this is dropped. One at a time in a process.
+/// Threads can be interrupted, until this is dropped. One at a time in a process.
 #[derive(Debug)]
-pub struct Nudges(());
+pub struct ThreadInterrupts(());
 
-/// What a nudged thread runs.
-static NUDGED: SetOnce<fn()> = SetOnce::new();
+/// What an interrupted thread runs.
+static HANDLER: SetOnce<fn()> = SetOnce::new();
 
-impl Nudges {
-    /// From now on a nudged thread runs `handler`, the same each time, which does no more than a signal's handler may.
-    /// `None` where the program uses the signal itself.
-    pub fn begin(handler: fn()) -> Option<Nudges> {
+impl ThreadInterrupts {
+    /// From now on an interrupted thread runs `handler`, the same each time, which does no more than a signal's handler
+    /// may. `None` where the program uses the signal itself.
+    pub fn begin(handler: fn()) -> Option<ThreadInterrupts> {
         static HOOK: ForkHook = ForkHook { prepare: || (), parent: || (), child: take_handler_away };
         at_fork(&HOOK);
-        NUDGED.get_or_init(|| handler);
+        HANDLER.get_or_init(|| handler);
         // SAFETY: all zeros is a valid sigaction: the default action. The handler keeps to what the caller promised.
         unsafe {
             let (mut now, mut new): (sigaction, sigaction) = (zeroed(), zeroed());
@@ -66,37 +66,37 @@ impl Nudges {
             if now.sa_sigaction != libc::SIG_DFL {
                 return None;
             }
-            new.sa_sigaction = nudged as *const () as usize;
+            new.sa_sigaction = interrupted as *const () as usize;
             new.sa_flags = libc::SA_RESTART | libc::SA_SIGINFO;
-            (libc::sigaction(SIGURG, &new, ptr::null_mut()) == 0).then_some(Nudges(()))
+            (libc::sigaction(SIGURG, &new, ptr::null_mut()) == 0).then_some(ThreadInterrupts(()))
         }
     }
 }
 
-impl Drop for Nudges {
+impl Drop for ThreadInterrupts {
     fn drop(&mut self) {
         take_handler_away();
     }
 }
 
-/// Also in the child of a fork, which has no thread that nudges; the handler would count as another's there.
+/// Also in the child of a fork, which has no thread that interrupts; the handler would count as another's there.
 fn take_handler_away() {
     // SAFETY: all zeros is a valid sigaction: the default action.
     unsafe {
         let mut now: sigaction = zeroed();
         libc::sigaction(SIGURG, ptr::null(), &mut now);
         // Another's handler that came meanwhile stays.
-        if now.sa_sigaction == nudged as *const () as usize {
+        if now.sa_sigaction == interrupted as *const () as usize {
             libc::sigaction(SIGURG, &zeroed::<sigaction>(), ptr::null_mut());
         }
     }
 }
 
-extern "C" fn nudged(_: c_int, info: *mut siginfo_t, _: *mut c_void) {
+extern "C" fn interrupted(_: c_int, info: *mut siginfo_t, _: *mut c_void) {
     // Other signals of the kind tell of sockets.
     // SAFETY: the kernel gives a valid siginfo_t.
     if unsafe { (*info).si_code } == libc::SI_TKILL
-        && let Some(handler) = NUDGED.get()
+        && let Some(handler) = HANDLER.get()
     {
         handler();
     }
@@ -132,7 +132,7 @@ mod tests {
     use super::*;
     use std::sync::atomic::{AtomicU64, Ordering};
 
-    static NUDGED_TIMES: AtomicU64 = AtomicU64::new(0);
+    static INTERRUPTED_TIMES: AtomicU64 = AtomicU64::new(0);
 
     #[test]
     fn a_thread_computes_or_sleeps() {
@@ -155,19 +155,19 @@ mod tests {
     }
 
     #[test]
-    fn a_thread_that_computes_is_nudged() {
-        let nudges = Nudges::begin(|| _ = NUDGED_TIMES.fetch_add(1, Ordering::SeqCst));
-        assert!(nudges.is_some() && Nudges::begin(|| ()).is_none());
+    fn a_thread_that_computes_is_interrupted() {
+        let interrupts = ThreadInterrupts::begin(|| _ = INTERRUPTED_TIMES.fetch_add(1, Ordering::SeqCst));
+        assert!(interrupts.is_some() && ThreadInterrupts::begin(|| ()).is_none());
         let me = ThreadHandle::current();
         std::thread::scope(|s| {
             // SAFETY: the thread of this test outlives the scope.
-            s.spawn(move || unsafe { me.nudge() });
-            while NUDGED_TIMES.load(Ordering::SeqCst) == 0 {}
+            s.spawn(move || unsafe { me.interrupt() });
+            while INTERRUPTED_TIMES.load(Ordering::SeqCst) == 0 {}
         });
-        drop(nudges);
+        drop(interrupts);
         // SAFETY: this thread lives; nobody listens.
-        unsafe { me.nudge() };
-        assert_eq!(NUDGED_TIMES.load(Ordering::SeqCst), 1);
+        unsafe { me.interrupt() };
+        assert_eq!(INTERRUPTED_TIMES.load(Ordering::SeqCst), 1);
         assert!(matches!(sigprof(), Sigprof::Free));
     }
 }
