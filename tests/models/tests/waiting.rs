@@ -91,7 +91,7 @@ fn each_of_three_waiters_gets_one_of_three_items() {
 
 #[test]
 fn who_is_called_in_vain_hears_of_the_next() {
-    bounded(2, || {
+    bounded(3, || {
         let shop = Arc::new(Shop::default());
         let waiter = wants_one(&shop);
         let its = shop.clone();
