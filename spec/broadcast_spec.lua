@@ -176,10 +176,16 @@ describe('a broadcast', function()
     assert.equal(3 * 32 * 2 ^ 20, got)
     -- One that is given up in the middle does not keep its connection. (5.1 lets nothing yield through a pcall.)
     if _VERSION ~= 'Lua 5.1' or support.is_luajit then
-      loop.run(function()
-        assert.equal('timeout', ipc.errcode(fails(server.broadcast, server, ('x'):rep(32 * 2 ^ 20), nil, 0.05)))
+      local text, late = ('x'):rep(32 * 2 ^ 20), 0
+      -- The sockets may not have had room for the first byte in that time.
+      support.eventually(function()
+        loop.run(function()
+          local ok, e = pcall(server.broadcast, server, text, nil, 0.05)
+          if not ok then late = late + (ipc.errcode(e) == 'timeout' and 1 or error(e)) end
+        end)
+        return #server:clients() == 0
       end)
-      assert.equal(0, #server:clients())
+      assert.is_true(late > 0)
     end
     ipc.scheduler(nil)
     server:close()
