@@ -72,7 +72,7 @@ local function describeClass(marks)
   say(marks, ' `', class, '`')
   say ''
   describe()
-  if base then say('Has the fields of `', base, '`, and:') end
+  if base then say('It has the fields of `', base, '`, and:') end
   if #fields > 0 then say '' end
   for _, f in ipairs(fields) do
     local n, r = f:match '^([%w_]+%??)%s+(.*)$'
@@ -120,18 +120,19 @@ for line in io.lines(path) do
     describe()
     reset()
   elseif line:match '^%s*$' then
-    if alias then
-      local name, kind = alias:match '^(%S+)%s+(.*)$'
+    -- One without a type on its line lists names, for the language server alone.
+    local called, kind = (alias or ''):match '^(%S+)%s+(.*)$'
+    if called then
       say ''
-      say('### `', name, '`')
+      say('### `', called, '`')
       say ''
       describe()
       say ''
       say('Is `', kind, '`.')
-      alias = nil
     elseif class then
       describeClass '###'
     end
+    alias = nil
     reset()
   end
 end

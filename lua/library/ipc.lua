@@ -990,7 +990,7 @@ function ipc.sharedtable_size(t) end
 ---| 'max_message'
 ---| 'max_tensor_bytes'
 
---- What is common to the options of trees.
+--- What the options of all trees have in common.
 ---@class ipc.AnyTreeOptions
 ---@field base? integer how many children a node has; 2
 ---@field key? string|number `LocalhostTree`: trees that live at the same time under one parent have different ones
