@@ -113,6 +113,7 @@ function torch.seed() end
 function torch.initialSeed() end
 
 --- Writes a value to a file: `'binary'` (Torch's `.t7`) or `'ascii'`; functions only with `{ functions = true }`.
+--- The file is the one before until all of the new one is there.
 ---@param path string
 ---@param value any
 ---@param form? string

@@ -24,6 +24,7 @@ mod place;
 mod poll;
 mod private_folder;
 mod process;
+mod replacement;
 mod rwlock;
 mod set_once;
 mod signals;
@@ -59,6 +60,7 @@ pub use memory::{
 pub use poll::{Polled, poll};
 pub use private_folder::{PrivateFolder, home};
 pub use process::{Exit, end_with, fork, getpid, getppid, kill, pidfd, reap, signal_name, signal_number};
+pub use replacement::Replacement;
 pub use rwlock::{ReadGuard, RwLock, WriteGuard};
 pub use set_once::SetOnce;
 pub use signals::SignalWatch;

@@ -21,6 +21,7 @@ use crate::bind::lua::{Kind, Lua};
 use crate::bind::object::Method;
 use crate::error::{Error, Result};
 use crate::lua_fn;
+use crate::sys::Replacement;
 use crate::tensor::t7::Form;
 use crate::text;
 
@@ -43,13 +44,18 @@ fn path_at(lua: Lua<'_>, i: c_int) -> Result<&str> {
     Err(lua.bad_value(i, format_args!("a path of {} bytes is too long", path.len())))
 }
 
-/// `torch.save(path, value, [form = 'binary'], [options])`
+/// `torch.save(path, value, [form = 'binary'], [options])`: the file is the old one until the new one is whole.
 fn save(lua: Lua<'_>) -> Result<Pushed> {
     let path = path_at(lua, 1)?;
     let (form, functions) = form_and_options(lua, 3)?;
-    let file = File::create(path).map_err(|e| Error::io("", &text!("open {path}"), &e))?;
-    let to = Buffered::new(file).map_err(|e| Error::io("", "write", &e))?;
-    write(lua, 2, to, form, functions)?;
+    let file = Replacement::create(path.as_ref()).map_err(|e| Error::io("", &text!("open {path}"), &e))?;
+    let failed = |e| Error::io("", &text!("write {path}"), &e);
+    if file.in_place() {
+        // A value that is refused must be so before the first byte.
+        write(lua, 2, std::io::sink(), form, functions)?;
+    }
+    let whole = write(lua, 2, Buffered::new(file).map_err(failed)?, form, functions)?;
+    whole.into_inner().commit().map_err(failed)?;
     Ok(0)
 }
 

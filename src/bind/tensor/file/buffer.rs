@@ -20,6 +20,11 @@ impl<F> Buffered<F> {
         bytes.try_reserve_exact(SIZE)?;
         Ok(Buffered { file, bytes, start: 0 })
     }
+
+    /// The file itself.
+    pub fn into_inner(self) -> F {
+        self.file
+    }
 }
 
 impl<F: Read> Read for Buffered<F> {
