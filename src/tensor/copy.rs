@@ -1,6 +1,6 @@
 //! Copies: between any types and strides, and the copies that other calls make of a tensor.
 //!
-//! Stands on: dtype, kernel, memory, number, storage, view.
+//! Stands on: dtype, kernel, memory, number, overlap, storage, view.
 
 use super::dtype::{DType, Element, from_scalar};
 use super::kernel;
@@ -12,7 +12,7 @@ use crate::error::Result;
 
 impl Tensor {
     /// Copies the elements of `src` into this tensor, in row-major order: same element count, any sizes, types and
-    /// strides. Values are converted as Rust's `as` does it.
+    /// strides. Values are converted as Rust's `as` does it. The two may overlap.
     pub fn copy_from(&self, src: &Tensor) -> Result<()> {
         kernel::same_count(self, src)?;
         if self.dtype() == src.dtype() {
@@ -24,7 +24,7 @@ impl Tensor {
                 unsafe { std::ptr::copy(s.as_ptr(), d.as_ptr(), d.len()) }
                 return Ok(());
             }
-            return kernel::copy(self, src);
+            return kernel::copy(self, &src.apart_from(self)?);
         }
         kernel::convert(self, src)
     }

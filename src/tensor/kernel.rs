@@ -7,13 +7,14 @@
 //! [`Span`](crate::tensor::Span)): loops read and write values one by one and the compiler itself checks for overlap
 //! before it vectorises.
 //!
-//! Stands on: dtype, number, stage, vector, view, walk.
+//! Stands on: dtype, number, overlap, stage, vector, view, walk.
 
 use smallvec::SmallVec;
 
 use super::dtype::{DType, Element, convert as convert_number};
 use super::layout;
 use super::number::Number;
+use super::overlap::disturbs;
 use super::stage::{CHUNK, Chunk, loader, storer};
 use super::vector::vectorised;
 use super::view::{Operand, Tensor};
@@ -123,7 +124,7 @@ pub(super) enum First {
 
 /// Checks that the tensors have equally many elements and holds their memory, then has `run` called for all of it as
 /// [`walk`] does, with elements of the types in `wanted`: each the tensor's own or its compute type, to which they are
-/// brought.
+/// brought. Where writing the first would change what is read of another later, that one is copied before.
 ///
 /// What kernels do apart from their loops is here, in code that is compiled once: hundreds of loops are made from them.
 pub(super) fn over<const N: usize>(
@@ -143,7 +144,14 @@ pub(super) fn over<const N: usize>(
     for t in tensors {
         operands.push(t.operand()?);
     }
-    let operands = std::array::from_fn(|i| &operands[i]);
+    let operands: [&Operand<'_>; N] = std::array::from_fn(|i| &operands[i]);
+    if first == First::Written && operands[1..].iter().any(|source| disturbs(operands[0], source)) {
+        // As if all sources had been copied first.
+        let copies: SmallVec<[Tensor; 4]> =
+            tensors[1..].iter().map(|source| source.apart_from(tensors[0])).collect::<Result<_>>()?;
+        let tensors = std::array::from_fn(|i| if i == 0 { tensors[0] } else { &copies[i - 1] });
+        return over(tensors, wanted, first, run);
+    }
     let brought = std::array::from_fn(|i| tensors[i].dtype() != wanted[i]);
     if brought == [false; N] {
         walk(operands, run);

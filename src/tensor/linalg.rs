@@ -6,7 +6,7 @@
 //!
 //! Results are written to `self`, which has the right sizes already and may overlap the operands.
 //!
-//! Stands on: copy, dtype, layout, memory, number, op, ops, shape, view.
+//! Stands on: copy, dtype, layout, memory, number, op, ops, overlap, shape, view.
 
 use super::dtype::{DType, Element, convert, from_scalar, to_scalar};
 use super::layout::describe;
@@ -73,7 +73,7 @@ fn multiply_floats<T: Gemm>(c: &Tensor, beta: Scalar, alpha: Scalar, a: &Tensor,
     // kernel's tiles; there is room for twice that.
     let packed = ma.columns.min(512) * (ma.rows.min(128) + mb.columns.min(2048) + 128) * size_of::<T>();
     with_block(packed + 256, || {
-        // SAFETY: the operands hold their memory; `c` is contiguous and shares no storage with the others (see
+        // SAFETY: the operands hold their memory; `c` is contiguous and shares no element with the others (see
         // `addmm`).
         unsafe { T::gemm(alpha.to_f64(), ma, mb, beta.to_f64(), mc) }
     })
@@ -198,7 +198,7 @@ fn misfit(a: &Tensor, b: &Tensor) -> crate::error::Error {
 }
 
 impl Tensor {
-    /// Calls `compute` with a contiguous tensor that holds `beta * start` and shares no storage with the operands,
+    /// Calls `compute` with a contiguous tensor that holds `beta * start` and shares no element with the operands,
     /// which then is, or is copied to, this one. A `beta` of 0 forgets `start`, NaNs included.
     fn accumulate(
         &self,
@@ -218,11 +218,7 @@ impl Tensor {
                 describe(start.sizes())
             ));
         }
-        let shared = |t: &Tensor| match (t.storage(), self.storage()) {
-            (Some(a), Some(b)) => a.same(b),
-            _ => false,
-        };
-        let own = self.is_contiguous() && !operands.iter().any(|t| shared(t));
+        let own = self.is_contiguous() && !self.meets(operands[0])? && !self.meets(operands[1])?;
         let out = if own { self.clone() } else { Tensor::with_sizes(self.dtype(), self.sizes())? };
         if beta.to_f64() == 0.0 {
             out.zero()?;

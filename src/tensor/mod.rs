@@ -17,6 +17,7 @@
 //! kernel, stage      the inner loops, for three types and two instruction sets; bringing the other types over
 //! vector             compiling a loop for more than one instruction set
 //! walk               strided operands in runs
+//! overlap            whether views meet in memory
 //! view               Tensor: sizes, strides, offset over a storage
 //! storage            Storage: elements in a row, shared between threads
 //! memory             Span and the kinds of memory
@@ -39,6 +40,7 @@ mod memory;
 mod number;
 mod op;
 mod ops;
+mod overlap;
 mod pick;
 mod random;
 mod reduce;

@@ -2,7 +2,7 @@
 //!
 //! Masks are ByteTensors, indices LongTensors that count from 1, as everything that a user sees.
 //!
-//! Stands on: copy, element, elements, layout, memory, shape, view.
+//! Stands on: copy, element, elements, layout, memory, overlap, shape, view.
 
 use super::dtype::DType;
 use super::layout::{Layout, describe};
@@ -153,6 +153,8 @@ impl Tensor {
                 positions.len()
             ));
         }
+        // A slice that is written may be one that is still to be read.
+        let source = if self.meets(source)? { source.clone_data()? } else { source.clone() };
         for (i, at) in positions.into_iter().enumerate() {
             self.slice(dim, at)?.copy_from(&source.slice(dim, i)?)?;
         }

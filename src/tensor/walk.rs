@@ -1,18 +1,20 @@
 //! How kernels go over strided views: several operands with equally many elements, in runs along which each has one
 //! stride.
 //!
-//! Stands on: layout, view.
+//! Stands on: layout, overlap, view.
 
 use smallvec::SmallVec;
 
 use super::layout::Layout;
+use super::overlap::repeats;
 use super::view::Operand;
 
 /// Calls `run(pointers, strides, n)` for stretches of elements until all are covered: in each, operand `i` has its next
 /// `n` elements at `pointers[i]`, `strides[i]` elements apart.
 ///
 /// Operands have equally many elements; their shapes may differ, elements then correspond in row-major order, as Torch
-/// has it. With equal shapes the order of elements is free, and follows the memory of the first operand.
+/// has it. With equal shapes the order of elements is free, and follows the memory of the first operand, unless two of
+/// that one's elements may lie in one place: then it is the row-major order, in which the last one stays.
 ///
 /// Every address handed out lies within its operand: the layouts were checked against the memory when the [`Operand`]s
 /// were made. The erased `run` keeps this walk out of the code that is compiled per element type.
@@ -23,7 +25,8 @@ pub(super) fn walk<const N: usize>(operands: [&Operand<'_>; N], run: &mut dyn Fn
         return run(operands.map(|o| o.first), [1; N], total);
     }
     let mut at = operands.map(|o| Odometer::new(o.first, o.item));
-    if operands.iter().all(|o| o.layout.sizes() == operands[0].layout.sizes()) {
+    let equal = operands.iter().all(|o| o.layout.sizes() == operands[0].layout.sizes());
+    if equal && !repeats(operands[0].layout) {
         // A total order of dimensions by how far apart elements lie in the first operand, then in the others.
         let mut order: SmallVec<[usize; 8]> = (0..operands[0].layout.ndim()).collect();
         order.sort_by(|&a, &b| {

@@ -155,6 +155,7 @@ fn each(lua: Lua<'_>, others: &[c_int]) -> Result<Pushed> {
                 format_args!("expected a tensor of {} elements, got {}", tensor.numel(), other.numel()),
             ));
         }
+        let other = other.apart_from(&tensor)?;
         if let Some(s) = other.storage() {
             sources.push((s.clone(), other.layout().places()));
         }
