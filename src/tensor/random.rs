@@ -8,6 +8,8 @@
 use std::f64::consts::PI;
 use std::fmt;
 
+use half::{bf16, f16};
+
 use super::dtype::{DType, Element, from_scalar};
 use super::elements::each;
 use super::number::Scalar;
@@ -99,13 +101,13 @@ impl Generator {
     /// A number of `distribution`.
     pub fn draw(&mut self, distribution: Distribution) -> f64 {
         match distribution {
-            Distribution::Uniform { from, to } => self.unit() * (to - from) + from,
+            Distribution::Uniform { from, to } => Uniform::new(DType::Double, from, to).at(self.unit()),
             Distribution::Normal { mean, deviation } => self.normal() * deviation + mean,
             Distribution::LogNormal { mean, deviation } => (self.normal() * deviation + mean).exp(),
             Distribution::Exponential { rate } => -(1.0 - self.unit()).ln() / rate,
             Distribution::Cauchy { median, width } => median + width * (PI * (self.unit() - 0.5)).tan(),
             Distribution::Geometric { p } => ((1.0 - self.unit()).ln() / p.ln()).floor() + 1.0,
-            Distribution::Bernoulli { p } => f64::from(u8::from(self.unit() <= p)),
+            Distribution::Bernoulli { p } => f64::from(u8::from(self.unit() < p)),
             Distribution::Between { from, to } => self.between(from, to) as f64,
         }
     }
@@ -124,10 +126,30 @@ impl Generator {
 
     /// Fills `tensor` with numbers of `distribution`, in row-major order.
     pub fn fill(&mut self, tensor: &Tensor, distribution: Distribution) -> Result<()> {
-        self.fill_with(tensor, |g| match distribution {
-            Distribution::Between { from, to } => Scalar::Int(g.between(from, to)),
-            _ => Scalar::Float(g.draw(distribution)),
-        })
+        match distribution {
+            Distribution::Uniform { from, to } => {
+                let uniform = Uniform::new(tensor.dtype(), from, to);
+                self.fill_with(tensor, |g| Scalar::Float(uniform.at(g.unit())))
+            }
+            Distribution::Between { from, to } if tensor.dtype().is_float() => {
+                let dtype = tensor.dtype();
+                let (least, most) = (-integer_floor(-i128::from(from)), integer_floor(i128::from(to)));
+                // Rounding leads out of the range where neighbours are further apart than 1.
+                let (low, high) = (-floor(dtype, -least), floor(dtype, most));
+                self.fill_with(tensor, |g| {
+                    let v = nearest(dtype, g.between(from, to) as f64);
+                    Scalar::Float(if v > most {
+                        high
+                    } else if v < least && low <= most {
+                        low
+                    } else {
+                        v
+                    })
+                })
+            }
+            Distribution::Between { from, to } => self.fill_with(tensor, |g| Scalar::Int(g.between(from, to))),
+            _ => self.fill_with(tensor, |g| Scalar::Float(g.draw(distribution))),
+        }
     }
 
     /// Fills `tensor` with integers from 0 up to what its type counts exactly (at most 32 bits of them).
@@ -146,7 +168,7 @@ impl Generator {
         self.fill_with(tensor, |g| Scalar::Int((u64::from(g.word()) % range) as i64))
     }
 
-    /// Fills `tensor` with ones where a uniform number is at most `p`'s element, else zeros.
+    /// Fills `tensor` with ones where a uniform number is below `p`'s element, else zeros.
     pub fn fill_bernoulli(&mut self, tensor: &Tensor, p: &Tensor) -> Result<()> {
         if tensor.numel() != p.numel() {
             return Err(err!(
@@ -156,8 +178,12 @@ impl Generator {
                 tensor.numel()
             ));
         }
-        let mut p = p.to_vec::<f64>()?.into_iter();
-        self.fill_with(tensor, |g| Scalar::Int(i64::from(g.unit() <= p.next().unwrap_or(0.0))))
+        let p = p.to_vec::<f64>()?;
+        if let Some(odd) = p.iter().find(|p| !(0.0..=1.0).contains(*p)) {
+            return Err(err!(Argument, "expected chances from 0 to 1, got {odd} among them"));
+        }
+        let mut p = p.into_iter();
+        self.fill_with(tensor, |g| Scalar::Int(i64::from(g.unit() < p.next().unwrap_or(0.0))))
     }
 
     fn fill_with(&mut self, tensor: &Tensor, mut number: impl FnMut(&mut Generator) -> Scalar) -> Result<()> {
@@ -175,6 +201,92 @@ impl Generator {
         }
         Ok(order)
     }
+}
+
+/// Numbers of [from, to), or of (to, from] if `to` is the smaller, as elements of one type.
+///
+/// Rounding to the type, and in far-off ranges the sum itself, can lead to the excluded end or past it. Such a number
+/// is the element before that end instead: what is drawn stays one word for each number.
+#[derive(Clone, Copy, Debug)]
+struct Uniform {
+    dtype: DType,
+    from: f64,
+    to: f64,
+    /// The range is turned round, so that it ascends.
+    turned: bool,
+    /// What all elements stay below: `to` as the type has it, if that is no larger.
+    below: f64,
+    /// The largest element below that.
+    last: f64,
+}
+
+impl Uniform {
+    fn new(dtype: DType, from: f64, to: f64) -> Uniform {
+        let turned = from > to;
+        let (from, to) = if turned { (-from, -to) } else { (from, to) };
+        // A range between two neighbours of the type has no end of that type that could be left out.
+        let end = nearest(dtype, to);
+        let below = if nearest(dtype, from) < end { to.min(end) } else { to };
+        Uniform { dtype, from, to, turned, below, last: before(dtype, below) }
+    }
+
+    /// The number for `unit` of [0, 1).
+    fn at(self, unit: f64) -> f64 {
+        let width = self.to - self.from;
+        let v = if width.is_finite() {
+            unit * width + self.from
+        } else {
+            // The two are so far apart that their distance has no number.
+            self.from * (1.0 - unit) + self.to * unit
+        };
+        let v = if self.from < self.to && nearest(self.dtype, v) >= self.below { self.last } else { v };
+        if self.turned { -v } else { v }
+    }
+}
+
+/// The element of a type that stands for `v`, integers before they wrap.
+fn nearest(dtype: DType, v: f64) -> f64 {
+    match dtype {
+        DType::Double => v,
+        DType::Float => f64::from(v as f32),
+        DType::Half => f64::from(f16::store(v as f32).load()),
+        DType::BFloat16 => f64::from(bf16::store(v as f32).load()),
+        _ => v.trunc(),
+    }
+}
+
+/// The largest element of a type that is smaller than the finite `v`.
+fn before(dtype: DType, v: f64) -> f64 {
+    let nearest = nearest(dtype, v);
+    match dtype {
+        DType::Double => v.next_down(),
+        // Past 2^53 a float's neighbours are further apart than integers.
+        _ if !dtype.is_float() => (v.ceil() - 1.0).min(v.next_down()),
+        _ if nearest < v => nearest,
+        DType::Half => f64::from(f16::from_bits(one_down(f16::store(v as f32).to_bits())).load()),
+        DType::BFloat16 => f64::from(bf16::from_bits(one_down(bf16::store(v as f32).to_bits())).load()),
+        _ => f64::from((v as f32).next_down()),
+    }
+}
+
+/// The bits of the next smaller of 16-bit floats: a sign and a magnitude.
+fn one_down(bits: u16) -> u16 {
+    match bits {
+        0 | 0x8000 => 0x8001,
+        0x8001.. => bits + 1,
+        _ => bits - 1,
+    }
+}
+
+/// The largest element of a type of floats that is no larger than `v`.
+fn floor(dtype: DType, v: f64) -> f64 {
+    if nearest(dtype, v) <= v { nearest(dtype, v) } else { before(dtype, v) }
+}
+
+/// The largest `f64` that is no larger than `n`.
+fn integer_floor(n: i128) -> f64 {
+    let v = n as f64;
+    if v as i128 > n { v.next_down() } else { v }
 }
 
 /// What to draw.
@@ -233,81 +345,4 @@ pub enum Distribution {
 }
 
 #[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used)]
-    use super::*;
-
-    #[test]
-    fn the_words_are_those_of_the_reference_generator() {
-        // The first outputs of MT19937 for its authors' default seed, and the 10,000th as the C++ standard gives it.
-        let mut g = Generator::new(5489);
-        assert_eq!([g.word(), g.word(), g.word()], [3499211612, 581869302, 3890346734]);
-        let mut g = Generator::new(5489);
-        assert_eq!((0..10_000).map(|_| g.word()).last(), Some(4123659995));
-    }
-
-    #[test]
-    fn uniform_numbers_are_those_of_torch_s_manual() {
-        let mut g = Generator::new(123);
-        let unit = Distribution::Uniform { from: 0.0, to: 1.0 };
-        assert!((g.draw(unit) - 0.69646918727085).abs() < 1e-14);
-        assert!((g.draw(unit) - 0.71295532141812).abs() < 1e-14);
-    }
-
-    #[test]
-    fn normal_numbers_come_in_pairs_of_cosine_and_sine() {
-        let (mut g, mut u) = (Generator::new(7), Generator::new(7));
-        let (turn, height) = (u.unit(), u.unit());
-        let radius = (-2.0 * (1.0 - height).ln()).sqrt();
-        let normal = Distribution::Normal { mean: 1.0, deviation: 2.0 };
-        assert_eq!(g.draw(normal), radius * (2.0 * PI * turn).cos() * 2.0 + 1.0);
-        assert_eq!(g.draw(normal), radius * (2.0 * PI * turn).sin() * 2.0 + 1.0);
-    }
-
-    #[test]
-    fn a_seed_repeats_everything() {
-        for d in DType::ALL {
-            let t = [Tensor::with_sizes(d, &[3, 5]).unwrap(), Tensor::with_sizes(d, &[3, 5]).unwrap()];
-            for t in &t {
-                let mut g = Generator::new(42);
-                g.draw(Distribution::Normal { mean: 0.0, deviation: 1.0 });
-                g.fill_range(t).unwrap();
-                g.fill(t, Distribution::Normal { mean: 50.0, deviation: 10.0 }).unwrap();
-            }
-            assert_eq!(t[0].to_vec::<f64>().unwrap(), t[1].to_vec::<f64>().unwrap());
-        }
-    }
-
-    #[test]
-    fn numbers_stay_in_their_range() {
-        let mut g = Generator::new(1);
-        for _ in 0..1000 {
-            assert!((-3..=4).contains(&g.between(-3, 4)));
-            assert!((0.0..1.0).contains(&g.unit()));
-        }
-        g.between(i64::MIN, i64::MAX);
-        let t = Tensor::with_sizes(DType::Byte, &[1000]).unwrap();
-        g.fill(&t, Distribution::Bernoulli { p: 0.5 }).unwrap();
-        let ones = t.to_vec::<f64>().unwrap().iter().sum::<f64>();
-        assert!((400.0..600.0).contains(&ones));
-    }
-
-    #[test]
-    fn strided_tensors_are_filled_in_row_major_order() {
-        let t = Tensor::with_sizes(DType::Double, &[2, 3]).unwrap();
-        let unit = Distribution::Uniform { from: 0.0, to: 1.0 };
-        Generator::new(9).fill(&t.t().unwrap(), unit).unwrap();
-        let u = Tensor::with_sizes(DType::Double, &[3, 2]).unwrap();
-        Generator::new(9).fill(&u, unit).unwrap();
-        assert_eq!(t.t().unwrap().to_vec::<f64>().unwrap(), u.to_vec::<f64>().unwrap());
-    }
-
-    #[test]
-    fn a_permutation_has_every_number_once() {
-        let mut order = Generator::new(3).permutation(100).unwrap();
-        assert_ne!(order, (1..=100).collect::<Vec<_>>());
-        order.sort_unstable();
-        assert_eq!(order, (1..=100).collect::<Vec<_>>());
-        assert!(Generator::new(3).permutation(0).unwrap().is_empty());
-    }
-}
+mod tests;

@@ -112,6 +112,12 @@ fn number_or(lua: Lua<'_>, i: c_int, default: f64) -> Result<f64> {
     Ok(lua.optional(i, Lua::number)?.unwrap_or(default))
 }
 
+/// The number in slot `i`, which must be finite, or a default.
+fn finite_or(lua: Lua<'_>, i: c_int, default: f64) -> Result<f64> {
+    let n = number_or(lua, i, default)?;
+    if n.is_finite() { Ok(n) } else { Err(lua.bad_value(i, format_args!("expected a finite number, got {n}"))) }
+}
+
 /// The number in slot `i`, which must be above 0, or a default.
 fn positive_or(lua: Lua<'_>, i: c_int, default: f64) -> Result<f64> {
     let n = number_or(lua, i, default)?;
@@ -149,7 +155,7 @@ fn random(lua: Lua<'_>) -> Result<Pushed> {
 
 /// `torch.uniform([a,] [b])`, `t:uniform([a,] [b])`
 fn uniform(lua: Lua<'_>) -> Result<Pushed> {
-    drawn(lua, |lua, i| Ok(Distribution::Uniform { from: number_or(lua, i, 0.0)?, to: number_or(lua, i + 1, 1.0)? }))
+    drawn(lua, |lua, i| Ok(Distribution::Uniform { from: finite_or(lua, i, 0.0)?, to: finite_or(lua, i + 1, 1.0)? }))
 }
 
 /// `torch.normal([mean,] [deviation])`, `t:normal(…)`
