@@ -58,7 +58,8 @@ function torch.isTensor(x) end
 ---@return boolean
 function torch.isStorage(x) end
 
---- Whether `x` is of a class (its name, metatable or constructor) or of a subclass.
+--- Whether `x` is of a class (its name, a pattern of names as `string.find` takes it, its metatable or constructor) or
+--- of a subclass.
 ---@param x any
 ---@param class any
 ---@return boolean
@@ -262,9 +263,11 @@ function Tensor:storage() end
 ---@return integer
 function Tensor:storageOffset() end
 
---- LuaJIT: an FFI pointer to the first element, good while the tensor lives and its storage is not resized.
+--- LuaJIT: an FFI pointer to the first element, good while the tensor lives and its storage is not resized; or
+--- its address as an `intptr_t`.
+---@param asnumber? boolean
 ---@return ffi.cdata*?
-function Tensor:data() end
+function Tensor:data(asnumber) end
 
 -- ## Views: no element is copied
 
@@ -349,13 +352,13 @@ function Tensor:unsqueeze(dim) end
 ---@return torch.Tensor
 function Tensor:unfold(dim, size, step) end
 
---- Parts of `size` positions each.
+--- Parts of `size` positions each; `torch.split(result, t, size, dim)` empties a table and fills it.
 ---@param size integer
 ---@param dim? integer
 ---@return torch.Tensor[]
 function Tensor:split(size, dim) end
 
---- About `count` equal parts.
+--- About `count` equal parts; `torch.chunk(result, t, count, dim)` empties a table and fills it.
 ---@param count integer
 ---@param dim? integer
 ---@return torch.Tensor[]
@@ -876,10 +879,16 @@ function Tensor:cumprod(dim) end
 ---@return torch.Tensor, torch.Tensor
 function Tensor:sort(dim, descending) end
 
---- The lower of the middle ones.
+--- The lower of the middle ones along a dimension (the last), and a LongTensor of where they were.
 ---@param dim? integer
----@return torch.Tensor|number, torch.Tensor?
+---@return torch.Tensor, torch.Tensor
 function Tensor:median(dim) end
+
+--- The most frequent elements along a dimension (the last), of several the smallest, and a LongTensor of where they
+--- stand last.
+---@param dim? integer
+---@return torch.Tensor, torch.Tensor
+function Tensor:mode(dim) end
 
 --- The k-th smallest.
 ---@param k integer
@@ -1016,7 +1025,7 @@ function Tensor:maskedFill(mask, value) end
 ---@return torch.Tensor
 function Tensor:maskedCopy(mask, src) end
 
---- A LongTensor with a row of positions for each element that is not 0.
+--- A LongTensor with a row of positions for each element that is not 0; `t.nonzero(res, t)` fills one.
 ---@return torch.Tensor
 function Tensor:nonzero() end
 
@@ -1074,9 +1083,10 @@ function Storage:totable() end
 ---@return string|torch.Storage
 function Storage:string(text) end
 
---- LuaJIT: an FFI pointer to the first element.
+--- LuaJIT: an FFI pointer to the first element, or its address as an `intptr_t`.
+---@param asnumber? boolean
 ---@return ffi.cdata*
-function Storage:data() end
+function Storage:data(asnumber) end
 
 --- As a ByteStorage.
 ---@return torch.Storage

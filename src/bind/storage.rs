@@ -123,10 +123,10 @@ fn string(lua: Lua<'_>) -> Result<Pushed> {
     itself(lua)
 }
 
-/// `s:data()`: an FFI pointer to the first element.
+/// `s:data([as number])`: an FFI pointer to the first element.
 fn data(lua: Lua<'_>) -> Result<Pushed> {
     let storage = lua.storage(1)?;
-    pointer(lua, &storage, 0)
+    pointer(lua, &storage, 0, lua.truth(2))
 }
 
 /// `s:type([name])`: the type's name, or a copy of that type.

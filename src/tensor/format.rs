@@ -21,8 +21,8 @@ const WIDTH: usize = 80;
 enum Style {
     /// As integers.
     Integer,
-    /// With four decimals, after division by the scale.
-    Fixed { scale: f64 },
+    /// With four decimals, after division by this power of ten.
+    Fixed { power: i32 },
     /// With four decimals and an exponent.
     Exponent,
 }
@@ -59,19 +59,19 @@ impl Format {
             let wide = high.abs() > 99 || low.abs() > 99;
             Format { style: Style::Exponent, width: if wide { 12 } else { 11 } }
         } else if !(0..=5).contains(&high) {
-            Format { style: Style::Fixed { scale: 10f64.powi(high - 1) }, width: 7 }
+            Format { style: Style::Fixed { power: high - 1 }, width: 7 }
         } else {
             let width = if high == 0 { 7 } else { high as usize + 6 };
-            Format { style: Style::Fixed { scale: 1.0 }, width }
+            Format { style: Style::Fixed { power: 0 }, width }
         };
         // "-inf" and "nan" need their room too.
         if odd { Format { width: format.width.max(5), ..format } } else { format }
     }
 
-    fn scale(self) -> f64 {
+    fn power(self) -> i32 {
         match self.style {
-            Style::Fixed { scale } => scale,
-            _ => 1.0,
+            Style::Fixed { power } => power,
+            _ => 0,
         }
     }
 
@@ -91,10 +91,19 @@ impl Format {
         } else {
             match self.style {
                 Style::Integer => write!(out, "{:>width$}", value.to_i64()),
-                Style::Fixed { scale } => write!(out, "{:>width$.4}", v / scale),
+                Style::Fixed { power } => write!(out, "{:>width$.4}", scaled(v, power)),
                 Style::Exponent => write!(out, "{:>width$}", exponent(v)),
             }
         };
+    }
+}
+
+/// `v` divided by a power of ten, which may be one that is no normal number itself.
+fn scaled(v: f64, power: i32) -> f64 {
+    match power {
+        0 => v,
+        ..-300 => v * 1e300 / 10f64.powi(power + 300),
+        _ => v / 10f64.powi(power),
     }
 }
 
@@ -111,9 +120,12 @@ fn exponent(v: f64) -> String {
 }
 
 /// `0.001`, `1e-05`, `100000`, `1e+06`: C's `%g` of a power of ten.
-fn power_of_ten(v: f64) -> String {
-    let n = digits(v) - 1;
-    if (-4..6).contains(&n) { format!("{v}") } else { format!("1e{}{:02}", if n < 0 { '-' } else { '+' }, n.abs()) }
+fn power_of_ten(n: i32) -> String {
+    if (-4..6).contains(&n) {
+        format!("{}", 10f64.powi(n))
+    } else {
+        format!("1e{}{:02}", if n < 0 { '-' } else { '+' }, n.abs())
+    }
 }
 
 /// The elements at these places of a storage.
@@ -130,8 +142,8 @@ fn values(storage: &Storage, places: impl ExactSizeIterator<Item = usize>) -> Re
 /// One number a line.
 fn column(out: &mut Text, values: &[Scalar]) {
     let format = Format::of(values);
-    if format.scale() != 1.0 {
-        let _ = writeln!(out, "{} *", power_of_ten(format.scale()));
+    if format.power() != 0 {
+        let _ = writeln!(out, "{} *", power_of_ten(format.power()));
     }
     for &v in values {
         format.number(out, v);
@@ -151,8 +163,8 @@ fn matrix(out: &mut Text, values: &[Scalar], columns: usize, indent: &str) {
             }
             let _ = writeln!(out, "{indent}Columns {} to {last}", first + 1);
         }
-        if format.scale() != 1.0 {
-            let _ = writeln!(out, "{indent}{} *", power_of_ten(format.scale()));
+        if format.power() != 0 {
+            let _ = writeln!(out, "{indent}{} *", power_of_ten(format.power()));
         }
         for row in values.chunks_exact(columns) {
             out.push_str(indent);
@@ -253,6 +265,19 @@ mod tests {
     fn numbers_far_apart_have_exponents() {
         assert_eq!(print(&[1e-3, 12345.5], &[2]), " 1.0000e-03\n 1.2346e+04\n[torch.DoubleTensor of size 2]\n");
         assert_eq!(print(&[1e10], &[1]), " 1.0000e+10\n[torch.DoubleTensor of size 1]\n");
+    }
+
+    #[test]
+    fn the_smallest_numbers_have_a_scale_too() {
+        assert_eq!(print(&[1e-310], &[1]), "1e-310 *\n 1.0000\n[torch.DoubleTensor of size 1]\n");
+        assert_eq!(print(&[5e-324, -1e-323], &[2]), "1e-324 *\n 4.9407\n-9.8813\n[torch.DoubleTensor of size 2]\n");
+        assert_eq!(print(&[f64::MAX], &[1]), "1.7977e+308\n[torch.DoubleTensor of size 1]\n");
+        assert_eq!(print(&[1e-310, 1.0], &[2]), " 1.0000e-310\n  1.0000e+00\n[torch.DoubleTensor of size 2]\n");
+        assert_eq!(print(&[-0.0, 0.5], &[2]), "-0.0000\n 0.5000\n[torch.DoubleTensor of size 2]\n");
+        assert_eq!(
+            print(&[1.5e-310, f64::INFINITY], &[2]),
+            "1e-310 *\n 1.5000\n    inf\n[torch.DoubleTensor of size 2]\n"
+        );
     }
 
     #[test]

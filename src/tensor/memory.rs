@@ -31,6 +31,8 @@ pub enum Memory {
     Heap(Heap),
     /// Another library's, lent to us.
     Foreign(Foreign),
+    /// A part of other memory.
+    Part(Part),
 }
 
 /// Zeroed memory from the allocator.
@@ -50,7 +52,15 @@ pub struct Foreign {
     _owner: Box<dyn Any + Send + Sync>,
 }
 
-// SAFETY: both kinds are addresses of plain bytes that stay valid until the drop, wherever that happens. What
+/// A stretch of memory that is kept as a whole.
+#[derive(Debug)]
+pub struct Part {
+    data: NonNull<u8>,
+    len: usize,
+    of: Arc<Memory>,
+}
+
+// SAFETY: all kinds are addresses of plain bytes that stay valid until the drop, wherever that happens. What
 // concurrent accesses do to the bytes is argued at `Span`.
 unsafe impl Send for Memory {}
 // SAFETY: as above.
@@ -93,11 +103,29 @@ impl Memory {
         Memory::Foreign(Foreign { data, len, _owner: owner })
     }
 
+    /// `len` bytes of `of` from `start` on, unless they reach past its end.
+    pub(super) fn part(of: Arc<Memory>, start: usize, len: usize) -> Option<Memory> {
+        if start.checked_add(len)? > of.size() {
+            return None;
+        }
+        // SAFETY: start lies within the memory, which the part keeps.
+        Some(Memory::Part(Part { data: unsafe { of.host().add(start) }, len, of }))
+    }
+
+    /// The bytes that are kept: of a part those of the whole.
+    pub fn kept(&self) -> usize {
+        match self {
+            Memory::Part(m) => m.of.kept(),
+            _ => self.size(),
+        }
+    }
+
     /// The address of the first byte, for the processor.
     pub fn host(&self) -> NonNull<u8> {
         match self {
             Memory::Heap(m) => m.data,
             Memory::Foreign(m) => m.data,
+            Memory::Part(m) => m.data,
         }
     }
 
@@ -106,6 +134,7 @@ impl Memory {
         match self {
             Memory::Heap(m) => m.len,
             Memory::Foreign(m) => m.len,
+            Memory::Part(m) => m.len,
         }
     }
 
@@ -130,6 +159,7 @@ impl fmt::Debug for Memory {
         let kind = match self {
             Memory::Heap(_) => "Heap",
             Memory::Foreign(_) => "Foreign",
+            Memory::Part(_) => "Part",
         };
         write!(f, "{kind}({:p}, {} bytes)", self.host(), self.size())
     }

@@ -3,9 +3,10 @@
 //! This file puts the floor together; its files import each other where their first lines say so, from the ground up:
 //!
 //! ```text
+//! mode               most frequent elements
 //! ops, reduce, sort  element-wise arithmetic; sums and their kin; sorting
 //! make               ranges, diagonals, concatenation
-//! t7                 Torch's own files
+//! t7, read           Torch's own files; files of plain elements
 //! linalg             products of vectors and matrices
 //! pick               masks and tensors of indices
 //! format             tensors as text
@@ -37,12 +38,14 @@ mod layout;
 mod linalg;
 mod make;
 mod memory;
+mod mode;
 mod number;
 mod op;
 mod ops;
 mod overlap;
 mod pick;
 mod random;
+mod read;
 mod reduce;
 mod shape;
 mod sort;

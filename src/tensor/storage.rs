@@ -47,6 +47,23 @@ impl Storage {
         Ok(storage)
     }
 
+    /// A view of `len` of these elements from `from` on: another storage, of the same memory. It cannot be resized, and
+    /// keeps the memory that there is now when this one is.
+    pub fn view(&self, from: usize, len: usize) -> Result<Storage> {
+        let item = self.dtype().size();
+        let part = from.checked_mul(item).zip(len.checked_mul(item));
+        let memory = part.and_then(|(start, len)| Memory::part(self.inner.memory.load_full(), start, len));
+        memory.map(|memory| Storage::from_memory(self.dtype(), memory)).ok_or_else(|| {
+            err!(
+                Argument,
+                "expected a part of the {} elements of a {}, got {len} from element {} on",
+                self.len(),
+                self.dtype().storage_class(),
+                from.saturating_add(1)
+            )
+        })
+    }
+
     /// The type of the elements.
     pub fn dtype(&self) -> DType {
         self.inner.dtype
@@ -60,6 +77,11 @@ impl Storage {
     /// The size of its memory in bytes.
     pub fn bytes(&self) -> usize {
         self.inner.memory.load().size()
+    }
+
+    /// The bytes that it keeps from being given back: of a view those of the whole memory.
+    pub fn kept_bytes(&self) -> usize {
+        self.inner.memory.load().kept()
     }
 
     /// Whether there are no elements.
@@ -102,7 +124,7 @@ impl Storage {
         if !old.replaceable() {
             return Err(err!(
                 State,
-                "a {} of {} elements that belong to another library cannot be resized to {len}",
+                "a {} of {} elements that belong to another storage or library cannot be resized to {len}",
                 self.dtype().storage_class(),
                 self.len()
             ));
@@ -155,6 +177,25 @@ mod tests {
         s.resize(2).unwrap();
         s.resize(4).unwrap();
         assert_eq!(s.span().unwrap().to_vec(), [1, 0, 0, 0, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
+    }
+
+    #[test]
+    fn a_view_is_of_the_same_elements() {
+        let s = Storage::from_slice(&[1i32, 2, 3, 4, 5]).unwrap();
+        let v = s.view(1, 3).unwrap();
+        v.put(0, 7).unwrap();
+        s.put(3, 8).unwrap();
+        assert_eq!((s.get(1).unwrap().to_i64(), v.get(2).unwrap().to_i64(), v.len()), (7, 8, 3));
+        assert_eq!((v.bytes(), v.kept_bytes(), v.view(1, 1).unwrap().get(0).unwrap().to_i64()), (12, 20, 3));
+        assert_eq!(v.resize(4).unwrap_err().code(), Code::State);
+        s.resize(1).unwrap();
+        assert_eq!(v.get(2).unwrap().to_i64(), 8);
+        for (from, len) in [(5, 0), (0, 5)] {
+            assert!(Storage::from_slice(&[0u8; 5]).unwrap().view(from, len).is_ok());
+        }
+        for (from, len) in [(6, 0), (0, 6), (usize::MAX, 2), (2, usize::MAX)] {
+            assert!(Storage::from_slice(&[0i64; 5]).unwrap().view(from, len).is_err());
+        }
     }
 
     #[test]

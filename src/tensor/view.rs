@@ -131,6 +131,11 @@ impl Tensor {
             }
     }
 
+    /// Whether both look at the same elements of one storage in the same way. Without a storage there is none.
+    pub fn is_set_to(&self, other: &Tensor) -> bool {
+        self.storage.is_some() && self.same_view(other)
+    }
+
     /// The bytes of the elements, one after the other; none if they do not lie so (see
     /// [`contiguous`](Self::contiguous)) or if the storage was made too small. A tensor without elements has none
     /// bytes: an empty span.

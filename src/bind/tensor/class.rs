@@ -102,7 +102,7 @@ impl Family {
 
 /// What a handle on `storage` stands for.
 fn charge(storage: Option<&Storage>) -> Charge {
-    storage.map_or(Charge::Own(0), |s| Charge::Storage { id: s.id(), bytes: s.bytes() })
+    storage.map_or(Charge::Own(0), |s| Charge::Storage { id: s.id(), bytes: s.kept_bytes() })
 }
 
 /// Pushes a tensor.

@@ -1,12 +1,13 @@
 //! Constructors: `torch.FloatTensor(…)`, `torch.LongStorage(…)`, and the forms that `set` and `resize` share with them.
 //!
-//! Stands on: args, class.
+//! Stands on: args, class, file.
 
 use std::ffi::c_int;
 
 use super::args::{MAX_NESTING, Numbers, Sizes, Target, size};
 use super::class::{push_storage, storage_at, tensor_at};
 use super::context::Context;
+use super::file::path_at;
 use crate::bind::call::Pushed;
 use crate::bind::lua::{Kind, Lua};
 use crate::err;
@@ -156,10 +157,24 @@ fn fill(lua: Lua<'_>, i: c_int, storage: &Storage, sizes: &[usize], at: &mut usi
     Ok(())
 }
 
-/// `torch.FloatStorage(…)`: nothing, a size, a table of numbers, a storage of the same type.
+/// The elements that are in a file, `file[, shared = false[, size]]`, as they lie in memory. Torch maps it; what is
+/// written to a mapping that is not shared does not reach the file, so a copy serves.
+fn from_file(lua: Lua<'_>, i: c_int, dtype: DType) -> Result<Storage> {
+    if lua.truth(i + 1) {
+        return Err(err!(Unsupported, "a storage that maps a file and shares it; read it, and write it back"));
+    }
+    let path = path_at(lua, i)?;
+    let size = lua.optional(i + 2, Lua::count)?;
+    Storage::from_file(path, dtype, size)
+}
+
+/// `torch.FloatStorage(…)`: nothing, a size, a table of numbers, a storage of the same type to view, a file to read.
 pub fn storage(lua: Lua<'_>, i: c_int, dtype: DType) -> Result<Storage> {
     match lua.kind(i) {
         Kind::None | Kind::Nil => Storage::new(dtype, 0),
+        Kind::Number if !lua.is_nil(i + 1) => {
+            Err(err!(Unsupported, "memory at an address is not taken; make a storage and copy to its data()"))
+        }
         Kind::Number => Storage::new(dtype, lua.count(i)?),
         Kind::Table => {
             let table = lua.abs(i);
@@ -170,26 +185,15 @@ pub fn storage(lua: Lua<'_>, i: c_int, dtype: DType) -> Result<Storage> {
             lua.pop(1);
             Ok(storage)
         }
-        // `torch.CharStorage('text')`, `torch.ByteStorage():string('text')`: bytes.
-        Kind::String if dtype.size() == 1 => {
-            let bytes = lua.bytes(i)?;
-            let storage = Storage::new(dtype, bytes.len())?;
-            storage.span()?.write(0, bytes);
-            Ok(storage)
-        }
+        Kind::String => from_file(lua, i, dtype),
         _ => match storage_at(lua, i) {
-            // A view of another storage, from an offset on, has no place of its own: it is a copy here.
-            Some(other) if other.dtype() == dtype && lua.is_nil(i + 1) => Ok(other),
+            // Its own memory, from the offset on.
             Some(other) if other.dtype() == dtype => {
-                let from = lua.integer_in(i + 1, 1..=other.len() as i64 + 1)? as usize - 1;
-                let most = (other.len() - from) as i64;
-                let n = lua.optional(i + 2, |lua, i| lua.integer_in(i, 0..=most))?.unwrap_or(most) as usize;
-                let part = Storage::new(dtype, n)?;
-                let size = dtype.size();
-                if let Some(bytes) = other.span()?.part(from * size, n * size) {
-                    part.span()?.write(0, &bytes.copied()?);
-                }
-                Ok(part)
+                let from = lua.optional(i + 1, |lua, i| lua.integer_in(i, 1..=other.len() as i64 + 1))?;
+                let from = from.map_or(0, |from| from as usize - 1);
+                let most = other.len() - from;
+                let n = lua.optional(i + 2, |lua, i| lua.integer_in(i, 0..=most as i64))?;
+                other.view(from, n.map_or(most, |n| n as usize))
             }
             _ => Err(lua.expected(i, "size, table or storage")),
         },

@@ -185,14 +185,14 @@ fn each(lua: Lua<'_>, others: &[c_int]) -> Result<Pushed> {
     Ok(1)
 }
 
-/// `t:data()`: an FFI pointer to the first element. It stays good while the tensor does and nobody resizes its storage.
+/// `t:data([as number])`: an FFI pointer to the first element. It stays good while the tensor does and nobody resizes its storage.
 fn data(lua: Lua<'_>) -> Result<Pushed> {
     let tensor = lua.tensor(1)?;
     match tensor.storage() {
         Some(storage) if tensor.numel() > 0 => {
             // C code checks no position: all that the tensor has must be there.
             tensor.check_storage()?;
-            pointer(lua, storage, tensor.offset())
+            pointer(lua, storage, tensor.offset(), lua.truth(2))
         }
         _ => {
             lua.push_nil();
@@ -215,8 +215,8 @@ fn c_type(dtype: DType) -> &'static str {
     }
 }
 
-/// Pushes an FFI pointer to the element at `at`.
-pub fn pointer(lua: Lua<'_>, storage: &Storage, at: usize) -> Result<Pushed> {
+/// Pushes an FFI pointer to the element at `at`, or its address as an integer of C's.
+pub fn pointer(lua: Lua<'_>, storage: &Storage, at: usize, address: bool) -> Result<Pushed> {
     if !cfg!(feature = "luajit") {
         return Err(err!(Unsupported, "pointers to elements are cdata, which only LuaJIT has; read elements by index"));
     }
@@ -230,7 +230,8 @@ pub fn pointer(lua: Lua<'_>, storage: &Storage, at: usize) -> Result<Pushed> {
         lua.call(0, 1)
     })?;
     let dtype = storage.dtype();
-    lua.push_string(&format!("{} *", c_type(dtype)))?;
+    let pointer = if address { "intptr_t".to_owned() } else { format!("{} *", c_type(dtype)) };
+    lua.push_string(&pointer)?;
     let address = storage.span()?.as_ptr() as usize + at * dtype.size();
     lua.push_number(address as f64);
     lua.call(2, 1)?;

@@ -36,7 +36,7 @@ pub(super) const FUNCTIONS: &[Method] = &[
 const MAX_DEPTH: usize = 1000;
 
 /// The path in slot `i`. One that no system takes is refused here, so that paths in errors are short.
-fn path_at(lua: Lua<'_>, i: c_int) -> Result<&str> {
+pub(super) fn path_at(lua: Lua<'_>, i: c_int) -> Result<&str> {
     let path = lua.str(i)?;
     if path.len() < libc::PATH_MAX as usize {
         return Ok(path);

@@ -61,18 +61,31 @@ fn give(lua: Lua<'_>, target: Target, made: Tensor) -> Result<Pushed> {
     }
 }
 
+/// [`give`] of a sequence: a target of as many elements takes them in its own shape, whatever it views.
+fn give_sequence(lua: Lua<'_>, target: Target, made: Tensor) -> Result<Pushed> {
+    if let Target::Slot(i) = target {
+        let tensor = lua.tensor(i)?;
+        if tensor.numel() == made.numel() {
+            tensor.copy_from(&made)?;
+            lua.push_value(i);
+            return Ok(1);
+        }
+    }
+    give(lua, target, made)
+}
+
 /// `torch.range([res,] from, to, [step])`, `to` included.
 fn range(lua: Lua<'_>) -> Result<Pushed> {
     let (target, dtype, i) = target(lua);
     let step = lua.optional(i + 2, Lua::number)?.unwrap_or(1.0);
-    give(lua, target, Tensor::range(dtype, lua.number(i)?, lua.number(i + 1)?, step)?)
+    give_sequence(lua, target, Tensor::range(dtype, lua.number(i)?, lua.number(i + 1)?, step)?)
 }
 
 /// `torch.linspace([res,] from, to, [n])`
 fn linspace(lua: Lua<'_>) -> Result<Pushed> {
     let (target, dtype, i) = target(lua);
     let n = lua.optional(i + 2, Lua::count)?.unwrap_or(100);
-    give(lua, target, Tensor::linspace(dtype, lua.number(i)?, lua.number(i + 1)?, n)?)
+    give_sequence(lua, target, Tensor::linspace(dtype, lua.number(i)?, lua.number(i + 1)?, n)?)
 }
 
 /// `torch.logspace([res,] from, to, [n])`: powers of ten.
@@ -81,7 +94,7 @@ fn logspace(lua: Lua<'_>) -> Result<Pushed> {
     let n = lua.optional(i + 2, Lua::count)?.unwrap_or(100);
     let exponents = Tensor::linspace(DType::Double, lua.number(i)?, lua.number(i + 1)?, n)?;
     exponents.scalar_binary(Binary::Pow, 10, &exponents)?;
-    give(lua, target, exponents.to_dtype(dtype)?)
+    give_sequence(lua, target, exponents.to_dtype(dtype)?)
 }
 
 /// `torch.eye([res,] rows, [columns])`

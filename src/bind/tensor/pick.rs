@@ -112,7 +112,9 @@ fn masked_copy(lua: Lua<'_>) -> Result<Pushed> {
     itself(lua)
 }
 
-/// `t:nonzero()`: a LongTensor with a row of positions for each element that is not 0.
+/// `t:nonzero()`, `t.nonzero(res, t)`: a LongTensor with a row of positions for each element that is not 0.
 fn nonzero(lua: Lua<'_>) -> Result<Pushed> {
-    lua.give(lua.tensor(1)?.nonzero()?)
+    let (target, src, _) = source(lua, lua.is_tensor(2))?;
+    let found = src.nonzero()?;
+    give(lua, target, found)
 }

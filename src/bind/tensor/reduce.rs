@@ -28,6 +28,7 @@ super::bound! { METHODS, FUNCTIONS:
     "cumprod" => cumprod,
     "sort" => sort,
     "median" => median,
+    "mode" => mode,
     "kthvalue" => kth_value,
     "topk" => top_k,
     "equal" => equal,
@@ -221,17 +222,18 @@ fn nth(tensor: &Tensor, dim: usize, at: usize) -> Result<(Tensor, Tensor)> {
     Ok((values.narrow(dim, at, 1)?.clone_data()?, indices.narrow(dim, at, 1)?.clone_data()?))
 }
 
-/// `t:median([dim])`: the lower of the middle ones, with its index; of all elements without a dimension for a number
-/// alone.
+/// `t:median([dim])`: the lower of the middle ones along the last dimension, or another, with their indices.
 fn median(lua: Lua<'_>) -> Result<Pushed> {
     let (targets, tensor, i) = pair(lua)?;
-    if lua.is_nil(i) && tensor.numel() > 0 && matches!(targets[0], Target::New) {
-        let flat = tensor.contiguous()?.view(&[-1])?;
-        lua.push_scalar(nth(&flat, 0, (flat.numel() - 1) / 2)?.0.get(&[0])?);
-        return Ok(1);
-    }
     let dim = last_or(lua, i, &tensor)?;
     give_pair(lua, targets, nth(&tensor, dim, (tensor.sizes()[dim] - 1) / 2)?)
+}
+
+/// `t:mode([dim])`: the most frequent elements along the last dimension, or another, with their indices.
+fn mode(lua: Lua<'_>) -> Result<Pushed> {
+    let (targets, tensor, i) = pair(lua)?;
+    let dim = last_or(lua, i, &tensor)?;
+    give_pair(lua, targets, tensor.mode(dim)?)
 }
 
 /// `t:kthvalue(k, [dim])`: the k-th smallest, with its index.

@@ -8,7 +8,7 @@ use super::args::{Numbers, Target, result};
 use super::class::{push, push_storage, tensor_at};
 use super::construct;
 use crate::bind::call::Pushed;
-use crate::bind::lua::Lua;
+use crate::bind::lua::{Kind, Lua};
 use crate::err;
 use crate::error::Result;
 use crate::tensor::{Tensor, describe};
@@ -109,7 +109,7 @@ fn is_size(lua: Lua<'_>) -> Result<Pushed> {
 }
 
 fn is_set_to(lua: Lua<'_>) -> Result<Pushed> {
-    lua.push_boolean(lua.tensor(1)?.same_view(&*lua.tensor_ref(2)?));
+    lua.push_boolean(lua.tensor(1)?.is_set_to(&*lua.tensor_ref(2)?));
     Ok(1)
 }
 
@@ -356,10 +356,24 @@ fn repeat(lua: Lua<'_>) -> Result<Pushed> {
     give_copy(lua, out, slot)
 }
 
-/// Pushes a table of the parts of dimension `dim`, `size` elements each, the last one what is left.
-fn parts(lua: Lua<'_>, tensor: &Tensor, size: usize, dim: usize) -> Result<Pushed> {
+/// Pushes a table of the parts of dimension `dim`, `size` elements each, the last one what is left: a new one, or the
+/// one in slot `given`, emptied.
+fn parts(lua: Lua<'_>, given: Option<c_int>, tensor: &Tensor, size: usize, dim: usize) -> Result<Pushed> {
     let total = tensor.sizes()[dim];
-    lua.new_table(total.div_ceil(size).min(1 << 20) as c_int, 0)?;
+    match given {
+        None => lua.new_table(total.div_ceil(size).min(1 << 20) as c_int, 0)?,
+        Some(i) => {
+            lua.push_nil();
+            while lua.next(i)? {
+                // To set a field that is there to nil is allowed meanwhile.
+                lua.pop(1);
+                lua.push_value(-1);
+                lua.push_nil();
+                lua.raw_set(i)?;
+            }
+            lua.push_value(i);
+        }
+    }
     for (n, from) in (0..total).step_by(size).enumerate() {
         push(lua, tensor.narrow(dim, from, size.min(total - from))?)?;
         lua.raw_set_index(-2, n as i64 + 1)?;
@@ -367,22 +381,31 @@ fn parts(lua: Lua<'_>, tensor: &Tensor, size: usize, dim: usize) -> Result<Pushe
     Ok(1)
 }
 
-/// `t:split(size, [dim])`
-fn split(lua: Lua<'_>) -> Result<Pushed> {
-    let tensor = lua.tensor(1)?;
-    let size = lua.count(2)?.max(1);
-    let dim = lua.optional_dimension(3, tensor.ndim())?.unwrap_or(0);
+/// The table of `[result,] tensor, count, [dim]`, the tensor, the count and the dimension, the first by default. A
+/// method's table stands behind its tensor.
+fn divided(lua: Lua<'_>) -> Result<(Option<c_int>, Tensor, usize, usize)> {
+    let (given, at, i) = match (lua.kind(1), lua.kind(2)) {
+        (Kind::Table, _) => (Some(1), 2, 3),
+        (_, Kind::Table) => (Some(2), 1, 3),
+        _ => (None, 1, 2),
+    };
+    let tensor = lua.tensor(at)?;
+    let count = lua.count(i)?.max(1);
+    let dim = lua.optional_dimension(i + 1, tensor.ndim())?.unwrap_or(0);
     tensor.layout().check_dim(dim)?;
-    parts(lua, &tensor, size, dim)
+    Ok((given, tensor, count, dim))
 }
 
-/// `t:chunk(count, [dim])`
+/// `t:split(size, [dim])`, `torch.split([result,] t, size, [dim])`
+fn split(lua: Lua<'_>) -> Result<Pushed> {
+    let (given, tensor, size, dim) = divided(lua)?;
+    parts(lua, given, &tensor, size, dim)
+}
+
+/// `t:chunk(count, [dim])`, `torch.chunk([result,] t, count, [dim])`
 fn chunk(lua: Lua<'_>) -> Result<Pushed> {
-    let tensor = lua.tensor(1)?;
-    let count = lua.count(2)?.max(1);
-    let dim = lua.optional_dimension(3, tensor.ndim())?.unwrap_or(0);
-    tensor.layout().check_dim(dim)?;
-    parts(lua, &tensor, tensor.sizes()[dim].div_ceil(count), dim)
+    let (given, tensor, count, dim) = divided(lua)?;
+    parts(lua, given, &tensor, tensor.sizes()[dim].div_ceil(count), dim)
 }
 
 /// `t:contiguous()`: the tensor itself if it is.

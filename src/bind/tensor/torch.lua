@@ -143,7 +143,15 @@ function torch.setmetatable(object, name)
   return setmetatable(object, mt)
 end
 
--- torch.isTypeOf(object, class): the class by name, metatable or constructor; subclasses count.
+-- Whether a class is meant by its name or by a pattern, which must not be a part of the name that it itself spells.
+local function named(name, pattern)
+  if name == pattern then return true end
+  local ok, from, to = pcall(string.find, name, pattern)
+  if not ok then fail(("torch.isTypeOf: argument #2: '%s' is no pattern"):format(pattern)) end
+  return from ~= nil and name:sub(from, to) ~= pattern
+end
+
+-- torch.isTypeOf(object, class): the class by name, pattern, metatable or constructor; subclasses count.
 function torch.isTypeOf(object, class)
   local name = torch.typename(object)
   if not name then return false end
@@ -153,7 +161,7 @@ function torch.isTypeOf(object, class)
   if type(class) ~= 'string' then return false end
   local mt = torch.getmetatable(name)
   while mt do
-    if mt.__typename == class then return true end
+    if named(mt.__typename, class) then return true end
     mt = parents[mt]
   end
   return false
