@@ -153,8 +153,8 @@ fn refuses_names(e: &io::Error) -> bool {
     )
 }
 
-/// Whether `path` stands for an open file of a process, as `/dev/stdout` and `/dev/fd/1` do: whoever has it open would
-/// go on with the old one.
+/// Whether `path` stands for an open file of a process, as `/dev/stdout` and `/dev/fd/1` do: that process would go on
+/// with the old one.
 fn is_descriptor(path: &Path) -> bool {
     let mut path = path.to_owned();
     for _ in 0..MAX_LINKS {
