@@ -256,19 +256,30 @@ pub(super) fn convert(d: &Tensor, a: &Tensor) -> Result<()> {
     }))
 }
 
+/// Evaluates an expression with `$W` standing for an unsigned integer of the size of `$dtype`'s elements: for loops that
+/// move elements, and need not know what they are.
+macro_rules! by_size {
+    ($dtype:expr, $W:ident => $body:expr) => {
+        match $dtype.size() {
+            1 => by_size!(@ u8, $W, $body),
+            2 => by_size!(@ u16, $W, $body),
+            4 => by_size!(@ u32, $W, $body),
+            _ => by_size!(@ u64, $W, $body),
+        }
+    };
+    (@ $concrete:ty, $W:ident, $body:expr) => {{
+        type $W = $concrete;
+        $body
+    }};
+}
+pub(super) use by_size;
+
 /// Copies elements of one type, by their size alone.
 pub(super) fn copy(d: &Tensor, a: &Tensor) -> Result<()> {
     check(a, d.dtype())?;
     over([d, a], [d.dtype(); 2], First::Written, &mut |p, s, n| {
         // SAFETY: `over` hands out memory that is held, of elements of this size; any bytes are a number.
-        unsafe {
-            match d.dtype().size() {
-                1 => copy_run::<u8>(p, s, n),
-                2 => copy_run::<u16>(p, s, n),
-                4 => copy_run::<u32>(p, s, n),
-                _ => copy_run::<u64>(p, s, n),
-            }
-        }
+        by_size!(d.dtype(), W => unsafe { copy_run::<W>(p, s, n) })
     })
 }
 

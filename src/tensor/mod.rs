@@ -8,7 +8,7 @@
 //! make               ranges, diagonals, concatenation
 //! t7, read           Torch's own files; files of plain elements
 //! linalg             products of vectors and matrices
-//! pick               masks and tensors of indices
+//! mask, pick         elements picked by masks, and by tensors of indices
 //! format             tensors as text
 //! random             random numbers, as Torch7 draws them
 //! element(s), shape  single elements; views of views
@@ -37,6 +37,7 @@ mod kernel;
 mod layout;
 mod linalg;
 mod make;
+mod mask;
 mod memory;
 mod mode;
 mod number;

@@ -1,112 +1,115 @@
-//! Elements picked by masks and by tensors of indices.
+//! Slices and elements picked by tensors of indices.
 //!
-//! Masks are ByteTensors, indices LongTensors that count from 1, as everything that a user sees.
+//! Indices are LongTensors that count from 1, as everything that a user sees. All of them are checked before anything
+//! is written, and once more as they are used, since other threads may write them.
 //!
-//! Stands on: copy, element, elements, layout, memory, overlap, shape, view.
+//! Stands on: copy, dtype, kernel, layout, memory, number, overlap, shape, view, walk.
 
 use super::dtype::DType;
+use super::kernel::by_size;
 use super::layout::{Layout, describe};
-use super::memory::{more_room, room};
+use super::memory::room;
 use super::number::Scalar;
-use super::shape::position;
-use super::storage::Storage;
 use super::view::Tensor;
+use super::walk::{walk, walk_in_order};
 use crate::err;
 use crate::error::Result;
 
-/// The storage of a tensor that has elements.
-fn held(tensor: &Tensor) -> Result<&Storage> {
-    tensor.storage().ok_or_else(|| err!(State, "a tensor without a storage"))
-}
-
-fn expect(tensor: &Tensor, dtype: DType, what: &str) -> Result<()> {
-    if tensor.dtype() == dtype {
+/// Refuses a tensor that is no LongTensor.
+fn expect_indices(index: &Tensor) -> Result<()> {
+    if index.dtype() == DType::Long {
         return Ok(());
     }
-    Err(err!(Argument, "expected a {} as {what}, got a {}", dtype.tensor_class(), tensor.dtype().tensor_class()))
+    Err(err!(Argument, "expected a {} as indices, got a {}", DType::Long.tensor_class(), index.dtype().tensor_class()))
+}
+
+/// An index from 1 as a position from 0; unlike a user's own index it does not count back from the end.
+#[inline(always)]
+fn from_one(index: i64, size: usize, dim: usize) -> Result<usize> {
+    let at = (index as u64).wrapping_sub(1);
+    if at < size as u64 { Ok(at as usize) } else { Err(out_of_range(index, size, dim)) }
+}
+
+#[cold]
+fn out_of_range(index: i64, size: usize, dim: usize) -> crate::error::Error {
+    err!(Argument, "index {index} is out of range: dimension {} has {size} elements", dim + 1)
+}
+
+/// Calls `f` with every index, in row-major order.
+fn each_index(index: &Tensor, mut f: impl FnMut(i64) -> Result<()>) -> Result<()> {
+    if index.numel() == 0 {
+        return Ok(());
+    }
+    let mut outcome = Ok(());
+    walk_in_order([&index.operand()?], &mut |[p], [s], n| {
+        for i in 0..n as isize {
+            if outcome.is_ok() {
+                // SAFETY: element i of a run of a LongTensor that `walk_in_order` hands out, whose operand is held.
+                outcome = f(unsafe { *p.cast::<i64>().offset(i * s) });
+            }
+        }
+    });
+    outcome
+}
+
+/// Copies slices between two tensors of one type: slice `to(k)` of `d` along `dim` is slice `from(k)` of `a`, for each
+/// `k` below `count`, in this order. The sizes of both are the same but along `dim`.
+///
+/// # Panics
+/// When the sizes or types differ, or a slice is not there.
+fn copy_slices(
+    d: &Tensor,
+    a: &Tensor,
+    dim: usize,
+    count: usize,
+    to: impl Fn(usize) -> usize,
+    from: impl Fn(usize) -> usize,
+) -> Result<()> {
+    assert!(d.dtype() == a.dtype() && (0..count).all(|k| to(k) < d.sizes()[dim] && from(k) < a.sizes()[dim]));
+    if count == 0 {
+        return Ok(());
+    }
+    let (first_d, first_a) = (d.layout().narrow(dim, 0, 1)?, a.layout().narrow(dim, 0, 1)?);
+    assert!(first_d.sizes() == first_a.sizes(), "slices of different sizes");
+    let (step_d, step_a) = (d.strides()[dim], a.strides()[dim]);
+    let (whole_d, whole_a) = (d.operand()?, a.operand()?);
+    by_size!(d.dtype(), W => {
+        walk([&whole_d.restricted(&first_d), &whole_a.restricted(&first_a)], &mut |[d, a], [sd, sa], n| {
+            let (d, a, n) = (d.cast::<W>(), a.cast::<W>(), n as isize);
+            let steps = |k: usize| (to(k) as isize * step_d, from(k) as isize * step_a);
+            if n > 1 && sa > step_a {
+                // Elements of a line along `dim` lie closer together than those of a slice.
+                for i in 0..n {
+                    for k in 0..count {
+                        let (down, along) = steps(k);
+                        // SAFETY: element i of a run of the first slices, and its like in slices that are there: both
+                        // operands hold all of their tensors.
+                        unsafe { *d.offset(i * sd + down) = *a.offset(i * sa + along) }
+                    }
+                }
+                return;
+            }
+            for k in 0..count {
+                let (down, along) = steps(k);
+                if sd == 1 && sa == 1 && n > 1 {
+                    // SAFETY: as above, for a whole run; `copy` allows an overlap.
+                    unsafe { std::ptr::copy(a.offset(along), d.offset(down), n as usize) }
+                    continue;
+                }
+                for i in 0..n {
+                    // SAFETY: as above.
+                    unsafe { *d.offset(i * sd + down) = *a.offset(i * sa + along) }
+                }
+            }
+        });
+    });
+    Ok(())
 }
 
 impl Tensor {
-    /// The places in the storage of the elements where `mask` is not 0.
-    fn chosen(&self, mask: &Tensor) -> Result<Vec<usize>> {
-        expect(mask, DType::Byte, "a mask")?;
-        if mask.numel() != self.numel() {
-            return Err(err!(
-                Argument,
-                "expected a mask of {} elements (size {}), got {} (size {})",
-                self.numel(),
-                describe(self.sizes()),
-                mask.numel(),
-                describe(mask.sizes())
-            ));
-        }
-        let bytes = mask.to_vec::<u8>()?;
-        let mut chosen = room(bytes.iter().filter(|b| **b != 0).count())?;
-        chosen.extend(self.layout().places().zip(bytes).filter(|(_, b)| *b != 0).map(|(place, _)| place));
-        Ok(chosen)
-    }
-
-    /// The elements where `mask` is not 0, in one dimension.
-    pub fn masked_select(&self, mask: &Tensor) -> Result<Tensor> {
-        let chosen = self.chosen(mask)?;
-        let out = Tensor::with_sizes(self.dtype(), &[chosen.len()])?;
-        for (i, place) in chosen.into_iter().enumerate() {
-            held(&out)?.put(i, held(self)?.get(place)?)?;
-        }
-        Ok(out)
-    }
-
-    /// Sets the elements where `mask` is not 0 to `value`.
-    pub fn masked_fill(&self, mask: &Tensor, value: impl Into<Scalar>) -> Result<()> {
-        let value = value.into();
-        self.chosen(mask)?.into_iter().try_for_each(|place| held(self)?.put(place, value))
-    }
-
-    /// Sets the elements where `mask` is not 0 to the first elements of `source`, one after the other.
-    pub fn masked_copy(&self, mask: &Tensor, source: &Tensor) -> Result<()> {
-        let chosen = self.chosen(mask)?;
-        if source.numel() < chosen.len() {
-            return Err(err!(
-                Argument,
-                "expected at least {} elements for as many places in the mask, got {}",
-                chosen.len(),
-                source.numel()
-            ));
-        }
-        // A copy: the two may overlap.
-        let source = source.clone_data()?;
-        for (i, place) in chosen.into_iter().enumerate() {
-            held(self)?.put(place, held(&source)?.get(i)?)?;
-        }
-        Ok(())
-    }
-
-    /// The positions, from 1, of the elements that are not 0: a row each, or nothing.
-    pub fn nonzero(&self) -> Result<Tensor> {
-        let mut found: Vec<i64> = Vec::new();
-        for (n, place) in self.layout().places().enumerate() {
-            if held(self)?.get(place)?.to_f64() == 0.0 {
-                continue;
-            }
-            let start = found.len();
-            more_room(&mut found, self.ndim())?;
-            let mut rest = n;
-            for &size in self.sizes().iter().rev() {
-                found.push((rest % size) as i64 + 1);
-                rest /= size;
-            }
-            found[start..].reverse();
-        }
-        if found.is_empty() {
-            return Ok(Tensor::new(DType::Long));
-        }
-        let rows = found.len() / self.ndim();
-        Tensor::from_storage(&Storage::from_slice(&found)?, 0, &[rows, self.ndim()], None)
-    }
-
     /// The indices in `index` as positions in dimension `dim`, from 0.
     fn positions(&self, dim: usize, index: &Tensor) -> Result<Vec<usize>> {
-        expect(index, DType::Long, "indices")?;
+        expect_indices(index)?;
         self.layout().check_dim(dim)?;
         if index.ndim() > 1 {
             return Err(err!(
@@ -115,11 +118,12 @@ impl Tensor {
                 describe(index.sizes())
             ));
         }
-        let indices = index.to_vec::<i64>()?;
-        let mut positions = room(indices.len())?;
-        for i in indices {
-            positions.push(from_one(i, self.sizes()[dim], dim)?);
-        }
+        let size = self.sizes()[dim];
+        let mut positions = room(index.numel())?;
+        each_index(index, |i| {
+            positions.push(from_one(i, size, dim)?);
+            Ok(())
+        })?;
         Ok(positions)
     }
 
@@ -134,9 +138,7 @@ impl Tensor {
         let mut sizes = self.sizes().to_vec();
         sizes[dim] = positions.len();
         let out = Tensor::with_sizes(self.dtype(), &sizes)?;
-        for (i, at) in positions.into_iter().enumerate() {
-            out.slice(dim, i)?.copy_from(&self.slice(dim, at)?)?;
-        }
+        copy_slices(&out, self, dim, positions.len(), |k| k, |k| positions[k])?;
         Ok(out)
     }
 
@@ -153,7 +155,13 @@ impl Tensor {
                 positions.len()
             ));
         }
-        // A slice that is written may be one that is still to be read.
+        let alike =
+            source.ndim() == self.ndim() && (0..self.ndim()).all(|d| d == dim || source.sizes()[d] == self.sizes()[d]);
+        if alike && source.dtype() == self.dtype() {
+            let source = source.apart_from(self)?;
+            return copy_slices(self, &source, dim, positions.len(), |k| positions[k], |k| k);
+        }
+        // Slices of other types or shapes are converted as `copy` does it. One that is written may be still to be read.
         let source = if self.meets(source)? { source.clone_data()? } else { source.clone() };
         for (i, at) in positions.into_iter().enumerate() {
             self.slice(dim, at)?.copy_from(&source.slice(dim, i)?)?;
@@ -163,18 +171,47 @@ impl Tensor {
 
     /// Sets the slices of dimension `dim` that `index` names to `value`.
     pub fn index_fill(&self, dim: usize, index: &Tensor, value: impl Into<Scalar>) -> Result<()> {
-        let value = value.into();
-        self.positions(dim, index)?.into_iter().try_for_each(|at| self.slice(dim, at)?.fill(value))
+        let positions = self.positions(dim, index)?;
+        let value = self.repeated(self.sizes(), value.into())?;
+        copy_slices(self, &value, dim, positions.len(), |k| positions[k], |_| 0)
+    }
+
+    /// A number as a tensor of this type and of these sizes, in the memory of one element.
+    fn repeated(&self, sizes: &[usize], value: Scalar) -> Result<Tensor> {
+        let one = Tensor::with_sizes(self.dtype(), &[1])?;
+        one.fill(value)?;
+        one.expand(sizes)
     }
 
     /// Elements picked along a dimension: out[i][j] = self[index[i][j]][j] for dimension 0, and so on.
     pub fn gather(&self, dim: usize, index: &Tensor) -> Result<Tensor> {
+        let base = self.index_base(dim, index)?;
         let out = Tensor::with_sizes(self.dtype(), index.sizes())?;
-        let pairs = self.paired(dim, index)?;
-        for (i, place) in pairs.into_iter().enumerate() {
-            held(&out)?.put(i, held(self)?.get(place)?)?;
+        if index.numel() == 0 {
+            return Ok(out);
         }
-        Ok(out)
+        let (size, step) = (self.sizes()[dim], self.strides()[dim]);
+        let (a, index, d) = (self.operand()?, index.operand()?, out.operand()?);
+        let mut bad = None;
+        by_size!(self.dtype(), W => {
+            walk([&d, &index, &a.restricted(&base)], &mut |[d, index, a], [sd, si, sa], n| {
+                let (d, index, a) = (d.cast::<W>(), index.cast::<i64>(), a.cast::<W>());
+                for i in 0..n as isize {
+                    // SAFETY: element i of runs that `walk` hands out; the operands are held.
+                    let at = unsafe { *index.offset(i * si) }.wrapping_sub(1) as usize;
+                    if at < size {
+                        // SAFETY: as above; `a` is the first element of a line along `dim`, which has an element `at`.
+                        unsafe { *d.offset(i * sd) = *a.offset(i * sa + at as isize * step) }
+                    } else {
+                        bad = bad.or(Some(at.wrapping_add(1) as i64));
+                    }
+                }
+            });
+        });
+        match bad {
+            Some(index) => Err(out_of_range(index, size, dim)),
+            None => Ok(out),
+        }
     }
 
     /// The reverse of [`gather`](Self::gather): self[index[i][j]][j] = source[i][j].
@@ -187,22 +224,46 @@ impl Tensor {
                 describe(source.sizes())
             ));
         }
-        let source = source.clone_data()?;
-        for (i, place) in self.paired(dim, index)?.into_iter().enumerate() {
-            held(self)?.put(place, held(&source)?.get(i)?)?;
+        let base = self.index_base(dim, index)?;
+        let (size, step) = (self.sizes()[dim], self.strides()[dim]);
+        each_index(index, |i| from_one(i, size, dim).map(drop))?;
+        if index.numel() == 0 {
+            return Ok(());
         }
+        let source =
+            if source.dtype() == self.dtype() { source.apart_from(self)? } else { source.to_dtype(self.dtype())? };
+        let index = index.apart_from(self)?;
+        let (d, index, a) = (self.operand()?, index.operand()?, source.operand()?);
+        by_size!(self.dtype(), W => {
+            // In order: of several elements for one place the last one stays.
+            walk_in_order([&d.restricted(&base), &index, &a], &mut |[d, index, a], [sd, si, sa], n| {
+                let (d, index, a) = (d.cast::<W>(), index.cast::<i64>(), a.cast::<W>());
+                for i in 0..n as isize {
+                    // SAFETY: element i of runs that `walk_in_order` hands out; the operands are held.
+                    let at = unsafe { *index.offset(i * si) }.wrapping_sub(1) as usize;
+                    if at < size {
+                        // SAFETY: as above; `d` is the first element of a line along `dim`, which has an element `at`.
+                        unsafe { *d.offset(i * sd + at as isize * step) = *a.offset(i * sa) }
+                    }
+                }
+            });
+        });
         Ok(())
     }
 
     /// [`scatter`](Self::scatter) of one number.
     pub fn scatter_fill(&self, dim: usize, index: &Tensor, value: impl Into<Scalar>) -> Result<()> {
-        let value = value.into();
-        self.paired(dim, index)?.into_iter().try_for_each(|place| held(self)?.put(place, value))
+        self.index_base(dim, index)?;
+        if index.numel() == 0 {
+            return Ok(());
+        }
+        self.scatter(dim, index, &self.repeated(index.sizes(), value.into())?)
     }
 
-    /// For each element of `index` the place in this storage that it stands for along `dim`.
-    fn paired(&self, dim: usize, index: &Tensor) -> Result<Vec<usize>> {
-        expect(index, DType::Long, "indices")?;
+    /// Where the elements that `index` stands for would lie if all indices were 1: a layout of its sizes whose stride
+    /// along `dim` is 0.
+    fn index_base(&self, dim: usize, index: &Tensor) -> Result<Layout> {
+        expect_indices(index)?;
         self.layout().check_dim(dim)?;
         let fits =
             index.ndim() == self.ndim() && (0..self.ndim()).all(|d| d == dim || index.sizes()[d] == self.sizes()[d]);
@@ -215,24 +276,10 @@ impl Tensor {
                 describe(index.sizes())
             ));
         }
-        // Where the element would lie if its index were 1: a layout of the index's sizes whose stride along `dim` is 0.
         let mut strides = self.strides().to_vec();
         strides[dim] = 0;
-        let base = Layout::new(self.offset(), index.sizes(), Some(&strides))?;
-        let step = self.strides()[dim] as usize;
-        let indices = index.to_vec::<i64>()?;
-        let mut places = room(indices.len())?;
-        for (place, i) in base.places().zip(indices) {
-            places.push(place + step * from_one(i, self.sizes()[dim], dim)?);
-        }
-        Ok(places)
+        Layout::new(self.offset(), index.sizes(), Some(&strides))
     }
-}
-
-/// An index from 1 as a position from 0; unlike a user's own index it does not count back from the end.
-fn from_one(index: i64, size: usize, dim: usize) -> Result<usize> {
-    position(if index < 0 { 0 } else { index }, size, dim)
-        .map_err(|_| err!(Argument, "index {index} is out of range: dimension {} has {size} elements", dim + 1))
 }
 
 #[cfg(test)]
@@ -251,22 +298,6 @@ mod tests {
 
     fn values(t: &Tensor) -> Vec<i32> {
         t.to_vec().unwrap()
-    }
-
-    #[test]
-    fn masks_choose_elements_in_row_major_order() {
-        let mask = Tensor::from_slice(&[1u8, 0, 7, 0, 0, 1]).unwrap();
-        let t = six();
-        assert_eq!(values(&t.masked_select(&mask).unwrap()), [1, 3, 6]);
-        t.masked_fill(&mask, 9).unwrap();
-        assert_eq!(values(&t), [9, 2, 9, 4, 5, 9]);
-        t.masked_copy(&mask, &Tensor::from_slice(&[10i32, 20, 30, 40]).unwrap()).unwrap();
-        assert_eq!(values(&t), [10, 2, 20, 4, 5, 30]);
-        assert!(t.masked_copy(&mask, &Tensor::from_slice(&[10i32]).unwrap()).is_err());
-        assert!(t.masked_select(&Tensor::from_slice(&[1u8]).unwrap()).is_err());
-        assert!(t.masked_select(&t).is_err());
-        let none = Tensor::with_sizes(DType::Byte, &[6]).unwrap();
-        assert_eq!(t.masked_select(&none).unwrap().numel(), 0);
     }
 
     #[test]
@@ -298,12 +329,5 @@ mod tests {
         assert_eq!(values(&out), [9, 0, 9, 0, 9, 0]);
         assert!(t.gather(0, &index).is_err() && t.gather(5, &index).is_err());
         assert!(t.gather(1, &longs(&[4, 1]).view(&[2, 1]).unwrap()).is_err());
-    }
-
-    #[test]
-    fn nonzero_lists_positions() {
-        let t = Tensor::from_slice(&[0i32, 5, 0, 0, 0, 6]).unwrap().view(&[2, 3]).unwrap();
-        assert_eq!(t.nonzero().unwrap().to_vec::<i64>().unwrap(), [1, 2, 2, 3]);
-        assert_eq!(Tensor::new(DType::Int).nonzero().unwrap().numel(), 0);
     }
 }

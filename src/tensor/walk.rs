@@ -19,14 +19,31 @@ use super::view::Operand;
 /// Every address handed out lies within its operand: the layouts were checked against the memory when the [`Operand`]s
 /// were made. The erased `run` keeps this walk out of the code that is compiled per element type.
 pub(super) fn walk<const N: usize>(operands: [&Operand<'_>; N], run: &mut dyn FnMut([*mut u8; N], [isize; N], usize)) {
+    let equal = operands.iter().all(|o| o.layout.sizes() == operands[0].layout.sizes());
+    walk_as(operands, equal && !repeats(operands[0].layout), run);
+}
+
+/// [`walk`], always in row-major order.
+pub(super) fn walk_in_order<const N: usize>(
+    operands: [&Operand<'_>; N],
+    run: &mut dyn FnMut([*mut u8; N], [isize; N], usize),
+) {
+    walk_as(operands, false, run);
+}
+
+/// [`walk`]; when the order is `free`, in the order of the first operand's memory.
+fn walk_as<const N: usize>(
+    operands: [&Operand<'_>; N],
+    free: bool,
+    run: &mut dyn FnMut([*mut u8; N], [isize; N], usize),
+) {
     let total = operands[0].layout.numel();
     debug_assert!(operands.iter().all(|o| o.layout.numel() == total), "operands of different element counts");
     if operands.iter().all(|o| o.layout.is_contiguous()) {
         return run(operands.map(|o| o.first), [1; N], total);
     }
     let mut at = operands.map(|o| Odometer::new(o.first, o.item));
-    let equal = operands.iter().all(|o| o.layout.sizes() == operands[0].layout.sizes());
-    if equal && !repeats(operands[0].layout) {
+    if free {
         // A total order of dimensions by how far apart elements lie in the first operand, then in the others.
         let mut order: SmallVec<[usize; 8]> = (0..operands[0].layout.ndim()).collect();
         order.sort_by(|&a, &b| {
