@@ -12,7 +12,7 @@ description = {
   detailed = [[
     Run functions in threads with Lua states of their own, share queues and tensors between them, talk to other
     processes and hosts, and reduce tensors over many of them. Works without Torch and with it.
-    Building it needs Rust 1.88 or newer, from https://rustup.rs.
+    Building it needs Rust 1.89 or newer, from https://rustup.rs.
   ]],
   homepage = 'https://github.com/libipc/libipc',
   license = 'Apache-2.0',

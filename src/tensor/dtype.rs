@@ -69,6 +69,24 @@ macro_rules! dispatch {
     }};
 }
 
+/// Evaluates an expression with `$W` standing for an unsigned integer of the size of `$dtype`'s elements: for loops that
+/// move elements, and need not know what they are.
+macro_rules! by_size {
+    ($dtype:expr, $W:ident => $body:expr) => {
+        match $dtype.size() {
+            1 => by_size!(@ u8, $W, $body),
+            2 => by_size!(@ u16, $W, $body),
+            4 => by_size!(@ u32, $W, $body),
+            _ => by_size!(@ u64, $W, $body),
+        }
+    };
+    (@ $concrete:ty, $W:ident, $body:expr) => {{
+        type $W = $concrete;
+        $body
+    }};
+}
+pub(super) use by_size;
+
 impl DType {
     /// Every type, in the order of their codes.
     pub const ALL: [DType; 9] = [

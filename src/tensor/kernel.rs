@@ -7,15 +7,16 @@
 //! [`Span`](crate::tensor::Span)): loops read and write values one by one and the compiler itself checks for overlap
 //! before it vectorises.
 //!
-//! Stands on: dtype, number, overlap, stage, vector, view, walk.
+//! Stands on: dtype, number, overlap, stage, transpose, vector, view, walk.
 
 use smallvec::SmallVec;
 
-use super::dtype::{DType, Element, convert as convert_number};
+use super::dtype::{DType, Element, by_size, convert as convert_number};
 use super::layout;
 use super::number::Number;
 use super::overlap::disturbs;
 use super::stage::{CHUNK, Chunk, loader, storer};
+use super::transpose;
 use super::vector::vectorised;
 use super::view::{Operand, Tensor};
 use super::walk::walk;
@@ -211,6 +212,24 @@ pub(super) fn map<C: Number>(d: &Tensor, a: &Tensor, f: impl Fn(C) -> C) -> Resu
     over([d, a], [C::DTYPE; 2], First::Written, &mut |p, s, n| unsafe { map_run::<C, C, _>(p, s, n, &f) })
 }
 
+/// `d[i] = f(a[i])` for all elements, computed in `f32` by a function of many numbers at a time; `a` may be `d`.
+pub(super) fn map_many(d: &Tensor, a: &Tensor, f: fn(&mut [f32])) -> Result<()> {
+    check(a, d.dtype())?;
+    let (load, store) = (loader(DType::Float), storer(DType::Float));
+    over([d, a], [DType::Float; 2], First::Written, &mut |p, s, n| {
+        let mut numbers = [0f32; CHUNK];
+        for start in (0..n).step_by(CHUNK) {
+            let m = CHUNK.min(n - start);
+            let at = |i: usize| p[i].wrapping_offset(start as isize * s[i] * size_of::<f32>() as isize);
+            // SAFETY: the next m elements of the run, in memory that `over` holds, and as many numbers of our own.
+            unsafe { load(at(1), s[1], numbers.as_mut_ptr().cast(), m) }
+            f(&mut numbers[..m]);
+            // SAFETY: as above.
+            unsafe { store(at(0), s[0], numbers.as_mut_ptr().cast(), m) }
+        }
+    })
+}
+
 /// `d[i] = f(a[i], b[i])` for all elements, computed in `C`; `a` or `b` may be `d`.
 pub(super) fn zip<C: Number>(d: &Tensor, a: &Tensor, b: &Tensor, f: impl Fn(C, C) -> C) -> Result<()> {
     check(a, d.dtype())?;
@@ -256,27 +275,14 @@ pub(super) fn convert(d: &Tensor, a: &Tensor) -> Result<()> {
     }))
 }
 
-/// Evaluates an expression with `$W` standing for an unsigned integer of the size of `$dtype`'s elements: for loops that
-/// move elements, and need not know what they are.
-macro_rules! by_size {
-    ($dtype:expr, $W:ident => $body:expr) => {
-        match $dtype.size() {
-            1 => by_size!(@ u8, $W, $body),
-            2 => by_size!(@ u16, $W, $body),
-            4 => by_size!(@ u32, $W, $body),
-            _ => by_size!(@ u64, $W, $body),
-        }
-    };
-    (@ $concrete:ty, $W:ident, $body:expr) => {{
-        type $W = $concrete;
-        $body
-    }};
-}
-pub(super) use by_size;
-
 /// Copies elements of one type, by their size alone.
 pub(super) fn copy(d: &Tensor, a: &Tensor) -> Result<()> {
     check(a, d.dtype())?;
+    if let Some(dims) = transpose::crossed(d, a)
+        && !d.meets(a)?
+    {
+        return transpose::copy(d, a, dims);
+    }
     over([d, a], [d.dtype(); 2], First::Written, &mut |p, s, n| {
         // SAFETY: `over` hands out memory that is held, of elements of this size; any bytes are a number.
         by_size!(d.dtype(), W => unsafe { copy_run::<W>(p, s, n) })

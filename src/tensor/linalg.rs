@@ -6,13 +6,15 @@
 //!
 //! Results are written to `self`, which has the right sizes already and may overlap the operands.
 //!
-//! Stands on: copy, dtype, layout, memory, number, op, ops, overlap, shape, view.
+//! Stands on: copy, dtype, fold, layout, memory, number, op, ops, overlap, shape, vector, view.
 
 use super::dtype::{DType, Element, convert, from_scalar, to_scalar};
+use super::fold::LANES;
 use super::layout::describe;
 use super::memory::room;
 use super::number::{Number, Scalar};
 use super::op::Binary;
+use super::vector::vectorised;
 use super::view::{Operand, Tensor};
 use crate::dispatch;
 use crate::err;
@@ -103,27 +105,66 @@ fn multiply<T: Element>(c: &Tensor, beta: Scalar, alpha: Scalar, a: &Tensor, b: 
     Ok(())
 }
 
-/// The sum of the products of two lines of `n` elements, added up in several lanes of the wide type.
-///
-/// # Safety
-/// `n` elements from each pointer on, its stride apart, lie in memory that is held.
-unsafe fn dot_line<T: Element>(n: usize, a: *const T, down_a: isize, b: *const T, down_b: isize) -> Wide<T> {
-    const LANES: usize = 8;
-    let product = |i: usize| {
-        // SAFETY: element i < n of both lines.
-        let (x, y) = unsafe { (*a.offset(i as isize * down_a), *b.offset(i as isize * down_b)) };
-        convert::<_, Wide<T>>(x.load()).mul(convert(y.load()))
-    };
-    let mut lanes = [Wide::<T>::default(); LANES];
-    let mut i = 0;
-    while i + LANES <= n {
-        for (lane, sum) in lanes.iter_mut().enumerate() {
-            *sum = sum.add(product(i + lane));
+vectorised! {
+    /// The sum of the products of two lines of `n` elements, added up in several lanes of the wide type.
+    ///
+    /// # Safety
+    /// `n` elements from each pointer on, its stride apart, lie in memory that is held.
+    unsafe fn dot_line<T: Element>(n: usize, a: *const T, down_a: isize, b: *const T, down_b: isize) -> Wide<T> {
+        let mut lanes = [Wide::<T>::default(); LANES];
+        let whole = n / LANES * LANES;
+        if down_a == 1 && down_b == 1 {
+            for i in (0..whole).step_by(LANES) {
+                for (j, lane) in lanes.iter_mut().enumerate() {
+                    // SAFETY: i + j < whole <= n.
+                    let (x, y) = unsafe { (*a.add(i + j), *b.add(i + j)) };
+                    *lane = lane.add(convert::<_, Wide<T>>(x.load()).mul(convert(y.load())));
+                }
+            }
+        } else {
+            for i in (0..whole).step_by(LANES) {
+                for (j, lane) in lanes.iter_mut().enumerate() {
+                    let at = (i + j) as isize;
+                    // SAFETY: i + j < whole <= n.
+                    let (x, y) = unsafe { (*a.offset(at * down_a), *b.offset(at * down_b)) };
+                    *lane = lane.add(convert::<_, Wide<T>>(x.load()).mul(convert(y.load())));
+                }
+            }
         }
-        i += LANES;
+        for i in whole..n {
+            // SAFETY: i < n.
+            let (x, y) = unsafe { (*a.offset(i as isize * down_a), *b.offset(i as isize * down_b)) };
+            lanes[i - whole] = lanes[i - whole].add(convert::<_, Wide<T>>(x.load()).mul(convert(y.load())));
+        }
+        let mut width = LANES;
+        while width > 1 {
+            width /= 2;
+            for j in 0..width {
+                lanes[j] = lanes[j].add(lanes[j + width]);
+            }
+        }
+        lanes[0]
     }
-    let rest = (i..n).map(product).fold(Wide::<T>::default(), Wide::<T>::add);
-    lanes.into_iter().fold(rest, Wide::<T>::add)
+}
+
+vectorised! {
+    /// Adds `v` times each element of a line, its elements `s` apart, to a sum each.
+    ///
+    /// # Safety
+    /// As many elements as there are sums lie in memory that is held.
+    unsafe fn add_line<T: Element>(sums: &mut [Wide<T>], line: *const T, s: isize, v: Wide<T>) -> () {
+        if s == 1 {
+            for (i, sum) in sums.iter_mut().enumerate() {
+                // SAFETY: an element for each sum.
+                *sum = sum.add(convert::<_, Wide<T>>(unsafe { *line.add(i) }.load()).mul(v));
+            }
+        } else {
+            for (i, sum) in sums.iter_mut().enumerate() {
+                // SAFETY: an element for each sum.
+                *sum = sum.add(convert::<_, Wide<T>>(unsafe { *line.offset(i as isize * s) }.load()).mul(v));
+            }
+        }
+    }
 }
 
 /// The product of two contiguous tensors of equally many elements.
@@ -152,11 +193,8 @@ fn multiply_vector<T: Element>(y: &Tensor, beta: Scalar, alpha: Scalar, a: &Tens
         for j in 0..a.columns as isize {
             // SAFETY: j is an element of x.
             let v: Wide<T> = convert(unsafe { *x.at.offset(j * x.down) }.load());
-            for (i, sum) in sums.iter_mut().enumerate() {
-                // SAFETY: (i, j) is an element of a.
-                let w = unsafe { *a.at.offset(i as isize * a.down + j * a.along) };
-                *sum = sum.add(convert::<_, Wide<T>>(w.load()).mul(v));
-            }
+            // SAFETY: column j of a, with an element for each sum.
+            unsafe { add_line::<T>(&mut sums, a.at.offset(j * a.along), a.down, v) }
         }
         for (i, sum) in sums.into_iter().enumerate() {
             // SAFETY: i is an element of y.

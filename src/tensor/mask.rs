@@ -2,10 +2,9 @@
 //!
 //! Masks are ByteTensors. Elements of mask and tensor correspond in row-major order, whatever their sizes.
 //!
-//! Stands on: copy, dtype, kernel, layout, memory, number, pick, view, walk.
+//! Stands on: copy, dtype, layout, memory, number, pick, view, walk.
 
-use super::dtype::{DType, Element, from_scalar};
-use super::kernel::by_size;
+use super::dtype::{DType, Element, by_size, from_scalar};
 use super::layout::describe;
 use super::memory::more_room;
 use super::number::Scalar;
@@ -102,7 +101,7 @@ impl Tensor {
             return Ok(());
         }
         let value = value.into();
-        let mask = mask.apart_from(self)?;
+        let mask = mask.separate_from(self)?;
         let (d, mask) = (self.operand()?, mask.operand()?);
         dispatch!(self.dtype(), T => {
             let value = <T as Element>::store(from_scalar::<T>(value));
@@ -135,8 +134,8 @@ impl Tensor {
             return Ok(());
         }
         let source =
-            if source.dtype() == self.dtype() { source.apart_from(self)? } else { source.to_dtype(self.dtype())? };
-        let (source, mask) = (source.contiguous()?, mask.apart_from(self)?);
+            if source.dtype() == self.dtype() { source.separate_from(self)? } else { source.to_dtype(self.dtype())? };
+        let (source, mask) = (source.contiguous()?, mask.separate_from(self)?);
         let (d, mask, a) = (self.operand()?, mask.operand()?, source.operand()?);
         let there = source.numel();
         by_size!(self.dtype(), W => {

@@ -12,10 +12,12 @@
 //! format             tensors as text
 //! random             random numbers, as Torch7 draws them
 //! element(s), shape  single elements; views of views
+//! many               functions of many numbers at a time
 //! op, folds          which operations there are, by name; which ways to fold
 //! copy               copies and conversions
 //! fold               folding elements to fewer
 //! kernel, stage      the inner loops, for three types and two instruction sets; bringing the other types over
+//! transpose          copies that swap the order of dimensions, in tiles
 //! vector             compiling a loop for more than one instruction set
 //! walk               strided operands in runs
 //! overlap            whether views meet in memory
@@ -37,6 +39,7 @@ mod kernel;
 mod layout;
 mod linalg;
 mod make;
+mod many;
 mod mask;
 mod memory;
 mod mode;
@@ -53,6 +56,7 @@ mod sort;
 mod stage;
 mod storage;
 pub mod t7;
+mod transpose;
 mod vector;
 mod view;
 mod walk;

@@ -4,11 +4,12 @@
 //! written in place: resize it first if it should have their sizes. Numbers are converted to the type that elements are
 //! computed in.
 //!
-//! Stands on: copy, dtype, fold, kernel, number, op, view.
+//! Stands on: copy, dtype, fold, kernel, many, number, op, view.
 
 use super::dtype::{DType, number};
 use super::fold::{Fold, fold};
 use super::kernel;
+use super::many::many;
 use super::number::{Number, Scalar};
 use super::op::{Binary, Compare, Unary};
 use super::view::Tensor;
@@ -58,6 +59,9 @@ fn function(op: Unary) -> Floats {
 }
 
 fn unary<C: Number>(op: Unary, r: &Tensor, a: &Tensor) -> Result<()> {
+    if let (DType::Float, Some(f)) = (C::DTYPE, many(op)) {
+        return kernel::map_many(r, a, f);
+    }
     match op {
         // What vector instructions do, or integers without fractions, has a loop of its own.
         Unary::Abs => kernel::map(r, a, C::abs),

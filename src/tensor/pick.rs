@@ -3,10 +3,9 @@
 //! Indices are LongTensors that count from 1, as everything that a user sees. All of them are checked before anything
 //! is written, and once more as they are used, since other threads may write them.
 //!
-//! Stands on: copy, dtype, kernel, layout, memory, number, overlap, shape, view, walk.
+//! Stands on: copy, dtype, layout, memory, number, overlap, shape, view, walk.
 
-use super::dtype::DType;
-use super::kernel::by_size;
+use super::dtype::{DType, by_size};
 use super::layout::{Layout, describe};
 use super::memory::room;
 use super::number::Scalar;
@@ -132,6 +131,11 @@ impl Tensor {
         if self.ndim() == 1 { self.narrow(dim, at, 1) } else { self.select(dim, at) }
     }
 
+    /// This tensor, or a copy of it if it has elements in common with `other`: for what is not read in step with it.
+    pub(super) fn separate_from(&self, other: &Tensor) -> Result<Tensor> {
+        if self.meets(other)? { self.clone_data() } else { Ok(self.clone()) }
+    }
+
     /// The slices of dimension `dim` that `index` names, in its order.
     pub fn index_select(&self, dim: usize, index: &Tensor) -> Result<Tensor> {
         let positions = self.positions(dim, index)?;
@@ -158,11 +162,11 @@ impl Tensor {
         let alike =
             source.ndim() == self.ndim() && (0..self.ndim()).all(|d| d == dim || source.sizes()[d] == self.sizes()[d]);
         if alike && source.dtype() == self.dtype() {
-            let source = source.apart_from(self)?;
+            let source = source.separate_from(self)?;
             return copy_slices(self, &source, dim, positions.len(), |k| positions[k], |k| k);
         }
         // Slices of other types or shapes are converted as `copy` does it. One that is written may be still to be read.
-        let source = if self.meets(source)? { source.clone_data()? } else { source.clone() };
+        let source = source.separate_from(self)?;
         for (i, at) in positions.into_iter().enumerate() {
             self.slice(dim, at)?.copy_from(&source.slice(dim, i)?)?;
         }
@@ -231,8 +235,8 @@ impl Tensor {
             return Ok(());
         }
         let source =
-            if source.dtype() == self.dtype() { source.apart_from(self)? } else { source.to_dtype(self.dtype())? };
-        let index = index.apart_from(self)?;
+            if source.dtype() == self.dtype() { source.separate_from(self)? } else { source.to_dtype(self.dtype())? };
+        let index = index.separate_from(self)?;
         let (d, index, a) = (self.operand()?, index.operand()?, source.operand()?);
         by_size!(self.dtype(), W => {
             // In order: of several elements for one place the last one stays.

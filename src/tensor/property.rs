@@ -313,6 +313,120 @@ proptest! {
     }
 
     #[test]
+    fn picked_elements_are_those_of_plain_loops(t in views(), d in any::<prop::sample::Index>(), seed in any::<u64>()) {
+        prop_assume!(t.numel() <= 1000);
+        let d = d.index(t.ndim());
+        let n = t.sizes()[d] as u64;
+        let picks: Vec<i64> = (0..1 + seed % 9).map(|i| (seed.rotate_left(7 * i as u32) % n) as i64 + 1).collect();
+        let index = Tensor::from_slice(&picks).unwrap();
+        let at = |p: &[usize], i: usize| {
+            let mut p = p.to_vec();
+            p[d] = i;
+            p
+        };
+        let element = |t: &Tensor, p: &[usize]| t.get(p).unwrap().to_f64();
+        // Slices by index, out of any view and into one whose dimensions lie the other way round in memory.
+        let picked = t.index_select(d, &index).unwrap();
+        for p in positions(picked.sizes()) {
+            prop_assert_eq!(element(&picked, &p), element(&t, &at(&p, picks[p[d]] as usize - 1)));
+        }
+        let turned = |t: &Tensor| {
+            let last = t.ndim() - 1;
+            t.transpose(0, last).unwrap().clone_data().unwrap().transpose(0, last).unwrap()
+        };
+        let (into, filled) = (turned(&t), turned(&t));
+        into.fill(0).unwrap();
+        into.index_copy(d, &index, &picked).unwrap();
+        filled.index_fill(d, &index, 77).unwrap();
+        for p in positions(t.sizes()) {
+            let named = picks.contains(&(p[d] as i64 + 1));
+            prop_assert_eq!(element(&into, &p), if named { element(&t, &p) } else { 0.0 });
+            prop_assert_eq!(element(&filled, &p), if named { 77.0 } else { element(&t, &p) });
+        }
+        // Elements by index: of several for one place the last stays.
+        let mut sizes = t.sizes().to_vec();
+        sizes[d] = picks.len();
+        let indices = Tensor::with_sizes(DType::Long, &sizes).unwrap();
+        for (k, p) in positions(&sizes).iter().enumerate() {
+            indices.put(p, ((seed ^ k as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 33) as i64 % n as i64 + 1).unwrap();
+        }
+        let (indices, gathered) = (turned(&indices), t.gather(d, &indices).unwrap());
+        let scattered = turned(&t);
+        scattered.scatter(d, &indices, &turned(&gathered)).unwrap();
+        let marked = turned(&t);
+        marked.scatter_fill(d, &indices, 77).unwrap();
+        let mut want: Vec<f64> = values(&t);
+        let all = positions(t.sizes());
+        for p in positions(&sizes) {
+            let i = element(&indices, &p) as usize - 1;
+            prop_assert_eq!(element(&gathered, &p), element(&t, &at(&p, i)));
+            want[all.iter().position(|q| *q == at(&p, i)).unwrap()] = 77.0;
+        }
+        prop_assert_eq!(values(&scattered), values(&t));
+        prop_assert_eq!(values(&marked), want);
+        // Elements by a mask of another shape, in row-major order.
+        let bytes: Vec<u8> = (0..t.numel()).map(|k| (seed.rotate_right(k as u32) & 3) as u8).collect();
+        let mask = Tensor::from_slice(&bytes).unwrap();
+        let before = values(&t);
+        let chosen: Vec<f64> = before.iter().zip(&bytes).filter(|(_, m)| **m != 0).map(|(v, _)| *v).collect();
+        let selected = t.masked_select(&mask).unwrap();
+        prop_assert_eq!(selected.to_vec::<f64>().unwrap(), chosen);
+        let (masked, copied) = (turned(&t), turned(&t));
+        masked.masked_fill(&mask, 77).unwrap();
+        copied.fill(0).unwrap();
+        copied.masked_copy(&mask, &selected).unwrap();
+        let either = |chosen: f64| before.iter().zip(&bytes).map(move |(v, m)| if *m != 0 { chosen } else { *v });
+        prop_assert_eq!(values(&masked), either(77.0).collect::<Vec<_>>());
+        let zeros = before.iter().zip(&bytes).map(|(v, m)| if *m != 0 { *v } else { 0.0 });
+        prop_assert_eq!(values(&copied), zeros.collect::<Vec<_>>());
+        let rows = t.nonzero().unwrap();
+        let nonzero: Vec<_> = positions(t.sizes()).into_iter().filter(|p| element(&t, p) != 0.0).flatten().collect();
+        let found: Vec<usize> = rows.to_vec::<i64>().unwrap().into_iter().map(|i| i as usize - 1).collect();
+        prop_assert_eq!(found, nonzero);
+    }
+
+    #[test]
+    fn products_with_vectors_are_plain_sums(t in views(), seed in 1i64..5) {
+        let v = values(&t);
+        let other = Tensor::with_sizes(t.dtype(), &[t.numel()]).unwrap();
+        for i in 0..t.numel() {
+            other.put(&[i], (i as i64 * seed) % 3).unwrap();
+        }
+        let sum: f64 = v.iter().zip(values(&other)).map(|(x, y)| x * y).sum();
+        if fits(t.dtype(), sum) {
+            prop_assert!(close(t.dot(&other).unwrap().to_f64(), as_element(DType::Double, sum), t.dtype()));
+        }
+        if t.ndim() == 2 {
+            let x = other.narrow(0, 0, t.sizes()[1]).unwrap();
+            let y = Tensor::with_sizes(t.dtype(), &[t.sizes()[0]]).unwrap();
+            y.addmv(Scalar::Int(0), &y, Scalar::Int(1), &t, &x).unwrap();
+            for (got, line) in values(&y).into_iter().zip(each_line(&t, 1)) {
+                let want: f64 = line.iter().zip(values(&x)).map(|(a, b)| a * b).sum();
+                prop_assert!(!fits(t.dtype(), want) || close(got, as_element(t.dtype(), want), t.dtype()));
+            }
+        }
+    }
+
+    #[test]
+    fn long_lines_are_sorted_like_short_ones(n in 2049usize..5000, kind in 0..DType::ALL.len(), seed in any::<u64>(), down in any::<bool>()) {
+        let t = Tensor::with_sizes(DType::ALL[kind], &[n]).unwrap();
+        for i in 0..n {
+            let v = (seed ^ i as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 40;
+            t.put(&[i], if i % 500 == 7 { Scalar::Float(f64::NAN) } else { Scalar::Float(v as f64 / 16.0 - 4e5) }).unwrap();
+        }
+        let v = values(&t);
+        let mut order: Vec<usize> = (0..n).collect();
+        // NaN counts as the largest.
+        let key = |i: usize| if v[i].is_nan() { (1, 0.0) } else { (0, v[i]) };
+        order.sort_by(|&a, &b| if down { key(b).partial_cmp(&key(a)) } else { key(a).partial_cmp(&key(b)) }.unwrap());
+        let (sorted, places) = t.sort(0, down).unwrap();
+        prop_assert_eq!(places.to_vec::<i64>().unwrap(), order.iter().map(|&i| i as i64 + 1).collect::<Vec<_>>());
+        for (got, &i) in values(&sorted).into_iter().zip(&order) {
+            prop_assert!(got == v[i] || (got.is_nan() && v[i].is_nan()));
+        }
+    }
+
+    #[test]
     fn no_sizes_strides_or_offsets_reach_outside(
         offset in prop_oneof![0usize..9, any::<usize>()],
         sizes in prop::collection::vec(prop_oneof![0usize..4, any::<usize>(), Just(1usize << 62)], 0..4),

@@ -5,6 +5,8 @@
 //!
 //! Stands on: copy, dtype, elements, number, view.
 
+mod normal;
+
 use std::f64::consts::PI;
 use std::fmt;
 
@@ -30,8 +32,8 @@ pub struct Generator {
     /// The word to hand out next; N when new ones are to be made first.
     next: usize,
     seed: u64,
-    /// The second normal number of a pair: angle in turns, radius.
-    kept: Option<(f64, f64)>,
+    /// The second normal number of a pair.
+    kept: Option<f64>,
 }
 
 impl fmt::Debug for Generator {
@@ -68,15 +70,29 @@ impl Generator {
         self.seed
     }
 
+    /// Makes the next N words from the last.
+    fn renew(&mut self) {
+        let mixed = |upper: u32, lower: u32| {
+            let mixed = (upper & 0x8000_0000) | (lower & 0x7fff_ffff);
+            (mixed >> 1) ^ (mixed & 1).wrapping_neg() & 0x9908_b0df
+        };
+        // In three parts, without a division for each word's neighbours.
+        let words = &mut self.words;
+        for i in 0..N - M {
+            words[i] = words[i + M] ^ mixed(words[i], words[i + 1]);
+        }
+        for i in N - M..N - 1 {
+            words[i] = words[i + M - N] ^ mixed(words[i], words[i + 1]);
+        }
+        words[N - 1] = words[M - 1] ^ mixed(words[N - 1], words[0]);
+        self.next = 0;
+    }
+
     /// 32 random bits.
+    #[inline]
     pub fn word(&mut self) -> u32 {
         if self.next == N {
-            for i in 0..N {
-                let mixed = (self.words[i] & 0x8000_0000) | (self.words[(i + 1) % N] & 0x7fff_ffff);
-                let twist = if mixed & 1 == 1 { 0x9908_b0df } else { 0 };
-                self.words[i] = self.words[(i + M) % N] ^ (mixed >> 1) ^ twist;
-            }
-            self.next = 0;
+            self.renew();
         }
         let mut y = self.words[self.next];
         self.next += 1;
@@ -113,15 +129,9 @@ impl Generator {
     }
 
     fn normal(&mut self) -> f64 {
-        match self.kept.take() {
-            Some((turn, radius)) => radius * (2.0 * PI * turn).sin(),
-            None => {
-                let turn = self.unit();
-                let radius = (-2.0 * (1.0 - self.unit()).ln()).sqrt();
-                self.kept = Some((turn, radius));
-                radius * (2.0 * PI * turn).cos()
-            }
-        }
+        let mut number = [0.0];
+        self.normals(&mut number);
+        number[0]
     }
 
     /// Fills `tensor` with numbers of `distribution`, in row-major order.
@@ -147,6 +157,7 @@ impl Generator {
                     })
                 })
             }
+            Distribution::Normal { mean, deviation } => self.fill_normal(tensor, mean, deviation),
             Distribution::Between { from, to } => self.fill_with(tensor, |g| Scalar::Int(g.between(from, to))),
             _ => self.fill_with(tensor, |g| Scalar::Float(g.draw(distribution))),
         }

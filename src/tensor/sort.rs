@@ -10,24 +10,78 @@ use super::view::Tensor;
 use crate::dispatch;
 use crate::error::Result;
 
+/// Lines up to this length are sorted by comparing.
+const SHORT: usize = 2048;
+
 fn sort<C: Number>(t: &Tensor, dim: usize, descending: bool) -> Result<(Tensor, Tensor)> {
     t.layout().check_dim(dim)?;
+    let n = t.sizes()[dim];
     let values = t.clone_data()?;
     let places = Tensor::with_sizes(DType::Long, t.sizes())?;
+    let mut sorted: Vec<C> = room(n)?;
     // What is sorted are integers that order as the elements do, each with its place. No two pairs are equal, so that
     // equal elements keep their order.
-    let mut keys: Vec<(u64, usize)> = room(t.sizes()[dim])?;
-    let mut sorted: Vec<C> = room(t.sizes()[dim])?;
-    each_line::<C>(&values, Some(&places), dim, &mut |line, places| {
-        keys.clear();
-        keys.extend(line.iter().enumerate().map(|(k, v)| (if descending { !v.key() } else { v.key() }, k)));
-        keys.sort_unstable();
-        sorted.clear();
-        sorted.extend(keys.iter().map(|&(_, k)| line[k]));
-        line.copy_from_slice(&sorted);
-        places.iter_mut().zip(&keys).for_each(|(place, &(_, k))| *place = k as i64 + 1);
-    })?;
+    if t.dtype().size() <= 4 && u32::try_from(n).is_ok() {
+        let (mut keys, mut spare): (Vec<u64>, Vec<u64>) = (room(n)?, room(if n > SHORT { n } else { 0 })?);
+        each_line::<C>(&values, Some(&places), dim, &mut |line, places| {
+            let turned = if descending { u32::MAX } else { 0 };
+            keys.clear();
+            keys.extend(line.iter().enumerate().map(|(k, v)| u64::from(v.short_key() ^ turned) << 32 | k as u64));
+            if n > SHORT {
+                sort_by_digits(&mut keys, &mut spare)
+            } else {
+                keys.sort_unstable()
+            }
+            rearrange(line, places, &mut sorted, keys.iter().map(|&key| key as u32 as usize));
+        })?;
+    } else {
+        let mut keys: Vec<(u64, usize)> = room(n)?;
+        each_line::<C>(&values, Some(&places), dim, &mut |line, places| {
+            keys.clear();
+            keys.extend(line.iter().enumerate().map(|(k, v)| (if descending { !v.key() } else { v.key() }, k)));
+            keys.sort_unstable();
+            rearrange(line, places, &mut sorted, keys.iter().map(|&(_, k)| k));
+        })?;
+    }
     Ok((values, places))
+}
+
+/// Puts the elements of a line into this order, and says where each was, from 1.
+fn rearrange<C: Copy>(line: &mut [C], places: &mut [i64], sorted: &mut Vec<C>, order: impl Iterator<Item = usize>) {
+    sorted.clear();
+    sorted.extend(order.zip(places).map(|(k, place)| {
+        *place = k as i64 + 1;
+        line[k]
+    }));
+    line.copy_from_slice(sorted);
+}
+
+/// Sorts by the upper 32 bits; equal ones keep their order. Four passes, each by a byte, the lowest first: each deals
+/// the keys out to the places of their byte, which the counts give. `spare` has room for as many keys.
+fn sort_by_digits(keys: &mut Vec<u64>, spare: &mut Vec<u64>) {
+    let digit = |key: u64, pass: usize| (key >> (32 + 8 * pass)) as usize & 0xff;
+    let mut counts = [[0usize; 256]; 4];
+    for &key in keys.iter() {
+        for (pass, counts) in counts.iter_mut().enumerate() {
+            counts[digit(key, pass)] += 1;
+        }
+    }
+    spare.resize(keys.len(), 0);
+    for (pass, counts) in counts.iter_mut().enumerate() {
+        if counts.contains(&keys.len()) {
+            continue;
+        }
+        let mut start = 0;
+        for count in counts.iter_mut() {
+            start += std::mem::replace(count, start);
+        }
+        for &key in keys.iter() {
+            let next = &mut counts[digit(key, pass)];
+            spare[*next] = key;
+            *next += 1;
+        }
+        std::mem::swap(keys, spare);
+    }
 }
 
 impl Tensor {

@@ -8,6 +8,9 @@
 
 use std::mem::MaybeUninit;
 
+use half::f16;
+use half::slice::HalfFloatSliceExt;
+
 use super::dtype::{DType, Element};
 use super::vector::vectorised;
 use crate::dispatch;
@@ -35,12 +38,70 @@ pub(super) type Bring = unsafe fn(elements: *mut u8, stride: isize, numbers: *mu
 /// How elements of `dtype` become numbers of its compute type. Both ends lie in memory that is held, and do not
 /// overlap.
 pub(super) fn loader(dtype: DType) -> Bring {
-    dispatch!(dtype, T => load_run::<T> as Bring)
+    match dtype {
+        DType::Half => load_halves,
+        _ => dispatch!(dtype, T => load_run::<T> as Bring),
+    }
 }
 
 /// How numbers of the compute type of `dtype` become its elements.
 pub(super) fn storer(dtype: DType) -> Bring {
-    dispatch!(dtype, T => store_run::<T> as Bring)
+    match dtype {
+        DType::Half => store_halves,
+        _ => dispatch!(dtype, T => store_run::<T> as Bring),
+    }
+}
+
+/// [`load_run`] for half precision: the crate `half` has instructions of several processors for many at a time, and asks
+/// which there are once for all of them. It takes slices, so elements that others may write are copied first.
+///
+/// # Safety
+/// `n` elements, `s` apart, and `n` numbers lie in memory that is held.
+unsafe fn load_halves(p: *mut u8, s: isize, q: *mut u8, n: usize) {
+    let (p, q) = (p.cast::<f16>(), q.cast::<f32>());
+    let (mut elements, mut numbers) = ([f16::ZERO; CHUNK], [0f32; CHUNK]);
+    for start in (0..n).step_by(CHUNK) {
+        let m = CHUNK.min(n - start);
+        // SAFETY: the next m of the n elements.
+        unsafe { copy_strided(p.wrapping_offset(start as isize * s), s, elements.as_mut_ptr(), 1, m) }
+        elements[..m].convert_to_f32_slice(&mut numbers[..m]);
+        // SAFETY: the next m of the n numbers.
+        unsafe { std::ptr::copy_nonoverlapping(numbers.as_ptr(), q.add(start), m) }
+    }
+}
+
+/// [`store_run`] for half precision.
+///
+/// # Safety
+/// `n` elements, `s` apart, and `n` numbers lie in memory that is held.
+unsafe fn store_halves(p: *mut u8, s: isize, q: *mut u8, n: usize) {
+    let (p, q) = (p.cast::<f16>(), q.cast::<f32>());
+    let (mut elements, mut numbers) = ([f16::ZERO; CHUNK], [0f32; CHUNK]);
+    for start in (0..n).step_by(CHUNK) {
+        let m = CHUNK.min(n - start);
+        // SAFETY: the next m of the n numbers.
+        unsafe { std::ptr::copy_nonoverlapping(q.add(start), numbers.as_mut_ptr(), m) }
+        elements[..m].convert_from_f32_slice(&numbers[..m]);
+        // SAFETY: the next m of the n elements.
+        unsafe { copy_strided(elements.as_mut_ptr(), 1, p.wrapping_offset(start as isize * s), s, m) }
+    }
+}
+
+/// Copies `n` elements, `sa` apart, to `n` others, `sd` apart.
+///
+/// # Safety
+/// Both lie in memory that is held, and do not overlap.
+#[inline(always)]
+unsafe fn copy_strided<T: Copy>(a: *const T, sa: isize, d: *mut T, sd: isize, n: usize) {
+    if sa == 1 && sd == 1 {
+        // SAFETY: the caller's promise.
+        unsafe { std::ptr::copy_nonoverlapping(a, d, n) }
+    } else {
+        for i in 0..n as isize {
+            // SAFETY: within the n elements.
+            unsafe { *d.offset(i * sd) = *a.offset(i * sa) }
+        }
+    }
 }
 
 vectorised! {

@@ -18,7 +18,7 @@ macro_rules! vectorised {
                     // SAFETY: the caller's promise, passed on.
                     unsafe { body::<$($g),*>($($a),*) }
                 }
-                if super::vector::wide_available() {
+                if $crate::tensor::vector::wide_available() {
                     // SAFETY: the processor has the instructions; the rest is the caller's promise.
                     return unsafe { wide::<$($g),*>($($a),*) };
                 }
