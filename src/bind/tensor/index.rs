@@ -2,6 +2,7 @@
 //!
 //! Stands on: args, class.
 
+use std::cell::Ref;
 use std::ffi::c_int;
 
 use mlua_sys as ffi;
@@ -55,6 +56,10 @@ unsafe fn method(l: *mut ffi::lua_State) -> bool {
 
 /// `t[n]`, `t[LongStorage]`, `t[{…}]`, `t[mask]`.
 fn element(lua: Lua<'_>) -> Result<Pushed> {
+    if let Some((tensor, at)) = nth(lua)? {
+        lua.push_scalar(held(&tensor)?.get(at)?);
+        return Ok(1);
+    }
     let tensor = lua.tensor(1)?;
     match key(lua, &tensor, 2)? {
         Place::Element(at) => {
@@ -72,6 +77,10 @@ fn element(lua: Lua<'_>) -> Result<Pushed> {
 
 /// `t[k] = v`: a number everywhere, or a tensor's elements.
 fn set_element(lua: Lua<'_>) -> Result<Pushed> {
+    if let (Some((tensor, at)), Some(value)) = (nth(lua)?, lua.to_scalar(3)) {
+        held(&tensor)?.put(at, value)?;
+        return Ok(0);
+    }
     let tensor = lua.tensor(1)?;
     let place = key(lua, &tensor, 2)?;
     if let Some(value) = lua.to_scalar(3) {
@@ -95,6 +104,19 @@ fn set_element(lua: Lua<'_>) -> Result<Pushed> {
         return Err(lua.expected(3, "number or tensor as the new value"));
     }
     Ok(0)
+}
+
+/// For a number as the key of a tensor of one dimension, the tensor itself and where in its storage the element lies: the
+/// everyday case, without a handle of its own.
+#[inline]
+fn nth(lua: Lua<'_>) -> Result<Option<(Ref<'_, Tensor>, usize)>> {
+    if lua.kind(2) != Kind::Number {
+        return Ok(None);
+    }
+    let tensor = lua.tensor_ref(1)?;
+    let ([size], [stride]) = (tensor.sizes(), tensor.strides()) else { return Ok(None) };
+    let at = tensor.offset() + position(lua.integer(2)?, *size, 0)? * *stride as usize;
+    Ok(Some((tensor, at)))
 }
 
 /// What a key means.
