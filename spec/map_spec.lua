@@ -95,6 +95,28 @@ describe('ipc.map', function()
     end
   end)
 
+  it('makes the built-in tensors of a thread at their first use', function()
+    local out = support.check [[
+      local ipc = require 'libipc'
+      require 'ipc.torch'
+      print(ipc.map(1, function()
+        local torch, rawget = torch, rawget
+        local before = rawget(torch, 'zeros') == nil
+        local n = torch.zeros(3):nElement() + torch.FloatTensor(2):nElement()
+        local same = package.loaded['ipc.torch'] == torch and require 'ipc.torch' == torch
+        return before, n == 5, rawget(torch, 'zeros') ~= nil and getmetatable(torch) == nil, same
+      end):join())
+      print(ipc.map(1, function()
+        torch.mine = 7
+        return torch.mine, type(torch.sum), torch.class and #torch.typename(torch.Tensor())
+      end):join())
+      -- A tensor, and the module as an upvalue, that arrive before anything was used.
+      local mine = torch
+      print(ipc.map(1, function(t) return t:sum(), rawget(mine, 'zeros') == torch.zeros end, torch.ones(4)):join())
+    ]]
+    assert.equal('true\ttrue\ttrue\ttrue\n7\tfunction\t18\n4\ttrue\n', out)
+  end)
+
   it('joins to nothing for no threads, and when it was joined', function()
     assert.equal(0, (count(ipc.map(0, function() end):join())))
     local m = ipc.map(2, function(id) return id end)

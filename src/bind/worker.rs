@@ -14,6 +14,7 @@ use crate::bind::cancel;
 use crate::bind::lua::{Kind, Lua, raised};
 use crate::bind::module::{luaopen_libipc, push_bound};
 use crate::bind::stack::Route;
+use crate::bind::tensor;
 use crate::bind::traceback;
 use crate::err;
 use crate::error::{Code, Error, Result, words};
@@ -43,7 +44,8 @@ pub(super) struct Setup {
 struct Surroundings {
     path: Option<Vec<u8>>,
     cpath: Option<Vec<u8>>,
-    modules: Vec<&'static str>,
+    /// Names under which tensors are loaded, and whether it is the library's own that are.
+    modules: Vec<(&'static str, bool)>,
 }
 
 impl Setup {
@@ -65,7 +67,9 @@ impl Surroundings {
         if lua.kind(loaded) == Kind::Table {
             for name in TENSORS {
                 if lua.raw_get_field(loaded, name)? != Kind::Nil && lua.truth(-1) {
-                    found.modules.push(name);
+                    let own = lua.kind(-1) == Kind::Table && lua.raw_get_field(-1, "_ipc")? == Kind::Boolean;
+                    lua.set_top(loaded + 1);
+                    found.modules.push((name, own));
                 }
                 lua.pop(1);
             }
@@ -300,12 +304,18 @@ fn load(lua: Lua<'_>, source: &[u8]) -> Result<()> {
     if status == ffi::LUA_OK { Ok(()) } else { Err(raised()) }
 }
 
-/// Loads what the parent had of tensors, and sees that `torch` is a global.
-fn load_tensors(lua: Lua<'_>, modules: &[&'static str], handler: c_int) -> Result<()> {
-    for name in modules {
-        lua.get_global("require")?;
-        lua.push_string(name)?;
-        lua.call_traced(1, 1, handler)?;
+/// Loads what the parent had of tensors, and sees that `torch` is a global. The library's own are looked for nowhere,
+/// and made when they are used.
+fn load_tensors(lua: Lua<'_>, modules: &[(&'static str, bool)], handler: c_int) -> Result<()> {
+    for &(name, own) in modules {
+        if own {
+            tensor::open_later(lua)?;
+            set_loaded(lua, name)?;
+        } else {
+            lua.get_global("require")?;
+            lua.push_string(name)?;
+            lua.call_traced(1, 1, handler)?;
+        }
         if lua.get_global("torch")? == Kind::Nil {
             lua.pop(1);
             lua.set_global("torch")?;
@@ -314,4 +324,18 @@ fn load_tensors(lua: Lua<'_>, modules: &[&'static str], handler: c_int) -> Resul
         }
     }
     Ok(())
+}
+
+/// Makes the value on top, which stays there, what `require(name)` gives.
+fn set_loaded(lua: Lua<'_>, name: &str) -> Result<()> {
+    lua.push_value(-1);
+    // SAFETY: in protect everything may be called; slot 1 is the value. `_LOADED` is a table unless the debug library was
+    // at work, in which case Lua raises.
+    lua.protect(1, 0, |l| unsafe {
+        ffi::lua_getfield(l, ffi::LUA_REGISTRYINDEX, LOADED.as_ptr());
+        ffi::lua_pushlstring(l, name.as_ptr() as *const c_char, name.len());
+        ffi::lua_pushvalue(l, 1);
+        ffi::lua_settable(l, -3);
+        0
+    })
 }

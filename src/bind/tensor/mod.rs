@@ -48,7 +48,7 @@ use crate::bind::storage;
 pub use class::{CLASSES, STORAGE, TENSOR, class_name, push, push_storage, storage_at, tensor_at};
 pub use construct::storage as new_storage;
 pub use convert::{pointer, storage_as};
-pub use module::{install, open, searcher};
+pub use module::{install, open, open_later, searcher};
 
 /// The methods of tensors.
 const METHODS: &[&[Method]] = &[

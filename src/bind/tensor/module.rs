@@ -138,6 +138,74 @@ fn set_field<const CODE: u8, const TENSOR: bool>(lua: Lua<'_>) -> Result<Pushed>
 
 /// Pushes the module's table, made at the first call in this Lua state.
 pub fn open(lua: Lua<'_>) -> Result<Pushed> {
+    table(lua, 400)?;
+    fill(lua)?;
+    Ok(1)
+}
+
+/// Pushes the module's table, which fills itself when it is first used: a thread whose parent had loaded tensors starts
+/// without the time that this takes.
+pub fn open_later(lua: Lua<'_>) -> Result<()> {
+    table(lua, 0)
+}
+
+/// What the module's table has before it is filled. `__fill` is for those who read it raw.
+const UNFILLED: &[Method] = &[
+    ("__index", lua_fn!("torch.…", fill_and_get)),
+    ("__newindex", lua_fn!("torch.… = ", fill_and_set)),
+    ("__pairs", lua_fn!("pairs(torch)", fill_and_list)),
+    ("__fill", lua_fn!("require 'torch'", fill_given)),
+];
+
+/// Pushes the module's table; it may yet have to be filled.
+fn table(lua: Lua<'_>, capacity: c_int) -> Result<()> {
+    lua.anchored("torch", |lua| {
+        lua.new_table(0, capacity)?;
+        lua.push_boolean(true);
+        lua.raw_set_field(-2, "_ipc")?;
+        lua.new_table(0, UNFILLED.len() as c_int + 1)?;
+        for (name, function) in UNFILLED {
+            lua.push_function(*function)?;
+            lua.raw_set_field(-2, name)?;
+        }
+        lua.push_boolean(false);
+        lua.raw_set_field(-2, "__metatable")?;
+        // SAFETY: sets a metatable on the new table below it; neither allocates.
+        unsafe { ffi::lua_setmetatable(lua.raw(), -2) };
+        Ok(())
+    })
+}
+
+/// Fills the module's table, on top, if that was not done yet. Its metatable goes first, which the functions of torch.lua
+/// would meet, and comes back if there is no memory for the rest.
+fn fill(lua: Lua<'_>) -> Result<()> {
+    let torch = lua.abs(-1);
+    lua.anchored("torch is filled", |lua| {
+        // SAFETY: reads and sets a metatable of a table; neither allocates.
+        unsafe {
+            if ffi::lua_getmetatable(lua.raw(), torch) == 0 {
+                lua.push_nil();
+            }
+            lua.push_nil();
+            ffi::lua_setmetatable(lua.raw(), torch);
+        }
+        let unfilled = lua.top();
+        let filled = fill_all(lua, torch);
+        if filled.is_err() {
+            lua.push_value(unfilled);
+            // SAFETY: as above.
+            unsafe { ffi::lua_setmetatable(lua.raw(), torch) };
+            return filled;
+        }
+        lua.push_boolean(true);
+        Ok(())
+    })?;
+    lua.set_top(torch);
+    Ok(())
+}
+
+/// Puts everything into the module's table, in slot `torch`.
+fn fill_all(lua: Lua<'_>, torch: c_int) -> Result<()> {
     const TIMER: &std::ffi::CStr = c"torch.Timer";
     let mut timer = false;
     // SAFETY: in protect everything may be called.
@@ -146,11 +214,10 @@ pub fn open(lua: Lua<'_>) -> Result<Pushed> {
         timer = ffi::lua_type(l, -1) != ffi::LUA_TNIL;
         0
     })?;
-    let opened = lua.anchored("torch", |lua| {
-        lua.new_table(0, 400)?;
+    let fields = || {
         for (name, function) in super::FUNCTIONS.iter().copied().flatten() {
             lua.push_function(*function)?;
-            lua.raw_set_field(-2, name)?;
+            lua.raw_set_field(torch, name)?;
         }
         for class in CONSTRUCTORS.iter().chain(DEFAULTS) {
             lua.new_table(0, 0)?;
@@ -161,15 +228,14 @@ pub fn open(lua: Lua<'_>) -> Result<Pushed> {
             }
             // SAFETY: sets a metatable on the new table below it; neither allocates.
             unsafe { ffi::lua_setmetatable(lua.raw(), -2) };
-            lua.raw_set_field(-2, class.name)?;
+            lua.raw_set_field(torch, class.name)?;
         }
-        lua.push_boolean(true);
-        lua.raw_set_field(-2, "_ipc")?;
         lua.load("ipc.torch", include_str!("torch.lua"))?;
-        lua.push_value(-2);
+        lua.push_value(torch);
         lua.call(1, 0)
-    });
-    if opened.is_err() && !timer {
+    };
+    let filled = fields();
+    if filled.is_err() && !timer {
         // It ran out of memory on the way. The class that torch.lua may have registered is made anew by the next try.
         // SAFETY: in protect everything may be called.
         let forgot = lua.protect(0, 0, |l| unsafe {
@@ -181,8 +247,41 @@ pub fn open(lua: Lua<'_>) -> Result<Pushed> {
             lua.pop(1);
         }
     }
-    opened?;
+    filled
+}
+
+/// `torch[k]`, at the first use.
+fn fill_and_get(lua: Lua<'_>) -> Result<Pushed> {
+    lua.set_top(2);
+    open(lua)?;
+    lua.push_value(2);
+    // SAFETY: a raw read of the table below the key raises nothing.
+    unsafe { ffi::lua_rawget(lua.raw(), -2) };
     Ok(1)
+}
+
+/// `torch[k] = v`, at the first use.
+fn fill_and_set(lua: Lua<'_>) -> Result<Pushed> {
+    lua.set_top(3);
+    open(lua)?;
+    lua.push_value(2);
+    lua.push_value(3);
+    lua.raw_set(4)?;
+    Ok(0)
+}
+
+/// `pairs(torch)`, at the first use.
+fn fill_and_list(lua: Lua<'_>) -> Result<Pushed> {
+    lua.get_global("next")?;
+    open(lua)?;
+    lua.push_nil();
+    Ok(3)
+}
+
+/// Fills the module's table: whatever is given, since that is where this function was found.
+fn fill_given(lua: Lua<'_>) -> Result<Pushed> {
+    open(lua)?;
+    Ok(0)
 }
 
 /// What the searcher finds: the module, which also becomes the global `torch` as the real one does.

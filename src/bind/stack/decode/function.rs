@@ -165,6 +165,11 @@ impl Walk<'_> {
                 }
                 ffi::lua_replace(l, -2);
             }
+            // Fields are read raw. A module that is made at its first use is made now.
+            if ffi::luaL_getmetafield(l, -1, c"__fill".as_ptr()) != 0 {
+                ffi::lua_pushvalue(l, -2);
+                ffi::lua_call(l, 1, 0);
+            }
             ffi::lua_replace(l, -3);
             ffi::lua_settop(l, -2);
             Ok(())
