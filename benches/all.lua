@@ -7,7 +7,7 @@ local report = require 'benches.report'
 report.one_core = os.getenv 'ONE_CORE' == '1'
 local all = {
   'codec', 'map', 'pool', 'workqueue', 'channel', 'sharedtable', 'flock', 'select', 'spawn', 'sockets', 'tensors', 'allreduce',
-  'busy',
+  'kernels', 'busy',
 }
 if report.one_core then all = { 'workqueue', 'channel', 'sockets' } end
 local wanted = #arg > 0 and arg or all
