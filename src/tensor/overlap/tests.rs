@@ -73,7 +73,9 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 512, ..ProptestConfig::default() })]
 
     #[test]
-    fn overlapping_operands_are_as_if_they_had_been_copied_first(l in layouts(), d in 0..DType::ALL.len(), op in 0u8..10) {
+    fn overlapping_operands_are_as_if_they_had_been_copied_first(
+        l in layouts(), d in 0..DType::ALL.len(), op in 0u8..10,
+    ) {
         let dtype = DType::ALL[d];
         let compute = |r: &Tensor, [own, a, b]: [&Tensor; 3]| match op {
             0 => r.copy_from(a).unwrap(),
@@ -111,12 +113,15 @@ proptest! {
     #[test]
     fn products_may_be_written_over_their_factors(l in layouts(), shift in 0usize..20) {
         let dtype = DType::Double;
-        let square = |storage: &Storage, at: usize, strides: [isize; 2]| Tensor::from_storage(storage, at, &[4, 4], Some(&strides)).unwrap();
+        let square = |storage: &Storage, at: usize, strides: [isize; 2]| {
+            Tensor::from_storage(storage, at, &[4, 4], Some(&strides)).unwrap()
+        };
         let (one, two) = (storage(dtype), storage(dtype));
         let of = |s: &Storage| [square(s, shift, [4, 1]), square(s, 3, [1, 4]), square(s, l[0].offset() % 8, [5, 1])];
         let [r, a, b] = of(&one);
         let wanted = Tensor::with_sizes(dtype, &[4, 4]).unwrap();
-        wanted.addmm(Scalar::Int(0), &wanted, Scalar::Int(1), &a.clone_data().unwrap(), &b.clone_data().unwrap()).unwrap();
+        let (a, b) = (a.clone_data().unwrap(), b.clone_data().unwrap());
+        wanted.addmm(Scalar::Int(0), &wanted, Scalar::Int(1), &a, &b).unwrap();
         r.copy_from(&wanted).unwrap();
         let [r, a, b] = of(&two);
         r.addmm(Scalar::Int(0), &r, Scalar::Int(1), &a, &b).unwrap();
