@@ -135,7 +135,9 @@ proptest! {
     fn uniform_numbers_never_reach_their_excluded_end(
         (from, to) in bounds(), d in 0..DType::ALL.len(), seed in any::<u32>(),
     ) {
-        prop_assume!(from != to && from.is_finite() && to.is_finite());
+        if from == to || !from.is_finite() || !to.is_finite() {
+            return Ok(());
+        }
         let dtype = DType::ALL[d];
         let end = nearest(dtype, to);
         // As an element the end is excluded, too, where the type tells the ends apart.
