@@ -79,7 +79,7 @@ pub(super) const CLASSES: &[&ClassInfo] = &[
     &launch::INFO,
     &client::INFO,
     &server::INFO,
-    &server::CLIENT,
+    &server::handle::INFO,
     &events::FD,
     &events::TIMER,
     &tensor::TENSOR,

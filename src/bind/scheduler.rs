@@ -36,7 +36,7 @@ const TRIES: &[(&ClassInfo, &[Method])] = &[
     (&process::INFO, process::TRIES),
     (&client::INFO, client::TRIES),
     (&server::INFO, server::TRIES),
-    (&server::CLIENT, server::CLIENT_TRIES),
+    (&server::handle::INFO, server::handle::TRIES),
     (&events::TIMER, events::TRIES),
 ];
 

@@ -1,12 +1,14 @@
-//! `ipc.server`, and its handles of its clients.
+//! `ipc.server`.
+
+pub(in crate::bind) mod handle;
 
 use std::cell::RefCell;
 use std::ffi::c_int;
-use std::net::SocketAddr;
 use std::sync::Arc;
 
+use self::handle::push_client;
 use crate::bind::call::Pushed;
-use crate::bind::link::{self, Given, Link, push_traffic};
+use crate::bind::link::{Given, push_traffic};
 use crate::bind::lua::{Kind, Lua};
 use crate::bind::object::{Class, ClassInfo, Method};
 use crate::bind::select;
@@ -15,9 +17,7 @@ use crate::err;
 use crate::error::{Code, Error, Lossy, Result};
 use crate::lua_fn;
 use crate::peer::{self, Arrival};
-use crate::sys::SharedBytes;
 use crate::text;
-use crate::transport::Connection;
 use crate::try_fn;
 use crate::wait::{Deadline, Source, Way, source};
 use crate::wire::{Attachment, Object, downcast};
@@ -46,31 +46,6 @@ pub(super) const TRIES: &[Method] = &[
     ("tryrecvAny", try_fn!("server:tryrecvAny", tryrecv_any)),
     ("broadcast", try_fn!("server:broadcast", broadcast)),
 ];
-
-/// The class of the handles.
-pub(super) static CLIENT: ClassInfo = ClassInfo::of::<Client>("ipc.server.client", CLIENT_METHODS, CLIENT_METAMETHODS);
-
-const CLIENT_METHODS: &[Method] = &[
-    ("send", lua_fn!("client:send", link::send::<Client>)),
-    ("recv", lua_fn!("client:recv", link::recv::<Client>)),
-    ("recvAsync", lua_fn!("client:recvAsync", link::recv_async::<Client>)),
-    ("tryrecv", lua_fn!("client:tryrecv", link::tryrecv::<Client>)),
-    ("id", lua_fn!("client:id", id)),
-    ("tag", lua_fn!("client:tag", tag)),
-    ("address", lua_fn!("client:address", client_address)),
-    ("netStats", lua_fn!("client:netStats", link::net_stats::<Client>)),
-    select::FD,
-    ("close", lua_fn!("client:close", link::close::<Client>)),
-];
-
-/// What yields under a scheduler.
-pub(super) const CLIENT_TRIES: &[Method] = &[
-    ("send", try_fn!("client:send", link::send::<Client>)),
-    ("recv", try_fn!("client:recv", link::recv::<Client>)),
-    ("tryrecv", try_fn!("client:tryrecv", link::tryrecv::<Client>)),
-];
-
-const CLIENT_METAMETHODS: &[Method] = &[("__eq", lua_fn!("==", equal))];
 
 /// What a server counts for where garbage is measured, in bytes: its clients' buffers; and descriptors are scarce.
 const WEIGHT: usize = 256 << 10;
@@ -128,59 +103,6 @@ impl Class for Server {
     }
 }
 
-/// What threads share of a handle.
-#[derive(Debug)]
-struct SharedClient {
-    client: Arc<peer::Client>,
-    timeout: Option<f64>,
-}
-
-impl Object for SharedClient {
-    fn class(&self) -> &'static str {
-        CLIENT.name
-    }
-
-    fn state(&self) -> String {
-        let client = &self.client;
-        let state = if client.connection().is_open() { "open" } else { "closed" };
-        let text = format!("{state}, {}, id {}", client.connection().peer(), client.id());
-        if let Some(tag) = client.tag() {
-            return text!("{text}, tag '{}'", Lossy(&tag));
-        }
-        text
-    }
-}
-
-struct Client(Arc<SharedClient>);
-
-impl Class for Client {
-    fn info() -> &'static ClassInfo {
-        &CLIENT
-    }
-
-    fn describe(&self) -> String {
-        format!("ipc.server.client: {}", self.0.state())
-    }
-
-    fn attach(&self) -> Option<Attachment> {
-        Some(Attachment::Object(self.0.clone()))
-    }
-
-    fn source(&self, way: Way) -> Result<Option<Box<dyn Source>>> {
-        Ok(Some(link::source(self, way)))
-    }
-
-    fn adopt(_: Lua<'_>, object: Arc<dyn Object>) -> Option<Self> {
-        downcast(object).map(Client)
-    }
-}
-
-impl Link for Client {
-    fn link(&self) -> (&Arc<dyn Connection>, Option<f64>) {
-        (self.0.client.connection(), self.0.timeout)
-    }
-}
-
 /// `ipc.server([host = '127.0.0.1'], [port = 0], [opts])` → server, port
 fn server(lua: Lua<'_>) -> Result<Pushed> {
     let given = Given::read(lua, 0)?;
@@ -194,28 +116,6 @@ fn server(lua: Lua<'_>) -> Result<Pushed> {
 
 fn this(lua: Lua<'_>) -> Result<Arc<Shared>> {
     Ok(lua.object::<Server>(1)?.0.clone())
-}
-
-/// Pushes the handle of `client`: the same userdata each time, so that it can be a key of a table.
-fn push_client(lua: Lua<'_>, shared: &Shared, client: Arc<peer::Client>) -> Result<()> {
-    lua.anchored("clients of servers", |lua| {
-        lua.new_table(0, 0)?;
-        lua.new_table(0, 1)?;
-        lua.push_string("v")?;
-        lua.raw_set_field(-2, "__mode")?;
-        lua.set_metatable(-2);
-        Ok(())
-    })?;
-    let serial = client.serial();
-    if lua.raw_get_index(-1, serial) != Kind::Userdata {
-        lua.pop(1);
-        lua.push_object(Client(Arc::new(SharedClient { client, timeout: shared.timeout })))?;
-        lua.push_value(-1);
-        lua.raw_set_index(-3, serial)?;
-    }
-    // The stack is: table, handle.
-    lua.remove(-2);
-    Ok(())
 }
 
 fn tag_at(lua: Lua<'_>, i: c_int) -> Result<Option<&[u8]>> {
@@ -250,7 +150,7 @@ fn clients(lua: Lua<'_>) -> Result<Pushed> {
     let count = list.len();
     for client in list {
         lua.push_value(f);
-        push_client(lua, &shared, client)?;
+        push_client(lua, client, shared.timeout)?;
         lua.call(1, 0)?;
     }
     lua.push_integer(count as i64);
@@ -261,7 +161,7 @@ fn clients(lua: Lua<'_>) -> Result<Pushed> {
 fn push_clients(lua: Lua<'_>, shared: &Shared, list: Vec<Arc<peer::Client>>) -> Result<Pushed> {
     lua.new_table(list.len().min(1 << 16) as c_int, 0)?;
     for (i, client) in list.into_iter().enumerate() {
-        push_client(lua, shared, client)?;
+        push_client(lua, client, shared.timeout)?;
         lua.raw_set_index(-2, i as i64 + 1)?;
     }
     Ok(1)
@@ -370,7 +270,7 @@ fn receive_any(lua: Lua<'_>, shared: &Shared, tag: Option<&[u8]>, gone: bool, de
             None => return Ok(Found::Nothing),
             Some(Arrival::Gone(client, reason)) => {
                 lua.push_nil();
-                push_client(lua, shared, client)?;
+                push_client(lua, client, shared.timeout)?;
                 lua.push_string(&reason.at(lua.place()).to_string())?;
                 return Ok(Found::Gone);
             }
@@ -379,7 +279,7 @@ fn receive_any(lua: Lua<'_>, shared: &Shared, tag: Option<&[u8]>, gone: bool, de
                 match lua.decode(&mut message, Route::peer(client.connection().functions())) {
                     Ok(()) => {
                         lua.state().keep_message(message);
-                        push_client(lua, shared, client)?;
+                        push_client(lua, client, shared.timeout)?;
                         return Ok(Found::Message);
                     }
                     Err(e) => shared.server.reject(client, &fault_of_sender(lua, e, length)?),
@@ -434,51 +334,4 @@ fn net_stats(lua: Lua<'_>) -> Result<Pushed> {
 fn close(lua: Lua<'_>) -> Result<Pushed> {
     this(lua)?.server.close();
     Ok(0)
-}
-
-/// `c:address()` → the host that it comes from, and the port; of a Unix socket its path alone.
-fn client_address(lua: Lua<'_>) -> Result<Pushed> {
-    let client = lua.object::<Client>(1)?.0.client.clone();
-    let peer = client.connection().peer();
-    match peer.parse::<SocketAddr>() {
-        Ok(address) => {
-            lua.push_string(&address.ip().to_string())?;
-            lua.push_integer(address.port().into());
-            Ok(2)
-        }
-        Err(_) => lua.push_string(peer).map(|()| 1),
-    }
-}
-
-/// `c:id([n])` → the number by which clients are visited
-fn id(lua: Lua<'_>) -> Result<Pushed> {
-    let client = lua.object::<Client>(1)?.0.client.clone();
-    if let Some(n) = lua.optional(2, Lua::whole)? {
-        client.set_id(n);
-    }
-    lua.push_integer(client.id());
-    Ok(1)
-}
-
-/// `c:tag([s])` → the tag by which calls choose clients, nil where there is none
-fn tag(lua: Lua<'_>) -> Result<Pushed> {
-    let client = lua.object::<Client>(1)?.0.client.clone();
-    if let Some(tag) = lua.optional(2, Lua::name_bytes)? {
-        client.set_tag(Some(SharedBytes::new(tag)?));
-    }
-    match client.tag() {
-        Some(tag) => lua.push_bytes(&tag)?,
-        None => lua.push_nil(),
-    }
-    Ok(1)
-}
-
-/// Handles that came to a thread by different ways are equal if their client is.
-fn equal(lua: Lua<'_>) -> Result<Pushed> {
-    let same = match (lua.object::<Client>(1), lua.object::<Client>(2)) {
-        (Ok(a), Ok(b)) => Arc::ptr_eq(&a.0.client, &b.0.client),
-        _ => false,
-    };
-    lua.push_boolean(same);
-    Ok(1)
 }
