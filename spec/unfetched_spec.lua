@@ -100,6 +100,30 @@ describe('an error that nobody fetched', function()
     assert.is_truthy(r.stdout:find('asked for in time', 1, true))
   end)
 
+  it('is not told to a program that has waited for just this error for long', function()
+    local calls = {
+      join = 'ipc.map(1, fails):join()', get = 'p:submit(fails):get()', map = 'p:map(fails, { 1 })',
+      results = 'for _ in ipc.map(1, fails):results() do end', task = "require 'ipc.BackgroundTask'(fails).getResult()",
+    }
+    local all = {}
+    for name, call in pairs(calls) do
+      for _ = 1, 3 do
+        all[#all + 1] = { name, support.start([[
+          local ipc = require 'libipc'
+          local p = ipc.pool(1)
+          local function fails() require 'libipc'.sleep(1.3) error 'PAPER' end
+          local ok, e = pcall(function() ]] .. call .. [[ end)
+          assert(not ok and tostring(e):find 'PAPER')
+        ]]) }
+      end
+    end
+    for _, one in ipairs(all) do
+      local r = one[2]:wait()
+      assert.equal(0, r.status, r.stderr)
+      assert.equal('', r.stderr, one[1])
+    end
+  end)
+
   it('is one that neither join, get, results, checkErrors nor a batch gave', function()
     local r = run [[
       local function fails(id) error('thread ' .. id) end

@@ -2,8 +2,8 @@
 //!
 //! Who starts a thread or a task may never ask how it ended. Its error is then told on stderr, once: when what holds it
 //! is dropped; at the latest when the process ends; and earlier where the Lua state that would have to ask has been
-//! waiting for a second without a time-out, since it may wait for ever for what will not come. A thread of our own
-//! looks for that while there are such errors.
+//! waiting for a second without a time-out since then, as it may wait for ever for what will not come. A thread of our
+//! own looks for that while there are such errors.
 //!
 //! Imports its sibling `worker`.
 
@@ -19,7 +19,8 @@ use crate::sys::{
 use crate::text;
 use crate::wait::{Deadline, Wait, show_background_thread, sleep, waits_for_ever};
 
-/// How long a state waits before it is told of errors that it holds, in nanoseconds.
+/// How long a state waits before it is told of errors that it holds, in nanoseconds. One that waits for just this
+/// error fetches it within that time.
 const SOON: u64 = 1_000_000_000;
 
 /// How often that is looked for, in seconds.
@@ -42,6 +43,8 @@ struct Entry {
     /// The number of the Lua state that would have to ask.
     owner: u64,
     generation: u32,
+    /// When it was raised, on the clock of [`monotonic_ns`].
+    since: u64,
     /// Whether it is to be told.
     due: AtomicBool,
 }
@@ -75,6 +78,7 @@ impl Unfetched {
                 of: of(),
                 owner,
                 generation: fork_generation(),
+                since: monotonic_ns(),
                 due: AtomicBool::new(true),
             });
             remember(&entry);
@@ -190,7 +194,7 @@ fn watch() {
     show_background_thread();
     while let Some(entries) = due(true) {
         for entry in entries {
-            let waits = |since| monotonic_ns().saturating_sub(since) >= SOON;
+            let waits = |since: u64| monotonic_ns().saturating_sub(since.max(entry.since)) >= SOON;
             if waits_for_ever(entry.owner).is_some_and(waits) {
                 entry.tell();
             }
