@@ -352,6 +352,13 @@ describe('a client', function()
     assert.is_string(e:find('127.0.0.1:' .. port, 1, true) and e:match 'nobody listens')
     assert.is_true(ipc.clock() - began >= 0.1)
     assert.equal('timeout', code(ipc.client, 'unix:' .. support.tmpname(), { connect_timeout = 0.01 }))
+    local path = support.tmpname()
+    for _, f in ipairs { ipc.server, ipc.client } do
+      local e = fails(f, 'unix:' .. path .. '\0tail')
+      assert.equal('argument', ipc.errcode(e))
+      assert.matches('NUL', e)
+    end
+    assert.is_false(support.exists(path))
   end)
 
   it('fails at once for a host that does not resolve', function()

@@ -101,7 +101,7 @@ impl Place {
         Ok(Place::Host(host.to_owned(), port))
     }
 
-    /// The path of a Unix socket: any bytes.
+    /// The path of a Unix socket: any bytes but NUL, at which the system would end it.
     fn unix(path: &[u8]) -> Result<Place> {
         match path {
             b"" => Err(err!(Argument, "'unix:' needs a path, as in 'unix:/tmp/my.socket'")),
@@ -110,6 +110,11 @@ impl Place {
                 let (path, length) = (Lossy(path), path.len());
                 Err(err!(Argument, "the path of a Unix socket has at most 103 bytes, '{path}' has {length}"))
             }
+            path if path.contains(&0) => Err(err!(
+                Argument,
+                "the path of a Unix socket holds a NUL, which no file's name can: '{}'",
+                Lossy(path)
+            )),
             path => Ok(Place::Unix(OsStr::from_bytes(path).into())),
         }
     }
