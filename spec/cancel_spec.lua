@@ -150,3 +150,55 @@ describe('IPC_CANCEL=code', function()
     ]], { env = { IPC_CANCEL = 'code' } })
   end)
 end)
+
+describe('a cancelled thread', function()
+  it('ends at its next call, whatever that is', function()
+    support.check([[
+      local ipc = require 'libipc'
+      local calls = {
+        clock = 'ipc.clock()', getpid = 'ipc.getpid()', cpus = 'ipc.cpus()', channel = 'ipc.channel()', mutex = 'ipc.mutex()',
+        marshal = 'ipc.marshal { 1 }', report = 'ipc.report()', text = 'tostring(c)',
+        write = 'c:write(1) c:read(0)', add = 'a:add(1)', set = 's.x = 1', get = 'x = s.x',
+        read = 'm:read()', tensor = 't:add(1)', element = 't[1] = 2', stats = 'server:netStats()', after = 'ipc.after(1)',
+      }
+      for name, call in pairs(calls) do
+        local begun = ipc.atomic(0)
+        local m = ipc.map(1, function(begun, call)
+          local ipc, torch = require 'libipc', require 'ipc.torch'
+          c, a, s, m = ipc.channel(), ipc.atomic(0), ipc.sharedtable {}, ipc.marshal { 1 }
+          t, server = torch.FloatTensor(3), ipc.server()
+          _G.ipc = ipc
+          local f = (loadstring or load)(call)
+          f()
+          begun:add(1)
+          while true do f() end
+        end, begun, call)
+        while begun:get() == 0 do ipc.sleep(0.001) end
+        m:cancel()
+        local ok, e = pcall(m.join, m)
+        assert(not ok and e:find('[cancelled]', 1, true) and not e:find 'abandoned', name .. ': ' .. tostring(e))
+      end
+    ]])
+  end)
+
+  it('can still let go of what it holds and look at its error', function()
+    support.check([[
+      local ipc = require 'libipc'
+      local lock, told, begun = ipc.mutex(), ipc.channel(), ipc.atomic(0)
+      local m = ipc.map(1, function(lock, told, begun)
+        local ipc = require 'libipc'
+        lock:lock()
+        begun:add(1)
+        local ok, e = pcall(function() ipc.channel():read() end)
+        assert(ipc.errcode(e) == 'cancelled')
+        lock:unlock()
+        told:close()
+        error(e, 0)
+      end, lock, told, begun)
+      while begun:get() == 0 do ipc.sleep(0.001) end
+      m:cancel()
+      assert(select(2, pcall(m.join, m)):find('[cancelled]', 1, true))
+      assert(lock:trylock() ~= false and told:closed())
+    ]])
+  end)
+end)

@@ -131,6 +131,13 @@ unsafe fn run<const REPEAT: bool>(
     if memory_is_short() && !gives_back(place) {
         return out_of_memory(lua);
     }
+    if let Some(cancel) = lua.state().cancelled()
+        && !gives_back(place)
+        && let Err(e) = cancel.check_all()
+    {
+        // Be it one that never waits: 5.3 and later have no other way to end a loop of such calls.
+        return fail(lua, e);
+    }
     let before = if REPEAT { lua.state().arguments.replace(lua.top()) } else { 0 };
     let result = match catch_unwind(AssertUnwindSafe(|| body(lua))) {
         Ok(Ok(count)) => count,
@@ -204,7 +211,8 @@ fn torn() -> Error {
     )
 }
 
-/// Whether the function at `place` lets go of something, and so goes on where memory has run out.
+/// Whether the function at `place` lets go of something, or looks at an error, and so goes on where memory has run out
+/// and in a thread that was cancelled.
 fn gives_back(place: &str) -> bool {
     let name = place.rsplit([':', '.']).next().unwrap_or_default();
     matches!(name, "close" | "unlock" | "cancel" | "withdraw" | "errcode" | "type")

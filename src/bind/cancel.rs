@@ -40,6 +40,7 @@ impl<'a> Armed<'a> {
     /// Lets `cancel`, which outlives the call, end the Lua code of this state: where that costs little, or if `asked`.
     pub(super) fn new(lua: Lua<'a>, cancel: &'a Cancel, asked: bool) -> Armed<'a> {
         CANCEL.set(cancel);
+        lua.state().end_all_calls(true);
         if asked || FREE {
             #[cfg(feature = "luajit")]
             // SAFETY: switches the compiler of this state off, which cannot fail for the whole engine.
@@ -65,6 +66,7 @@ impl Drop for Armed<'_> {
         // SAFETY: as above.
         unsafe { ffi::lua_sethook(self.lua.raw(), None, 0, 0) };
         CANCEL.set(std::ptr::null());
+        self.lua.state().end_all_calls(false);
     }
 }
 
@@ -89,8 +91,11 @@ unsafe extern "C-unwind" fn hook(l: *mut ffi::lua_State, event: *mut ffi::lua_De
 /// # Safety
 /// Called where Lua may raise, with [`ffi::LUA_MINSTACK`] slots free; no value of the callers' frames needs dropping.
 unsafe fn stop_here(l: *mut ffi::lua_State) {
-    // SAFETY: as promised.
+    // SAFETY: as promised; CANCEL as in `hook`.
     unsafe {
+        if let Some(cancel) = CANCEL.get().as_ref() {
+            drop(cancel.hear());
+        }
         ffi::lua_sethook(l, Some(hook), ffi::LUA_MASKCOUNT | closing::raised(), 1);
         ffi::luaL_where(l, 0);
         ffi::lua_pushstring(l, TEXT.as_ptr());

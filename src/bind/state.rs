@@ -70,6 +70,8 @@ pub struct State {
     pub(super) updating: RefCell<Vec<(usize, Key)>>,
     /// Cancels the calls of this state, if it belongs to a worker.
     cancel: RefCell<Option<Arc<Cancel>>>,
+    /// The same while the worker's code runs, for every call to look at; else null.
+    ends: Cell<*const Cancel>,
     /// What other rooms of the binding keep for this state.
     extras: RefCell<HashMap<TypeId, Box<dyn Any>>>,
     farewells: RefCell<Vec<Farewell>>,
@@ -107,6 +109,7 @@ impl State {
             last: Last::default(),
             updating: RefCell::default(),
             cancel: RefCell::default(),
+            ends: Cell::new(std::ptr::null()),
             extras: RefCell::default(),
             farewells: RefCell::default(),
         }
@@ -140,6 +143,18 @@ impl State {
     /// The same token, for the length of a call: it stays until the state closes.
     pub(super) fn cancel_ptr(&self) -> Option<*const Cancel> {
         self.cancel.borrow().as_ref().map(Arc::as_ptr)
+    }
+
+    /// What has cancelled the code that runs in this state.
+    #[inline]
+    pub(super) fn cancelled(&self) -> Option<&Cancel> {
+        // SAFETY: null, or what this State holds until it closes.
+        unsafe { self.ends.get().as_ref() }.filter(|cancel| cancel.fired())
+    }
+
+    /// Whether the cancel also ends calls that do not wait: from now on, or no longer.
+    pub(super) fn end_all_calls(&self, all: bool) {
+        self.ends.set(self.cancel_ptr().filter(|_| all).unwrap_or(std::ptr::null()));
     }
 
     /// Makes this the state of a worker that `cancel` ends.
@@ -187,6 +202,7 @@ impl State {
         drop(self.metatables.take());
         drop(self.updating.take());
         drop(self.anchors.take());
+        self.ends.set(std::ptr::null());
         drop(self.cancel.take());
     }
 }

@@ -3,15 +3,20 @@
 use std::os::fd::RawFd;
 
 use crate::err;
-use crate::error::Result;
-use crate::sys::atomic::{AtomicBool, AtomicU32, Ordering};
-use crate::sys::{Event, Lock, Scope, futex_wake, try_push};
+use crate::error::{Error, Result};
+use crate::sys::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use crate::sys::{Event, Lock, Scope, futex_wake, monotonic_ns, try_push};
+
+/// How long, in nanoseconds, a worker that was told to end may clean up.
+const GRACE: u64 = 250_000_000;
 
 /// The cancellation of one worker: fired once, by anyone; every blocked call of that worker ends with `[cancelled]` at
 /// once, and so does every later one.
 #[derive(Debug, Default)]
 pub struct Cancel {
     fired: AtomicBool,
+    /// When the worker first heard of it, on the clock of [`monotonic_ns`]; 0 until then.
+    heard: AtomicU64,
     asleep: Lock<Asleep>,
 }
 
@@ -63,7 +68,23 @@ impl Cancel {
     /// `[cancelled]` if it has fired.
     #[inline]
     pub fn check(&self) -> Result<()> {
-        if self.fired() { Err(err!(Cancelled, "this thread was cancelled by another")) } else { Ok(()) }
+        if self.fired() { Err(self.hear()) } else { Ok(()) }
+    }
+
+    /// [`Cancel::check`] for calls that do not wait: what the first error of the worker has it clean up on its way out
+    /// may call those for a while.
+    pub fn check_all(&self) -> Result<()> {
+        let heard = self.heard.load(Ordering::Relaxed);
+        if heard != 0 && monotonic_ns().saturating_sub(heard) < GRACE { Ok(()) } else { self.check() }
+    }
+
+    /// The worker is told to end: the error to raise.
+    #[cold]
+    pub fn hear(&self) -> Error {
+        if self.heard.load(Ordering::Relaxed) == 0 {
+            self.heard.store(monotonic_ns().max(1), Ordering::Relaxed);
+        }
+        err!(Cancelled, "this thread was cancelled by another")
     }
 
     /// Before sleeping on `word`: until the ticket is dropped, [`Cancel::fire`] adds 1 to the word and wakes it.
