@@ -76,8 +76,8 @@ fn copy_slices(
         walk([&whole_d.restricted(&first_d), &whole_a.restricted(&first_a)], &mut |[d, a], [sd, sa], n| {
             let (d, a, n) = (d.cast::<W>(), a.cast::<W>(), n as isize);
             let steps = |k: usize| (to(k) as isize * step_d, from(k) as isize * step_a);
-            if n > 1 && sa > step_a {
-                // Elements of a line along `dim` lie closer together than those of a slice.
+            if n == 1 || sa > step_a {
+                // Slices of one element, or elements of a line along `dim` lie closer together than those of a slice.
                 for i in 0..n {
                     for k in 0..count {
                         let (down, along) = steps(k);
@@ -90,7 +90,7 @@ fn copy_slices(
             }
             for k in 0..count {
                 let (down, along) = steps(k);
-                if sd == 1 && sa == 1 && n > 1 {
+                if sd == 1 && sa == 1 {
                     // SAFETY: as above, for a whole run; `copy` allows an overlap.
                     unsafe { std::ptr::copy(a.offset(along), d.offset(down), n as usize) }
                     continue;
