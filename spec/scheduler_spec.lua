@@ -470,7 +470,7 @@ describe('under ipc.scheduler', function()
     local got, tasks = 0, {}
     for i = 1, 40 do
       tasks[i] = function()
-        local c = ipc.client(i % 2 == 0 and 'localhost' or '127.0.0.1', port, { connect_timeout = 100 })
+        local c = ipc.client(i % 2 == 0 and 'localhost' or '127.0.0.1', port, { connect_timeout = 500 })
         c:send(i)
         local v = c:recv()
         got = got + v
