@@ -124,6 +124,26 @@ describe('functions that raise', function()
     all_say(errors, 'argument', 'the reduce function of node 1 returned number for a tensor')
   end)
 
+  it('raise at every node where a tensor has got another size', function()
+    -- Written out: bodies take no upvalues along.
+    for _, body in ipairs {
+      function(tree)
+        tree.allReduce(require 'ipc.torch'.FloatTensor(4):fill(1), function(a) return a:resize(20) end)
+      end,
+      function(tree)
+        tree.allReduce(require 'ipc.torch'.FloatTensor(4):fill(1), function(a, b) b:resize(1000000) return a end)
+      end,
+      function(tree)
+        tree.allReduce(require 'ipc.torch'.FloatTensor(4):fill(1), function(a) a:set(require 'ipc.torch'.FloatTensor(2, 2)) end)
+      end,
+      function(tree)
+        tree.allReduce(require 'ipc.torch'.FloatTensor(4):fill(1), function(a) return a:resize(0) end)
+      end,
+    } do
+      all_say(trees.errors(3, body), 'argument', 'the reduce function of node 1 changed the size of a tensor')
+    end
+  end)
+
   it('may not use the tree that they are called by', function()
     local values = trees.values(2, function(tree)
       local inner

@@ -151,11 +151,22 @@ describe('Tree', function()
     assert.matches('missing: 2, 3', e, 1, true)
   end)
 
+  it('names some of many nodes that have not come, and meets no more than it can', function()
+    local LocalhostTree = require 'ipc.LocalhostTree'
+    local e = support.fails(LocalhostTree, 1, 60000, nil, { timeout = 0.2, key = 'many' .. ipc.getpid() })
+    assert.equal('timeout', ipc.errcode(e))
+    assert.matches('missing: 2, 3, 4, .*, 21 and 59979 more', e)
+    assert.is_true(#e < 1000)
+    for _, n in ipairs { 65537, 1e9, 2 ^ 53 } do
+      assert.matches('a whole number from 1 to 65536', support.fails(LocalhostTree, 1, n), 1, true)
+    end
+  end)
+
   it('checks its arguments', function()
     assert.matches('expected a number', support.fails(Tree, 'x', 2), 1, true)
     assert.matches('expected a number', support.fails(Tree, 1, {}), 1, true)
     assert.matches('from 1 to 2', support.fails(Tree, 3, 2), 1, true)
-    assert.matches('1 or more', support.fails(Tree, 1, 0), 1, true)
+    assert.matches('from 1 to 65536', support.fails(Tree, 1, 0), 1, true)
     assert.matches('expected a server', support.fails(Tree, 1, 2, 2), 1, true)
     assert.matches('expected a client', support.fails(Tree, 2, 2, 2), 1, true)
     assert.matches('expected a function', support.fails(Tree, 1, 2, 2, nil, nil, 'h', 1, 'build'), 1, true)

@@ -32,6 +32,16 @@ local function keep(group, what, target, result)
    target:copy(result)
 end
 
+--- Folds `incoming` into `target`: both keep their form, or the other nodes would wait for what does not come.
+local function fold(group, about, target, incoming, reduce)
+   local elements = target:nElement()
+   keep(group, 'the reduce function', target, callUser(group, 'the reduce function', reduce, target, incoming))
+   if incoming:nElement() ~= elements or not target:isSameSizeAs(incoming) then
+      group:fail('argument', 'the reduce function of node %d changed the size of a tensor that it was given (%s)',
+         group.index, about)
+   end
+end
+
 --- What the children bring, folded into `folded` (`present` tells whether anything lies there yet).
 local function gather(group, list, folded, present, reduce)
    local contributors = 0
@@ -46,10 +56,7 @@ local function gather(group, list, folded, present, reduce)
             if list.tensor[i] then
                local incoming = present and group:scratch('incoming', list.about[i], list.value[i]) or folded[i]
                group:fill(child, incoming)
-               if present then
-                  keep(group, 'the reduce function', folded[i],
-                     callUser(group, 'the reduce function', reduce, folded[i], incoming))
-               end
+               if present then fold(group, list.about[i], folded[i], incoming, reduce) end
             else
                numbers = numbers + 1
                if present then

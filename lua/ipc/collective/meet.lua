@@ -78,13 +78,17 @@ local function next_(server, seconds)
    if found then return message, handle end
 end
 
-local function missing(spec, nodes, anonymous)
-   local names = {}
-   for index = 2, spec.count do
+-- So many of those that have not come are named.
+local named = 20
+
+--- The nodes that have not come; those that came without a number of their own will get the last ones.
+local function missing(spec, nodes, joined)
+   local left, names, index = spec.count - 1 - #joined, {}, 2
+   while #names < left and #names < named do
       if not nodes[index] then names[#names + 1] = tostring(index) end
+      index = index + 1
    end
-   for _ = 1, #anonymous do table.remove(names) end
-   return table.concat(names, ', ')
+   return table.concat(names, ', ') .. (left > named and (' and %d more'):format(left - named) or '')
 end
 
 local function turnAway(handle, code, why)
@@ -120,11 +124,11 @@ local function admit(spec, joined)
       if #joined < spec.count - 1 and ipc.clock() >= halfway then
          halfway = math.huge
          utils.tell('%s: node 1 has waited %g s for %d of %d nodes (missing: %s), and waits as long again', spec.place,
-            spec.timeout / 2, spec.count - 1 - #joined, spec.count, missing(spec, nodes, anonymous))
+            spec.timeout / 2, spec.count - 1 - #joined, spec.count, missing(spec, nodes, joined))
       end
       if #joined < spec.count - 1 and spec:left() == 0 then
          utils.raise('timeout', spec.place, '%d of %d nodes had not come after %g s (missing: %s; refused: %s)',
-            spec.count - 1 - #joined, spec.count, spec.timeout, missing(spec, nodes, anonymous), refused)
+            spec.count - 1 - #joined, spec.count, spec.timeout, missing(spec, nodes, joined), refused)
       end
    end
    local free = 2
