@@ -517,6 +517,10 @@ describe('tensors', function()
         assert.same({ 2, 3, 4, 41, 51, 61 }, list(t))
       end
       assert.has_error(function() torch.ones(2):apply(function() error 'stop' end) end)
+      for _, none in ipairs { 'x', 5, true } do
+        assert.matches('expected a function', select(2, pcall(function() torch.ones(2):apply(none) end)), 1, true)
+        assert.matches('expected a function', select(2, pcall(function() torch.ones(2):map(torch.ones(2), none) end)), 1, true)
+      end
     end)
 
     it('to pointers, on LuaJIT', function()

@@ -30,7 +30,10 @@ pub(super) const FUNCTIONS: &[Method] = &[("register", lua_fn!("ipc.register", r
 pub(super) fn register(lua: Lua<'_>) -> Result<Pushed> {
     let name = match lua.kind(1) {
         Kind::Boolean if !lua.truth(1) => None,
-        _ => Some(lua.bytes(1)?),
+        _ => match lua.bytes(1)? {
+            b"" => return Err(lua.bad_value(1, "expected a name, got ''")),
+            name => Some(name),
+        },
     };
     lua.check(2, Kind::Table)?;
     let options = lua.options(3, &["peers"])?;

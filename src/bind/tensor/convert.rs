@@ -160,7 +160,8 @@ fn each(lua: Lua<'_>, others: &[c_int]) -> Result<Pushed> {
             sources.push((s.clone(), other.layout().places()));
         }
     }
-    if lua.is_nil(function) {
+    // Some tables and userdata can be called.
+    if !matches!(lua.kind(function), Kind::Function | Kind::Table | Kind::Userdata) {
         return Err(lua.expected(function, "function"));
     }
     if let Some(storage) = tensor.storage() {
