@@ -354,9 +354,9 @@ describe('a client', function()
     assert.equal('timeout', code(ipc.client, 'unix:' .. support.tmpname(), { connect_timeout = 0.01 }))
     local path = support.tmpname()
     for _, f in ipairs { ipc.server, ipc.client } do
-      local e = fails(f, 'unix:' .. path .. '\0tail')
-      assert.equal('argument', ipc.errcode(e))
-      assert.matches('NUL', e)
+      local refused = fails(f, 'unix:' .. path .. '\0tail')
+      assert.equal('argument', ipc.errcode(refused))
+      assert.matches('NUL', refused)
     end
     assert.is_false(support.exists(path))
   end)

@@ -152,7 +152,6 @@ describe('Tree', function()
   end)
 
   it('names some of many nodes that have not come, and meets no more than it can', function()
-    local LocalhostTree = require 'ipc.LocalhostTree'
     local e = support.fails(LocalhostTree, 1, 60000, nil, { timeout = 0.2, key = 'many' .. ipc.getpid() })
     assert.equal('timeout', ipc.errcode(e))
     assert.matches('missing: 2, 3, 4, .*, 21 and 59979 more', e)

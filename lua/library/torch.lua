@@ -1030,7 +1030,7 @@ function Tensor:maskedCopy(mask, src) end
 function Tensor:nonzero() end
 
 --- Elements in a row, shared by the tensors that view them and by threads: `s[i]`, `#s`. `torch.FloatStorage` and its
---- kin make one from nothing, a size, a table of numbers, another storage (`storage, [offset, [size]]`: a view of it) or
+--- kin make one from nothing, a size, a table of numbers, another storage (`storage, [offset, [size]]`: a view) or
 --- a file (`name, false, [size]`: what is in it).
 ---@class torch.Storage
 ---@field [integer] number

@@ -14,7 +14,7 @@ local operations = {
 local build = {}
 
 -- Nodes that one root can meet: more would take all of its ports, and its patience.
-local most = 65536
+local largest = 65536
 
 local unpack = table.unpack or unpack -- luacheck: ignore 143
 
@@ -112,7 +112,7 @@ end
 --- Checks what all kinds of tree have in common, and gathers it: `place` is the constructor's name, `at` the position
 --- of the options among its arguments.
 function build.spec(place, index, count, options, at)
-   utils.checkIndex(place, 2, count, 1, most)
+   utils.checkIndex(place, 2, count, 1, largest)
    if index ~= nil then utils.checkIndex(place, 1, index, 1, count) end
    options = build.options(place, at, options)
    local timeout = utils.timeout(place, at, options)
