@@ -112,9 +112,9 @@ describe('ipc.map', function()
       end):join())
       -- A tensor, and the module as an upvalue, that arrive before anything was used.
       local mine = torch
-      print(ipc.map(1, function(t) return t:sum(), rawget(mine, 'zeros') == torch.zeros end, torch.ones(4)):join())
+      print(ipc.map(1, function(t) return t:sum() == 4, rawget(mine, 'zeros') == torch.zeros end, torch.ones(4)):join())
     ]]
-    assert.equal('true\ttrue\ttrue\ttrue\n7\tfunction\t18\n4\ttrue\n', out)
+    assert.equal('true\ttrue\ttrue\ttrue\n7\tfunction\t18\ntrue\ttrue\n', out)
   end)
 
   it('joins to nothing for no threads, and when it was joined', function()
