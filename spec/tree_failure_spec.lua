@@ -302,6 +302,8 @@ describe('a silent node', function()
       print(pcall(require 'ipc.LocalhostTree', 1, 2, { key = 'environment' }))
     ]], { env = { IPC_TIMEOUT = '0.2' } })
     assert.matches('[timeout] LocalhostTree: 1 of 2 nodes had not come after 0.2 s', out, 1, true)
+    -- Nodes that were started by different parents, as by `timeout`, never meet: it says what to look at.
+    assert.matches('meet under their parent, process %d+ here', out)
     out = support.check([[
       print(pcall(require 'ipc.LocalhostTree', 1, 2))
     ]], { env = { IPC_TIMEOUT = 'soon' } })

@@ -15,11 +15,16 @@ return utils.api(function(nodeIndex, numNodes, ppid, options)
    local spec = build.spec(place, nodeIndex, numNodes, options, 4)
    if numNodes == 1 then return NullTree(options) end
    utils.check(place, 3, ppid, 'number|nil')
+   local own = ppid == nil
    ppid = ppid or ipc.getppid()
    local key = options and options.key
    if type(key) == 'number' then key = tostring(key) end
    key = utils.check(place .. ': key', 4, key, 'string|nil') or ''
    spec.host = host
+   if own then
+      spec.hint = (' (nodes meet under their parent, process %d here; where each has one of its own, as under timeout, '
+         .. 'time or sudo, pass the same ppid to all)'):format(ppid)
+   end
    if nodeIndex == 1 then
       local server, port = ipc.server(host, 0, spec.connect)
       spec.server, spec.token = server, utils.token()

@@ -13,6 +13,9 @@ local operations = {
 
 local build = {}
 
+-- After so many seconds a node that waits says what may be wrong.
+local hints = 10
+
 -- Nodes that one root can meet: more would take all of its ports, and its patience.
 local largest = 65536
 
@@ -160,9 +163,15 @@ function build.search(spec, find, still)
    local why, refused = 'no root was found', false
    -- What was found may be the address of a root that has just gone: little patience at first.
    local pause, patience = 0.01, 0.5
+   local tell = spec.hint and ipc.clock() + hints -- when to say what may be wrong
    while true do
-      local host, port, token = find(spec:left(), refused)
+      local host, port, token = find(spec:left(tell and tell - ipc.clock()), refused)
       refused = false
+      if tell and not host and ipc.clock() >= tell and spec:left() > 0 then
+         tell = nil
+         utils.tell('%s: node %s has found no root for %g s, and goes on looking%s', spec.place,
+            spec.index or 'without an index', hints, spec.hint)
+      end
       if host then
          local options = { connect_timeout = spec:left(patience) }
          for key, value in pairs(spec.connect or {}) do options[key] = value end
@@ -181,8 +190,8 @@ function build.search(spec, find, still)
          end
       end
       if spec:left() == 0 then
-         utils.raise('timeout', spec.place, 'node %s found no root that takes it within %g s; last: %s',
-            spec.index or 'without an index', spec.timeout, why)
+         utils.raise('timeout', spec.place, 'node %s found no root that takes it within %g s; last: %s%s',
+            spec.index or 'without an index', spec.timeout, why, spec.hint or '')
       end
       ipc.sleep(spec:left(pause))
       pause = math.min(pause * 2, 1)

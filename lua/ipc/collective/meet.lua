@@ -99,7 +99,9 @@ end
 --- Waits until every node has come; returns their links by index. `joined` collects the links as they come.
 local function admit(spec, joined)
    local nodes, anonymous, refused = {}, {}, 'none'
-   local halfway = ipc.clock() + spec.timeout / 2
+   -- Where there is a hint at what may be wrong, it is given soon.
+   local waits = math.min(spec.timeout / 2, spec.hint and 10 or math.huge)
+   local halfway = ipc.clock() + waits
    while #joined < spec.count - 1 do
       local message, handle = next_(spec.server, spec:left(0.1))
       local joins, index, count, token = fields(message, 'join')
@@ -123,12 +125,13 @@ local function admit(spec, joined)
       if not handle then watch(spec.place, joined) end
       if #joined < spec.count - 1 and ipc.clock() >= halfway then
          halfway = math.huge
-         utils.tell('%s: node 1 has waited %g s for %d of %d nodes (missing: %s), and waits as long again', spec.place,
-            spec.timeout / 2, spec.count - 1 - #joined, spec.count, missing(spec, nodes, joined))
+         utils.tell('%s: node 1 has waited %g s for %d of %d nodes (missing: %s), and waits %g s more%s', spec.place,
+            waits, spec.count - 1 - #joined, spec.count, missing(spec, nodes, joined), spec.timeout - waits,
+            spec.hint or '')
       end
       if #joined < spec.count - 1 and spec:left() == 0 then
-         utils.raise('timeout', spec.place, '%d of %d nodes had not come after %g s (missing: %s; refused: %s)',
-            spec.count - 1 - #joined, spec.count, spec.timeout, missing(spec, nodes, joined), refused)
+         utils.raise('timeout', spec.place, '%d of %d nodes had not come after %g s (missing: %s; refused: %s)%s',
+            spec.count - 1 - #joined, spec.count, spec.timeout, missing(spec, nodes, joined), refused, spec.hint or '')
       end
    end
    local free = 2
