@@ -138,6 +138,10 @@ impl Tensor {
 
     /// The slices of dimension `dim` that `index` names, in its order.
     pub fn index_select(&self, dim: usize, index: &Tensor) -> Result<Tensor> {
+        // The slices of a vector are elements, which need no list of their places.
+        if (self.ndim(), index.ndim(), dim) == (1, 1, 0) {
+            return self.gather(dim, index);
+        }
         let positions = self.positions(dim, index)?;
         let mut sizes = self.sizes().to_vec();
         sizes[dim] = positions.len();
