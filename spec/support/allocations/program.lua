@@ -25,7 +25,8 @@ local function step(name, f)
   e = tostring(e)
   if ok then
     print(name, 'came to its end')
-  elseif e:find('not enough memory', 1, true) or e:find('[limit]', 1, true) then
+  -- The last: there is no room for the stack of a thread.
+  elseif e:find('not enough memory', 1, true) or e:find('[limit]', 1, true) or e:find 'starting a thread: Resource' then
     print(name, 'not enough memory')
   else
     print(name, 'ANOTHER ERROR', e)
