@@ -206,7 +206,7 @@ function Tensor:type(type) end
 ---@return torch.LongStorage|integer
 function Tensor:size(dim) end
 
---- How far apart neighbours lie in the storage, in elements.
+--- The step in the storage from an element to the next one along a dimension, in elements.
 ---@param dim? integer
 ---@return torch.LongStorage|integer
 function Tensor:stride(dim) end

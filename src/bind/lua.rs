@@ -16,7 +16,7 @@ use crate::bind::object::identity_at;
 use crate::bind::state::State;
 use crate::err;
 use crate::error::{Code, Error, Result};
-use crate::wait::{Attempt, Cancel, Deadline, Interrupt, Purpose, Wait, apart};
+use crate::wait::{Attempt, Cancel, Deadline, Interrupt, Purpose, Wait, on_own_thread};
 
 /// The Lua state that is calling, for the length of a call. Slots are numbered as in the C API.
 #[derive(Clone, Copy)]
@@ -367,13 +367,13 @@ impl<'a> Lua<'a> {
         Wait { deadline, interrupt: self }
     }
 
-    /// A call that waits until `deadline` and cannot be tried again and again: see [`apart`].
-    pub(super) fn apart<T, C>(self, deadline: Deadline, call: impl FnOnce() -> C) -> Result<T>
+    /// A call that waits until `deadline` and cannot be tried again and again: see [`on_own_thread`].
+    pub(super) fn on_own_thread<T, C>(self, deadline: Deadline, call: impl FnOnce() -> C) -> Result<T>
     where
         T: Send + 'static,
         C: FnOnce(&Wait) -> Result<T> + Send + 'static,
     {
-        apart(&self.wait(deadline), call)
+        on_own_thread(&self.wait(deadline), call)
     }
 
     /// The same call as a try of `attempt`: it does not sleep.

@@ -327,7 +327,7 @@ fn stdin(lua: Lua<'_>) -> Result<Pushed> {
         Kind::String | Kind::Number => {
             lua.push_value(2);
             let bytes = text(lua, String::new)?;
-            lua.apart(deadline, || move |wait: &Wait| process.write(&bytes, wait))?;
+            lua.on_own_thread(deadline, || move |wait: &Wait| process.write(&bytes, wait))?;
         }
         _ => return Err(lua.expected(2, "a string or a number")),
     }

@@ -6,8 +6,8 @@
 //! try again. Without a scheduler nothing is replaced, and costs nothing.
 //!
 //! A class takes part by a list of its methods made with [`try_fn!`](crate::try_fn), entered in [`TRIES`]. Such a
-//! method waits through [`Lua::wait`], before it changes anything; or through [`Lua::apart`], or keeps what it did in
-//! the attempt's state.
+//! method waits through [`Lua::wait`], before it changes anything; or through [`Lua::on_own_thread`], or keeps what it
+//! did in the attempt's state.
 
 use std::ffi::c_int;
 use std::rc::Rc;

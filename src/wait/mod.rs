@@ -3,12 +3,12 @@
 //! A call that can block takes a [`Wait`]: when to give up, and who may break in. Nothing here sleeps without a
 //! time-out, and nothing holds a lock of its caller while it sleeps.
 
-mod apart;
 mod attempt;
 mod cancel;
 mod deadline;
 mod flock;
 mod offload;
+mod own_thread;
 mod owner;
 mod park;
 mod poll;
@@ -18,12 +18,12 @@ mod signal;
 mod threads;
 mod turn;
 
-pub use apart::apart;
 pub use attempt::{Attempt, Wants};
 pub use cancel::Cancel;
 pub use deadline::Deadline;
 pub use flock::flock;
 pub use offload::Offloaded;
+pub use own_thread::on_own_thread;
 pub use owner::Owner;
 pub use park::sleep;
 pub use poll::{Interest, Patience, Watch, poll_fd, poll_many, sleep_on_fd, sleep_on_many};

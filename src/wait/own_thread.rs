@@ -49,7 +49,7 @@ impl<T> Drop for Call<T> {
 /// Makes a call that waits: here and now, or for a caller that tries, in a thread that all its tries share. `call`
 /// gives the call itself, and is only asked where one begins. It waits by what it is given, and undoes what it did when
 /// it is cancelled.
-pub fn apart<T, C>(wait: &Wait, call: impl FnOnce() -> C) -> Result<T>
+pub fn on_own_thread<T, C>(wait: &Wait, call: impl FnOnce() -> C) -> Result<T>
 where
     T: Send + 'static,
     C: FnOnce(&Wait) -> Result<T> + Send + 'static,
@@ -109,7 +109,7 @@ mod tests {
     {
         let caller = Coroutine::default();
         loop {
-            match apart(&caller.wait(seconds), &call) {
+            match on_own_thread(&caller.wait(seconds), &call) {
                 Err(e) if e.code() == Code::Later => {
                     let wants = caller.wants(e);
                     assert!(wants.until.remaining().is_none());
@@ -124,7 +124,7 @@ mod tests {
     fn without_tries_it_is_the_call_itself() {
         let here = std::thread::current().id();
         let call = || move |_: &Wait| Ok(std::thread::current().id() == here);
-        assert!(apart(&Wait::until(Deadline::NEVER), call).unwrap());
+        assert!(on_own_thread(&Wait::until(Deadline::NEVER), call).unwrap());
     }
 
     #[test]
@@ -161,7 +161,7 @@ mod tests {
                 result
             }
         };
-        assert_eq!(apart(&caller.wait(60.0), forever).unwrap_err().code(), Code::Later);
+        assert_eq!(on_own_thread(&caller.wait(60.0), forever).unwrap_err().code(), Code::Later);
         drop(caller);
         assert_eq!(told.recv().unwrap(), Some(Code::Cancelled));
     }
