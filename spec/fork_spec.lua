@@ -490,6 +490,33 @@ describe('fork', function()
     ]]
   end)
 
+  -- LuaJIT has the C compiler's unwinder do both, which does so behind a lock that a fork copies as it is.
+  it('lets the child raise errors and compile loops, whatever other threads were raising and compiling', function()
+    support.check [[
+      local ipc = require 'libipc'
+      local load, stop = loadstring or load, ipc.atomic(0)
+      local busy = ipc.map { threads = 3, args = { stop, load }, fn = function(stop, load)
+        while stop:get() == 0 do
+          for _ = 1, 100 do pcall(string.rep) pcall(error, 'x') end
+          load('local n = 0 for i = 1, 200 do n = n + i end return n')()
+        end
+      end }
+      for _ = 1, 50 do
+        local pid = ipc.fork()
+        if pid == 0 then
+          for n = 1, 20 do
+            assert(not pcall(error, n))
+            assert(load('local n = ... for i = 1, 200 do n = n + i end return n')(n) == n + 20100)
+          end
+          os.exit(ipc.map(1, function() return 1 end):join() == 1 and 0 or 1)
+        end
+        assert(ipc.waitpid(pid, 100) == 0)
+      end
+      stop:set(1)
+      busy:join()
+    ]]
+  end)
+
   it('leaves no descriptor to programs that are started', function()
     if not support.exists '/proc/self/fd/0' then return pending 'no /proc here' end
     local server, port = ipc.server()

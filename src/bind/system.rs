@@ -30,7 +30,7 @@ pub(super) const TRIES: &[Method] =
 
 /// `ipc.fork()` → the child's id; 0 in the child.
 fn fork(lua: Lua<'_>) -> Result<Pushed> {
-    let pid = sys::fork()?;
+    let pid = if cfg!(feature = "luajit") { sys::fork_with_unwinder() } else { sys::fork() }?;
     lua.push_integer(pid.into());
     Ok(1)
 }

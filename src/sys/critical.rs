@@ -249,6 +249,18 @@ fn others(here: &Here, mut look: impl FnMut(&Record) -> bool) {
     }
 }
 
+/// Whether other threads of this process use the library.
+pub(super) fn has_company() -> bool {
+    let mut found = CROWD.load(Ordering::Relaxed) > 0;
+    HERE.with(|here| {
+        others(here, |record| {
+            found |= record.owner.load(Ordering::Relaxed) != 0;
+            !found
+        });
+    });
+    found
+}
+
 /// Before a fork. May run in a signal's handler.
 fn prepare() {
     HERE.with(|here| {

@@ -35,6 +35,7 @@ mod stack;
 mod stderr;
 mod thread;
 mod timer;
+mod unwinder;
 mod watch;
 mod word_lock;
 
@@ -70,4 +71,5 @@ pub use stack::{stack_bounds, stack_pointer};
 pub use stderr::{notice, tell, tell_panics};
 pub use thread::{at_exit, demote_thread, exit, spawn_quiet, start_thread, this_thread_name, thread_name, thread_room};
 pub use timer::Alarm;
+pub use unwinder::fork_with_unwinder;
 pub use watch::{WatchSet, epolls_that_watch};
