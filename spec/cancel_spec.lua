@@ -181,6 +181,30 @@ describe('a cancelled thread', function()
     ]])
   end)
 
+  it('ends also where it catches the error of each call, in coroutines too', function()
+    support.check [[
+      local ipc = require 'libipc'
+      local function catching(begun)
+        local ipc = require 'libipc'
+        begun:add(1)
+        while true do pcall(ipc.sleep, 10) end
+      end
+      local function resuming(begun)
+        local ipc = require 'libipc'
+        begun:add(1)
+        while true do coroutine.resume(coroutine.create(ipc.sleep), 10) end
+      end
+      for _, fn in ipairs { catching, resuming } do
+        local begun = ipc.atomic(0)
+        local m = ipc.map { threads = 2, args = { begun }, fn = fn }
+        while begun:get() < 2 do ipc.sleep(0.001) end
+        m:cancel()
+        local ok, e = pcall(m.join, m)
+        assert(not ok and e:find('[cancelled]', 1, true) and not e:find('abandoned', 1, true), e)
+      end
+    ]]
+  end)
+
   it('can still let go of what it holds and look at its error', function()
     support.check([[
       local ipc = require 'libipc'

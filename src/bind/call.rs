@@ -15,6 +15,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use mlua_sys as ffi;
 
 use crate::bind::account::collect;
+use crate::bind::cancel::end_code_too;
 use crate::bind::lua::{Lua, WITHOUT_SELF};
 use crate::bind::state::State;
 use crate::err;
@@ -195,6 +196,9 @@ fn repeat(lua: Lua<'_>, body: Body, mut e: Error) -> Pushed {
 #[cold]
 #[inline(never)]
 fn fail(lua: Lua<'_>, e: Error) -> Pushed {
+    if e.code() == Code::Cancelled {
+        end_code_too(lua);
+    }
     if e.code() != Code::Raised {
         lua.push_error(e);
     }

@@ -70,6 +70,25 @@ impl Drop for Armed<'_> {
     }
 }
 
+/// A call has raised `[cancelled]`. Where that is this thread's own end, and its code had no hook so far, it has one from
+/// now on: what the error has it clean up takes less than [`COUNT`] instructions, and a loop that catches the error of
+/// each call takes more. The main thread too, since each of those calls may be a coroutine's that ends with it.
+pub(super) fn end_code_too(lua: Lua<'_>) {
+    // SAFETY: as in `hook`.
+    if FREE || cfg!(feature = "luajit") || !unsafe { CANCEL.get().as_ref() }.is_some_and(Cancel::fired) {
+        return;
+    }
+    for l in [lua.raw(), lua.state().main.get()] {
+        // SAFETY: null, the calling thread or the main one, which lives as long; looking at a hook and setting one
+        // raises nothing.
+        unsafe {
+            if !l.is_null() && ffi::lua_gethook(l).is_none() {
+                ffi::lua_sethook(l, Some(hook), ffi::LUA_MASKCOUNT, COUNT);
+            }
+        }
+    }
+}
+
 #[cfg(feature = "luajit")]
 unsafe extern "C-unwind" {
     // http://luajit.org/ext_c_api.html: mode 0 with index 0 is LUAJIT_MODE_ENGINE | LUAJIT_MODE_OFF.
