@@ -435,7 +435,7 @@ describe('a node that waits', function()
     local other = neighbour(1, { { 1, { 'here', 1 } }, { 70, header 'down' } })
     barrier(Group.new { index = 2, count = 3, parent = other, timeout = 100 })()
     now = 0
-    parent = neighbour(1, { { 1e6, header 'down' } })
+    parent = neighbour(1, { { 1e4, header 'down' } })
     barrier(Group.new { index = 2, count = 2, parent = parent, timeout = math.huge })()
     utils.tell = tell
     assert.same({
