@@ -3,6 +3,13 @@
 local support = require 'spec.support'
 local ipc = require 'libipc'
 
+-- What others need for as long as they are looked at: a server that is collected is closed.
+local held = {}
+local function hold(object)
+  held[#held + 1] = object
+  return object
+end
+
 -- How to come by an object of each annotated class. A class that is not here must be a table of the module
 -- (`ipc.channel`).
 local make = {
@@ -25,10 +32,13 @@ local make = {
   ['ipc.Tree'] = function() return require 'ipc.NullTree'() end,
   ['ipc.marshal'] = function() return ipc.marshal(1) end,
   ['ipc.server'] = function() return (ipc.server()) end,
-  ['ipc.client'] = function() return ipc.client(select(2, ipc.server())) end,
+  ['ipc.client'] = function()
+    local server, port = ipc.server()
+    return ipc.client(hold(server) and port)
+  end,
   ['ipc.server.client'] = function()
     local server, port = ipc.server()
-    local client, handle = ipc.client(port)
+    local client, handle = ipc.client(hold(server) and port)
     server:clients(1, function(c) handle = c end)
     client:close()
     return handle
@@ -67,8 +77,19 @@ end
 
 -- The classes of tables that calls return.
 local records = {
-  ['ipc.Report.Object'] = function() return ipc.report().objects[1] end,
-  ['ipc.Report.Thread'] = function() return ipc.report().threads[1] end,
+  ['ipc.Report.Object'] = function()
+    hold(ipc.channel())
+    return ipc.report().objects[1]
+  end,
+  ['ipc.Report.Thread'] = function()
+    -- One that waits, so that there is one at all.
+    local c = ipc.channel()
+    local map = ipc.map(1, function(c) c:read() end, c) -- luacheck: ignore 431
+    local thread = support.eventually(function() return ipc.report().threads[1] end)
+    c:close()
+    map:join()
+    return thread
+  end,
   ['ipc.DirectionStats'] = function() return make['ipc.client']():netStats().tx end,
   ['ipc.ConnectionStats'] = function() return make['ipc.client']():netStats() end,
   ['ipc.ServerStats'] = function() return make['ipc.server']():netStats() end,

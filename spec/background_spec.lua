@@ -76,11 +76,14 @@ describe('BackgroundTask', function()
   end)
 
   it('can be waited for in time, and cancelled', function()
-    local task = BackgroundTask(after_word, ipc.workqueue())
+    -- Held to the end: the collection of its owner's handle closes a queue.
+    local q = ipc.workqueue()
+    local task = BackgroundTask(after_word, q)
     has(fails(task.getResult, 0.01), '[timeout]')
     assert.is_true(task.cancel())
     assert.equal('cancelled', ipc.errcode(fails(task.getResult)))
     assert.is_false(task.cancel())
+    assert.equal(0, q:pending())
   end)
 
   it('goes on when nobody holds it any more', function()
