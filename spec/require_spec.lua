@@ -40,7 +40,7 @@ describe('require', function()
     local tried = 0
     -- Those under test: others may be left from an older build.
     for build in (os.getenv 'SPEC_LUAS' or ''):gmatch '%S+' do
-      local name, path = full[build], support.root .. '/target/' .. build .. '/?.so'
+      local name, path = full[build], (os.getenv 'SPEC_TARGET' or support.root .. '/target') .. '/' .. build .. '/?.so'
       if build ~= support.build then
         tried = tried + 1
         local r = support.run("require 'libipc'", { env = { LUA_CPATH = path } })
