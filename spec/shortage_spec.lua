@@ -2,12 +2,23 @@
 -- raises an error of this library, the program goes on, and afterwards all is as before.
 local support = require 'spec.support'
 
--- Runs `chunk` in a new interpreter under a limit of the shell's `ulimit`; what it printed.
-local function under(limit, chunk)
+-- Starts `chunk` in a new interpreter under a limit of the shell's `ulimit`; a function that waits for its good end.
+local function begin(limit, chunk)
   local lua = ("sh -c 'ulimit %s; exec \"$0\" \"$@\"' %s"):format(limit, support.lua)
-  local r = support.run(chunk, { lua = lua, timeout = 150 })
-  assert.equal(0, r.status, ('under %s: %s\n%s%s'):format(limit, r.signal or r.status, r.stdout, r.stderr))
-  return r.stdout
+  local process = support.start(chunk, { lua = lua, timeout = 150 })
+  return function()
+    local r = process:wait()
+    assert.equal(0, r.status, ('under %s: %s\n%s%s'):format(limit, r.signal or r.status, r.stdout, r.stderr))
+  end
+end
+
+local function under(limit, chunk) begin(limit, chunk)() end
+
+-- The chunks of `list`, { limit, chunk } each, at once: where descriptors run out, most of a call's time is patience.
+local function under_each(list)
+  local waits = {}
+  for i, entry in ipairs(list) do waits[i] = begin(entry[1], entry[2]) end
+  for _, wait in ipairs(waits) do wait() end
 end
 
 -- Calls of each kind, one after another; `each(f)` calls f(name, call) for all.
@@ -15,13 +26,15 @@ local CALLS = [[
   local ipc = require 'libipc'
   local torch = require 'ipc.torch'
   local path = os.tmpname()
+  -- Short where something runs short: a server that has no descriptor left for who comes lets it wait.
+  local patience = 20
   local calls = {
     client = function()
       local server, port = ipc.server()
       local ok, e = pcall(function()
-        local c = ipc.client(port, { connect_timeout = 20 })
+        local c = ipc.client(port, { connect_timeout = patience })
         c:send(torch.FloatTensor(10):fill(2))
-        assert(server:recvAny(20):sum() == 20)
+        assert(server:recvAny(patience):sum() == 20)
         c:close()
       end)
       server:close()
@@ -91,8 +104,9 @@ local CALLS = [[
 
 describe('few descriptors', function()
   it('are an error with words wherever one is wanted, and all goes on once there are some', function()
+    local list = {}
     for _, free in ipairs { 0, 1, 2, 3, 4, 5, 6, 8, 10, 13 } do
-      under('-n 40', CALLS .. ([[
+      list[#list + 1] = { '-n 40', CALLS .. ([[
         each(function(_, call) call() end)
         local before = 40
         -- A helper thread that nobody needs any more ends, and what it had with it.
@@ -107,7 +121,9 @@ describe('few descriptors', function()
           collectgarbage() collectgarbage()
           repeat held[#held + 1] = io.open '/dev/null' until not io.open '/dev/null'
           for _ = 1, %d do table.remove(held):close() end
+          patience = 1
           local ok, e = pcall(call)
+          patience = 20
           for _, f in ipairs(held) do f:close() end
           assert(ok or ipc.errcode(e), name .. ': ' .. tostring(e))
           local left = settled(before)
@@ -118,21 +134,25 @@ describe('few descriptors', function()
           assert(ok, name .. ' with descriptors again: ' .. tostring(e))
         end)
         clean()
-      ]]):format(free))
+      ]]):format(free) }
     end
+    under_each(list)
   end)
 
   it('at the start of a program are no reason to end it', function()
+    local list = {}
     for _, most in ipairs { 5, 7, 9, 12, 16 } do
-      under('-n ' .. most, CALLS .. [[
+      list[#list + 1] = { '-n ' .. most, CALLS .. [[
+        patience = 1
         each(function(name, call)
           local ok, e = pcall(call)
           -- What Lua itself cannot load is no error of this library.
           assert(ok or ipc.errcode(e) or e:find 'module', name .. ': ' .. tostring(e))
         end)
         clean()
-      ]])
+      ]] }
     end
+    under_each(list)
   end)
 end)
 
