@@ -2,13 +2,23 @@
 -- the n-th request, once or from then on (tests/out_of_memory). Nothing ends the process, what fails says so, nothing is lost, and
 -- afterwards all goes on. And whole programs under limits of memory.
 --
--- MEMORY_SPEC=all tries every n; else some twenty of each.
+-- MEMORY_SPEC=all tries every n; else some twenty of each, or, where many Luas are under test, forty that they share: what asks for
+-- memory is the same core on each.
 local support = require 'spec.support'
 local chunks = require 'spec.support.allocations.chunks'
 
 local every = os.getenv 'MEMORY_SPEC' == 'all'
 local library = support.root .. '/target/out_of_memory.so'
 local here = support.root .. '/spec/support/allocations/'
+
+-- How many n this Lua tries, and by how much of a step they are moved.
+local tries, shift = every and 1000000 or 20, 0
+local builds, place = 0, 0
+for build in (os.getenv 'SPEC_LUAS' or ''):gmatch '%S+' do
+  if build == support.build then place = builds end
+  builds = builds + 1
+end
+if not every and builds > 2 then tries, shift = math.ceil(40 / builds), place / builds end
 
 local function check(r, progress)
   if r.status ~= 0 then
@@ -32,7 +42,7 @@ describe('no memory from the C library', function()
       it(('%s in %s is an error and nothing else'):format(mode[1], name), function()
         local chunk, progress = support.write(support.tmpname '.chunk.lua', chunks[name]), support.tmpname '.n'
         check(support.run(support.read(here .. 'run.lua'), {
-          args = { library, chunk, ('%.0f'):format(mode[2]), mode[3], every and '1000000' or '20', progress },
+          args = { library, chunk, ('%.0f'):format(mode[2]), mode[3], ('%d'):format(tries), ('%.3f'):format(shift), progress },
           timeout = every and 1800 or 300,
         }), progress)
       end)

@@ -1,11 +1,12 @@
 -- Runs a chunk while the library gets no memory from the C library: at its n-th request for n = 1, 2, 3 …, until it runs through.
 --
---   lua run.lua LIBRARY CHUNK FAILURES LEAST TRIES PROGRESS
+--   lua run.lua LIBRARY CHUNK FAILURES LEAST TRIES SHIFT PROGRESS
 --
--- The chunk gets `arm`: requests count, and fail, between `arm(true)` and `arm(false)`. What it raises must say that there was not
--- enough memory; afterwards it must run through. PROGRESS is a file that holds the n that was tried last.
-local library, chunk_file, failures, least, tries, progress = ...
-failures, least, tries = tonumber(failures), tonumber(least), tonumber(tries)
+-- Some TRIES of these n: the first, and then every k-th, moved by SHIFT (0 to 1) of a step. The chunk gets `arm`: requests count,
+-- and fail, between `arm(true)` and `arm(false)`. What it raises must say that there was not enough memory; afterwards it must run
+-- through. PROGRESS is a file that holds the n that was tried last.
+local library, chunk_file, failures, least, tries, shift, progress = ...
+failures, least, tries, shift = tonumber(failures), tonumber(least), tonumber(tries), tonumber(shift)
 local ipc = require 'libipc'
 require 'ipc.torch'
 local memory = assert(package.loadlib(library, 'luaopen_out_of_memory'))()
@@ -47,10 +48,13 @@ if not ok then
   os.exit(1)
 end
 local step = math.max(1, math.floor(count / tries))
-for n = 1, count, step do
+local first = 1 + math.floor(step * shift)
+local places = first > 1 and { 1 } or {}
+for n = first, count, step do places[#places + 1] = n end
+for i, n in ipairs(places) do
   ok, e = attempt(n)
   if not ok and not said(e) then complain(n, 'another error', e) end
-  if n % (step * 8) == 1 then
+  if i % 8 == 1 then
     ok, e = attempt(2 ^ 50)
     if not ok then complain(n, 'it fails afterwards', e) end
   end
