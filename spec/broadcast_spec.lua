@@ -98,7 +98,7 @@ describe('a broadcast', function()
     for i, c in ipairs(clients) do
       readers[i] = ipc.map(1, function(c) return #c:recv(60), c:recv(60) end, c)
     end
-    local e = fails(server.broadcast, server, ('z'):rep(16 * 2 ^ 20), nil, support.in_valgrind and 60 or 6)
+    local e = fails(server.broadcast, server, ('z'):rep(2 ^ 12):rep(2 ^ 12), nil, support.in_valgrind and 60 or 6)
     assert.equal('timeout', ipc.errcode(e))
     assert.matches('1 of 3 clients', e, nil, true)
     assert.matches('2 did', e, nil, true)
@@ -176,7 +176,7 @@ describe('a broadcast', function()
     assert.equal(3 * 32 * 2 ^ 20, got)
     -- One that is given up in the middle does not keep its connection. (5.1 lets nothing yield through a pcall.)
     if _VERSION ~= 'Lua 5.1' or support.is_luajit then
-      local text, late = ('x'):rep(32 * 2 ^ 20), 0
+      local text, late = ('x'):rep(2 ^ 12):rep(2 ^ 13), 0
       -- The sockets may not have had room for the first byte in that time.
       support.eventually(function()
         loop.run(function()
@@ -193,7 +193,7 @@ describe('a broadcast', function()
 
   it('ends with a cancel, and closes who was in the middle', function()
     local server, clients = stage(1)
-    local m = ipc.map(1, function(server) return server:broadcast(('x'):rep(64 * 2 ^ 20)) end, server)
+    local m = ipc.map(1, function(server) return server:broadcast(('x'):rep(2 ^ 13):rep(2 ^ 13)) end, server)
     -- It has begun when something has come.
     assert.is_truthy(ipc.select({ ipc.fd((clients[1]:fd())) }, 60))
     m:cancel()
@@ -217,7 +217,7 @@ describe('a broadcast', function()
         codes[ok and 'fine' or ipc.errcode(e)] = true
         inside = false
       end, 'c')
-      local ok, e = pcall(server.broadcast, server, ('x'):rep(64 * 2 ^ 20), nil, 1.5)
+      local ok, e = pcall(server.broadcast, server, ('x'):rep(2 ^ 13):rep(2 ^ 13), nil, 1.5)
       debug.sethook()
       assert(not ok and (ipc.errcode(e) == 'timeout' or ipc.errcode(e) == 'closed'), e)
       assert(#server:clients() == 0)

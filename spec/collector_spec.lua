@@ -118,7 +118,7 @@ describe('memory behind garbage is bounded', function()
     bounded [[
       local p = ipc.pool(1)
       for _ = 1, 400 do
-        local f = p:submit(function() return ('x'):rep(1e6) end)
+        local f = p:submit(function() return ('x'):rep(1000):rep(1000) end)
         while not f:done() do ipc.sleep(0.0005) end
       end
       p:close()
@@ -128,7 +128,7 @@ describe('memory behind garbage is bounded', function()
   it('of maps that nobody joined', function()
     bounded [[
       for _ = 1, 100 do
-        local m = ipc.map(1, function() return ('x'):rep(4e6) end)
+        local m = ipc.map(1, function() return ('x'):rep(2000):rep(2000) end)
         while m:poll() > 0 do ipc.sleep(0.0005) end
       end
     ]]

@@ -16,7 +16,8 @@ local connected = [[
   local client = ipc.client(port)
   server:clients(1, function() end)
 ]]
-local much = "local much = ('x'):rep(100000000) "
+-- In two steps: Lua copies what is to be repeated a byte at a time otherwise.
+local much = "local much = ('x'):rep(10000):rep(10000) "
 
 blocked.waits = {
   ['ipc.sleep'] = 'ready() ipc.sleep(math.huge)',

@@ -124,7 +124,7 @@ step('a message to a client', function()
     client:send 'small'
     assert(c:recv() == 'small')
     for n = 20, 30 do
-      local s = ('x'):rep(2 ^ n)
+      local s = ('x'):rep(2 ^ 10):rep(2 ^ (n - 10))
       pcall(client.send, client, s, 0)
     end
   end)
