@@ -70,9 +70,10 @@ impl Drop for Armed<'_> {
     }
 }
 
-/// A call has raised `[cancelled]`. Where that is this thread's own end, and its code had no hook so far, it has one from
-/// now on: what the error has it clean up takes less than [`COUNT`] instructions, and a loop that catches the error of
-/// each call takes more. The main thread too, since each of those calls may be a coroutine's that ends with it.
+/// A call has raised `[cancelled]`. Where that is this thread's own end, and its code had no hook so far, it has one
+/// from now on: what the error has it clean up takes less than [`COUNT`] instructions, and a loop that catches the
+/// error of each call takes more. The main thread too, since each of those calls may be a coroutine's that ends with
+/// it.
 pub(super) fn end_code_too(lua: Lua<'_>) {
     // SAFETY: as in `hook`.
     if FREE || cfg!(feature = "luajit") || !unsafe { CANCEL.get().as_ref() }.is_some_and(Cancel::fired) {

@@ -329,8 +329,8 @@ fn load_tensors(lua: Lua<'_>, modules: &[(&'static str, bool)], handler: c_int) 
 /// Makes the value on top, which stays there, what `require(name)` gives.
 fn set_loaded(lua: Lua<'_>, name: &str) -> Result<()> {
     lua.push_value(-1);
-    // SAFETY: in protect everything may be called; slot 1 is the value. `_LOADED` is a table unless the debug library was
-    // at work, in which case Lua raises.
+    // SAFETY: in protect everything may be called; slot 1 is the value. `_LOADED` is a table unless the debug library
+    // was at work, in which case Lua raises.
     lua.protect(1, 0, |l| unsafe {
         ffi::lua_getfield(l, ffi::LUA_REGISTRYINDEX, LOADED.as_ptr());
         ffi::lua_pushlstring(l, name.as_ptr() as *const c_char, name.len());

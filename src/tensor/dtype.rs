@@ -69,8 +69,8 @@ macro_rules! dispatch {
     }};
 }
 
-/// Evaluates an expression with `$W` standing for an unsigned integer of the size of `$dtype`'s elements: for loops that
-/// move elements, and need not know what they are.
+/// Evaluates an expression with `$W` standing for an unsigned integer of the size of `$dtype`'s elements: for loops
+/// that move elements, and need not know what they are.
 macro_rules! by_size {
     ($dtype:expr, $W:ident => $body:expr) => {
         match $dtype.size() {

@@ -52,8 +52,8 @@ pub(super) fn storer(dtype: DType) -> Bring {
     }
 }
 
-/// [`load_run`] for half precision: the crate `half` has instructions of several processors for many at a time, and asks
-/// which there are once for all of them. It takes slices, so elements that others may write are copied first.
+/// [`load_run`] for half precision: the crate `half` has instructions of several processors for many at a time, and
+/// asks which there are once for all of them. It takes slices, so elements that others may write are copied first.
 ///
 /// # Safety
 /// `n` elements, `s` apart, and `n` numbers lie in memory that is held.

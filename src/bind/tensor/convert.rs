@@ -186,7 +186,8 @@ fn each(lua: Lua<'_>, others: &[c_int]) -> Result<Pushed> {
     Ok(1)
 }
 
-/// `t:data([as number])`: an FFI pointer to the first element. It stays good while the tensor does and nobody resizes its storage.
+/// `t:data([as number])`: an FFI pointer to the first element. It stays good while the tensor does and nobody resizes
+/// its storage.
 fn data(lua: Lua<'_>) -> Result<Pushed> {
     let tensor = lua.tensor(1)?;
     match tensor.storage() {

@@ -176,8 +176,8 @@ fn table(lua: Lua<'_>, capacity: c_int) -> Result<()> {
     })
 }
 
-/// Fills the module's table, on top, if that was not done yet. Its metatable goes first, which the functions of torch.lua
-/// would meet, and comes back if there is no memory for the rest.
+/// Fills the module's table, on top, if that was not done yet. Its metatable goes first, which the functions of
+/// torch.lua would meet, and comes back if there is no memory for the rest.
 fn fill(lua: Lua<'_>) -> Result<()> {
     let torch = lua.abs(-1);
     lua.anchored("torch is filled", |lua| {
