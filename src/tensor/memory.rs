@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::err;
 use crate::error::Result;
-use crate::sys::keep_freed_memory;
+use crate::sys::{ask_for_huge_pages, keep_freed_memory};
 
 /// Elements start at a multiple of this many bytes: a cache line, and what the widest vector load wants.
 pub const ALIGN: usize = 64;
@@ -71,7 +71,7 @@ const LARGE: usize = 128 << 10;
 
 impl Memory {
     /// `len` zero bytes, or a `[limit]` error when the system has not got them. Large ones take no real memory until
-    /// they are touched.
+    /// they are touched, then page by page, which may be huge ones.
     pub fn heap(len: usize) -> Result<Memory> {
         let none = || err!(Limit, "{len} bytes of memory are not to be had").shortage();
         if len == 0 {
@@ -87,6 +87,7 @@ impl Memory {
         }
         // SAFETY: the layout's size is not zero.
         let base = NonNull::new(unsafe { alloc_zeroed(layout) }).ok_or_else(none)?;
+        ask_for_huge_pages(base.as_ptr(), size);
         let gap = base.as_ptr().align_offset(ALIGN);
         // SAFETY: the gap is at most ALIGN - 1 bytes, which were asked for beyond `len`.
         let data = unsafe { base.add(gap) };
@@ -307,6 +308,30 @@ mod tests {
             assert_eq!(m.host().as_ptr() as usize % ALIGN, 0);
             assert!(Span::new(Arc::new(m)).to_vec().iter().all(|&b| b == 0));
         }
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn large_memory_is_asked_to_lie_in_huge_pages() {
+        if !std::path::Path::new("/sys/kernel/mm/transparent_hugepage").exists() {
+            return;
+        }
+        let m = Memory::heap(8 << 20).unwrap();
+        let maps = std::fs::read_to_string("/proc/self/smaps").unwrap();
+        let middle = m.host().as_ptr() as usize + m.size() / 2;
+        // The lines of a mapping begin with its range, and end with its flags.
+        let (mut inside, mut flags) = (false, None);
+        for line in maps.lines() {
+            let range = line.split(' ').next().and_then(|range| range.split_once('-'));
+            if let Some((Ok(from), Ok(to))) =
+                range.map(|(from, to)| (usize::from_str_radix(from, 16), usize::from_str_radix(to, 16)))
+            {
+                inside = (from..to).contains(&middle);
+            } else if inside && line.starts_with("VmFlags:") {
+                flags = Some(line);
+            }
+        }
+        assert!(flags.unwrap().split(' ').any(|flag| flag == "hg"), "{flags:?}");
     }
 
     #[test]

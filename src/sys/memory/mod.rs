@@ -12,6 +12,7 @@
 mod allocator;
 mod bytes;
 mod fallible;
+mod huge;
 mod reserve;
 #[cfg(test)]
 mod tests;
@@ -21,4 +22,5 @@ pub use allocator::{
 };
 pub use bytes::SharedBytes;
 pub use fallible::{Text, try_bytes, try_collect, try_extend, try_format, try_push, try_text};
+pub use huge::ask_for_huge_pages;
 pub use reserve::LARGEST;
