@@ -47,7 +47,8 @@ impl Tensor {
 
     /// A copy with elements of type `dtype`, in a storage of its own.
     pub fn to_dtype(&self, dtype: DType) -> Result<Tensor> {
-        let copy = Tensor::with_sizes(dtype, self.sizes())?;
+        // SAFETY: the copy is of all elements, or is dropped.
+        let copy = unsafe { Tensor::unwritten(dtype, self.sizes())? };
         copy.copy_from(self)?;
         Ok(copy)
     }

@@ -145,7 +145,8 @@ impl Tensor {
         let positions = self.positions(dim, index)?;
         let mut sizes = self.sizes().to_vec();
         sizes[dim] = positions.len();
-        let out = Tensor::with_sizes(self.dtype(), &sizes)?;
+        // SAFETY: all slices are written, or it is dropped.
+        let out = unsafe { Tensor::unwritten(self.dtype(), &sizes)? };
         copy_slices(&out, self, dim, positions.len(), |k| k, |k| positions[k])?;
         Ok(out)
     }
@@ -194,7 +195,8 @@ impl Tensor {
     /// Elements picked along a dimension: out[i][j] = self[index[i][j]][j] for dimension 0, and so on.
     pub fn gather(&self, dim: usize, index: &Tensor) -> Result<Tensor> {
         let base = self.index_base(dim, index)?;
-        let out = Tensor::with_sizes(self.dtype(), index.sizes())?;
+        // SAFETY: it is dropped if an index is out of range; else all elements are written.
+        let out = unsafe { Tensor::unwritten(self.dtype(), index.sizes())? };
         if index.numel() == 0 {
             return Ok(out);
         }

@@ -33,6 +33,15 @@ impl Storage {
         Ok(Storage::from_memory(dtype, Memory::heap(bytes_for(dtype, len)?)?))
     }
 
+    /// As [`new`](Self::new), of whatever lies there.
+    ///
+    /// # Safety
+    /// All elements are written before any is read.
+    pub(super) unsafe fn unwritten(dtype: DType, len: usize) -> Result<Storage> {
+        // SAFETY: the caller's promise.
+        Ok(Storage::from_memory(dtype, unsafe { Memory::unwritten(bytes_for(dtype, len)?)? }))
+    }
+
     /// The elements that lie in `memory`.
     pub fn from_memory(dtype: DType, memory: Memory) -> Storage {
         Storage { inner: Arc::new(Inner { dtype, memory: ArcSwap::from_pointee(memory) }) }

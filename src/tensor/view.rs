@@ -30,11 +30,21 @@ impl Tensor {
 
     /// Zeros of these sizes, in a storage of their own. A size of 0 gives a tensor without elements.
     pub fn with_sizes(dtype: DType, sizes: &[usize]) -> Result<Tensor> {
-        Tensor::with_layout(dtype, Layout::contiguous(sizes)?)
+        Tensor::made(dtype, sizes, Storage::new)
     }
 
-    fn with_layout(dtype: DType, layout: Layout) -> Result<Tensor> {
-        let storage = if layout.numel() == 0 { None } else { Some(Storage::new(dtype, layout.end())?) };
+    /// As [`with_sizes`](Self::with_sizes), of whatever lies there.
+    ///
+    /// # Safety
+    /// All elements are written before any is read: before the tensor is anybody else's.
+    pub(super) unsafe fn unwritten(dtype: DType, sizes: &[usize]) -> Result<Tensor> {
+        // SAFETY: the caller's promise.
+        Tensor::made(dtype, sizes, |dtype, len| unsafe { Storage::unwritten(dtype, len) })
+    }
+
+    fn made(dtype: DType, sizes: &[usize], make: impl FnOnce(DType, usize) -> Result<Storage>) -> Result<Tensor> {
+        let layout = Layout::contiguous(sizes)?;
+        let storage = if layout.numel() == 0 { None } else { Some(make(dtype, layout.end())?) };
         Ok(Tensor { dtype, storage, layout })
     }
 
