@@ -4,9 +4,8 @@
 //! which are joined at the end: that is what lets the compiler use vector registers, and it makes sums more exact. The
 //! order depends on sizes and strides alone, so results repeat.
 //!
-//! Stands on: dtype, kernel, memory, number, stage, vector, view, walk.
+//! Stands on: kernel, memory, number, stage, vector, view, walk.
 
-use super::dtype::DType;
 use super::kernel::{First, over};
 use super::memory::room;
 use super::number::Number;
@@ -223,37 +222,23 @@ pub(super) fn folded_sizes(t: &Tensor, dim: usize) -> Result<Vec<usize>> {
 }
 
 /// Brings every line along `dim` of `a` to numbers of its compute type `C`, has `line` change them, and brings them to
-/// `a` again; `places`, if there is such a LongTensor of the same sizes, gets what `line` put into the second slice.
-pub(super) fn each_line<C: Number>(
-    a: &Tensor,
-    places: Option<&Tensor>,
-    dim: usize,
-    line: &mut dyn FnMut(&mut [C], &mut [i64]),
-) -> Result<()> {
+/// `a` again.
+pub(super) fn each_line<C: Number>(a: &Tensor, dim: usize, line: &mut dyn FnMut(&mut [C])) -> Result<()> {
+    assert!(a.dtype().compute() == C::DTYPE);
     let (load, store) = (loader(a.dtype()), storer(a.dtype()));
-    let first_a = a.layout().narrow(dim, 0, 1)?;
-    let (n, sa) = (a.sizes()[dim], a.strides()[dim]);
-    let b = places.unwrap_or(a);
-    let (first_b, sb) = (b.layout().narrow(dim, 0, 1)?, b.strides()[dim]);
-    assert!(a.same_size(b) && places.is_none_or(|p| p.dtype() == DType::Long) && a.dtype().compute() == C::DTYPE);
-    let (whole_a, whole_b) = (a.operand()?, b.operand()?);
-    let (mut numbers, mut at) = (room(n)?, room(n)?);
+    let first = a.layout().narrow(dim, 0, 1)?;
+    let (n, stride) = (a.sizes()[dim], a.strides()[dim]);
+    let whole = a.operand()?;
+    let mut numbers = room(n)?;
     numbers.resize(n, C::default());
-    at.resize(n, 0i64);
-    walk([&whole_a.restricted(&first_a), &whole_b.restricted(&first_b)], &mut |[p, q], [sp, sq], m| {
+    walk([&whole.restricted(&first)], &mut |[p], [s], m| {
         for i in 0..m as isize {
-            let (p, q) =
-                (p.wrapping_offset(i * sp * whole_a.item as isize), q.wrapping_offset(i * sq * whole_b.item as isize));
+            let p = p.wrapping_offset(i * s * whole.item as isize);
             // SAFETY: a line of `a`, which is held, and as many numbers.
-            unsafe { load(p, sa, numbers.as_mut_ptr().cast(), n) }
-            line(&mut numbers, &mut at);
-            // SAFETY: as above, and a line of `places`.
-            unsafe {
-                store(p, sa, numbers.as_mut_ptr().cast(), n);
-                if places.is_some() {
-                    (0..n).for_each(|k| *q.cast::<i64>().offset(k as isize * sb) = at[k]);
-                }
-            }
+            unsafe { load(p, stride, numbers.as_mut_ptr().cast(), n) }
+            line(&mut numbers);
+            // SAFETY: as above.
+            unsafe { store(p, stride, numbers.as_mut_ptr().cast(), n) }
         }
     });
     Ok(())

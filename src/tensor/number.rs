@@ -103,18 +103,6 @@ pub trait Number: Element<Compute = Self> {
     fn sqrt(self) -> Self;
     /// A number whose order is the order of these: NaN last, −0 equal to 0.
     fn key(self) -> u64;
-    /// The like of [`key`](Self::key) for numbers that came from elements of at most 32 bits.
-    #[inline(always)]
-    fn short_key(self) -> u32 {
-        if !Self::FLOAT {
-            return self.to_i64() as u32 ^ 1 << 31;
-        }
-        if self.is_nan() {
-            return u32::MAX;
-        }
-        let bits = (self.to_f64() as f32 + 0.0).to_bits();
-        if bits >> 31 == 0 { bits | 1 << 31 } else { !bits }
-    }
     /// `self ^ b`
     fn pow(self, b: Self) -> Self;
     /// A function of floats; integers go through `f64` and are cut off.

@@ -31,7 +31,7 @@ fn places<C: Number, const MAX: bool>(t: &Tensor, dim: usize) -> Result<(Tensor,
 fn cumulate<C: Number>(t: &Tensor, dim: usize, start: i64, f: fn(Wide<C>, Wide<C>) -> Wide<C>) -> Result<Tensor> {
     t.layout().check_dim(dim)?;
     let out = t.clone_data()?;
-    each_line::<C>(&out, None, dim, &mut |line, _| {
+    each_line::<C>(&out, dim, &mut |line| {
         let mut acc = Wide::<C>::from_i64(start);
         for v in line {
             acc = f(acc, convert(*v));
