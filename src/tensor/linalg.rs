@@ -8,12 +8,15 @@
 //!
 //! Stands on: copy, dtype, fold, layout, memory, number, op, ops, overlap, shape, vector, view.
 
+mod lines;
+
+use lines::{ROWS, Wide, add_line, dot_line, dot_rows};
+
 use super::dtype::{DType, Element, convert, from_scalar, to_scalar};
 use super::layout::describe;
 use super::memory::room;
 use super::number::{Number, Scalar};
 use super::op::Binary;
-use super::vector::vectorised;
 use super::view::{Operand, Tensor};
 use crate::dispatch;
 use crate::err;
@@ -104,81 +107,6 @@ fn multiply<T: Element>(c: &Tensor, beta: Scalar, alpha: Scalar, a: &Tensor, b: 
     Ok(())
 }
 
-/// Products that are added up side by side: four AVX2 registers of f32.
-const LANES: usize = 32;
-
-/// After so many products the lanes' sums go into the wide type: sums of 32 lose little, and adding them up in the
-/// elements' own type takes half of the time.
-const BLOCK: usize = 32 * LANES;
-
-vectorised! {
-    /// The sum of the products of two lines of `n` elements, added up in several lanes of the wide type.
-    ///
-    /// # Safety
-    /// `n` elements from each pointer on, its stride apart, lie in memory that is held.
-    unsafe fn dot_line<T: Element>(n: usize, a: *const T, down_a: isize, b: *const T, down_b: isize) -> Wide<T> {
-        let mut lanes = [Wide::<T>::default(); LANES];
-        let whole = n / LANES * LANES;
-        if down_a == 1 && down_b == 1 {
-            for block in (0..whole).step_by(BLOCK) {
-                let mut short = [T::Compute::default(); LANES];
-                for i in (block..whole.min(block + BLOCK)).step_by(LANES) {
-                    for (j, sum) in short.iter_mut().enumerate() {
-                        // SAFETY: i + j < whole <= n.
-                        let (x, y) = unsafe { (*a.add(i + j), *b.add(i + j)) };
-                        *sum = sum.add(x.load().mul(y.load()));
-                    }
-                }
-                for (lane, sum) in lanes.iter_mut().zip(short) {
-                    *lane = lane.add(convert(sum));
-                }
-            }
-        } else {
-            for i in (0..whole).step_by(LANES) {
-                for (j, lane) in lanes.iter_mut().enumerate() {
-                    let at = (i + j) as isize;
-                    // SAFETY: i + j < whole <= n.
-                    let (x, y) = unsafe { (*a.offset(at * down_a), *b.offset(at * down_b)) };
-                    *lane = lane.add(convert::<_, Wide<T>>(x.load()).mul(convert(y.load())));
-                }
-            }
-        }
-        for i in whole..n {
-            // SAFETY: i < n.
-            let (x, y) = unsafe { (*a.offset(i as isize * down_a), *b.offset(i as isize * down_b)) };
-            lanes[i - whole] = lanes[i - whole].add(convert::<_, Wide<T>>(x.load()).mul(convert(y.load())));
-        }
-        let mut width = LANES;
-        while width > 1 {
-            width /= 2;
-            for j in 0..width {
-                lanes[j] = lanes[j].add(lanes[j + width]);
-            }
-        }
-        lanes[0]
-    }
-}
-
-vectorised! {
-    /// Adds `v` times each element of a line, its elements `s` apart, to a sum each.
-    ///
-    /// # Safety
-    /// As many elements as there are sums lie in memory that is held.
-    unsafe fn add_line<T: Element>(sums: &mut [Wide<T>], line: *const T, s: isize, v: Wide<T>) -> () {
-        if s == 1 {
-            for (i, sum) in sums.iter_mut().enumerate() {
-                // SAFETY: an element for each sum.
-                *sum = sum.add(convert::<_, Wide<T>>(unsafe { *line.add(i) }.load()).mul(v));
-            }
-        } else {
-            for (i, sum) in sums.iter_mut().enumerate() {
-                // SAFETY: an element for each sum.
-                *sum = sum.add(convert::<_, Wide<T>>(unsafe { *line.offset(i as isize * s) }.load()).mul(v));
-            }
-        }
-    }
-}
-
 /// The product of two contiguous tensors of equally many elements.
 fn dot<T: Element>(a: &Tensor, b: &Tensor) -> Result<Scalar> {
     if a.numel() == 0 {
@@ -189,9 +117,6 @@ fn dot<T: Element>(a: &Tensor, b: &Tensor) -> Result<Scalar> {
     let sum = unsafe { dot_line::<T>(a.numel(), ao.first.cast(), 1, bo.first.cast(), 1) };
     Ok(to_scalar(sum))
 }
-
-/// What products add up in.
-type Wide<T> = <<T as Element>::Compute as Number>::Wide;
 
 /// `y = alpha a x + beta y`
 fn multiply_vector<T: Element>(y: &Tensor, beta: Scalar, alpha: Scalar, a: &Tensor, x: &Tensor) -> Result<()> {
@@ -217,13 +142,27 @@ fn multiply_vector<T: Element>(y: &Tensor, beta: Scalar, alpha: Scalar, a: &Tens
         }
         return Ok(());
     }
-    for i in 0..a.rows as isize {
-        // SAFETY: row i of a and all of x, equally long; i is an element of y.
+    let put = |i: usize, sum: Wide<T>| {
+        // SAFETY: i is an element of y.
         unsafe {
-            let sum = dot_line(a.columns, a.at.offset(i * a.down), a.along, x.at, x.down);
-            let at = y.at.offset(i * y.down);
+            let at = y.at.offset(i as isize * y.down);
             *at = T::store(beta.mul((*at).load()).add(alpha.mul(convert(sum))));
         }
+    };
+    let mut done = 0;
+    if a.along == 1 && x.down == 1 {
+        // As many lanes as fill two of AVX2's registers for a row.
+        let rows = if size_of::<T::Compute>() == 4 { dot_rows::<T, 16> } else { dot_rows::<T, 8> };
+        while done + ROWS <= a.rows {
+            // SAFETY: rows of a and all of x, equally long, without gaps.
+            let sums = unsafe { rows(a.columns, a.at.offset(done as isize * a.down), a.down, x.at) };
+            sums.into_iter().enumerate().for_each(|(row, sum)| put(done + row, sum));
+            done += ROWS;
+        }
+    }
+    for i in done..a.rows {
+        // SAFETY: row i of a and all of x, equally long.
+        put(i, unsafe { dot_line(a.columns, a.at.offset(i as isize * a.down), a.along, x.at, x.down) });
     }
     Ok(())
 }
@@ -390,6 +329,24 @@ mod tests {
                 y.addmv(NONE, &y, ONE, &a, &x).unwrap();
                 let first: Vec<f64> = want.iter().step_by(m as usize).copied().collect();
                 prop_assert_eq!(y.to_vec::<f64>().unwrap(), first);
+            }
+        }
+    }
+
+    #[test]
+    fn long_rows_are_multiplied_as_short_ones_are() {
+        for dtype in [DType::Float, DType::Double, DType::Long, DType::Int] {
+            // Past a block of lanes, with rows and columns left over.
+            for (rows, columns) in [(4, 16), (6, 520), (7, 1027), (9, 5)] {
+                let (a, b) = (matrix(dtype, rows, columns, 1), matrix(dtype, columns, 2, 2));
+                let want: Vec<f64> = plainly(&a, &b).into_iter().step_by(2).collect();
+                // A vector of neighbours, and one with gaps.
+                let x = b.select(1, 0).unwrap();
+                for x in [x.contiguous().unwrap(), x] {
+                    let y = Tensor::with_sizes(dtype, &[rows as usize]).unwrap();
+                    y.addmv(NONE, &y, ONE, &a, &x).unwrap();
+                    assert_eq!(y.to_vec::<f64>().unwrap(), want, "{dtype} {rows}x{columns}");
+                }
             }
         }
     }

@@ -3,28 +3,31 @@
 //! The library must run on any processor of its architecture, so it is never built for the builder's own; a loop that
 //! gains by wider vectors is compiled twice instead, and the processor is asked which to run.
 
-/// Compiles `$body` for AVX2 too and picks at run time.
+/// Compiles `$body` for AVX2 too and picks at run time. Types come before a semicolon, a constant after it.
 macro_rules! vectorised {
-    ($(#[$doc:meta])* unsafe fn $name:ident<$($g:ident: $b:path),*>($($a:ident: $t:ty),*) -> $r:ty $body:block) => {
+    (
+        $(#[$doc:meta])*
+        $vis:vis unsafe fn $name:ident<$($g:ident: $b:path),* $(; const $c:ident: usize)?>($($a:ident: $t:ty),*) -> $r:ty $body:block
+    ) => {
         $(#[$doc])*
         #[inline]
-        unsafe fn $name<$($g: $b),*>($($a: $t),*) -> $r {
+        $vis unsafe fn $name<$($g: $b,)* $(const $c: usize)?>($($a: $t),*) -> $r {
             #[inline(always)]
-            unsafe fn body<$($g: $b),*>($($a: $t),*) -> $r $body
+            unsafe fn body<$($g: $b,)* $(const $c: usize)?>($($a: $t),*) -> $r $body
             #[cfg(target_arch = "x86_64")]
             {
                 #[target_feature(enable = "avx2,fma,f16c")]
-                unsafe fn wide<$($g: $b),*>($($a: $t),*) -> $r {
+                unsafe fn wide<$($g: $b,)* $(const $c: usize)?>($($a: $t),*) -> $r {
                     // SAFETY: the caller's promise, passed on.
-                    unsafe { body::<$($g),*>($($a),*) }
+                    unsafe { body::<$($g,)* $($c)?>($($a),*) }
                 }
                 if $crate::tensor::vector::wide_available() {
                     // SAFETY: the processor has the instructions; the rest is the caller's promise.
-                    return unsafe { wide::<$($g),*>($($a),*) };
+                    return unsafe { wide::<$($g,)* $($c)?>($($a),*) };
                 }
             }
             // SAFETY: the caller's promise, passed on.
-            unsafe { body::<$($g),*>($($a),*) }
+            unsafe { body::<$($g,)* $($c)?>($($a),*) }
         }
     };
 }
