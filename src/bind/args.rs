@@ -51,11 +51,13 @@ impl<'a> Lua<'a> {
 
     /// The integer in slot `i`.
     pub fn integer(self, i: c_int) -> Result<i64> {
-        match (self.to_integer(i), self.to_number(i)) {
-            (Some(n), _) => Ok(n),
-            (None, Some(n)) => Err(self.bad_value(i, format_args!("expected an integer, got {}", Shown(n)))),
-            (None, None) => Err(self.expected(i, "integer")),
+        if let Some(n) = self.to_integer(i) {
+            return Ok(n);
         }
+        Err(match self.to_number(i) {
+            Some(n) => self.bad_value(i, format_args!("expected an integer, got {}", Shown(n))),
+            None => self.expected(i, "integer"),
+        })
     }
 
     /// The number in slot `i` as Lua's own functions take it: a string that holds one counts.

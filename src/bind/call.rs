@@ -113,6 +113,23 @@ pub unsafe fn enter<const REPEAT: bool>(l: *mut ffi::lua_State, place: &'static 
     }
 }
 
+/// Tries the short form of a function that takes some nanoseconds, ahead of [`enter`], where nothing is to be minded but
+/// its arguments. It waits for nothing, takes no memory and has no error: where it says that it is not done, having left
+/// the stack as it was, `enter` is to do it all.
+///
+/// # Safety
+/// As [`enter`].
+#[inline(always)]
+pub unsafe fn at_once(l: *mut ffi::lua_State, place: &'static str, body: impl FnOnce(Lua<'_>) -> bool) -> bool {
+    // SAFETY: the State userdata is an upvalue of the running function, which keeps it alive.
+    let state = unsafe { &*(ffi::lua_touserdata(l, ffi::lua_upvalueindex(1)) as *const State) };
+    if is_torn() || memory_is_short() || state.account.is_due() || state.cancelled().is_some() {
+        return false;
+    }
+    // SAFETY: as this function's own promise. After a panic `enter` comes to the same one, and tells it.
+    catch_unwind(AssertUnwindSafe(|| body(unsafe { Lua::new(l, state, place) }))).unwrap_or(false)
+}
+
 /// The part of [`enter`] with values that need dropping: afterwards the error, if any, is on the stack and -1 returned.
 ///
 /// # Safety

@@ -187,15 +187,21 @@ impl<'a> Lua<'a> {
             return None;
         }
         #[cfg(any(feature = "lua53", feature = "lua54", feature = "lua55"))]
-        // SAFETY: reads a number.
-        unsafe {
-            if ffi::lua_isinteger(self.l, i) != 0 {
-                return Some(ffi::lua_tointeger(self.l, i) as i64);
-            }
+        if self.is_integer(i) {
+            // SAFETY: reads a number.
+            return Some(unsafe { ffi::lua_tointeger(self.l, i) } as i64);
         }
         // SAFETY: reads a number.
         let n = unsafe { ffi::lua_tonumber(self.l, i) };
-        (n.floor() == n && (-9223372036854775808.0..9223372036854775808.0).contains(&n)).then_some(n as i64)
+        // What lies outside of the range, or is no number, becomes another one. (`floor` would be a call.)
+        (n as i64 as f64 == n && n < 9223372036854775808.0).then_some(n as i64)
+    }
+
+    /// Whether slot `i` holds a number that Lua keeps as an integer.
+    #[cfg(any(feature = "lua53", feature = "lua54", feature = "lua55"))]
+    pub fn is_integer(self, i: c_int) -> bool {
+        // SAFETY: any index is allowed.
+        unsafe { ffi::lua_isinteger(self.l, i) != 0 }
     }
 
     /// The bytes of the string in slot `i`; numbers are not converted.

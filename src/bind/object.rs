@@ -235,6 +235,13 @@ impl<'a> Lua<'a> {
         Ref::filter_map(held, Option::as_ref).map_err(|_| err!(State, "{} was finalized", T::info().name))
     }
 
+    /// As [`Lua::object`], without words for why there is none.
+    #[inline(always)]
+    pub fn peek<T: Class>(self, index: c_int) -> Option<Ref<'a, T>> {
+        let held = block::<T>(self, index)?.value.try_borrow().ok()?;
+        Ref::filter_map(held, Option::as_ref).ok()
+    }
+
     /// As [`Lua::object`], to change it.
     pub fn object_mut<T: Class>(self, index: c_int) -> Result<RefMut<'a, T>> {
         let Some(block) = block::<T>(self, index) else {

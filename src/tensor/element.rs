@@ -9,48 +9,74 @@ use super::storage::Storage;
 use super::view::Tensor;
 use crate::dispatch;
 use crate::err;
-use crate::error::Result;
+use crate::error::{Error, Result};
 
 impl Storage {
-    /// The element at `at`, from 0.
-    pub fn get(&self, at: usize) -> Result<Scalar> {
+    /// The element at `at`, from 0, if it is there: as [`get`](Self::get), without words for why not.
+    #[inline(always)]
+    pub fn peek(&self, at: usize) -> Option<Scalar> {
         let memory = self.held();
-        self.check(at, memory.size())?;
-        Ok(dispatch!(self.dtype(), T => {
+        dispatch!(self.dtype(), T => {
+            if at >= memory.size() / size_of::<T>() {
+                return None;
+            }
             // SAFETY: element `at` lies in the memory, which is held; any bytes are an element.
             let v = unsafe { *memory.host().as_ptr().cast::<T>().add(at) };
-            to_scalar(v.load())
-        }))
+            Some(to_scalar(v.load()))
+        })
+    }
+
+    /// Sets the element at `at`, from 0, and says whether it is there.
+    #[inline(always)]
+    pub fn poke(&self, at: usize, value: Scalar) -> bool {
+        let memory = self.held();
+        dispatch!(self.dtype(), T => {
+            if at >= memory.size() / size_of::<T>() {
+                return false;
+            }
+            // SAFETY: element `at` lies in the memory, which is held.
+            unsafe { *memory.host().as_ptr().cast::<T>().add(at) = T::store(from_scalar::<T>(value)) }
+        });
+        true
+    }
+
+    /// The element at `at`, from 0.
+    pub fn get(&self, at: usize) -> Result<Scalar> {
+        self.peek(at).ok_or_else(|| self.beyond(at))
     }
 
     /// Sets the element at `at`, from 0.
     pub fn put(&self, at: usize, value: impl Into<Scalar>) -> Result<()> {
-        let memory = self.held();
-        self.check(at, memory.size())?;
-        let value = value.into();
-        dispatch!(self.dtype(), T => {
-            // SAFETY: element `at` lies in the memory, which is held.
-            unsafe { *memory.host().as_ptr().cast::<T>().add(at) = T::store(from_scalar::<T>(value)) }
-        });
-        Ok(())
+        if self.poke(at, value.into()) { Ok(()) } else { Err(self.beyond(at)) }
     }
 
-    fn check(&self, at: usize, bytes: usize) -> Result<()> {
-        let len = bytes / self.dtype().size();
-        if at < len {
-            return Ok(());
-        }
-        // Positions are checked where they come from, against sizes: the storage was made smaller since.
-        Err(err!(
+    /// Positions are checked where they come from, against sizes: the storage was made smaller since.
+    #[cold]
+    fn beyond(&self, at: usize) -> Error {
+        err!(
             State,
-            "element {} of a {}, which was resized to {len}",
+            "element {} of a {}, which was resized to {}",
             at.saturating_add(1),
-            self.dtype().storage_class()
-        ))
+            self.dtype().storage_class(),
+            self.len()
+        )
     }
 }
 
 impl Tensor {
+    /// Where in which storage the element of a tensor of one dimension lies that a user's `n` means, from 1 on or back
+    /// from −1, if it is there.
+    #[inline(always)]
+    pub fn nth(&self, n: i64) -> Option<(&Storage, usize)> {
+        let ([size], [stride]) = (self.sizes(), self.strides()) else { return None };
+        let at = (if n > 0 { n - 1 } else { *size as i64 + n }) as usize;
+        // A layout's last element is not past what memory can hold, so nothing wraps.
+        (at < *size)
+            .then(|| self.offset() + at * *stride as usize)
+            .zip(self.storage())
+            .map(|(at, storage)| (storage, at))
+    }
+
     /// The element at these positions, one per dimension, from 0.
     pub fn get(&self, at: &[usize]) -> Result<Scalar> {
         let (storage, at) = self.place(at)?;

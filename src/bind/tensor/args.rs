@@ -46,6 +46,19 @@ impl<'a> Lua<'a> {
         }
     }
 
+    /// The number in slot `i` as its Lua holds it: for elements, which do not tell 3 from 3.0.
+    #[inline(always)]
+    pub fn raw_scalar(self, i: c_int) -> Option<Scalar> {
+        if self.kind(i) != Kind::Number {
+            return None;
+        }
+        #[cfg(any(feature = "lua53", feature = "lua54", feature = "lua55"))]
+        if self.is_integer(i) {
+            return self.to_integer(i).map(Scalar::Int);
+        }
+        self.to_number(i).map(Scalar::Float)
+    }
+
     /// The number in slot `i`.
     pub fn scalar(self, i: c_int) -> Result<Scalar> {
         self.to_scalar(i).ok_or_else(|| self.expected(i, "number"))

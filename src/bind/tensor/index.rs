@@ -2,14 +2,13 @@
 //!
 //! Stands on: args, class.
 
-use std::cell::Ref;
 use std::ffi::c_int;
 
 use mlua_sys as ffi;
 
 use super::args::Numbers;
 use super::class::{storage_at, tensor_at};
-use crate::bind::call::{Count, Pushed, c_function, enter};
+use crate::bind::call::{Count, Pushed, at_once, c_function, enter};
 use crate::bind::lua::{Kind, Lua};
 use crate::bind::object::Method;
 use crate::err;
@@ -19,33 +18,98 @@ use crate::tensor::{DType, Storage, Tensor, position};
 
 pub(super) const METAMETHODS: &[Method] = &[
     ("__index", c_function(index)),
-    ("__newindex", lua_fn!("t[…] = ", set_element)),
+    ("__newindex", c_function(new_index)),
     ("__len", lua_fn!("#", super::shape::size)),
 ];
 
 pub(super) const STORAGE_METAMETHODS: &[Method] =
-    &[("__index", c_function(storage_index)), ("__newindex", lua_fn!("s[…] = ", set_storage_element))];
+    &[("__index", c_function(storage_index)), ("__newindex", c_function(storage_new_index))];
 
 /// `t[k]`: for a string the method of that name, without entering Rust proper.
 unsafe extern "C-unwind" fn index(l: *mut ffi::lua_State) -> Count {
     // SAFETY: Lua calls this with its own state; push_functions made it with the State as upvalue 1.
-    unsafe { if method(l) { 1 } else { enter::<false>(l, "t[…]", element) } }
+    unsafe {
+        match ffi::lua_type(l, 2) {
+            ffi::LUA_TNUMBER if at_once(l, "t[…]", nth) => 1,
+            ffi::LUA_TSTRING if method(l) => 1,
+            _ => enter::<false>(l, "t[…]", element),
+        }
+    }
+}
+
+/// `t[k] = v`.
+unsafe extern "C-unwind" fn new_index(l: *mut ffi::lua_State) -> Count {
+    // SAFETY: as in `index`.
+    unsafe { if at_once(l, "t[…] = ", set_nth) { 0 } else { enter::<false>(l, "t[…] = ", set_element) } }
 }
 
 /// `s[k]`.
 unsafe extern "C-unwind" fn storage_index(l: *mut ffi::lua_State) -> Count {
     // SAFETY: as in `index`.
-    unsafe { if method(l) { 1 } else { enter::<false>(l, "s[…]", storage_element) } }
+    unsafe {
+        match ffi::lua_type(l, 2) {
+            ffi::LUA_TNUMBER if at_once(l, "s[…]", nth_of_storage) => 1,
+            ffi::LUA_TSTRING if method(l) => 1,
+            _ => enter::<false>(l, "s[…]", storage_element),
+        }
+    }
 }
 
-/// Pushes the field of the metatable that slot 2 names, if it is a string.
+/// `s[k] = v`.
+unsafe extern "C-unwind" fn storage_new_index(l: *mut ffi::lua_State) -> Count {
+    // SAFETY: as in `index`.
+    unsafe {
+        if at_once(l, "s[…] = ", set_nth_of_storage) {
+            0
+        } else {
+            enter::<false>(l, "s[…] = ", set_storage_element)
+        }
+    }
+}
+
+/// `t[n]` of a tensor of one dimension: the everyday case, which is to take no longer than it must.
+#[inline(always)]
+fn nth(lua: Lua<'_>) -> bool {
+    let (Some(n), Some(tensor)) = (lua.to_integer(2), lua.peek::<Tensor>(1)) else { return false };
+    let Some((storage, at)) = tensor.nth(n) else { return false };
+    let Some(value) = storage.peek(at) else { return false };
+    lua.push_scalar(value);
+    true
+}
+
+/// `t[n] = v` of a tensor of one dimension.
+#[inline(always)]
+fn set_nth(lua: Lua<'_>) -> bool {
+    let (Some(n), Some(value)) = (lua.to_integer(2), lua.raw_scalar(3)) else { return false };
+    let Some(tensor) = lua.peek::<Tensor>(1) else { return false };
+    let Some((storage, at)) = tensor.nth(n) else { return false };
+    storage.poke(at, value)
+}
+
+/// `s[n]`.
+#[inline(always)]
+fn nth_of_storage(lua: Lua<'_>) -> bool {
+    let (Some(n), Some(storage)) = (lua.to_integer(2), lua.peek::<Storage>(1)) else { return false };
+    let Some(value) = storage.peek((n as usize).wrapping_sub(1)) else { return false };
+    lua.push_scalar(value);
+    true
+}
+
+/// `s[n] = v`.
+#[inline(always)]
+fn set_nth_of_storage(lua: Lua<'_>) -> bool {
+    let (Some(n), Some(value)) = (lua.to_integer(2), lua.raw_scalar(3)) else { return false };
+    lua.peek::<Storage>(1).is_some_and(|storage| storage.poke((n as usize).wrapping_sub(1), value))
+}
+
+/// Pushes the field of the metatable that slot 2 names.
 ///
 /// # Safety
-/// Slots 1 and 2 are the arguments of an `__index`.
+/// Slots 1 and 2 are the arguments of an `__index`, the second a string.
 unsafe fn method(l: *mut ffi::lua_State) -> bool {
-    // SAFETY: a raw read of a table raises nothing; the key is no number, so nothing is converted.
+    // SAFETY: a raw read of a table raises nothing.
     unsafe {
-        if ffi::lua_type(l, 2) != ffi::LUA_TSTRING || ffi::lua_getmetatable(l, 1) == 0 {
+        if ffi::lua_getmetatable(l, 1) == 0 {
             return false;
         }
         ffi::lua_pushvalue(l, 2);
@@ -56,10 +120,6 @@ unsafe fn method(l: *mut ffi::lua_State) -> bool {
 
 /// `t[n]`, `t[LongStorage]`, `t[{…}]`, `t[mask]`.
 fn element(lua: Lua<'_>) -> Result<Pushed> {
-    if let Some((tensor, at)) = nth(lua)? {
-        lua.push_scalar(held(&tensor)?.get(at)?);
-        return Ok(1);
-    }
     let tensor = lua.tensor(1)?;
     match key(lua, &tensor, 2)? {
         Place::Element(at) => {
@@ -77,10 +137,6 @@ fn element(lua: Lua<'_>) -> Result<Pushed> {
 
 /// `t[k] = v`: a number everywhere, or a tensor's elements.
 fn set_element(lua: Lua<'_>) -> Result<Pushed> {
-    if let (Some((tensor, at)), Some(value)) = (nth(lua)?, lua.to_scalar(3)) {
-        held(&tensor)?.put(at, value)?;
-        return Ok(0);
-    }
     let tensor = lua.tensor(1)?;
     let place = key(lua, &tensor, 2)?;
     if let Some(value) = lua.to_scalar(3) {
@@ -104,19 +160,6 @@ fn set_element(lua: Lua<'_>) -> Result<Pushed> {
         return Err(lua.expected(3, "number or tensor as the new value"));
     }
     Ok(0)
-}
-
-/// For a number as the key of a tensor of one dimension, the tensor itself and where in its storage the element lies: the
-/// everyday case, without a handle of its own.
-#[inline]
-fn nth(lua: Lua<'_>) -> Result<Option<(Ref<'_, Tensor>, usize)>> {
-    if lua.kind(2) != Kind::Number {
-        return Ok(None);
-    }
-    let tensor = lua.tensor_ref(1)?;
-    let ([size], [stride]) = (tensor.sizes(), tensor.strides()) else { return Ok(None) };
-    let at = tensor.offset() + position(lua.integer(2)?, *size, 0)? * *stride as usize;
-    Ok(Some((tensor, at)))
 }
 
 /// What a key means.
