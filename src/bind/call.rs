@@ -113,9 +113,9 @@ pub unsafe fn enter<const REPEAT: bool>(l: *mut ffi::lua_State, place: &'static 
     }
 }
 
-/// Tries the short form of a function that takes some nanoseconds, ahead of [`enter`], where nothing is to be minded but
-/// its arguments. It waits for nothing, takes no memory and has no error: where it says that it is not done, having left
-/// the stack as it was, `enter` is to do it all.
+/// Tries the short form of a function that takes some nanoseconds, ahead of [`enter`], where nothing is to be minded
+/// but its arguments. It waits for nothing, takes no memory and has no error: where it says that it is not done, having
+/// left the stack as it was, `enter` is to do it all.
 ///
 /// # Safety
 /// As [`enter`].

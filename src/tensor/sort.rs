@@ -99,8 +99,8 @@ impl<T: Element> Line<T> {
     }
 }
 
-/// Calls `run` for every line of `t` along `dim` with those of the results, which have the same sizes and lie in memory of
-/// their own.
+/// Calls `run` for every line of `t` along `dim` with those of the results, which have the same sizes and lie in memory
+/// of their own.
 fn each_line<T: Element>(
     t: &Tensor,
     [values, places]: [&Tensor; 2],
@@ -220,8 +220,8 @@ fn digit(key: u32, p: usize) -> usize {
 /// between two passes takes turns in `spare` and in the memory of the places, which is as large.
 ///
 /// # Safety
-/// There are `n` < 2^32 elements, `n` results and room for `n` in `spare`, all in memory that is held; nobody else knows of
-/// the last two.
+/// There are `n` < 2^32 elements, `n` results and room for `n` in `spare`, all in memory that is held; nobody else knows
+/// of the last two.
 unsafe fn sort_by_digits<T: Short>(line: &Line<T>, n: usize, turned: u32, spare: *mut u64) {
     let mut counts = [[0u32; RADIX]; 4];
     let values = line.values;

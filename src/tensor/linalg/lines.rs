@@ -68,8 +68,8 @@ vectorised! {
 pub(super) const ROWS: usize = 4;
 
 vectorised! {
-    /// As [`dot_line`], of a vector and of each of several lines, `down` apart; `L` lanes for each. All their elements lie
-    /// one after the other.
+    /// As [`dot_line`], of a vector and of each of several lines, `down` apart; `L` lanes for each. All their elements
+    /// lie one after the other.
     ///
     /// # Safety
     /// All lines and the vector, `n` elements each, lie in memory that is held.
