@@ -286,4 +286,26 @@ describe('before an error for want of', function()
       assert(not ok and ipc.errcode(e) == 'io', e)
     ]], { lua = limited })
   end)
+
+  it('descriptors nothing is waited for where nothing was let go of', function()
+    local limited = "sh -c 'ulimit -n 40; exec \"$0\" \"$@\"' " .. support.lua
+    check([[
+      local path, held, began = os.tmpname(), {}, ipc.clock()
+      collectgarbage()
+      collectgarbage()
+      while true do
+        local file = io.open(path)
+        if not file then break end
+        held[#held + 1] = file
+      end
+      -- A watchdog: to wait for others would take each of them seconds.
+      for _ = 1, 20 do
+        local ok, e = pcall(ipc.flock, path, 0)
+        assert(not ok and ipc.errcode(e) == 'io', e)
+      end
+      assert(ipc.clock() - began < 40)
+      held[1]:close()
+      os.remove(path)
+    ]], { lua = limited })
+  end)
 end)

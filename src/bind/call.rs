@@ -20,7 +20,7 @@ use crate::bind::lua::{Lua, WITHOUT_SELF};
 use crate::bind::state::State;
 use crate::err;
 use crate::error::{Code, Error, Result};
-use crate::sys::{Torn, is_torn, memory_is_short, settle_shortage};
+use crate::sys::{Torn, closes_soon, is_torn, memory_is_short, settle_shortage};
 use crate::wait::{Deadline, sleep};
 
 /// How many results a body has pushed. As wide as a pointer, so that a `Result` of it comes back in two registers: one
@@ -169,8 +169,8 @@ unsafe fn run<const REPEAT: bool>(
     result
 }
 
-/// How long, in seconds, a call that was short of descriptors waits before each of its further tries: those of servers
-/// and of children that were collected are closed by threads in the background, which may have to wait for a core.
+/// How long, in seconds, a call that was short of descriptors waits before each of its further tries, where something
+/// was let go of lately whose descriptors threads in the background close: they may have to wait for a core.
 const PAUSES: [f64; 8] = [0.0, 0.001, 0.01, 0.05, 0.2, 0.5, 1.0, 2.0];
 
 /// Memory or descriptors ran out, and garbage may hold some: collects it and calls `body` again, if its arguments are
@@ -189,7 +189,7 @@ fn repeat(lua: Lua<'_>, body: Body, mut e: Error) -> Pushed {
             if !collect(lua) {
                 break;
             }
-        } else if e.code() != Code::Io {
+        } else if e.code() != Code::Io || !closes_soon() {
             break;
         } else if let Err(e) = sleep(&lua.wait(Deadline::after(pause))) {
             return fail(lua, e);

@@ -26,7 +26,7 @@ use super::socket_file::SocketFile;
 use crate::err;
 use crate::error::{Code, Error, Result};
 use crate::sys::socket::{self, Address};
-use crate::sys::{Lock, WatchSet, fork_generation, try_collect};
+use crate::sys::{Lock, WatchSet, close_later, fork_generation, try_collect};
 use crate::transport::{Connection, Traffic};
 use crate::wait::{Signal, Wait};
 use crate::wire::Message;
@@ -370,6 +370,7 @@ impl Server {
         // The port is free from here on, whenever the background thread lets go of the descriptor: it still has it,
         // since only `close` ends its listening.
         socket::shutdown(self.listener);
+        close_later();
         self.door.close();
     }
 }

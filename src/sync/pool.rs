@@ -21,7 +21,7 @@ use super::worker::THREAD_WEIGHT;
 use super::{Crew, Failure, Future, Outcome, Task};
 use crate::err;
 use crate::error::{Lossy, Result};
-use crate::sys::check_memory;
+use crate::sys::{check_memory, close_later};
 use crate::text;
 use crate::wait::Wait;
 use crate::wire::Object;
@@ -179,6 +179,7 @@ impl Pool {
 impl Drop for Pool {
     fn drop(&mut self) {
         if self.0.check().is_ok() {
+            close_later();
             self.0.shut();
         }
     }

@@ -20,8 +20,7 @@ use std::sync::atomic::Ordering;
 
 use crate::err;
 use crate::error::Result;
-use crate::sys::check_memory;
-use crate::sys::{spawn_quiet, start_thread, thread_name, thread_room};
+use crate::sys::{check_memory, close_later, spawn_quiet, start_thread, thread_name, thread_room};
 use crate::wait::{Cancel, Deadline, Wait, show_background_thread, sleep};
 use crate::wire::Object;
 
@@ -285,6 +284,8 @@ impl<T: Send + 'static> Crew<T> {
     /// Cancels the calls of all threads that still run. Returns at once.
     pub fn cancel(&self) {
         if self.shared.team.is_ours() {
+            // With what the states of its threads hold.
+            close_later();
             self.shared.team.cancel();
             self.abandon_in_time();
         }
@@ -320,6 +321,8 @@ impl<T> Drop for Crew<T> {
     /// Cancels, and waits for nothing: this may be a collector of garbage.
     fn drop(&mut self) {
         if self.shared.team.is_ours() {
+            // With what the states of its threads hold.
+            close_later();
             self.shared.team.cancel();
         }
     }

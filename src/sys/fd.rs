@@ -6,12 +6,13 @@
 //! closing happens inside a critical section, which a fork waits for, so that no descriptor is open and not in the
 //! table when it happens.
 //!
-//! Imports its siblings `fork` and `critical`.
+//! Imports its siblings `fork`, `critical` and `clock`.
 
 use std::os::fd::{AsRawFd, RawFd};
 use std::ptr;
 use std::sync::atomic::{AtomicPtr, AtomicU64, Ordering};
 
+use super::clock::monotonic_ns;
 use super::critical::Critical;
 use super::fork::{ForkHook, at_fork, fork_generation};
 use crate::error::{Error, Result};
@@ -86,6 +87,23 @@ pub fn forget_fd(fd: RawFd) {
 pub fn opening<T>(f: impl FnOnce() -> T) -> T {
     let _section = Critical::enter();
     f()
+}
+
+/// How long a thread in the background may take to close what it is to close, in nanoseconds.
+const CLOSING: u64 = 4_000_000_000;
+
+/// When descriptors were last left to a thread in the background to close, on the clock of [`monotonic_ns`]; 0: never.
+static LEFT: AtomicU64 = AtomicU64::new(0);
+
+/// Says that a thread in the background is to close descriptors: who is short of them waits for it.
+pub fn close_later() {
+    LEFT.store(monotonic_ns().max(1), Ordering::Relaxed);
+}
+
+/// Whether a thread in the background may be about to close descriptors.
+pub fn closes_soon() -> bool {
+    let left = LEFT.load(Ordering::Relaxed);
+    left != 0 && monotonic_ns().saturating_sub(left) < CLOSING
 }
 
 /// Whether `fd` is an open descriptor of this process, no matter what owns it.

@@ -43,7 +43,7 @@ pub use clock::{cpus, gettid, monotonic_ns, spare_core};
 pub use critical::{Critical, Torn, is_torn};
 pub use env::{env_var, environment};
 pub use event::Event;
-pub use fd::{Fd, forget_fd, is_open, opening, track_fd};
+pub use fd::{Fd, close_later, closes_soon, forget_fd, is_open, opening, track_fd};
 pub use flock::{FileLock, LockFile};
 pub use folder::{FolderWatch, try_flock, user};
 #[cfg(test)]

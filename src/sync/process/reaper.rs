@@ -4,7 +4,7 @@
 use std::os::fd::{AsRawFd, RawFd};
 use std::sync::Arc;
 
-use crate::sys::{Event, Fd, Lock, SetOnce, fork_generation, pidfd, reap, spawn_quiet};
+use crate::sys::{Event, Fd, Lock, SetOnce, close_later, fork_generation, pidfd, reap, spawn_quiet};
 use crate::wait::{Deadline, Interest, Wait, Watch, poll_many, show_background_thread};
 
 /// How often children are asked for that nothing tells of, in seconds.
@@ -27,6 +27,7 @@ fn orphans() -> &'static Lock<Orphans> {
 
 /// Takes child `pid` over. Waits for nothing: this may be a collector of garbage.
 pub(super) fn adopt(pid: i32, fd: Option<Arc<Fd>>) {
+    close_later();
     let fd = fd.or_else(|| pidfd(pid).map(Arc::new));
     let spare = Event::new().ok().map(Arc::new);
     let started = {
