@@ -192,7 +192,7 @@ describe('a cancelled thread', function()
       local function resuming(begun)
         local ipc = require 'libipc'
         begun:add(1)
-        while true do coroutine.resume(coroutine.create(ipc.sleep), 10) end
+        while true do coroutine.resume(coroutine.create(function() ipc.sleep(10) end)) end
       end
       for _, fn in ipairs { catching, resuming } do
         local begun = ipc.atomic(0)
