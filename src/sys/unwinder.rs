@@ -34,7 +34,7 @@ pub fn fork_with_unwinder() -> Result<i32> {
     if !has_company() {
         return fork();
     }
-    fork_tried(&|| use_unwinder())
+    fork_tried(&use_unwinder)
 }
 
 /// Forks until a child comes to the end of `trial`.

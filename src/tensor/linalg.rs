@@ -309,7 +309,9 @@ mod tests {
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(24))]
         #[test]
-        fn products_are_those_of_the_plain_sums(n in 1i64..9, k in 1i64..9, m in 1i64..9, turn in 0u8..8, d in 1usize..9) {
+        fn products_are_those_of_the_plain_sums(
+            n in 1i64..9, k in 1i64..9, m in 1i64..9, turn in 0u8..8, d in 1usize..9,
+        ) {
             // Byte has no negative numbers: its products wrap.
             let dtype = DType::ALL[d];
             let (mut a, mut b) = (matrix(dtype, n, k, 1), matrix(dtype, k, m, 2));

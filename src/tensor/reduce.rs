@@ -124,7 +124,10 @@ impl Tensor {
 
     /// Standard deviations along a dimension.
     pub fn std_dim(&self, dim: usize, biased: bool) -> Result<Tensor> {
-        dispatch!(self.dtype(), compute C => along::<C, _>(self, dim, Moments, |m| C::from_f64(variance(m, biased).sqrt())))
+        dispatch!(
+            self.dtype(),
+            compute C => along::<C, _>(self, dim, Moments, |m| C::from_f64(variance(m, biased).sqrt()))
+        )
     }
 
     /// The p-norm of all elements; 0 counts those that are not zero, ∞ takes the largest.
@@ -139,7 +142,10 @@ impl Tensor {
     /// p-norms along a dimension.
     pub fn norm_dim(&self, p: f64, dim: usize) -> Result<Tensor> {
         if p == 2.0 {
-            return dispatch!(self.dtype(), compute C => along::<C, _>(self, dim, Squares, |acc| C::from_f64(acc.sqrt())));
+            return dispatch!(
+                self.dtype(),
+                compute C => along::<C, _>(self, dim, Squares, |sum| C::from_f64(sum.sqrt()))
+            );
         }
         dispatch!(self.dtype(), compute C => along::<C, _>(self, dim, Norm(p), |acc| C::from_f64(Norm(p).finish(acc))))
     }

@@ -4,15 +4,16 @@
 //! There are at most [`MOST`] such threads, however many calls there are; the others wait their turn, in order. So what
 //! runs here must come to its end by itself: it never waits for what another such call does.
 //!
-//! Imports its siblings `cancel`, `signal` and `threads`.
+//! Imports its siblings `cancel`, `own_thread`, `signal` and `threads`.
 
 use std::collections::VecDeque;
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
+use super::own_thread::Shared;
 use super::threads::show_background_thread;
-use super::{Cancel, Deadline, Interrupt, Signal, Wait};
+use super::{Cancel, Deadline, Signal, Wait};
 use crate::err;
 use crate::error::Result;
 use crate::sys::{Lock, SetOnce, fork_generation, spawn_quiet};
@@ -109,23 +110,6 @@ fn serve() {
             job();
         }
         helpers = HELPERS.lock();
-    }
-}
-
-/// What the caller and the helper share.
-struct Shared<T> {
-    cancel: Cancel,
-    result: Lock<Option<Result<T>>>,
-    ended: Signal,
-}
-
-impl<T> Interrupt for Shared<T> {
-    fn on_signal(&self) -> Result<()> {
-        Ok(())
-    }
-
-    fn cancel(&self) -> Option<&Cancel> {
-        Some(&self.cancel)
     }
 }
 

@@ -14,11 +14,11 @@ use crate::err;
 use crate::error::Result;
 use crate::sys::{Lock, fork_generation, spawn_quiet};
 
-/// What the caller and the thread share.
-struct Shared<T> {
-    cancel: Cancel,
-    result: Lock<Option<Result<T>>>,
-    ended: Signal,
+/// What a caller and the thread that does its work share.
+pub(super) struct Shared<T> {
+    pub(super) cancel: Cancel,
+    pub(super) result: Lock<Option<Result<T>>>,
+    pub(super) ended: Signal,
 }
 
 impl<T> Interrupt for Shared<T> {

@@ -8,7 +8,7 @@ use mlua_sys as ffi;
 
 use super::args::Numbers;
 use super::class::{storage_at, tensor_at};
-use crate::bind::call::{Count, Pushed, at_once, c_function, enter};
+use crate::bind::call::{Body, Count, Pushed, at_once, c_function, enter};
 use crate::bind::lua::{Kind, Lua};
 use crate::bind::object::Method;
 use crate::err;
@@ -25,46 +25,55 @@ pub(super) const METAMETHODS: &[Method] = &[
 pub(super) const STORAGE_METAMETHODS: &[Method] =
     &[("__index", c_function(storage_index)), ("__newindex", c_function(storage_new_index))];
 
-/// `t[k]`: for a string the method of that name, without entering Rust proper.
+/// `t[k]`.
 unsafe extern "C-unwind" fn index(l: *mut ffi::lua_State) -> Count {
     // SAFETY: Lua calls this with its own state; push_functions made it with the State as upvalue 1.
-    unsafe {
-        match ffi::lua_type(l, 2) {
-            ffi::LUA_TNUMBER if at_once(l, "t[…]", nth) => 1,
-            ffi::LUA_TSTRING if method(l) => 1,
-            _ => enter::<false>(l, "t[…]", element),
-        }
-    }
+    unsafe { look_up(l, "t[…]", nth, element) }
 }
 
 /// `t[k] = v`.
 unsafe extern "C-unwind" fn new_index(l: *mut ffi::lua_State) -> Count {
     // SAFETY: as in `index`.
-    unsafe { if at_once(l, "t[…] = ", set_nth) { 0 } else { enter::<false>(l, "t[…] = ", set_element) } }
+    unsafe { put(l, "t[…] = ", set_nth, set_element) }
 }
 
 /// `s[k]`.
 unsafe extern "C-unwind" fn storage_index(l: *mut ffi::lua_State) -> Count {
     // SAFETY: as in `index`.
-    unsafe {
-        match ffi::lua_type(l, 2) {
-            ffi::LUA_TNUMBER if at_once(l, "s[…]", nth_of_storage) => 1,
-            ffi::LUA_TSTRING if method(l) => 1,
-            _ => enter::<false>(l, "s[…]", storage_element),
-        }
-    }
+    unsafe { look_up(l, "s[…]", nth_of_storage, storage_element) }
 }
 
 /// `s[k] = v`.
 unsafe extern "C-unwind" fn storage_new_index(l: *mut ffi::lua_State) -> Count {
     // SAFETY: as in `index`.
+    unsafe { put(l, "s[…] = ", set_nth_of_storage, set_storage_element) }
+}
+
+/// An `__index`: for a number what `nth` finds, for a string the method of that name, both without entering Rust proper,
+/// and all else by `body`.
+///
+/// # Safety
+/// As [`enter`].
+#[inline(always)]
+unsafe fn look_up(l: *mut ffi::lua_State, place: &'static str, nth: impl FnOnce(Lua<'_>) -> bool, body: Body) -> Count {
+    // SAFETY: as this function's own promise.
     unsafe {
-        if at_once(l, "s[…] = ", set_nth_of_storage) {
-            0
-        } else {
-            enter::<false>(l, "s[…] = ", set_storage_element)
+        match ffi::lua_type(l, 2) {
+            ffi::LUA_TNUMBER if at_once(l, place, nth) => 1,
+            ffi::LUA_TSTRING if method(l) => 1,
+            _ => enter::<false>(l, place, body),
         }
     }
+}
+
+/// A `__newindex`, in the same way.
+///
+/// # Safety
+/// As [`enter`].
+#[inline(always)]
+unsafe fn put(l: *mut ffi::lua_State, place: &'static str, set_nth: impl FnOnce(Lua<'_>) -> bool, body: Body) -> Count {
+    // SAFETY: as this function's own promise.
+    unsafe { if at_once(l, place, set_nth) { 0 } else { enter::<false>(l, place, body) } }
 }
 
 /// `t[n]` of a tensor of one dimension: the everyday case, which is to take no longer than it must.

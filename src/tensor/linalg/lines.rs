@@ -21,7 +21,9 @@ vectorised! {
     ///
     /// # Safety
     /// `n` elements from each pointer on, its stride apart, lie in memory that is held.
-    pub(super) unsafe fn dot_line<T: Element>(n: usize, a: *const T, down_a: isize, b: *const T, down_b: isize) -> Wide<T> {
+    pub(super) unsafe fn dot_line<T: Element>(
+        n: usize, a: *const T, down_a: isize, b: *const T, down_b: isize
+    ) -> Wide<T> {
         let mut lanes = [Wide::<T>::default(); LANES];
         let whole = n / LANES * LANES;
         if down_a == 1 && down_b == 1 {
@@ -73,7 +75,9 @@ vectorised! {
     ///
     /// # Safety
     /// All lines and the vector, `n` elements each, lie in memory that is held.
-    pub(super) unsafe fn dot_rows<T: Element; const L: usize>(n: usize, a: *const T, down: isize, x: *const T) -> [Wide<T>; ROWS] {
+    pub(super) unsafe fn dot_rows<T: Element; const L: usize>(
+        n: usize, a: *const T, down: isize, x: *const T
+    ) -> [Wide<T>; ROWS] {
         let mut lanes = [[Wide::<T>::default(); L]; ROWS];
         let whole = n / L * L;
         for block in (0..whole).step_by(32 * L) {
