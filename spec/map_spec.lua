@@ -745,7 +745,7 @@ describe('a cancelled map', function()
     has(fails(ipc.map, { threads = 1, fn = function() end, cancel = 'never' }), "'cancel'", 'never')
   end)
 
-  it('ends many crews at once, while threads of others begin and end', function()
+  it('ends many maps at once, while threads of others begin and end', function()
     local n, maps = ipc.atomic(0), {}
     for i = 1, 4 do
       maps[i] = ipc.map {

@@ -16,7 +16,7 @@ use crate::bind::worker::{self, Setup, call_init, said};
 use crate::err;
 use crate::error::{Code, Error, Result, words};
 use crate::lua_fn;
-use crate::sync::{Crew, Failure, NextEnd, Seat};
+use crate::sync::{Failure, NextEnd, ThreadGroup, WorkerContext};
 use crate::sys::cpus;
 use crate::text;
 use crate::try_fn;
@@ -45,7 +45,7 @@ pub(super) const TRIES: &[Method] =
 
 /// A handle on running threads. Collected, it cancels them.
 struct Map {
-    crew: Rc<Crew<Results>>,
+    group: Rc<ThreadGroup<Results>>,
     route: Route,
 }
 
@@ -55,21 +55,21 @@ impl Class for Map {
     }
 
     fn describe(&self) -> String {
-        let crew = &self.crew;
-        let mut text = text!("ipc.map: {}{} threads, {} running", named(crew.name()), crew.count(), crew.running());
-        if crew.failed() > 0 {
-            text += &text!(", {} failed", crew.failed());
+        let group = &self.group;
+        let mut text = text!("ipc.map: {}{} threads, {} running", named(group.name()), group.count(), group.running());
+        if group.failed() > 0 {
+            text += &text!(", {} failed", group.failed());
         }
         text
     }
 
     fn source(&self, way: Way) -> Result<Option<Box<dyn Source>>> {
-        let crew = self.crew.clone();
-        Ok((way == Way::Read).then(|| source(crew, |crew| Some(crew.has_ended()), |crew| crew.fd())))
+        let group = self.group.clone();
+        Ok((way == Way::Read).then(|| source(group, |group| Some(group.has_ended()), |group| group.fd())))
     }
 
     fn object(&self) -> Option<Arc<dyn Object>> {
-        Some(self.crew.object())
+        Some(self.group.object())
     }
 }
 
@@ -218,10 +218,14 @@ impl Start {
             setup: Setup::new(lua, self.cancel_code)?,
             ledger: lua.state().account.ledger(),
         };
-        let crew = Crew::start_for(lua.state().owner().number(), &self.name, self.count, worker::STACK, move |seat| {
-            plan.run(seat)
-        })?;
-        lua.push_object(Map { crew: Rc::new(crew), route: self.route })?;
+        let group = ThreadGroup::start_for(
+            lua.state().owner().number(),
+            &self.name,
+            self.count,
+            worker::STACK,
+            move |context| plan.run(context),
+        )?;
+        lua.push_object(Map { group: Rc::new(group), route: self.route })?;
         Ok(1)
     }
 
@@ -262,9 +266,11 @@ impl Drop for Plan {
 
 impl Plan {
     /// A thread's job.
-    fn run(&self, seat: &Seat) -> std::result::Result<Results, Failure> {
+    fn run(&self, context: &WorkerContext) -> std::result::Result<Results, Failure> {
         let mut message = Message::default();
-        worker::run(&self.setup, &seat.cancel, &mut |lua, handler| self.perform(lua, handler, seat.id, &mut message))?;
+        worker::run(&self.setup, &context.cancel, &mut |lua, handler| {
+            self.perform(lua, handler, context.id, &mut message)
+        })?;
         let entry = Entry::new(&self.ledger, message.weight());
         Ok(Results { message, _entry: entry })
     }
@@ -296,20 +302,20 @@ pub(super) fn split_number(text: &str) -> (usize, &str) {
 
 /// `m:join([timeout])`: all results of thread 1, then of thread 2, …
 fn join(lua: Lua<'_>) -> Result<Pushed> {
-    let (crew, route) = this(lua)?;
+    let (group, route) = this(lua)?;
     let deadline = lua.timeout(2, None)?;
-    if !crew.wait(&lua.wait(deadline))? {
-        return Err(out_of_time(&crew));
+    if !group.wait(&lua.wait(deadline))? {
+        return Err(out_of_time(&group));
     }
-    raise_failure(lua, &crew)?;
+    raise_failure(lua, &group)?;
     let base = lua.top();
-    let mut results = crew.take_results();
+    let mut results = group.take_results();
     for at in 0..results.len() {
         let (id, result) = &results[at];
         if let Err(e) = read(lua, *id, &result.message, route) {
             // The others' results stay for the next join.
             results.remove(at);
-            crew.put_back(results);
+            group.put_back(results);
             return Err(e);
         }
     }
@@ -342,12 +348,12 @@ fn next(lua: Lua<'_>) -> Result<Pushed> {
 
 /// One step of the iteration over the map in slot 1, with the time-out in slot 2.
 fn next_of(lua: Lua<'_>) -> Result<Pushed> {
-    let (crew, route) = this(lua)?;
+    let (group, route) = this(lua)?;
     let deadline = lua.timeout(2, None)?;
-    match crew.next(&lua.wait(deadline))? {
+    match group.next(&lua.wait(deadline))? {
         NextEnd::Nothing => Ok(0),
-        NextEnd::OutOfTime => Err(out_of_time(&crew)),
-        NextEnd::Ended(id, Err(failure)) => Err(failed(lua, &crew, id, &failure)),
+        NextEnd::OutOfTime => Err(out_of_time(&group)),
+        NextEnd::Ended(id, Err(failure)) => Err(failed(lua, &group, id, &failure)),
         NextEnd::Ended(id, Ok(results)) => {
             lua.push_integer(id as i64);
             Ok(1 + read(lua, id, &results.message, route)?)
@@ -355,51 +361,55 @@ fn next_of(lua: Lua<'_>) -> Result<Pushed> {
     }
 }
 
-fn out_of_time(crew: &Crew<Results>) -> Error {
-    err!(Timeout, "{} of {} threads still run", crew.running(), crew.count())
+fn out_of_time(group: &ThreadGroup<Results>) -> Error {
+    err!(Timeout, "{} of {} threads still run", group.running(), group.count())
 }
 
 /// `m:checkErrors()`: raises the error of a thread that has failed, without waiting.
 fn check_errors(lua: Lua<'_>) -> Result<Pushed> {
-    let (crew, _) = this(lua)?;
-    crew.check()?;
-    raise_failure(lua, &crew)?;
+    let (group, _) = this(lua)?;
+    group.check()?;
+    raise_failure(lua, &group)?;
     Ok(0)
 }
 
 /// `m:poll()`: how many threads still run.
 fn poll(lua: Lua<'_>) -> Result<Pushed> {
-    let (crew, _) = this(lua)?;
-    crew.check()?;
-    lua.push_integer(crew.running() as i64);
+    let (group, _) = this(lua)?;
+    group.check()?;
+    lua.push_integer(group.running() as i64);
     Ok(1)
 }
 
 /// `m:cancel()`.
 fn cancel(lua: Lua<'_>) -> Result<Pushed> {
-    let (crew, _) = this(lua)?;
-    crew.check()?;
-    crew.cancel();
+    let (group, _) = this(lua)?;
+    group.check()?;
+    group.cancel();
     Ok(0)
 }
 
 /// The map in slot 1, held beyond any finalizer that Lua runs meanwhile.
-fn this(lua: Lua<'_>) -> Result<(Rc<Crew<Results>>, Route)> {
+fn this(lua: Lua<'_>) -> Result<(Rc<ThreadGroup<Results>>, Route)> {
     let map = lua.object::<Map>(1)?;
-    Ok((map.crew.clone(), map.route))
+    Ok((map.group.clone(), map.route))
 }
 
 /// The error of the first thread whose failure nobody was told yet.
-fn raise_failure(lua: Lua<'_>, crew: &Crew<Results>) -> Result<()> {
-    crew.take_failure().map_or(Ok(()), |(id, failure)| Err(failed(lua, crew, id, &failure)))
+fn raise_failure(lua: Lua<'_>, group: &ThreadGroup<Results>) -> Result<()> {
+    group.take_failure().map_or(Ok(()), |(id, failure)| Err(failed(lua, group, id, &failure)))
 }
 
 /// The error that thread `id` has failed.
-fn failed(lua: Lua<'_>, crew: &Crew<Results>, id: usize, failure: &[u8]) -> Error {
-    let head = match crew.failed() {
-        0 => text!("thread {id} of {}{} failed: ", named(crew.name()), crew.count()),
+fn failed(lua: Lua<'_>, group: &ThreadGroup<Results>, id: usize, failure: &[u8]) -> Error {
+    let head = match group.failed() {
+        0 => text!("thread {id} of {}{} failed: ", named(group.name()), group.count()),
         n => {
-            text!("thread {id} of {}{} failed ({n} more did; call again for them): ", named(crew.name()), crew.count())
+            text!(
+                "thread {id} of {}{} failed ({n} more did; call again for them): ",
+                named(group.name()),
+                group.count()
+            )
         }
     };
     lua.failure(Code::Worker, &head, failure)

@@ -85,7 +85,7 @@ fn pool(lua: Lua<'_>) -> Result<Pushed> {
     lua.encode_values(lua.top(), 1, &mut init, route).map_err(|e| renamed(e, |_| "option 'init'".into()))?;
     let plan = Plan { init, route, setup };
     let terms = Terms { name, count, stack: STACK, upvalues };
-    lua.push_object(Handle(Arc::new(Pool::start(terms, move |bench| plan.run(bench))?)))?;
+    lua.push_object(Handle(Arc::new(Pool::start(terms, move |source| plan.run(source))?)))?;
     Ok(1)
 }
 

@@ -25,7 +25,7 @@ use crate::wire::Message;
 pub type Job = (unsafe fn(*mut c_void, *mut ffi::lua_State) -> c_int, *mut c_void);
 
 /// Things that run when the Lua state closes, newest first.
-type Farewell = Box<dyn FnOnce()>;
+type AtClose = Box<dyn FnOnce()>;
 
 /// Everything libipc knows about one Lua state.
 pub struct State {
@@ -74,7 +74,7 @@ pub struct State {
     ends: Cell<*const Cancel>,
     /// What other rooms of the binding keep for this state.
     extras: RefCell<HashMap<TypeId, Box<dyn Any>>>,
-    farewells: RefCell<Vec<Farewell>>,
+    at_close: RefCell<Vec<AtClose>>,
 }
 
 impl std::fmt::Debug for State {
@@ -111,7 +111,7 @@ impl State {
             cancel: RefCell::default(),
             ends: Cell::new(std::ptr::null()),
             extras: RefCell::default(),
-            farewells: RefCell::default(),
+            at_close: RefCell::default(),
         }
     }
 
@@ -174,29 +174,29 @@ impl State {
         made
     }
 
-    /// Runs `farewell` when this Lua state closes: for what the state owns outside Lua (locks, queues).
-    pub fn at_close(&self, farewell: impl FnOnce() + 'static) {
-        self.farewells.borrow_mut().push(Box::new(farewell));
+    /// Runs `callback` when this Lua state closes: for what the state owns outside Lua (locks, queues).
+    pub fn at_close(&self, callback: impl FnOnce() + 'static) {
+        self.at_close.borrow_mut().push(Box::new(callback));
     }
 
     /// Lets go of everything; called by the finalizer. The state stays usable, as one that holds nothing.
     pub(super) fn close(&self) {
         if is_torn() {
-            // What the farewells lead to may be half changed; all of it goes with the process.
+            // What these lead to may be half changed; all of it goes with the process.
             return;
         }
         loop {
-            // One at a time, the borrow ended: a farewell may add another.
-            let next = self.farewells.borrow_mut().pop();
+            // One at a time, the borrow ended: one may add another.
+            let next = self.at_close.borrow_mut().pop();
             match next {
-                Some(farewell) => farewell(),
+                Some(callback) => callback(),
                 None => break,
             }
         }
         self.account.close();
         drop(self.message.take());
         self.last.close();
-        drop(self.farewells.take());
+        drop(self.at_close.take());
         drop(self.extras.take());
         // Lua frees the memory of the State without dropping it: nothing of ours may be left in it.
         drop(self.metatables.take());

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering, fence};
 use std::sync::{Arc, Weak};
 
 use super::batch::Finished;
-use super::pool::Hub;
+use super::pool::PoolState;
 use super::unfetched::has_code;
 use super::{Failure, Unfetched};
 use crate::error::{Code, Lossy, Result};
@@ -70,7 +70,7 @@ pub enum Stage {
 pub struct Future {
     /// Counts the tasks of its pool: where it stands in the queue.
     pub(super) number: u64,
-    hub: Arc<Hub>,
+    pool: Arc<PoolState>,
     outcome: SetOnce<Outcome>,
     /// The value that its task raised, where that is no string and can travel.
     raised: SetOnce<Box<Message>>,
@@ -88,10 +88,10 @@ pub struct Future {
 }
 
 impl Future {
-    pub(super) fn new(number: u64, hub: Arc<Hub>, task: &Task, batch: Option<(Weak<Finished>, u64)>) -> Future {
+    pub(super) fn new(number: u64, pool: Arc<PoolState>, task: &Task, batch: Option<(Weak<Finished>, u64)>) -> Future {
         Future {
             number,
-            hub,
+            pool,
             outcome: SetOnce::new(),
             raised: SetOnce::new(),
             settled: SetOnce::new(),
@@ -130,14 +130,14 @@ impl Future {
             Some(Outcome::Done(_)) => Stage::Done,
             Some(Outcome::Failed(_)) => Stage::Failed,
             Some(Outcome::Cancelled(_)) => Stage::Cancelled,
-            None if self.hub.is_queued(self.number) => Stage::Queued,
+            None if self.pool.is_queued(self.number) => Stage::Queued,
             None => Stage::Running,
         }
     }
 
     /// `[state]` in the child of a fork, where the task can only be done already.
     pub fn check(&self) -> Result<()> {
-        if self.is_done() { Ok(()) } else { self.hub.check() }
+        if self.is_done() { Ok(()) } else { self.pool.check() }
     }
 
     /// Waits for the end of the task; `None` when time runs out.
@@ -163,8 +163,8 @@ impl Future {
         if self.is_done() {
             return Ok(false);
         }
-        self.hub.check()?;
-        self.hub.cancel(self)
+        self.pool.check()?;
+        self.pool.cancel(self)
     }
 
     /// A descriptor that polls readable once the task has ended.
@@ -184,7 +184,7 @@ impl Future {
         };
         let outcome = match outcome {
             Outcome::Failed(failure) if !has_code(failure.text(), Code::Cancelled) => {
-                let of = || text!("task {} of {}", self.number, Lossy(&self.hub.terms.name));
+                let of = || text!("task {} of {}", self.number, Lossy(&self.pool.terms.name));
                 Outcome::Failed(failure.owed_to(self.owner, of))
             }
             other => other,

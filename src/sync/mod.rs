@@ -1,11 +1,8 @@
-//! What threads of one process share: work queues, channels, locks, barriers, atomic numbers, and the names they are
-//! found by; and the threads themselves. What threads of one process share: work queues, locks, barriers, atomic
-//! numbers, and the names they are found by; and the threads themselves, and a report of it all. What threads of one
-//! process share: work queues, channels, tables, locks, barriers, atomic numbers, and the names they are found by; and
-//! the threads themselves.
+//! What threads of one process share: work queues, channels, tables, locks, barriers, atomic numbers, and the names
+//! they are found by; the threads themselves; and a report of it all.
 //!
-//! Every one but a crew of threads is an [`Object`](crate::wire::Object): thread routes pass it by reference. Who calls
-//! is told by the [`Owner`](crate::wait::Owner) of the Lua state, never by the operating system's thread.
+//! Every one but a group of threads is an [`Object`](crate::wire::Object): thread routes pass it by reference. Who
+//! calls is told by the [`Owner`](crate::wait::Owner) of the Lua state, never by the operating system's thread.
 
 mod atomic;
 mod barrier;
@@ -32,11 +29,11 @@ pub use fifo::Limits;
 pub use future::{Future, Outcome, Stage, Task};
 pub use mutex::{Mutex, MutexHandle};
 pub use names::Names;
-pub use pool::{Bench, Order, Pool, Terms};
+pub use pool::{Order, Pool, TaskSource, Terms};
 pub use process::{Amount, Command, Environment, KEPT, Pipe, Process, Stdio};
 pub use report::{ObjectState, Report};
 pub use table::{Cursor, Key, KeyRef, Short, Table, Value};
 pub use timer::Timer;
 pub use unfetched::Unfetched;
-pub use worker::{Crew, Failure, NextEnd, Seat, after_cancel, cancel_waits_for_core};
+pub use worker::{Failure, NextEnd, ThreadGroup, WorkerContext, after_cancel, cancel_waits_for_core};
 pub use workqueue::{WorkQueue, WorkQueueHandle};

@@ -1,15 +1,15 @@
 //! Warm workers and the queue of tasks that they serve.
 //!
-//! What a worker does with a task is the business of the code that makes the pool: it is given a [`Bench`], from which
-//! it takes one task after the other. Each worker is a [`Crew`] of its own, so that the task in its hands can be ended:
-//! a worker that is dismissed ends with its task, and another takes its place. The successor first waits until its
-//! predecessor has ended or was abandoned, so there are never more at work than the pool has seats, and a future is
-//! settled only when its task touches nothing any more.
+//! What a worker does with a task is the business of the code that makes the pool: it is given a [`TaskSource`], from
+//! which it takes one task after the other. Each worker is a [`ThreadGroup`] of its own, so that the task in its hands
+//! can be ended: a worker that is dismissed ends with its task, and another takes its place. The successor first waits
+//! until its predecessor has ended or was abandoned, so there are never more at work than the pool was made with, and a
+//! future is settled only when its task touches nothing any more.
 //!
 //! Nobody ends the threads of a pool whose last handle is gone: they do what was submitted, then leave.
 //!
-//! This file is the half of those who submit; `hub` is what all share, `bench` the workers' half. Imports its siblings
-//! `batch`, `future` and `worker`.
+//! This file is the half of those who submit; `state` is what all share, `task_source` the workers' half. Imports its
+//! siblings `batch`, `future` and `worker`.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -18,7 +18,7 @@ use std::sync::{Arc, Weak};
 
 use super::batch::Finished;
 use super::worker::THREAD_WEIGHT;
-use super::{Crew, Failure, Future, Outcome, Task};
+use super::{Failure, Future, Outcome, Task, ThreadGroup};
 use crate::err;
 use crate::error::{Lossy, Result};
 use crate::sys::{check_memory, close_later};
@@ -26,21 +26,21 @@ use crate::text;
 use crate::wait::Wait;
 use crate::wire::Object;
 
-mod bench;
-mod hub;
+mod state;
+mod task_source;
 #[cfg(test)]
 mod tests;
 
-pub use bench::{Bench, Order};
-pub(super) use hub::Hub;
-use hub::{NEVER_RAN, STARTING};
+pub(super) use state::PoolState;
+use state::{NEVER_RAN, STARTING};
+pub use task_source::{Order, TaskSource};
 
-/// A worker's whole life, but for its start and its end: an error before [`Bench::ready`] breaks the pool.
-type Work = dyn Fn(&Bench) -> std::result::Result<(), Failure> + Send + Sync;
+/// A worker's whole life, but for its start and its end: an error before [`TaskSource::ready`] breaks the pool.
+type Work = dyn Fn(&TaskSource) -> std::result::Result<(), Failure> + Send + Sync;
 
 /// A handle of a pool, shared by all who may submit to it. When the last is dropped the pool is closed, and not waited
 /// for.
-pub struct Pool(Arc<Hub>);
+pub struct Pool(Arc<PoolState>);
 
 /// What a pool is made with.
 #[derive(Clone, Debug)]
@@ -59,14 +59,14 @@ impl Pool {
     /// Starts the workers.
     pub fn start<W>(terms: Terms, work: W) -> Result<Pool>
     where
-        W: Fn(&Bench) -> std::result::Result<(), Failure> + Send + Sync + 'static,
+        W: Fn(&TaskSource) -> std::result::Result<(), Failure> + Send + Sync + 'static,
     {
         let count = terms.count;
-        Crew::<()>::check_room(count)?;
+        ThreadGroup::<()>::check_room(count)?;
         // Dropped on the way out, it sends those home that have started.
-        let pool = Pool(Hub::new(terms, Box::new(work)));
+        let pool = Pool(PoolState::new(terms, Box::new(work)));
         for id in 1..=count {
-            pool.0.employ(id, None)?;
+            pool.0.start_worker(id, None)?;
         }
         Ok(pool)
     }
@@ -87,86 +87,86 @@ impl Pool {
     }
 
     pub(super) fn submit_to(&self, task: Task, batch: Option<(Weak<Finished>, u64)>) -> Result<Arc<Future>> {
-        let hub = &self.0;
-        hub.check()?;
+        let pool = &self.0;
+        pool.check()?;
         let future = {
-            let mut books = hub.books.lock();
-            if hub.closed.load(Ordering::SeqCst) {
+            let mut queue = pool.queue.lock();
+            if pool.closed.load(Ordering::SeqCst) {
                 return Err(err!(Closed, "the pool is closed and takes no more tasks"));
             }
-            if let Some(text) = &books.broken {
+            if let Some(text) = &queue.broken {
                 return Err(err!(Worker, "{}", Lossy(text)));
             }
             // What is made here is small: a task that does not end should not have taken the last of the reserve.
             check_memory()?;
-            books.last += 1;
-            let number = books.last;
-            let future = Arc::new(Future::new(number, hub.clone(), &task, batch));
-            books.queue.insert(number, (task, future.clone()));
-            hub.queued.store(books.queue.len(), Ordering::SeqCst);
+            queue.last += 1;
+            let number = queue.last;
+            let future = Arc::new(Future::new(number, pool.clone(), &task, batch));
+            queue.tasks.insert(number, (task, future.clone()));
+            pool.queued.store(queue.tasks.len(), Ordering::SeqCst);
             future
         };
-        hub.moved.notify_one();
+        pool.moved.notify_one();
         Ok(future)
     }
 
     /// Takes no more tasks, and waits until all that were submitted have ended, and the workers with them; `[timeout]`
     /// leaves it closed and the rest at work.
     pub fn close(&self, wait: &Wait) -> Result<()> {
-        let hub = &self.0;
-        hub.check()?;
-        if hub.employs_us() {
+        let pool = &self.0;
+        pool.check()?;
+        if pool.has_this_thread() {
             return Err(err!(State, "a task cannot wait for the end of the pool that runs it"));
         }
-        hub.shut();
+        pool.shut();
         loop {
-            let threads = hub.books.lock().threads.clone();
+            let threads = pool.queue.lock().threads.clone();
             if threads.is_empty() {
                 return Ok(());
             }
             for worker in &threads {
-                let ended = worker.crew.get().map_or(Ok(false), |crew| crew.wait(wait))?;
+                let ended = worker.group.get().map_or(Ok(false), |group| group.wait(wait))?;
                 if !ended && wait.deadline.expired() {
-                    let (waiting, running) = hub.tasks();
+                    let (waiting, running) = pool.tasks();
                     return Err(err!(Timeout, "{running} of its tasks still run, and {waiting} wait for their turn"));
                 }
             }
             // Meanwhile a cancel may have put others in their place.
-            hub.tidy();
+            pool.tidy();
         }
     }
 
     /// Takes no more tasks, drops what is queued and ends what runs. Waits for nothing.
     pub fn cancel(&self) -> Result<()> {
-        let hub = &self.0;
-        hub.check()?;
-        hub.shut();
+        let pool = &self.0;
+        pool.check()?;
+        pool.shut();
         self.withdraw(|_| true);
         let (current, starting): (Vec<_>, Vec<_>) = {
-            let books = hub.books.lock();
-            let current = books.posts.iter().filter_map(|post| post.current.clone()).collect();
+            let queue = pool.queue.lock();
+            let current = queue.slots.iter().filter_map(|slot| slot.current.clone()).collect();
             // What they do there may take its time.
-            let starting = books.posts.iter().filter(|post| post.worker.is(STARTING));
-            (current, starting.map(|post| post.worker.clone()).collect())
+            let starting = queue.slots.iter().filter(|slot| slot.worker.is(STARTING));
+            (current, starting.map(|slot| slot.worker.clone()).collect())
         };
         for future in current {
-            hub.cancel(&future)?;
+            pool.cancel(&future)?;
         }
-        starting.iter().filter_map(|worker| worker.crew.get()).for_each(Crew::cancel);
+        starting.iter().filter_map(|worker| worker.group.get()).for_each(ThreadGroup::cancel);
         Ok(())
     }
 
     /// Takes those tasks out of the queue whose futures are `wanted`.
     pub(super) fn withdraw(&self, wanted: impl Fn(&Future) -> bool) {
-        let hub = &self.0;
-        if hub.check().is_err() {
+        let pool = &self.0;
+        if pool.check().is_err() {
             return;
         }
         let out = {
-            let mut books = hub.books.lock();
-            let (out, rest) = std::mem::take(&mut books.queue).into_iter().partition(|(_, (_, f))| wanted(f));
-            books.queue = rest;
-            hub.queued.store(books.queue.len(), Ordering::SeqCst);
+            let mut queue = pool.queue.lock();
+            let (out, rest) = std::mem::take(&mut queue.tasks).into_iter().partition(|(_, (_, f))| wanted(f));
+            queue.tasks = rest;
+            pool.queued.store(queue.tasks.len(), Ordering::SeqCst);
             let out: BTreeMap<_, _> = out;
             out
         };
@@ -188,14 +188,14 @@ impl Drop for Pool {
 impl Pool {
     /// `open, 4 workers, 2 tasks running, 10 queued`
     fn described(&self) -> String {
-        let hub = &self.0;
-        let (queued, running) = hub.tasks();
+        let pool = &self.0;
+        let (queued, running) = pool.tasks();
         let (workers, broken) = {
-            let books = hub.books.lock();
-            (books.posts.len(), books.broken.is_some())
+            let queue = pool.queue.lock();
+            (queue.slots.len(), queue.broken.is_some())
         };
         let plural = |n| if n == 1 { "" } else { "s" };
-        let state = match (broken, hub.closed.load(Ordering::SeqCst)) {
+        let state = match (broken, pool.closed.load(Ordering::SeqCst)) {
             (true, _) => "broken",
             (false, true) => "closed",
             (false, false) => "open",

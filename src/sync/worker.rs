@@ -1,16 +1,16 @@
-//! Worker threads: a crew that is started together, cancelled together and waited for together.
+//! Worker threads: a group that is started together, cancelled together and waited for together.
 //!
 //! The threads are never joined in the sense of `pthread_join`, and never killed: each leaves what its job gave in its
-//! slot and goes. A crew whose handle is dropped is cancelled; its threads then live as long as their jobs. When the
-//! process ends, all crews are cancelled and have a fifth of a second together to end in good order.
+//! slot and goes. A group whose handle is dropped is cancelled; its threads then live as long as their jobs. When the
+//! process ends, all groups are cancelled and have a fifth of a second together to end in good order.
 //!
-//! This file is the handle; `team` is what handle and threads share, `thread` the life of one, `farewell` the end of
+//! This file is the handle; `state` is what handle and threads share, `thread` the life of one, `shutdown` the end of
 //! the process.
 //!
 //! ```ignore
-//! let crew = Crew::start("loader", 4, STACK, |seat| Ok(seat.id * 2))?;
-//! crew.wait(&Wait::until(Deadline::NEVER))?;
-//! assert_eq!(crew.take_results(), [(1, 2), (2, 4), (3, 6), (4, 8)]);
+//! let group = ThreadGroup::start("loader", 4, STACK, |context| Ok(context.id * 2))?;
+//! group.wait(&Wait::until(Deadline::NEVER))?;
+//! assert_eq!(group.take_results(), [(1, 2), (2, 4), (3, 6), (4, 8)]);
 //! ```
 
 use std::fmt;
@@ -24,30 +24,30 @@ use crate::sys::{check_memory, close_later, spawn_quiet, start_thread, thread_na
 use crate::wait::{Cancel, Deadline, Wait, show_background_thread, sleep};
 use crate::wire::Object;
 
-mod farewell;
-mod team;
+mod shutdown;
+mod state;
 #[cfg(test)]
 mod tests;
 mod thread;
 
-use farewell::remember;
-use team::{DISMISSED, OPEN, PATIENCE, Shared, Slot, Team};
-pub use team::{after_cancel, cancel_waits_for_core};
+use shutdown::remember;
+use state::{DISMISSED, GroupState, OPEN, PATIENCE, Shared, Slot};
+pub use state::{after_cancel, cancel_waits_for_core};
 use thread::work;
 
 /// How a job failed: the text that its user will see, of any bytes.
 pub type Failure = Vec<u8>;
 
-/// What a thread of a crew knows about itself.
+/// What a thread of a group knows about itself.
 #[derive(Clone, Debug)]
-pub struct Seat {
-    /// Which of the crew's threads it is, from 1.
+pub struct WorkerContext {
+    /// Which of the group's threads it is, from 1.
     pub id: usize,
     /// Cancels this thread's calls.
     pub cancel: Arc<Cancel>,
 }
 
-/// Crews up to this size start without asking what the system can give.
+/// Groups up to this size start without asking what the system can give.
 const SURELY_FITS: usize = 256;
 
 /// What a thread takes at the least, its Lua state included.
@@ -56,7 +56,7 @@ const FOOTPRINT: usize = 128 << 10;
 /// What a thread counts for where garbage is measured: that, and what it loads.
 pub(super) const THREAD_WEIGHT: usize = 4 * FOOTPRINT;
 
-/// What [`Crew::next`] has.
+/// What [`ThreadGroup::next`] has.
 #[derive(Debug)]
 pub enum NextEnd<T> {
     /// What the job of this thread gave, or how it failed.
@@ -68,36 +68,42 @@ pub enum NextEnd<T> {
 }
 
 /// Those threads that have started end before they do anything; waits for that.
-fn dismiss(team: &Team) -> Result<()> {
-    team.open(DISMISSED);
+fn dismiss(state: &GroupState) -> Result<()> {
+    state.open(DISMISSED);
     let wait = Wait::until(Deadline::after(PATIENCE));
-    team.ended.wait_until(&wait, || (team.running.load(Ordering::Acquire) == 0).then_some(())).map(drop)
+    state.ended.wait_until(&wait, || (state.running.load(Ordering::Acquire) == 0).then_some(())).map(drop)
 }
 
-/// Threads that run one job, each with its own seat.
-pub struct Crew<T> {
+/// Threads that run one job, each with its own context.
+pub struct ThreadGroup<T> {
     shared: Arc<Shared<T>>,
 }
 
-impl<T: Send + 'static> Crew<T> {
+impl<T: Send + 'static> ThreadGroup<T> {
     /// Starts `count` threads with `stack` bytes of stack each. The system knows them as `name` and their id.
     ///
     /// All start or none: where the system has no more threads to give, no job has run.
-    pub fn start<J>(name: impl AsRef<[u8]>, count: usize, stack: usize, job: J) -> Result<Crew<T>>
+    pub fn start<J>(name: impl AsRef<[u8]>, count: usize, stack: usize, job: J) -> Result<ThreadGroup<T>>
     where
-        J: Fn(&Seat) -> std::result::Result<T, Failure> + Send + Sync + 'static,
+        J: Fn(&WorkerContext) -> std::result::Result<T, Failure> + Send + Sync + 'static,
     {
-        Crew::start_for(0, name, count, stack, job)
+        ThreadGroup::start_for(0, name, count, stack, job)
     }
 
-    /// As [`Crew::start`], for the Lua state with the number `owner`: failures of jobs are told on stderr unless they
-    /// are taken.
-    pub fn start_for<J>(owner: u64, name: impl AsRef<[u8]>, count: usize, stack: usize, job: J) -> Result<Crew<T>>
+    /// As [`ThreadGroup::start`], for the Lua state with the number `owner`: failures of jobs are told on stderr unless
+    /// they are taken.
+    pub fn start_for<J>(
+        owner: u64,
+        name: impl AsRef<[u8]>,
+        count: usize,
+        stack: usize,
+        job: J,
+    ) -> Result<ThreadGroup<T>>
     where
-        J: Fn(&Seat) -> std::result::Result<T, Failure> + Send + Sync + 'static,
+        J: Fn(&WorkerContext) -> std::result::Result<T, Failure> + Send + Sync + 'static,
     {
-        Crew::<T>::check_room(count)?;
-        Crew::start_at(owner, name, 1, count, stack, job)
+        ThreadGroup::<T>::check_room(count)?;
+        ThreadGroup::start_at(owner, name, 1, count, stack, job)
     }
 
     /// `[limit]` where the system could not carry `count` threads more.
@@ -114,7 +120,7 @@ impl<T: Send + 'static> Crew<T> {
         Ok(())
     }
 
-    /// As [`Crew::start`], with `first` as the first thread's number in its name.
+    /// As [`ThreadGroup::start`], with `first` as the first thread's number in its name.
     pub(super) fn start_at<J>(
         owner: u64,
         name: impl AsRef<[u8]>,
@@ -122,9 +128,9 @@ impl<T: Send + 'static> Crew<T> {
         count: usize,
         stack: usize,
         job: J,
-    ) -> Result<Crew<T>>
+    ) -> Result<ThreadGroup<T>>
     where
-        J: Fn(&Seat) -> std::result::Result<T, Failure> + Send + Sync + 'static,
+        J: Fn(&WorkerContext) -> std::result::Result<T, Failure> + Send + Sync + 'static,
     {
         let name = name.as_ref();
         let shared = Shared::new(name, owner, count)?;
@@ -133,46 +139,46 @@ impl<T: Send + 'static> Crew<T> {
         for index in 0..count {
             // A thread takes some small things before it runs: many must not live on the allocator's reserve.
             if let Err(e) = check_memory() {
-                dismiss(&shared.team)?;
+                dismiss(&shared.state)?;
                 return Err(e);
             }
             if count == 1 {
-                shared.team.open(OPEN);
+                shared.state.open(OPEN);
             }
-            shared.team.running.fetch_add(1, Ordering::AcqRel);
+            shared.state.running.fetch_add(1, Ordering::AcqRel);
             let (its, job) = (shared.clone(), job.clone());
             let started = start_thread(&thread_name(name, index + first), stack, move || work(its, index, job));
             if let Err(e) = started {
-                shared.team.one_less(1);
-                dismiss(&shared.team)?;
+                shared.state.one_less(1);
+                dismiss(&shared.state)?;
                 return Err(err!(
                     Limit,
                     "the system starts no more than {index} of {count} threads ({e}); none of them has run"
                 ));
             }
         }
-        shared.team.open(OPEN);
-        Ok(Crew { shared })
+        shared.state.open(OPEN);
+        Ok(ThreadGroup { shared })
     }
 
     /// How many threads there were at the start.
     pub fn count(&self) -> usize {
-        self.shared.team.seats.len()
+        self.shared.state.contexts.len()
     }
 
     /// The name it was started under, in words.
     pub fn name(&self) -> &str {
-        &self.shared.team.name
+        &self.shared.state.name
     }
 
-    /// The crew as it is in reports: there as long as its handle or one of its threads.
+    /// The group as it is in reports: there as long as its handle or one of its threads.
     pub fn object(&self) -> Arc<dyn Object> {
         self.shared.clone()
     }
 
     /// How many threads still run; those that were abandoned are not counted.
     pub fn running(&self) -> usize {
-        self.shared.team.running.load(Ordering::Acquire)
+        self.shared.state.running.load(Ordering::Acquire)
     }
 
     /// How many failures nobody has taken yet.
@@ -182,7 +188,7 @@ impl<T: Send + 'static> Crew<T> {
 
     /// `[state]` in the child of a fork, which has none of these threads.
     pub fn check(&self) -> Result<()> {
-        if self.shared.team.is_ours() {
+        if self.shared.state.is_ours() {
             return Ok(());
         }
         Err(err!(State, "these threads belong to the process that forked this one; start new ones here"))
@@ -191,8 +197,8 @@ impl<T: Send + 'static> Crew<T> {
     /// Waits until all threads have ended; false when the time ran out. Threads that have not ended a second after
     /// their cancel, and after the last end of another cancelled thread, are abandoned: they count as failed.
     pub fn wait(&self, wait: &Wait) -> Result<bool> {
-        let team = &self.shared.team;
-        let ended = self.wait_for(wait, || (team.running.load(Ordering::Acquire) == 0).then_some(()))?;
+        let state = &self.shared.state;
+        let ended = self.wait_for(wait, || (state.running.load(Ordering::Acquire) == 0).then_some(()))?;
         Ok(ended.is_some())
     }
 
@@ -217,14 +223,14 @@ impl<T: Send + 'static> Crew<T> {
     /// Waits until `look` finds something; `None` when the time runs out. Looks again when threads were abandoned.
     fn wait_for<R>(&self, wait: &Wait, mut look: impl FnMut() -> Option<R>) -> Result<Option<R>> {
         self.check()?;
-        let team = &self.shared.team;
+        let state = &self.shared.state;
         loop {
-            let give_up = team.give_up();
+            let give_up = state.give_up();
             let until = give_up.map_or(*wait, |limit| wait.sooner(limit));
-            let found = team.ended.wait_until(&until, || match look() {
+            let found = state.ended.wait_until(&until, || match look() {
                 Some(found) => Some(Some(found)),
                 // Cancelled while we wait: look at the clock again.
-                None => (give_up.is_none() && team.give_up().is_some()).then_some(None),
+                None => (give_up.is_none() && state.give_up().is_some()).then_some(None),
             })?;
             match found {
                 Some(found @ Some(_)) => return Ok(found),
@@ -236,17 +242,17 @@ impl<T: Send + 'static> Crew<T> {
         }
     }
 
-    /// Whether [`Crew::wait`] would not wait.
+    /// Whether [`ThreadGroup::wait`] would not wait.
     pub fn has_ended(&self) -> bool {
-        let team = &self.shared.team;
-        !team.is_ours() || team.is_over() || team.patience_is_over()
+        let state = &self.shared.state;
+        !state.is_ours() || state.is_over() || state.patience_is_over()
     }
 
     /// A descriptor that polls readable once all threads have ended; `[state]` in the child of a fork.
     pub fn fd(&self) -> Result<RawFd> {
         self.check()?;
-        self.shared.team.watched.store(true, Ordering::SeqCst);
-        let fd = self.shared.team.ended.fd(|| self.shared.team.is_over())?;
+        self.shared.state.watched.store(true, Ordering::SeqCst);
+        let fd = self.shared.state.ended.fd(|| self.shared.state.is_over())?;
         self.abandon_in_time();
         Ok(fd)
     }
@@ -283,53 +289,53 @@ impl<T: Send + 'static> Crew<T> {
 
     /// Cancels the calls of all threads that still run. Returns at once.
     pub fn cancel(&self) {
-        if self.shared.team.is_ours() {
+        if self.shared.state.is_ours() {
             // With what the states of its threads hold.
             close_later();
-            self.shared.team.cancel();
+            self.shared.state.cancel();
             self.abandon_in_time();
         }
     }
 
     /// A thread that sleeps on the descriptor learns that threads were abandoned from nobody but us.
     fn abandon_in_time(&self) {
-        let team = &self.shared.team;
-        if team.give_up().is_none()
-            || team.is_over()
-            || !team.watched.load(Ordering::SeqCst)
-            || team.minded.swap(true, Ordering::SeqCst)
+        let state = &self.shared.state;
+        if state.give_up().is_none()
+            || state.is_over()
+            || !state.watched.load(Ordering::SeqCst)
+            || state.minded.swap(true, Ordering::SeqCst)
         {
             return;
         }
-        let crew = Arc::downgrade(&self.shared);
+        let group = Arc::downgrade(&self.shared);
         let minded = spawn_quiet("ipc-patience", move || {
             show_background_thread();
             // It lasts longer while others end.
-            while let Some(shared) = crew.upgrade() {
+            while let Some(shared) = group.upgrade() {
                 shared.abandon();
-                let limit = shared.team.give_up().filter(|_| !shared.team.is_over());
+                let limit = shared.state.give_up().filter(|_| !shared.state.is_over());
                 drop(shared);
                 let Some(limit) = limit else { return };
                 let _ = sleep(&Wait::until(limit));
             }
         });
-        team.minded.store(minded.is_ok(), Ordering::SeqCst);
+        state.minded.store(minded.is_ok(), Ordering::SeqCst);
     }
 }
 
-impl<T> Drop for Crew<T> {
+impl<T> Drop for ThreadGroup<T> {
     /// Cancels, and waits for nothing: this may be a collector of garbage.
     fn drop(&mut self) {
-        if self.shared.team.is_ours() {
+        if self.shared.state.is_ours() {
             // With what the states of its threads hold.
             close_later();
-            self.shared.team.cancel();
+            self.shared.state.cancel();
         }
     }
 }
 
-impl<T> fmt::Debug for Crew<T> {
+impl<T> fmt::Debug for ThreadGroup<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Crew").field("team", &self.shared.team).finish_non_exhaustive()
+        f.debug_struct("ThreadGroup").field("state", &self.shared.state).finish_non_exhaustive()
     }
 }

@@ -84,14 +84,14 @@ impl Here {
 }
 
 /// Gives the record back when the thread ends.
-struct Farewell;
+struct ReturnRecord;
 
 thread_local! {
     static HERE: Here = const { Here::new() };
-    static FAREWELL: Farewell = const { Farewell };
+    static RETURN_AT_EXIT: ReturnRecord = const { ReturnRecord };
 }
 
-impl Drop for Farewell {
+impl Drop for ReturnRecord {
     fn drop(&mut self) {
         HERE.with(|here| {
             // SAFETY: null, or a record, which is never freed.
@@ -200,7 +200,7 @@ fn register(here: &Here) -> *const Record {
     at_fork(&HOOK);
     let owner = ptr::from_ref(here).addr();
     // Its destructor is what gives the record back.
-    if FAREWELL.try_with(|_| ()).is_err() {
+    if RETURN_AT_EXIT.try_with(|_| ()).is_err() {
         return ptr::null();
     }
     let mut at = RECORDS.load(Ordering::Acquire).cast_const();

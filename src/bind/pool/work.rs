@@ -10,7 +10,7 @@ use crate::bind::lua::{Kind, Lua, raised};
 use crate::bind::stack::Route;
 use crate::bind::worker::{self, Setup, call_init, failure, keep_raised_values, raised_value, said};
 use crate::error::Result;
-use crate::sync::{Bench, Failure, Order, Outcome, Task};
+use crate::sync::{Failure, Order, Outcome, Task, TaskSource};
 use crate::sys::{check_memory, try_bytes};
 use crate::wait::Deadline;
 use crate::wire::Message;
@@ -33,15 +33,15 @@ pub(super) struct Plan {
 
 impl Plan {
     /// A worker's whole life.
-    pub(super) fn run(&self, bench: &Bench) -> std::result::Result<(), Failure> {
-        worker::run(&self.setup, &bench.cancel, &mut |lua, handler| {
+    pub(super) fn run(&self, source: &TaskSource) -> std::result::Result<(), Failure> {
+        worker::run(&self.setup, &source.cancel, &mut |lua, handler| {
             let desk = Desk { lua, handler, route: self.route, known: HashMap::new() };
             lua.decode_values_shared(&self.init, self.route).map_err(|e| said("cannot read its init:", e))?;
             call_init(lua, handler + 1, handler)?;
             lua.set_top(handler);
             keep_raised_values(lua)?;
-            bench.ready();
-            desk.serve(bench)
+            source.ready();
+            desk.serve(source)
         })
     }
 }
@@ -64,12 +64,12 @@ struct Known {
 }
 
 impl Desk<'_> {
-    fn serve(mut self, bench: &Bench) -> Result<()> {
+    fn serve(mut self, source: &TaskSource) -> Result<()> {
         let lua = self.lua;
         let mut clean = true;
         loop {
             let deadline = if clean { Deadline::NEVER } else { Deadline::after(IDLE) };
-            match bench.next(&lua.at("ipc.pool").wait(deadline))? {
+            match source.next(&lua.at("ipc.pool").wait(deadline))? {
                 Order::Leave => return Ok(()),
                 Order::Idle => {
                     collect(lua);
@@ -83,10 +83,10 @@ impl Desk<'_> {
                     };
                     lua.set_top(self.handler);
                     lua.collect_if_due();
-                    if bench.check().is_err() {
+                    if source.check().is_err() {
                         return end_child(lua, outcome);
                     }
-                    if !bench.settle(outcome, raised) {
+                    if !source.settle(outcome, raised) {
                         return Ok(());
                     }
                 }

@@ -24,11 +24,11 @@ fn task(what: u8, n: u8) -> Task {
 }
 
 /// A worker that starts well and does what it is told.
-fn work(bench: &Bench) -> std::result::Result<(), Failure> {
-    bench.ready();
-    let cancel = bench.cancel.clone();
+fn work(source: &TaskSource) -> std::result::Result<(), Failure> {
+    source.ready();
+    let cancel = source.cancel.clone();
     let wait = Wait { deadline: Deadline::NEVER, interrupt: &*cancel };
-    while let Order::Run(task) = bench.next(&wait).map_err(|e| e.to_string().into_bytes())? {
+    while let Order::Run(task) = source.next(&wait).map_err(|e| e.to_string().into_bytes())? {
         let outcome = match task.values.bytes[0] {
             ECHO => Outcome::Done(task.values),
             FAIL => Outcome::Failed(b"no".to_vec().into()),
@@ -40,7 +40,7 @@ fn work(bench: &Bench) -> std::result::Result<(), Failure> {
             // A panic that prints nothing.
             _ => std::panic::resume_unwind(Box::new("as told")),
         };
-        if !bench.settle(outcome, None) {
+        if !source.settle(outcome, None) {
             break;
         }
     }
@@ -135,7 +135,7 @@ fn a_worker_whose_task_is_cancelled_is_replaced() {
         assert_eq!(got(&pool.submit(task(ECHO, round)).unwrap()), round);
     }
     pool.close(&forever()).unwrap();
-    assert!(pool.0.books.lock().threads.is_empty());
+    assert!(pool.0.queue.lock().threads.is_empty());
 }
 
 #[test]
@@ -173,11 +173,11 @@ fn a_pool_whose_workers_cannot_start_fails_what_is_submitted() {
 fn a_pool_without_handles_does_what_was_submitted_and_its_threads_go() {
     let pool = pool(2);
     let futures: Vec<_> = (0..50).map(|n| pool.submit(task(ECHO, n)).unwrap()).collect();
-    let hub = Arc::downgrade(&pool.0);
+    let state = Arc::downgrade(&pool.0);
     drop(pool);
     futures.iter().enumerate().for_each(|(n, f)| assert_eq!(got(f), n as u8));
     drop(futures);
-    while hub.strong_count() > 0 {
+    while state.strong_count() > 0 {
         std::thread::yield_now();
     }
 }

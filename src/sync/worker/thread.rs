@@ -1,11 +1,11 @@
-//! The life of one thread of a crew, from the gate to what it leaves. Imports its sibling `team`, and `unfetched`.
+//! The life of one thread of a group, from the gate to what it leaves. Imports its sibling `state`, and `unfetched`.
 
 use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
-use super::team::{Shared, Slot, Team};
-use super::{Failure, Seat};
+use super::state::{GroupState, Shared, Slot};
+use super::{Failure, WorkerContext};
 use crate::err;
 use crate::error::Code;
 use crate::sync::Unfetched;
@@ -15,32 +15,32 @@ use crate::text;
 use crate::wait::hide_thread;
 
 thread_local! {
-    /// The team that this thread works in.
-    static TEAM: Cell<*const Team> = const { Cell::new(std::ptr::null()) };
+    /// The group that this thread works in.
+    static OWN_GROUP: Cell<*const GroupState> = const { Cell::new(std::ptr::null()) };
 }
 
-/// Whether this thread works in `team`.
-pub(super) fn is_of(team: &Team) -> bool {
-    TEAM.try_with(Cell::get).is_ok_and(|own| std::ptr::eq(own, team))
+/// Whether this thread works in the group of `state`.
+pub(super) fn is_of(state: &GroupState) -> bool {
+    OWN_GROUP.try_with(Cell::get).is_ok_and(|own| std::ptr::eq(own, state))
 }
 
 /// The whole life of one thread.
 pub(super) fn work<T, J>(shared: Arc<Shared<T>>, index: usize, job: Arc<J>)
 where
-    J: Fn(&Seat) -> std::result::Result<T, Failure>,
+    J: Fn(&WorkerContext) -> std::result::Result<T, Failure>,
 {
     crate::wait::prepare_thread();
     crate::wire::prepare_thread();
-    let team = &shared.team;
-    TEAM.set(team);
-    if !team.enter() {
-        return team.one_less(1);
+    let state = &shared.state;
+    OWN_GROUP.set(state);
+    if !state.enter() {
+        return state.one_less(1);
     }
     if let Slot::Running { tid } = &mut shared.slots.lock().all[index] {
         *tid = gettid();
     }
-    let seat = &team.seats[index];
-    let result = catch_unwind(AssertUnwindSafe(|| job(seat)))
+    let context = &state.contexts[index];
+    let result = catch_unwind(AssertUnwindSafe(|| job(context)))
         .unwrap_or_else(|_| Err(err!(State, "internal error in a worker, please report it").to_string().into_bytes()));
     if is_torn() {
         // The job is not to be dropped either.
@@ -50,23 +50,23 @@ where
     // What only the job held is gone before anybody hears that this thread has ended.
     drop(job);
     hide_thread();
-    if !team.is_ours() {
+    if !state.is_ours() {
         end_child(result.err());
     }
     let failed = |text: Failure| {
-        let of = || text!("thread {} of {} of {}", seat.id, team.seats.len(), team.name);
-        Slot::Failed(Unfetched::new(text).owed_to(team.owner, of))
+        let of = || text!("thread {} of {} of {}", context.id, state.contexts.len(), state.name);
+        Slot::Failed(Unfetched::new(text).owed_to(state.owner, of))
     };
     let mut left = match result {
-        result if !seat.cancel.fired() => result.map_or_else(failed, Slot::Done),
+        result if !context.cancel.fired() => result.map_or_else(failed, Slot::Done),
         // An error of its own is told all the same; that what it talked to is closed comes with the end of its owner.
         Err(text) if ![Code::Cancelled, Code::Closed].iter().any(|code| has_code(&text, *code)) => {
             failed(cancelled(Some(text)))
         }
         result => Slot::Failed(cancelled(result.err()).into()),
     };
-    if seat.cancel.fired() {
-        Team::note_end();
+    if context.cancel.fired() {
+        GroupState::note_end();
     }
     {
         let mut slots = shared.slots.lock();
@@ -76,7 +76,7 @@ where
         std::mem::swap(&mut slots.all[index], &mut left);
         slots.ended.push_back(index);
     }
-    team.one_less(1);
+    state.one_less(1);
 }
 
 /// What is told of a thread that still ran when it was cancelled, however it ended.

@@ -1,11 +1,11 @@
-//! What the handle and the threads of a crew share: who is in it, who still runs, what each has left.
+//! What the handle and the threads of a group share: who is in it, who still runs, what each has left.
 
 use std::collections::VecDeque;
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 
-use super::{Seat, THREAD_WEIGHT};
+use super::{THREAD_WEIGHT, WorkerContext};
 use crate::err;
 use crate::error::{Lossy, Result};
 use crate::sync::Unfetched;
@@ -18,7 +18,7 @@ use crate::wire::Object;
 /// end of another cancelled thread. Where many end they wait for each other, for a core.
 pub(super) const PATIENCE: f64 = 1.0;
 
-/// So much longer for each thread of its team: until the first of many has ended, all wait for a core.
+/// So much longer for each thread of its group: until the first of many has ended, all wait for a core.
 const PATIENCE_EACH: f64 = 0.03;
 
 /// However many others end: so long after its own cancel at the most.
@@ -37,25 +37,25 @@ pub(super) const DISMISSED: u32 = 2;
 /// What a job's surroundings do about cancelled threads that call nothing of ours.
 static AFTER_CANCEL: SetOnce<fn()> = SetOnce::new();
 
-/// From now on `then` runs after each cancel of a crew: in the thread that cancels, which may be a collector of garbage
-/// or the end of the process.
+/// From now on `then` runs after each cancel of a group: in the thread that cancels, which may be a collector of
+/// garbage or the end of the process.
 pub fn after_cancel(then: fn()) {
     AFTER_CANCEL.get_or_init(|| then);
 }
 
 /// A cancelled thread has had no core yet on which to hear of its cancel: the patience begins anew.
 pub fn cancel_waits_for_core() {
-    Team::note_end();
+    GroupState::note_end();
 }
 
-/// The part of a crew that is the same whatever its jobs give.
+/// The part of a group that is the same whatever its jobs give.
 #[derive(Debug)]
-pub(super) struct Team {
+pub(super) struct GroupState {
     pub name: String,
     /// The number of the Lua state that hears of failures; 0: nobody's.
     pub owner: u64,
     generation: u32,
-    pub seats: Vec<Seat>,
+    pub contexts: Vec<WorkerContext>,
     /// No job begins before the last thread was started.
     gate: AtomicU32,
     gate_moved: Signal,
@@ -69,20 +69,20 @@ pub(super) struct Team {
     pub minded: AtomicBool,
 }
 
-impl Team {
+impl GroupState {
     /// Of `count` threads, none of which runs yet.
-    pub fn new(name: &[u8], owner: u64, count: usize) -> Result<Team> {
-        let mut seats = Vec::new();
-        seats.try_reserve_exact(count)?;
+    pub fn new(name: &[u8], owner: u64, count: usize) -> Result<GroupState> {
+        let mut contexts = Vec::new();
+        contexts.try_reserve_exact(count)?;
         for id in 1..=count {
             check_memory()?;
-            seats.push(Seat { id, cancel: Arc::new(Cancel::new()) });
+            contexts.push(WorkerContext { id, cancel: Arc::new(Cancel::new()) });
         }
-        Ok(Team {
+        Ok(GroupState {
             name: text!("{}", Lossy(name)),
             owner,
             generation: fork_generation(),
-            seats,
+            contexts,
             gate: AtomicU32::new(CLOSED),
             gate_moved: Signal::new(),
             running: AtomicUsize::new(0),
@@ -115,7 +115,7 @@ impl Team {
             return None;
         }
         let since = |ns: u64| monotonic_ns().saturating_sub(ns) as f64 / 1e9;
-        let first = PATIENCE + PATIENCE_EACH * (self.seats.len().saturating_sub(1)) as f64 - since(cancelled);
+        let first = PATIENCE + PATIENCE_EACH * (self.contexts.len().saturating_sub(1)) as f64 - since(cancelled);
         let last = PATIENCE - since(LAST_END.load(Ordering::Acquire));
         Some(first.max(last).min(MOST_PATIENCE - since(cancelled)))
     }
@@ -125,7 +125,7 @@ impl Team {
         self.patience().map(Deadline::after)
     }
 
-    /// A cancelled thread has ended: of whichever team.
+    /// A cancelled thread has ended, of whichever group.
     pub fn note_end() {
         LAST_END.fetch_max(monotonic_ns(), Ordering::AcqRel);
     }
@@ -136,7 +136,7 @@ impl Team {
             return;
         }
         let _ = self.cancelled_at.compare_exchange(0, monotonic_ns().max(1), Ordering::AcqRel, Ordering::Relaxed);
-        self.seats.iter().for_each(|seat| seat.cancel.fire());
+        self.contexts.iter().for_each(|context| context.cancel.fire());
         // A thread that waits for the end now waits with patience.
         self.ended.notify_all();
         if let Some(then) = AFTER_CANCEL.get() {
@@ -183,9 +183,9 @@ pub(super) enum Slot<T> {
     Taken,
 }
 
-/// A crew without its handle.
+/// A group without its handle.
 pub(super) struct Shared<T> {
-    pub team: Team,
+    pub state: GroupState,
     pub slots: Lock<Slots<T>>,
 }
 
@@ -205,13 +205,13 @@ impl<T> Shared<T> {
         all.extend((0..count).map(|_| Slot::Running { tid: 0 }));
         // Each ends once.
         ended.try_reserve_exact(count)?;
-        Ok(Arc::new(Shared { team: Team::new(name, owner, count)?, slots: Lock::new(Slots { all, ended }) }))
+        Ok(Arc::new(Shared { state: GroupState::new(name, owner, count)?, slots: Lock::new(Slots { all, ended }) }))
     }
 
     /// Makes failures of those that still run when the patience with them is over. What they give when they end after
     /// all is dropped.
     pub fn abandon(&self) {
-        if !self.team.is_ours() || !self.team.patience_is_over() {
+        if !self.state.is_ours() || !self.state.patience_is_over() {
             return;
         }
         let text = err!(
@@ -236,13 +236,13 @@ impl<T> Shared<T> {
                 }
             }
         }
-        self.team.one_less(abandoned);
+        self.state.one_less(abandoned);
     }
 }
 
 impl<T> fmt::Debug for Shared<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Shared").field("team", &self.team).finish_non_exhaustive()
+        f.debug_struct("Shared").field("state", &self.state).finish_non_exhaustive()
     }
 }
 
@@ -252,18 +252,18 @@ impl<T: Send + 'static> Object for Shared<T> {
     }
 
     fn state(&self) -> String {
-        let team = &self.team;
-        let running = match team.running.load(Ordering::Acquire) {
-            _ if !team.is_ours() => "of the parent process".into(),
+        let state = &self.state;
+        let running = match state.running.load(Ordering::Acquire) {
+            _ if !state.is_ours() => "of the parent process".into(),
             n => text!("{n} running"),
         };
-        let count = team.seats.len();
+        let count = state.contexts.len();
         // Threads that were given no name are called as their class is.
-        let name = if team.name == self.class() { String::new() } else { text!("'{}', ", team.name) };
+        let name = if state.name == self.class() { String::new() } else { text!("'{}', ", state.name) };
         text!("{name}{count} thread{}, {running}", if count == 1 { "" } else { "s" })
     }
 
     fn weight(&self) -> usize {
-        self.team.seats.len() * THREAD_WEIGHT
+        self.state.contexts.len() * THREAD_WEIGHT
     }
 }

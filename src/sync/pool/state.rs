@@ -1,15 +1,16 @@
-//! What workers, futures and handles of a pool share: the queue, and who works on what. Imports its sibling `bench`.
+//! What workers, futures and handles of a pool share: the queue, and who works on what. Imports its sibling
+//! `task_source`.
 
 use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 
-use super::bench::Bench;
+use super::task_source::TaskSource;
 use super::{Terms, Work};
 use crate::err;
 use crate::error::{Lossy, Result};
-use crate::sync::{Crew, Failure, Future, Outcome, Seat, Task};
+use crate::sync::{Failure, Future, Outcome, Task, ThreadGroup, WorkerContext};
 use crate::sys::{Lock, SetOnce, fork_generation, try_bytes, try_extend};
 use crate::text;
 use crate::wait::{Cancel, Deadline, Signal, Wait};
@@ -18,11 +19,11 @@ pub(super) const NEVER_RAN: &str = "before it ran";
 pub(super) const CANCELLED: &str = "while it ran";
 
 /// What workers, futures and handles of a pool share.
-pub struct Hub {
+pub struct PoolState {
     generation: u32,
     pub terms: Terms,
     work: Box<Work>,
-    pub books: Lock<Books>,
+    pub queue: Lock<Queue>,
     /// How many tasks are queued: read without the lock by those who look for one.
     pub queued: AtomicUsize,
     pub closed: AtomicBool,
@@ -30,21 +31,21 @@ pub struct Hub {
     pub moved: Signal,
 }
 
-/// Who does what; under the lock.
+/// What is to be done, and who does it; under the lock.
 #[derive(Default)]
-pub struct Books {
+pub struct Queue {
     /// The number of the last task.
     pub last: u64,
-    pub queue: BTreeMap<u64, (Task, Arc<Future>)>,
-    pub posts: Vec<Post>,
-    /// Threads that may still run: those of the posts, and those that have left theirs.
+    pub tasks: BTreeMap<u64, (Task, Arc<Future>)>,
+    pub slots: Vec<WorkerSlot>,
+    /// Threads that may still run: those of the slots, and those that have left theirs.
     pub threads: Vec<Arc<Worker>>,
     /// Why no worker can start.
     pub broken: Option<Failure>,
 }
 
 /// A worker at work.
-pub struct Post {
+pub struct WorkerSlot {
     pub worker: Arc<Worker>,
     /// The task in its hands.
     pub current: Option<Arc<Future>>,
@@ -57,13 +58,13 @@ pub struct Worker {
     /// From 1; a successor has its predecessor's.
     pub id: usize,
     /// Set right after its thread has started.
-    pub crew: SetOnce<Crew<()>>,
+    pub group: SetOnce<ThreadGroup<()>>,
     pub progress: AtomicU32,
 }
 
 /// It may wait for its predecessor.
 const COMING: u32 = 0;
-/// It does what comes before [`Bench::ready`].
+/// It does what comes before [`TaskSource::ready`].
 pub(super) const STARTING: u32 = 1;
 /// It takes tasks.
 pub(super) const READY: u32 = 2;
@@ -76,27 +77,27 @@ impl Worker {
 }
 
 thread_local! {
-    /// The pool that this thread works for; only compared.
-    static EMPLOYER: Cell<*const Hub> = const { Cell::new(std::ptr::null()) };
+    /// The pool whose worker this thread is; only compared.
+    static OWN_POOL: Cell<*const PoolState> = const { Cell::new(std::ptr::null()) };
 }
 
-impl Hub {
+impl PoolState {
     /// No worker has started yet.
-    pub fn new(terms: Terms, work: Box<Work>) -> Arc<Hub> {
-        Arc::new(Hub {
+    pub fn new(terms: Terms, work: Box<Work>) -> Arc<PoolState> {
+        Arc::new(PoolState {
             generation: fork_generation(),
             terms,
             work,
-            books: Lock::default(),
+            queue: Lock::default(),
             queued: AtomicUsize::new(0),
             closed: AtomicBool::new(false),
             moved: Signal::new(),
         })
     }
 
-    /// Whether this thread works for it.
-    pub fn employs_us(&self) -> bool {
-        EMPLOYER.try_with(Cell::get).is_ok_and(|own| std::ptr::eq(own, self))
+    /// Whether this thread is one of its workers.
+    pub fn has_this_thread(&self) -> bool {
+        OWN_POOL.try_with(Cell::get).is_ok_and(|own| std::ptr::eq(own, self))
     }
 
     /// `[state]` in the child of a fork, which has none of the workers.
@@ -111,7 +112,7 @@ impl Hub {
     pub fn shut(&self) {
         {
             // Under the lock: what is submitted is in the queue before this, or refused.
-            let _books = self.books.lock();
+            let _queue = self.queue.lock();
             self.closed.store(true, Ordering::SeqCst);
         }
         self.moved.notify_all();
@@ -119,54 +120,54 @@ impl Hub {
 
     /// Whether this task waits for a worker.
     pub fn is_queued(&self, number: u64) -> bool {
-        self.books.lock().queue.contains_key(&number)
+        self.queue.lock().tasks.contains_key(&number)
     }
 
     /// How many tasks wait, and how many run.
     pub fn tasks(&self) -> (usize, usize) {
-        let books = self.books.lock();
-        (books.queue.len(), books.posts.iter().filter(|post| post.current.is_some()).count())
+        let queue = self.queue.lock();
+        (queue.tasks.len(), queue.slots.iter().filter(|slot| slot.current.is_some()).count())
     }
 
     /// Forgets threads that have ended.
     pub fn tidy(&self) {
-        let ended = |worker: &Arc<Worker>| worker.crew.get().is_some_and(|crew| crew.running() == 0);
+        let ended = |worker: &Arc<Worker>| worker.group.get().is_some_and(|group| group.running() == 0);
         let gone: Vec<_> = {
-            let mut books = self.books.lock();
-            let (gone, rest) = std::mem::take(&mut books.threads).into_iter().partition(ended);
-            books.threads = rest;
+            let mut queue = self.queue.lock();
+            let (gone, rest) = std::mem::take(&mut queue.threads).into_iter().partition(ended);
+            queue.threads = rest;
             gone
         };
         drop(gone);
     }
 
     /// Starts a worker, in the place of `predecessor` if there is one.
-    pub fn employ(self: &Arc<Self>, id: usize, predecessor: Option<Arc<Worker>>) -> Result<()> {
+    pub fn start_worker(self: &Arc<Self>, id: usize, predecessor: Option<Arc<Worker>>) -> Result<()> {
         self.tidy();
-        let worker = Arc::new(Worker { id, crew: SetOnce::new(), progress: AtomicU32::new(COMING) });
+        let worker = Arc::new(Worker { id, group: SetOnce::new(), progress: AtomicU32::new(COMING) });
         {
-            let mut books = self.books.lock();
-            books.posts.try_reserve(1)?;
-            books.threads.try_reserve(1)?;
-            books.posts.push(Post { worker: worker.clone(), current: None, dismissed: false });
-            books.threads.push(worker.clone());
+            let mut queue = self.queue.lock();
+            queue.slots.try_reserve(1)?;
+            queue.threads.try_reserve(1)?;
+            queue.slots.push(WorkerSlot { worker: worker.clone(), current: None, dismissed: false });
+            queue.threads.push(worker.clone());
         }
-        let (hub, its, gone) = (self.clone(), worker.clone(), Lock::new(predecessor));
-        let started = Crew::start_at(0, &self.terms.name, id, 1, self.terms.stack, move |seat| {
+        let (pool, its, gone) = (self.clone(), worker.clone(), Lock::new(predecessor));
+        let started = ThreadGroup::start_at(0, &self.terms.name, id, 1, self.terms.stack, move |context| {
             let predecessor = gone.lock().take();
-            hub.serve(&its, predecessor, seat)
+            pool.serve(&its, predecessor, context)
         });
         match started {
-            Ok(crew) => {
-                let _ = worker.crew.set(crew);
+            Ok(group) => {
+                let _ = worker.group.set(group);
                 // It takes no task before this is known.
                 self.moved.notify_all();
                 Ok(())
             }
             Err(e) => {
-                let mut books = self.books.lock();
-                books.posts.retain(|post| !Arc::ptr_eq(&post.worker, &worker));
-                books.threads.retain(|known| !Arc::ptr_eq(known, &worker));
+                let mut queue = self.queue.lock();
+                queue.slots.retain(|slot| !Arc::ptr_eq(&slot.worker, &worker));
+                queue.threads.retain(|known| !Arc::ptr_eq(known, &worker));
                 Err(e)
             }
         }
@@ -177,19 +178,19 @@ impl Hub {
         self: &Arc<Self>,
         worker: &Arc<Worker>,
         predecessor: Option<Arc<Worker>>,
-        seat: &Seat,
+        context: &WorkerContext,
     ) -> std::result::Result<(), Failure> {
-        EMPLOYER.set(Arc::as_ptr(self));
-        let bench = Bench::new(self.clone(), worker.clone(), seat.cancel.clone());
+        OWN_POOL.set(Arc::as_ptr(self));
+        let source = TaskSource::new(self.clone(), worker.clone(), context.cancel.clone());
         if let Some(predecessor) = predecessor {
-            self.bury(&predecessor, &seat.cancel);
+            self.reap(&predecessor, &context.cancel);
         }
         // Before the look: a thread that ends the pool after it finds a worker that starts, and breaks in.
         worker.progress.store(STARTING, Ordering::SeqCst);
         if self.is_over() {
             return Ok(());
         }
-        let result = (self.work)(&bench);
+        let result = (self.work)(&source);
         if let Err(text) = &result
             && worker.is(STARTING)
             && self.check().is_ok()
@@ -200,21 +201,21 @@ impl Hub {
     }
 
     /// Waits until `worker`, which was dismissed, has ended, or its time to do so is over; then its task has ended too.
-    fn bury(&self, worker: &Arc<Worker>, cancel: &Cancel) {
-        let Some(crew) = worker.crew.get() else { return };
-        let _ = crew.wait(&Wait { deadline: Deadline::NEVER, interrupt: &Cancelled(cancel) });
-        if let Some(future) = self.leave(worker).and_then(|post| post.current) {
-            let text = crew.take_failure().map_or_else(Vec::new, |(_, text)| text);
+    fn reap(&self, worker: &Arc<Worker>, cancel: &Cancel) {
+        let Some(group) = worker.group.get() else { return };
+        let _ = group.wait(&Wait { deadline: Deadline::NEVER, interrupt: &Cancelled(cancel) });
+        if let Some(future) = self.leave(worker).and_then(|slot| slot.current) {
+            let text = group.take_failure().map_or_else(Vec::new, |(_, text)| text);
             let why = text.strip_prefix(b"libipc [cancelled] ").unwrap_or(b"this thread was cancelled too");
             future.settle(Outcome::Cancelled(text!("{CANCELLED}; {}", Lossy(why)).into()));
         }
     }
 
     /// Takes `worker` off the list, if it still is on it.
-    pub fn leave(&self, worker: &Arc<Worker>) -> Option<Post> {
-        let mut books = self.books.lock();
-        let at = books.posts.iter().position(|post| Arc::ptr_eq(&post.worker, worker))?;
-        Some(books.posts.swap_remove(at))
+    pub fn leave(&self, worker: &Arc<Worker>) -> Option<WorkerSlot> {
+        let mut queue = self.queue.lock();
+        let at = queue.slots.iter().position(|slot| Arc::ptr_eq(&slot.worker, worker))?;
+        Some(queue.slots.swap_remove(at))
     }
 
     /// Whether there is nothing left to do for workers.
@@ -229,13 +230,13 @@ impl Hub {
         // Without memory for both, the first half says what matters.
         let _ = try_extend(&mut whole, text);
         let text = whole;
-        let queue = {
-            let mut books = self.books.lock();
-            books.broken.get_or_insert_with(|| try_bytes(&text).unwrap_or_default());
+        let tasks = {
+            let mut queue = self.queue.lock();
+            queue.broken.get_or_insert_with(|| try_bytes(&text).unwrap_or_default());
             self.queued.store(0, Ordering::SeqCst);
-            std::mem::take(&mut books.queue)
+            std::mem::take(&mut queue.tasks)
         };
-        for (_, future) in queue.into_values() {
+        for (_, future) in tasks.into_values() {
             future.settle(Outcome::Failed(try_bytes(&text).unwrap_or_default().into()));
         }
     }
@@ -243,15 +244,15 @@ impl Hub {
     /// Takes this task out of the queue, or dismisses the worker that has it; false where it has ended.
     pub fn cancel(self: &Arc<Self>, future: &Future) -> Result<bool> {
         let (queued, running) = {
-            let mut books = self.books.lock();
-            let queued = books.queue.remove(&future.number);
-            self.queued.store(books.queue.len(), Ordering::SeqCst);
-            let is_its = |post: &&mut Post| post.current.as_ref().is_some_and(|f| f.number == future.number);
-            let running = match books.posts.iter_mut().find(is_its) {
-                Some(post) if post.dismissed => return Ok(true),
-                Some(post) => {
-                    post.dismissed = true;
-                    Some(post.worker.clone())
+            let mut queue = self.queue.lock();
+            let queued = queue.tasks.remove(&future.number);
+            self.queued.store(queue.tasks.len(), Ordering::SeqCst);
+            let is_its = |slot: &&mut WorkerSlot| slot.current.as_ref().is_some_and(|f| f.number == future.number);
+            let running = match queue.slots.iter_mut().find(is_its) {
+                Some(slot) if slot.dismissed => return Ok(true),
+                Some(slot) => {
+                    slot.dismissed = true;
+                    Some(slot.worker.clone())
                 }
                 None => None,
             };
@@ -262,10 +263,10 @@ impl Hub {
             return Ok(true);
         }
         let Some(worker) = running else { return Ok(false) };
-        if let Some(crew) = worker.crew.get() {
-            crew.cancel();
+        if let Some(group) = worker.group.get() {
+            group.cancel();
         }
-        if let Err(e) = self.employ(worker.id, Some(worker.clone())) {
+        if let Err(e) = self.start_worker(worker.id, Some(worker.clone())) {
             self.without_successor(&worker, &text!("{e}"));
         }
         Ok(true)
@@ -273,11 +274,11 @@ impl Hub {
 
     /// The system gives no thread for a successor.
     pub fn without_successor(&self, worker: &Arc<Worker>, why: &str) {
-        if let Some(future) = self.leave(worker).and_then(|post| post.current) {
+        if let Some(future) = self.leave(worker).and_then(|slot| slot.current) {
             let text = text!("{CANCELLED}, and nobody could take its worker's place: {why}");
             future.settle(Outcome::Cancelled(text.into()));
         }
-        if self.books.lock().posts.is_empty() {
+        if self.queue.lock().slots.is_empty() {
             self.break_down(why.as_bytes());
         }
     }
