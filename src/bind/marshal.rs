@@ -114,7 +114,7 @@ fn read(lua: Lua<'_>) -> Result<Pushed> {
 /// `m:bytes()` → the wire form; tensors as they are now.
 fn bytes(lua: Lua<'_>) -> Result<Pushed> {
     let m = lua.object::<Marshal>(1)?.open()?;
-    lua.push_bytes(&transport::freeze(&m.0)?)?;
+    lua.push_bytes(&transport::serialize(&m.0)?)?;
     Ok(1)
 }
 
@@ -129,7 +129,7 @@ fn close(lua: Lua<'_>) -> Result<Pushed> {
 fn unmarshal(lua: Lua<'_>) -> Result<Pushed> {
     let bytes = lua.bytes(1)?;
     let functions = lua.options(2, &["functions"])?.boolean("functions")?.unwrap_or(false);
-    let mut message = transport::thaw(bytes)?;
+    let mut message = transport::deserialize(bytes)?;
     lua.decode(&mut message, Route::peer(functions))?;
     Ok(1)
 }

@@ -16,28 +16,28 @@ use crate::tensor::{Storage, Tensor};
 use crate::wait::Wait;
 use crate::wire::Message;
 
-mod ahead;
 mod counters;
 mod frame;
-mod line;
 mod place;
 mod policy;
+mod read_buffer;
 mod ready;
 mod receive;
 mod secure;
 mod send;
+mod serialize;
+mod socket_handle;
 mod stream;
 #[cfg(test)]
 mod tests;
-mod whole;
 
 pub use policy::{Limits, Policy};
 pub use secure::{Handshake, Keys, Role, Secret};
 pub use send::Parcel;
+pub use serialize::{deserialize, serialize};
 pub use stream::Stream;
 #[cfg(feature = "fuzzing")]
 pub use stream::fuzz_frames;
-pub use whole::{freeze, thaw};
 
 /// A link to one peer: whole messages, in order, both ways. Any number of threads may use it at a time.
 pub trait Connection: Send + Sync + fmt::Debug {
@@ -84,7 +84,7 @@ pub trait Connection: Send + Sync + fmt::Debug {
     /// Whether neither end has closed it, as far as is known here.
     fn is_open(&self) -> bool;
 
-    /// Calls `told` after every receive that leaves a whole message in the read-ahead, and when the connection has
+    /// Calls `told` after every receive that leaves a whole message in the read buffer, and when the connection has
     /// ended, of which the socket does not tell any more. Only the first one given is.
     fn on_read_ahead(&self, told: Box<dyn Fn() + Send + Sync>);
 

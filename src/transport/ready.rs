@@ -1,8 +1,8 @@
-//! A descriptor for those who select. Imports its sibling `line`.
+//! A descriptor for those who select. Imports its sibling `socket_handle`.
 
 use std::os::fd::RawFd;
 
-use super::line::Line;
+use super::socket_handle::SocketHandle;
 use crate::error::Result;
 use crate::sys::{Event, WatchSet};
 use crate::wait::Interest;
@@ -15,16 +15,16 @@ pub(super) struct Ready {
 }
 
 impl Ready {
-    /// One that polls readable while the socket of `line` has something to read or room to write, or has ended.
-    pub fn new(line: &Line, interest: Interest) -> Result<Ready> {
-        if !line.is_ours() {
+    /// One that polls readable while the connection of `socket` has something to read or room to write, or has ended.
+    pub fn new(socket: &SocketHandle, interest: Interest) -> Result<Ready> {
+        if !socket.is_ours() {
             // The error that says so.
-            line.enter()?;
+            socket.enter()?;
         }
         let ready = Ready { set: WatchSet::new()?, event: Event::new()? };
         ready.set.add(ready.event.fd()?, 0)?;
         let write = interest == Interest::Write;
-        match line.enter() {
+        match socket.enter() {
             Ok(inside) => ready.set.add_for(inside.fd(), 1, !write, write)?,
             Err(_) => ready.event.set(),
         }
@@ -37,13 +37,13 @@ impl Ready {
     }
 
     /// Polls readable if `found`, else while the socket does, or once it has ended.
-    pub fn follow(&self, found: bool, line: &Line) {
+    pub fn follow(&self, found: bool, socket: &SocketHandle) {
         if found {
             return self.event.set();
         }
         self.event.clear();
         // Closed between the look and the clearing: the thread that closes sets it after closing.
-        if !line.is_open() {
+        if !socket.is_open() {
             self.event.set();
         }
     }

@@ -1,15 +1,15 @@
-//! The receiving half of a stream: the state machine of doc/stream.md. Imports its siblings `ahead`, `frame`, `place`,
-//! `policy` and `secure`.
+//! The receiving half of a stream: the state machine of doc/stream.md. Imports its siblings `read_buffer`, `frame`,
+//! `place`, `policy` and `secure`.
 
 mod reading;
 
 use std::os::fd::RawFd;
 
 use super::Target;
-use super::ahead::Ahead;
 use super::frame::{Descriptor, HEADER, Header};
 use super::place::{Place, attachment, copy, fits, same, view};
 use super::policy::Limits;
+use super::read_buffer::ReadBuffer;
 use super::secure::{IDLE, Opener};
 use crate::err;
 use crate::error::{Code, Error, Result};
@@ -76,7 +76,7 @@ pub(super) struct Receiver {
     filled: usize,
     /// What this message is being received into.
     given: Option<Attachment>,
-    ahead: Ahead,
+    buffer: ReadBuffer,
     opener: Option<Opener>,
     /// Whether the system call that finds nothing may wait.
     empty: Empty,
@@ -100,7 +100,7 @@ impl Receiver {
             at: 0,
             filled: 0,
             given: None,
-            ahead: Ahead::default(),
+            buffer: ReadBuffer::default(),
             opener,
             empty: Empty::Return,
             calls: 0,
@@ -122,12 +122,12 @@ impl Receiver {
         loop {
             match &mut self.phase {
                 Phase::Header => {
-                    if !self.fill_ahead(fd, HEADER)? {
+                    if !self.fill_buffer(fd, HEADER)? {
                         self.rest();
                         return Ok(Step::Blocked);
                     }
                     let mut raw = [0; HEADER];
-                    self.ahead.take(&mut raw);
+                    self.buffer.take(&mut raw);
                     self.header = Header::decode(&raw, self.limits.message).map_err(Fault::Stream)?;
                     self.bytes.clear();
                     self.descriptors.clear();
@@ -176,10 +176,10 @@ impl Receiver {
                         return Err(Fault::Message(fault));
                     }
                     let most = *left;
-                    if self.ahead.is_empty() && !self.fill_ahead(fd, 1)? {
+                    if self.buffer.is_empty() && !self.fill_buffer(fd, 1)? {
                         return Ok(Step::Blocked);
                     }
-                    let n = self.ahead.skip(usize::try_from(most).unwrap_or(usize::MAX)) as u64;
+                    let n = self.buffer.skip(usize::try_from(most).unwrap_or(usize::MAX)) as u64;
                     if let Phase::Skip { left, .. } = &mut self.phase {
                         *left -= n;
                     }
@@ -230,7 +230,7 @@ impl Receiver {
         self.descriptors = Vec::new();
         self.described = Vec::new();
         self.places = Vec::new();
-        self.ahead = Ahead::default();
+        self.buffer = ReadBuffer::default();
         self.opener = None;
     }
 
@@ -238,7 +238,7 @@ impl Receiver {
     fn rest(&mut self) {
         if let Some(opener) = &mut self.opener {
             opener.rest();
-            self.ahead.rest(IDLE);
+            self.buffer.rest(IDLE);
             if self.bytes.capacity() > IDLE {
                 self.bytes = Vec::new();
             }
@@ -313,20 +313,20 @@ impl Receiver {
     }
 
     fn is_partial(&self) -> bool {
-        !matches!(self.phase, Phase::Header) || !self.ahead.is_empty()
+        !matches!(self.phase, Phase::Header) || !self.buffer.is_empty()
     }
 
-    /// Whether a whole message lies in the read-ahead, or something that a receive would raise at once.
+    /// Whether a whole message lies in the read buffer, or something that a receive would raise at once.
     pub fn is_ready(&self) -> bool {
         if self.has_record() {
             return true;
         }
         if !matches!(self.phase, Phase::Header) {
-            // Its rest may lie in the read-ahead, if it is small; looking is cheap.
-            return !self.ahead.is_empty();
+            // Its rest may lie in the read buffer, if it is small; looking is cheap.
+            return !self.buffer.is_empty();
         }
-        let ahead = self.ahead.bytes();
-        let Some((raw, rest)) = ahead.split_first_chunk::<HEADER>() else { return false };
+        let buffered = self.buffer.bytes();
+        let Some((raw, rest)) = buffered.split_first_chunk::<HEADER>() else { return false };
         let Ok(header) = Header::decode(raw, self.limits.message) else { return true };
         let Some(mut descriptors) = rest.get(header.bytes..).and_then(|r| r.get(..header.descriptors)) else {
             return false;

@@ -1,4 +1,4 @@
-//! A connection over a stream socket, as doc/stream.md describes it. Imports its siblings `counters`, `line`,
+//! A connection over a stream socket, as doc/stream.md describes it. Imports its siblings `counters`, `socket_handle`,
 //! `policy`, `ready`, `receive`, `secure` and `send`.
 
 mod receiving;
@@ -11,12 +11,12 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering, fence};
 use self::receiving::Rx;
 use self::sending::Tx;
 use super::counters::Counters;
-use super::line::Line;
 use super::policy::Policy;
 use super::ready::Ready;
 use super::receive::Receiver;
 use super::secure::Keys;
 use super::send::{Parcel, Sender};
+use super::socket_handle::SocketHandle;
 use super::{Connection, Sending, Stats, Target, Ticket};
 use crate::err;
 use crate::error::{Code, Error, Result};
@@ -28,7 +28,7 @@ use crate::wire::Message;
 /// A TCP or Unix socket as a connection.
 #[derive(Debug)]
 pub struct Stream {
-    line: Line,
+    socket: SocketHandle,
     policy: Policy,
     transport: &'static str,
     tx: Turn<Tx>,
@@ -66,7 +66,7 @@ impl Stream {
         let sender = Sender { sealer, ..Sender::default() };
         socket::let_block(&fd, SHORT_NAP).map_err(|e| Error::io("", "setsockopt", &e))?;
         Ok(Stream {
-            line: Line::new(fd, peer)?,
+            socket: SocketHandle::new(fd, peer)?,
             policy,
             transport,
             tx: Turn::new(Tx::new(sender)),
@@ -84,8 +84,8 @@ impl Stream {
 
     /// Ends it for the reason given, and wakes those who sleep on the descriptor: a closed socket leaves the set
     /// without a sign.
-    fn end_line(&self, reason: Error) {
-        self.line.end(reason);
+    fn end_socket(&self, reason: Error) {
+        self.socket.end(reason);
         for ready in [&self.ready, &self.room].into_iter().filter_map(SetOnce::get) {
             ready.set();
         }
@@ -102,13 +102,13 @@ impl Stream {
     fn made<'a>(&self, slot: &'a SetOnce<Ready>, interest: Interest) -> Result<&'a Ready> {
         match slot.get() {
             Some(ready) => Ok(ready),
-            None => Ready::new(&self.line, interest).map(|ready| slot.get_or_init(|| ready)),
+            None => Ready::new(&self.socket, interest).map(|ready| slot.get_or_init(|| ready)),
         }
     }
 
     /// Brings the descriptor for readers up to date.
     fn follow(&self, ready: &Ready, rx: &Rx) {
-        ready.follow(rx.is_ready(), &self.line);
+        ready.follow(rx.is_ready(), &self.socket);
     }
 
     /// Who asks for the descriptor while another receives cannot bring it up to date, and that one may not have seen
@@ -123,7 +123,7 @@ impl Stream {
     }
 
     fn gone(&self, how: &str) -> Error {
-        err!(Closed, "{} is gone: {how}", self.line.peer())
+        err!(Closed, "{} is gone: {how}", self.socket.peer())
     }
 }
 
@@ -141,8 +141,8 @@ impl Connection for Stream {
     }
 
     fn recv_before(&self, into: Option<Target<'_>>, out: &mut Message, wait: &Wait) -> Result<bool> {
-        if !self.line.is_ours() {
-            self.line.enter()?;
+        if !self.socket.is_ours() {
+            self.socket.enter()?;
         }
         if let Some(rx) = self.rx.try_take() {
             return self.receive_counted(rx, into, out, Some(wait), 0);
@@ -153,8 +153,8 @@ impl Connection for Stream {
     }
 
     fn try_recv(&self, out: &mut Message) -> Result<bool> {
-        if !self.line.is_ours() {
-            self.line.enter()?;
+        if !self.socket.is_ours() {
+            self.socket.enter()?;
         }
         let Some(rx) = self.rx.try_take() else {
             return if self.rx.is_mine() { Err(Turn::<Rx>::in_use()) } else { Ok(false) };
@@ -164,27 +164,27 @@ impl Connection for Stream {
 
     fn close(&self) {
         self.closed_here.store(true, Ordering::SeqCst);
-        self.end_line(err!(Closed, "the connection to {} is closed", self.line.peer()));
+        self.end_socket(err!(Closed, "the connection to {} is closed", self.socket.peer()));
         self.tell();
     }
 
     fn end(&self, reason: Error) {
-        if self.line.is_open() {
+        if self.socket.is_open() {
             let _ = self.cause.set(reason.clone());
         }
-        self.end_line(Error::new(Code::Closed, "", reason.what().to_string()));
+        self.end_socket(Error::new(Code::Closed, "", reason.what().to_string()));
         self.tell();
     }
 
     fn ending(&self) -> Option<Error> {
-        if self.line.is_open() || self.closed_here.load(Ordering::SeqCst) {
+        if self.socket.is_open() || self.closed_here.load(Ordering::SeqCst) {
             return None;
         }
-        Some(self.cause.get().cloned().unwrap_or_else(|| self.line.why()))
+        Some(self.cause.get().cloned().unwrap_or_else(|| self.socket.why()))
     }
 
     fn is_open(&self) -> bool {
-        self.line.is_open()
+        self.socket.is_open()
     }
 
     fn on_read_ahead(&self, told: Box<dyn Fn() + Send + Sync>) {
@@ -197,7 +197,7 @@ impl Connection for Stream {
     }
 
     fn socket(&self) -> Result<RawFd> {
-        Ok(self.line.enter()?.fd())
+        Ok(self.socket.enter()?.fd())
     }
 
     fn fd(&self) -> Result<RawFd> {
@@ -216,7 +216,7 @@ impl Connection for Stream {
     }
 
     fn peer(&self) -> &str {
-        self.line.peer()
+        self.socket.peer()
     }
 
     fn functions(&self) -> bool {

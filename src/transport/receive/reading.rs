@@ -1,4 +1,4 @@
-//! Bytes for the receiver, from the socket by way of what is read ahead, opened where they are sealed. Imports its
+//! Bytes for the receiver, from the socket by way of the read buffer, opened where they are sealed. Imports its
 //! parent.
 
 use std::os::fd::RawFd;
@@ -44,48 +44,48 @@ impl Receiver {
     /// Reads up to `len` bytes to `start`, from what was read ahead or from the socket; 0 when that has none now.
     ///
     /// # Safety
-    /// `start` is valid for writes of `len` > 0 bytes, and not part of the read-ahead.
+    /// `start` is valid for writes of `len` > 0 bytes, and not part of the read buffer.
     pub(super) unsafe fn read(&mut self, fd: RawFd, start: *mut u8, len: usize) -> std::result::Result<usize, Fault> {
-        if self.ahead.is_empty() {
+        if self.buffer.is_empty() {
             if self.opener.is_some() {
-                if !self.fill_ahead(fd, 1)? {
+                if !self.fill_buffer(fd, 1)? {
                     return Ok(0);
                 }
             } else {
-                let (more, room) = self.ahead.space().map_err(Fault::Memory)?;
+                let (more, room) = self.buffer.space().map_err(Fault::Memory)?;
                 self.counts.system_calls += 1;
-                // SAFETY: the caller vouches for the first region, the second is the read-ahead's own memory.
+                // SAFETY: the caller vouches for the first region, the second is the read buffer's own memory.
                 let got =
                     unsafe { socket::receive(fd, &[Region::new(start, len), Region::new(more, room)], self.empty) };
                 let n = self.received(got)?;
                 // SAFETY: what did not fit into the first region was written to the second.
-                unsafe { self.ahead.written(n.saturating_sub(len)) };
+                unsafe { self.buffer.written(n.saturating_sub(len)) };
                 return Ok(n.min(len));
             }
         }
         // SAFETY: the caller vouches for `len` bytes from `start` on.
-        Ok(unsafe { self.ahead.take_to(start, len) })
+        Ok(unsafe { self.buffer.take_to(start, len) })
     }
 
-    /// Whether the read-ahead holds at least `want` bytes (at most a record's), after reading what there is.
-    pub(super) fn fill_ahead(&mut self, fd: RawFd, want: usize) -> std::result::Result<bool, Fault> {
-        while self.ahead.len() < want {
+    /// Whether the read buffer holds at least `want` bytes (at most a record's), after reading what there is.
+    pub(super) fn fill_buffer(&mut self, fd: RawFd, want: usize) -> std::result::Result<bool, Fault> {
+        while self.buffer.len() < want {
             if self.opener.is_some() {
                 if !self.open_record(fd)? {
                     return Ok(false);
                 }
                 continue;
             }
-            let (start, room) = self.ahead.space().map_err(Fault::Memory)?;
+            let (start, room) = self.buffer.space().map_err(Fault::Memory)?;
             self.counts.system_calls += 1;
-            // SAFETY: the read-ahead's own memory.
+            // SAFETY: the read buffer's own memory.
             let got = unsafe { socket::receive(fd, &[Region::new(start, room)], self.empty) };
             let n = self.received(got)?;
             if n == 0 {
                 return Ok(false);
             }
             // SAFETY: `n` bytes were just written there.
-            unsafe { self.ahead.written(n) };
+            unsafe { self.buffer.written(n) };
         }
         Ok(true)
     }
@@ -94,10 +94,10 @@ impl Receiver {
         loop {
             let Some(opener) = self.opener.as_mut() else { return Ok(false) };
             if let Some(n) = opener.next().map_err(Fault::Stream)? {
-                let plain = self.ahead.room_for(n).map_err(Fault::Memory)?;
+                let plain = self.buffer.room_for(n).map_err(Fault::Memory)?;
                 let n = opener.open(plain).map_err(Fault::Stream)?;
                 // SAFETY: `n` bytes of plain text were just written there.
-                unsafe { self.ahead.written(n) };
+                unsafe { self.buffer.written(n) };
                 return Ok(true);
             }
             let (start, room) = opener.space().map_err(Fault::Memory)?;

@@ -1,12 +1,12 @@
 //! How a stream receives: when it looks at the socket, when it sleeps there, and what a fault becomes. Imports its
-//! parent's siblings `counters`, `line` and `receive`.
+//! parent's siblings `counters`, `socket_handle` and `receive`.
 
 use std::os::fd::RawFd;
 
 use super::super::Target;
 use super::super::counters::Moves;
-use super::super::line::Inside;
 use super::super::receive::{Fault, Receiver, Step};
+use super::super::socket_handle::InUse;
 use super::Stream;
 use crate::err;
 use crate::error::{Code, Error, Result};
@@ -38,15 +38,15 @@ impl Stream {
     fn fault(&self, rx: &mut Rx, fault: Fault) -> Error {
         let error = match fault {
             Fault::Message(e) | Fault::Memory(e) => return e,
-            _ if !self.line.is_open() => self.line.why(),
+            _ if !self.socket.is_open() => self.socket.why(),
             Fault::End(middle) => {
                 let how =
                     if middle { "closed the connection in the middle of a message" } else { "closed the connection" };
-                err!(Closed, "{} {how}", self.line.peer())
+                err!(Closed, "{} {how}", self.socket.peer())
             }
             Fault::Stream(e) if e.code() == Code::Closed => self.gone(e.what()),
             Fault::Stream(e) => {
-                let what = format!("{}; the connection to {} is closed", e.what(), self.line.peer());
+                let what = format!("{}; the connection to {} is closed", e.what(), self.socket.peer());
                 Error::new(e.code(), "", what)
             }
         };
@@ -54,7 +54,7 @@ impl Stream {
         rx.receiver.finish();
         let _ = self.cause.set(error.clone());
         // Sends then know, too. For them it is closed, whatever was wrong with what came.
-        self.end_line(err!(Closed, "{}", error.what()));
+        self.end_socket(err!(Closed, "{}", error.what()));
         error
     }
 
@@ -67,10 +67,10 @@ impl Stream {
     }
 
     /// Why nothing can be received any more, if so; else the descriptor, kept open.
-    fn enter_rx(&self, rx: &Rx) -> Result<Inside<'_>> {
+    fn enter_rx(&self, rx: &Rx) -> Result<InUse<'_>> {
         match &rx.ended {
-            Some(e) if self.line.is_ours() => Err(e.clone()),
-            _ => self.line.enter(),
+            Some(e) if self.socket.is_ours() => Err(e.clone()),
+            _ => self.socket.enter(),
         }
     }
 

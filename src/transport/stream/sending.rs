@@ -46,12 +46,12 @@ impl Stream {
     /// [`Connection::send`].
     pub(super) fn send_whole(&self, message: &Message, wait: &Wait) -> Result<()> {
         let began = monotonic_ns();
-        let inside = self.line.enter()?;
-        self.policy.refuse(message, self.line.peer())?;
+        let inside = self.socket.enter()?;
+        self.policy.refuse(message, self.socket.peer())?;
         let free = self.tx.try_take();
         let at_once = free.as_ref().is_some_and(|tx| tx.pending.is_none());
         let Some(mut tx) = (if free.is_some() { free } else { self.tx.take(wait)? }) else {
-            return Err(err!(Timeout, "another thread went on sending to {} for the given time", self.line.peer()));
+            return Err(err!(Timeout, "another thread went on sending to {} for the given time", self.socket.peer()));
         };
         if let Some(e) = &tx.ended {
             return Err(e.clone());
@@ -100,9 +100,9 @@ impl Stream {
 
     /// [`Connection::try_send`].
     pub(super) fn send_some(&self, parcel: &Arc<Parcel>, ticket: &mut Option<Ticket>) -> Result<Sending> {
-        let inside = self.line.enter()?;
+        let inside = self.socket.enter()?;
         if ticket.is_none() {
-            self.policy.refuse(parcel.message(), self.line.peer())?;
+            self.policy.refuse(parcel.message(), self.socket.peer())?;
         }
         let Some(mut tx) = self.tx.try_take() else {
             return if self.tx.is_mine() { Err(Turn::<Tx>::in_use()) } else { Ok(Sending::Busy) };
@@ -192,7 +192,7 @@ impl Stream {
     /// connection.
     fn settle(&self, tx: &mut Tx) {
         let given_up = self.given_up.load(Ordering::SeqCst);
-        let Some(mut pending) = tx.pending.take_if(|p| p.ticket == given_up || !self.line.is_open()) else { return };
+        let Some(mut pending) = tx.pending.take_if(|p| p.ticket == given_up || !self.socket.is_open()) else { return };
         if pending.progress.moved {
             self.broken_off(tx);
         } else {
@@ -204,7 +204,7 @@ impl Stream {
     fn broken_off(&self, tx: &mut Tx) -> String {
         let what = format!(
             "a send to {} was broken off in the middle of a message, which closed the connection",
-            self.line.peer()
+            self.socket.peer()
         );
         if tx.ended.is_none() {
             tx.ended = Some(err!(Closed, "{what}"));
@@ -217,12 +217,12 @@ impl Stream {
         if poll_fd(fd, Interest::Write, wait)? {
             return Ok(());
         }
-        Err(err!(Timeout, "{} did not take the whole message in the given time", self.line.peer()))
+        Err(err!(Timeout, "{} did not take the whole message in the given time", self.socket.peer()))
     }
 
     /// The socket takes nothing any more. What the peer sent before can still be received.
     fn send_failed(&self, tx: &mut Tx, cause: std::io::Error) -> Error {
-        let error = if self.line.is_open() { self.gone(&cause.to_string()) } else { self.line.why() };
+        let error = if self.socket.is_open() { self.gone(&cause.to_string()) } else { self.socket.why() };
         tx.ended = Some(error.clone());
         error
     }

@@ -20,7 +20,7 @@ const LITTLE: bool = cfg!(target_endian = "little");
 
 /// The message in bytes. Tensors are copied as they are now; what has no form in bytes is `[unsupported]`, with its
 /// path.
-pub fn freeze(message: &Message) -> Result<Cow<'_, [u8]>> {
+pub fn serialize(message: &Message) -> Result<Cow<'_, [u8]>> {
     if message.attachments.is_empty() {
         return Ok(Cow::Borrowed(&message.bytes));
     }
@@ -52,9 +52,9 @@ pub fn freeze(message: &Message) -> Result<Cow<'_, [u8]>> {
     Ok(Cow::Owned(out))
 }
 
-/// The message that [`freeze`] made bytes of. They may come from anywhere: whatever they are, the answer is a message
-/// or an error, and no more memory is taken than they hold themselves, a few words for each tensor aside.
-pub fn thaw(bytes: &[u8]) -> Result<Message> {
+/// The message that [`serialize`] made bytes of. They may come from anywhere: whatever they are, the answer is a
+/// message or an error, and no more memory is taken than they hold themselves, a few words for each tensor aside.
+pub fn deserialize(bytes: &[u8]) -> Result<Message> {
     if bytes.first() != Some(&KIND_MESSAGE) {
         return Ok(Message { bytes: copy(bytes)?, ..Message::default() });
     }
@@ -118,7 +118,7 @@ mod tests {
 
     #[test]
     fn tensors_come_back_contiguous() {
-        let back = thaw(&freeze(&some()).unwrap()).unwrap();
+        let back = deserialize(&serialize(&some()).unwrap()).unwrap();
         assert_eq!(back.bytes, some().bytes);
         let [Attachment::Tensor(grid), Attachment::Storage(storage), Attachment::Tensor(empty)] = &back.attachments[..]
         else {
@@ -132,8 +132,8 @@ mod tests {
     #[test]
     fn a_message_without_tensors_is_its_bytes() {
         let mut message = holding(Vec::new());
-        assert_eq!(&*freeze(&message).unwrap(), &message.bytes[..]);
-        assert_eq!(thaw(&message.bytes).unwrap().bytes, message.bytes);
+        assert_eq!(&*serialize(&message).unwrap(), &message.bytes[..]);
+        assert_eq!(deserialize(&message.bytes).unwrap().bytes, message.bytes);
         #[derive(Debug)]
         struct Thing;
         impl Object for Thing {
@@ -142,36 +142,36 @@ mod tests {
             }
         }
         message = holding(vec![Attachment::Object(Arc::new(Thing))]);
-        let e = freeze(&message).unwrap_err();
+        let e = serialize(&message).unwrap_err();
         assert_eq!((e.code(), e.what()), (Code::Unsupported, "value[1]: ipc.thing has no form in bytes"));
     }
 
     #[test]
     fn every_truncation_is_an_error() {
         let message = some();
-        let whole = freeze(&message).unwrap();
+        let whole = serialize(&message).unwrap();
         for n in 1..whole.len() {
-            assert_eq!(thaw(&whole[..n]).unwrap_err().code(), Code::Protocol, "{n} of {}", whole.len());
+            assert_eq!(deserialize(&whole[..n]).unwrap_err().code(), Code::Protocol, "{n} of {}", whole.len());
         }
     }
 
     #[test]
     fn tensors_that_the_data_does_not_hold_are_refused_before_memory_is_taken() {
-        let mut bytes = freeze(&some()).unwrap().into_owned();
+        let mut bytes = serialize(&some()).unwrap().into_owned();
         let at = HEADER + some().bytes.len() + 4;
         bytes[at..at + 8].copy_from_slice(&(1u64 << 50).to_le_bytes());
-        assert_eq!(thaw(&bytes).unwrap_err().code(), Code::Protocol);
+        assert_eq!(deserialize(&bytes).unwrap_err().code(), Code::Protocol);
     }
 
     proptest! {
         #[test]
         fn changed_bytes_are_a_message_or_an_error(changes in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..6)) {
-            let mut bytes = freeze(&some()).unwrap().into_owned();
+            let mut bytes = serialize(&some()).unwrap().into_owned();
             for (at, byte) in changes {
                 let at = at.index(bytes.len());
                 bytes[at] = byte;
             }
-            let _ = thaw(&bytes);
+            let _ = deserialize(&bytes);
         }
     }
 }

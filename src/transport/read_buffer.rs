@@ -8,13 +8,13 @@ const AHEAD: usize = 32 << 10;
 
 /// Bytes that were read and not used yet. Its memory is taken at the first read and not touched before it is filled.
 #[derive(Debug, Default)]
-pub(super) struct Ahead {
+pub(super) struct ReadBuffer {
     buffer: Vec<u8>,
     start: usize,
     end: usize,
 }
 
-impl Ahead {
+impl ReadBuffer {
     pub fn len(&self) -> usize {
         self.end - self.start
     }
@@ -50,7 +50,7 @@ impl Ahead {
         Ok((unsafe { self.buffer.as_mut_ptr().add(self.end) }, self.buffer.capacity() - self.end))
     }
 
-    /// As [`Ahead::space`], `n` bytes that are zero or were written before.
+    /// As [`ReadBuffer::space`], `n` bytes that are zero or were written before.
     pub fn room_for(&mut self, n: usize) -> Result<&mut [u8]> {
         if self.is_empty() {
             (self.start, self.end) = (0, 0);
@@ -72,7 +72,7 @@ impl Ahead {
     /// Lets go of its memory when it is empty and that is more than `most`.
     pub fn rest(&mut self, most: usize) {
         if self.is_empty() && self.buffer.capacity() > most {
-            *self = Ahead::default();
+            *self = ReadBuffer::default();
         }
     }
 

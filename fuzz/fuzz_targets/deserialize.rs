@@ -2,12 +2,12 @@
 #![no_main]
 
 libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
-    if let Ok(message) = ipc::transport::thaw(bytes) {
+    if let Ok(message) = ipc::transport::deserialize(bytes) {
         for number in 0..message.attachments.len().min(3) {
             let _ = ipc::wire::path_to(&message.bytes, number as u32);
         }
-        if let Ok(again) = ipc::transport::freeze(&message) {
-            let _ = ipc::transport::thaw(&again);
+        if let Ok(again) = ipc::transport::serialize(&message) {
+            let _ = ipc::transport::deserialize(&again);
         }
     }
 });

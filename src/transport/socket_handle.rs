@@ -12,7 +12,7 @@ const CLOSED: u32 = 1 << 31;
 
 /// A socket that calls enter and leave.
 #[derive(Debug)]
-pub(super) struct Line {
+pub(super) struct SocketHandle {
     /// [`CLOSED`], and the number of calls inside.
     users: AtomicU32,
     fd: Lock<Option<Fd>>,
@@ -22,10 +22,10 @@ pub(super) struct Line {
     reason: SetOnce<Error>,
 }
 
-impl Line {
-    pub fn new(fd: Fd, peer: String) -> Result<Line> {
+impl SocketHandle {
+    pub fn new(fd: Fd, peer: String) -> Result<SocketHandle> {
         let raw = fd.check()?;
-        Ok(Line {
+        Ok(SocketHandle {
             users: AtomicU32::new(0),
             fd: Lock::new(Some(fd)),
             raw,
@@ -52,7 +52,7 @@ impl Line {
 
     /// Keeps the descriptor open until the result is dropped.
     #[inline]
-    pub fn enter(&self) -> Result<Inside<'_>> {
+    pub fn enter(&self) -> Result<InUse<'_>> {
         if !self.is_ours() {
             return Err(err!(
                 State,
@@ -64,9 +64,9 @@ impl Line {
         if inside.was_closed { Err(self.why()) } else { Ok(inside) }
     }
 
-    fn enter_anyhow(&self) -> Inside<'_> {
+    fn enter_anyhow(&self) -> InUse<'_> {
         let was = self.users.fetch_add(1, Ordering::Acquire);
-        Inside { line: self, was_closed: was & CLOSED != 0 }
+        InUse { socket: self, was_closed: was & CLOSED != 0 }
     }
 
     /// Why it is closed.
@@ -96,7 +96,7 @@ impl Line {
     }
 }
 
-impl Drop for Line {
+impl Drop for SocketHandle {
     fn drop(&mut self) {
         // Lets the peer know even where a child process still holds a copy of the descriptor.
         self.close();
@@ -105,23 +105,23 @@ impl Drop for Line {
 
 /// A call is using the descriptor.
 #[derive(Debug)]
-pub(super) struct Inside<'a> {
-    line: &'a Line,
+pub(super) struct InUse<'a> {
+    socket: &'a SocketHandle,
     was_closed: bool,
 }
 
-impl Inside<'_> {
+impl InUse<'_> {
     /// The descriptor.
     pub fn fd(&self) -> RawFd {
-        self.line.raw
+        self.socket.raw
     }
 }
 
-impl Drop for Inside<'_> {
+impl Drop for InUse<'_> {
     #[inline]
     fn drop(&mut self) {
-        if self.line.users.fetch_sub(1, Ordering::AcqRel) == CLOSED | 1 {
-            let fd = self.line.fd.lock().take();
+        if self.socket.users.fetch_sub(1, Ordering::AcqRel) == CLOSED | 1 {
+            let fd = self.socket.fd.lock().take();
             drop(fd);
         }
     }
@@ -136,14 +136,14 @@ mod tests {
     #[test]
     fn the_descriptor_lives_until_the_last_call_has_left() {
         let (a, _b) = socket::pair().unwrap();
-        let line = Line::new(a, "b".into()).unwrap();
-        let inside = line.enter().unwrap();
-        line.close();
-        line.close();
-        assert!(line.fd.lock().is_some());
-        assert_eq!(line.enter().unwrap_err().code(), Code::Closed);
+        let socket = SocketHandle::new(a, "b".into()).unwrap();
+        let inside = socket.enter().unwrap();
+        socket.close();
+        socket.close();
+        assert!(socket.fd.lock().is_some());
+        assert_eq!(socket.enter().unwrap_err().code(), Code::Closed);
         drop(inside);
-        assert!(line.fd.lock().is_none());
-        assert_eq!(line.enter().unwrap_err().code(), Code::Closed);
+        assert!(socket.fd.lock().is_none());
+        assert_eq!(socket.enter().unwrap_err().code(), Code::Closed);
     }
 }
