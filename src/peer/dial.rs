@@ -136,14 +136,14 @@ impl Dialing {
                     let Stage::Connecting(fd, _) = std::mem::replace(&mut self.stage, Stage::Next) else { continue };
                     let address = self.addresses[self.next].clone();
                     let (place, options) = (self.place.clone(), self.options.clone());
-                    let greet = move |wait: &Wait| met(fd, &address, &place, &options, wait);
+                    let shake_hands = move |wait: &Wait| met(fd, &address, &place, &options, wait);
                     let tried = if !ready {
                         Err(ErrorKind::TimedOut.into())
                     } else if wait.interrupt.attempt().is_some() {
-                        self.stage = Stage::Hello(Offloaded::begin(until, greet)?);
+                        self.stage = Stage::Hello(Offloaded::begin(until, shake_hands)?);
                         continue;
                     } else {
-                        greet(&wait.sooner(until))?
+                        shake_hands(&wait.sooner(until))?
                     };
                     if let Ok(connection) = tried {
                         return Ok(connection);

@@ -1,7 +1,7 @@
 //! What two ends say to each other before the first message (doc/wire.md, "The hello"): who and what each is, proof
 //! that both belong to one user or have one secret, and the reason where one does not let the other in.
 //!
-//! Bytes in, bytes out: `dial` and `greet` move them. `client` and `server` are its two halves, `ends` what a socket
+//! Bytes in, bytes out: `dial` and `acceptor` move them. `client` and `server` are its two halves, `ends` what a socket
 //! says of who can be at its other end, `bytes` how fixed numbers of bytes are written, `packet` what frames all of it.
 //! Imports its siblings `cookie` and `options`.
 

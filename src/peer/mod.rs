@@ -1,13 +1,13 @@
 //! Who talks to whom: server, client, handshake. This file puts the parts together:
 //!
 //! `options` what a user may ask of a link · `hello` what two ends say to each other first · `dial` connecting ·
-//! `server` the clients of one listener · `greet` the background half of it, which shakes hands · `socket_file` the
+//! `server` the clients of one listener · `acceptor` the background half of it, which shakes hands · `socket_file` the
 //! file of a Unix socket · `runtime` the thread for that · `log` what `IPC_LOG` tells of it · `meeting` where the nodes
 //! of a tree on one host find each other.
 
+mod acceptor;
 mod cookie;
 mod dial;
-mod greet;
 mod hello;
 mod log;
 pub mod meeting;

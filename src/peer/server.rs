@@ -1,5 +1,5 @@
 //! A server: its listener, and the clients that it has admitted. Imports its siblings `cookie`, `dial`,
-//! `greet`, `options` and `socket_file`.
+//! `acceptor`, `options` and `socket_file`.
 
 mod any;
 mod broadcast;
@@ -16,9 +16,9 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use self::gone::Gone;
 use self::inbox::Inbox;
 use self::lead::Lead;
+use super::acceptor::Acceptor;
 use super::cookie::Cookies;
 use super::dial::resolve;
-use super::greet::Door;
 use super::log;
 use super::options::{Options, Place};
 use super::runtime;
@@ -34,8 +34,8 @@ use crate::wire::Message;
 pub use self::broadcast::Broadcast;
 pub use self::client::{Client, Tag};
 
-/// The number of the door in the set that is watched; clients have theirs from 1.
-const DOOR: u64 = 0;
+/// The number of the acceptor in the set that is watched; clients have theirs from 1.
+const ACCEPTOR: u64 = 0;
 /// That of the inbox.
 const INBOX: u64 = u64::MAX;
 /// That of what tells of muted clients.
@@ -46,7 +46,7 @@ const MUTED: u64 = u64::MAX - 1;
 pub struct Server {
     address: Address,
     listener: RawFd,
-    door: Arc<Door>,
+    acceptor: Arc<Acceptor>,
     watched: WatchSet,
     inbox: Arc<Inbox>,
     gone: Arc<Gone>,
@@ -126,7 +126,7 @@ impl Server {
             address: socket::local_address(&listener)?,
             listener: listener.as_raw_fd(),
             watched,
-            door: Door::open(listener, options)?,
+            acceptor: Acceptor::start(listener, options)?,
             inbox: Arc::default(),
             gone: Arc::default(),
             rejected: AtomicU64::new(0),
@@ -138,8 +138,8 @@ impl Server {
             generation: fork_generation(),
             file,
         };
-        let door = &server.door;
-        server.watched.add(door.changed.fd(|| door.is_ready())?, DOOR)?;
+        let acceptor = &server.acceptor;
+        server.watched.add(acceptor.changed.fd(|| acceptor.is_ready())?, ACCEPTOR)?;
         server.watched.add(server.inbox.fd()?, INBOX)?;
         server.watched.add(server.wanted.fd(|| false)?, MUTED)?;
         Ok(server)
@@ -191,7 +191,7 @@ impl Server {
                 return Ok(());
             }
             // Another thread may let them in meanwhile, as it receives.
-            match self.door.wait(wait, || self.count() >= n)? {
+            match self.acceptor.wait(wait, || self.count() >= n)? {
                 Some(connection) => self.let_in(connection)?,
                 None => {
                     self.check()?;
@@ -203,7 +203,7 @@ impl Server {
                         Timeout,
                         "{have} of {n} clients came to {} in the given time{}",
                         self.address,
-                        self.door.note()
+                        self.acceptor.note()
                     ));
                 }
             }
@@ -224,7 +224,7 @@ impl Server {
         self.inbox.hear(&client);
         admitted.clients.insert(number, client);
         drop(admitted);
-        self.door.changed.notify_all();
+        self.acceptor.changed.notify_all();
         Ok(())
     }
 
@@ -335,7 +335,7 @@ impl Server {
 
     /// Whether [`Server::recv_any`] may find something, as far as can be told without asking the system.
     pub fn is_ready(&self) -> bool {
-        if self.check().is_err() || self.door.is_ready() {
+        if self.check().is_err() || self.acceptor.is_ready() {
             return true;
         }
         let admitted = self.admitted.lock();
@@ -371,7 +371,7 @@ impl Server {
         // since only `close` ends its listening.
         socket::shutdown(self.listener);
         close_later();
-        self.door.close();
+        self.acceptor.close();
     }
 }
 

@@ -7,7 +7,7 @@ use std::sync::atomic::Ordering;
 
 use super::gone::Waiting;
 use super::lead::Asked;
-use super::{Admitted, Arrival, Client, DOOR, INBOX, MUTED, Server, Tag};
+use super::{ACCEPTOR, Admitted, Arrival, Client, INBOX, MUTED, Server, Tag};
 use crate::error::{Code, Result};
 use crate::sys::Guard;
 use crate::sys::try_push;
@@ -57,7 +57,7 @@ impl Server {
         let mut leading = None;
         loop {
             self.check()?;
-            while let Some(connection) = self.door.take() {
+            while let Some(connection) = self.acceptor.take() {
                 self.let_in(connection)?;
             }
             if let Some((client, reason)) = gone.then(|| self.gone.take(tag)).flatten() {
@@ -109,7 +109,7 @@ impl Server {
             let mut admitted = self.admitted.lock();
             let ready = &mut admitted.ready;
             self.watched.ready(128, |number| {
-                if !matches!(number, DOOR | INBOX | MUTED) {
+                if !matches!(number, ACCEPTOR | INBOX | MUTED) {
                     ready.push_back(number);
                 }
             })?;

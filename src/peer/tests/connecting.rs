@@ -1,7 +1,7 @@
 //! How a client comes in, who does not, and how it all ends.
 
 use super::*;
-use crate::peer::greet::Door;
+use crate::peer::acceptor::Acceptor;
 use crate::sys::socket;
 
 #[test]
@@ -195,7 +195,7 @@ fn a_forked_child_gets_state_errors_and_may_serve_afresh() {
 fn those_that_leave_before_they_are_admitted_make_room_for_others() {
     let listener = socket::listen(&Address::Tcp(([127, 0, 0, 1], 0).into())).unwrap();
     let place = Place::new(b"127.0.0.1", socket::local_address(&listener).unwrap().port()).unwrap();
-    let door = Door::of(listener, Options { insecure: true, ..Options::default() }, 2).unwrap();
+    let acceptor = Acceptor::of(listener, Options { insecure: true, ..Options::default() }, 2).unwrap();
     // One has left a message, which is still to be had.
     let left = connect(&place);
     send(&left, "left");
@@ -205,11 +205,11 @@ fn those_that_leave_before_they_are_admitted_make_room_for_others() {
     }
     let stays = connect(&place);
     let mut got = Message::default();
-    let first = door.wait(&never(), || false).unwrap().unwrap();
+    let first = acceptor.wait(&never(), || false).unwrap().unwrap();
     first.recv(None, &mut got, &never()).unwrap();
     assert!(!got.bytes.is_empty());
     drop(stays);
-    door.close();
+    acceptor.close();
 }
 
 #[test]

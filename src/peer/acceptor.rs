@@ -1,6 +1,6 @@
 //! The background half of a server: takes connections and shakes hands, in bounded time and number, so that a slow or
-//! hostile stranger holds up nobody. One that is through leaves tokio for good and waits to be admitted. Imports its
-//! siblings `hello`, `log`, `options` and `runtime`.
+//! hostile peer holds up nobody. A connection that has shaken hands leaves tokio for good and waits to be admitted.
+//! Imports its siblings `hello`, `log`, `options` and `runtime`.
 
 use std::collections::VecDeque;
 use std::io;
@@ -24,11 +24,11 @@ use crate::sys::{Fd, Lock};
 use crate::transport::{Connection, Stream};
 use crate::wait::{Signal, Wait};
 
-/// How long a stranger may take to say hello.
-const PATIENCE: Duration = Duration::from_secs(10);
-/// How many strangers may be saying hello at a time; past it one of them has to go. Which one is left to chance, so
+/// How long a peer may take to shake hands.
+const HANDSHAKE_TIME: Duration = Duration::from_secs(10);
+/// How many may be shaking hands at a time; past it one of them has to go. Which one is left to chance, so
 /// that a peer that sends many silent ones cannot see to it that it is always somebody else's.
-const STRANGERS: usize = 1024;
+const HANDSHAKES: usize = 1024;
 /// How many connections there may be that are not admitted; past it nobody is accepted, and the system keeps them
 /// waiting.
 const UNADMITTED: usize = 8192;
@@ -37,20 +37,20 @@ const GONE: Duration = Duration::from_secs(1);
 /// After the system had no descriptor for a new connection.
 const SHORT_OF_DESCRIPTORS: Duration = Duration::from_millis(20);
 
-/// Those who are through, in order of arrival, and who takes them.
+/// The connections that wait to be admitted, in order of arrival, and who takes them.
 #[derive(Debug)]
-pub(super) struct Door {
+pub(super) struct Acceptor {
     options: Options,
     /// How many connections may be here at a time.
     most: usize,
-    /// How many are saying hello.
-    shaking: AtomicUsize,
+    /// How many are shaking hands.
+    handshakes: AtomicUsize,
     /// Nobody is accepted until there is room.
     full: AtomicBool,
     room: Notify,
-    waiting: Lock<VecDeque<Arc<dyn Connection>>>,
+    pending: Lock<VecDeque<Arc<dyn Connection>>>,
     count: AtomicUsize,
-    /// Somebody has come, or the door is closed.
+    /// Somebody has come, or the acceptor is closed.
     pub changed: Signal,
     closed: AtomicBool,
     /// Why the last of those who were sent away was.
@@ -58,30 +58,30 @@ pub(super) struct Door {
     listener: Lock<Option<AbortHandle>>,
 }
 
-impl Door {
-    /// Opens it: from now on `listener`'s connections are taken in the background.
-    pub fn open(listener: Fd, options: Options) -> Result<Arc<Door>> {
-        Door::of(listener, options, UNADMITTED.min(socket::descriptor_limit() / 4).max(1))
+impl Acceptor {
+    /// Starts it: from now on `listener`'s connections are taken in the background.
+    pub fn start(listener: Fd, options: Options) -> Result<Arc<Acceptor>> {
+        Acceptor::of(listener, options, UNADMITTED.min(socket::descriptor_limit() / 4).max(1))
     }
 
     /// One that takes `most` connections at a time.
-    pub fn of(listener: Fd, options: Options, most: usize) -> Result<Arc<Door>> {
-        let door = Arc::new(Door {
+    pub fn of(listener: Fd, options: Options, most: usize) -> Result<Arc<Acceptor>> {
+        let acceptor = Arc::new(Acceptor {
             options,
             most,
-            shaking: AtomicUsize::new(0),
+            handshakes: AtomicUsize::new(0),
             full: AtomicBool::new(false),
             room: Notify::new(),
-            waiting: Lock::default(),
+            pending: Lock::default(),
             count: AtomicUsize::new(0),
             changed: Signal::new(),
             closed: AtomicBool::new(false),
             refused: Lock::default(),
             listener: Lock::default(),
         });
-        let listening = runtime::handle()?.spawn(listen(door.clone(), listener));
-        *door.listener.lock() = Some(listening.abort_handle());
-        Ok(door)
+        let listening = runtime::handle()?.spawn(listen(acceptor.clone(), listener));
+        *acceptor.listener.lock() = Some(listening.abort_handle());
+        Ok(acceptor)
     }
 
     /// The next one in order of arrival, if there is one.
@@ -89,7 +89,7 @@ impl Door {
         if !self.has_someone() {
             return None;
         }
-        let next = self.waiting.lock().pop_front()?;
+        let next = self.pending.lock().pop_front()?;
         self.count.fetch_sub(1, Ordering::SeqCst);
         self.made_room();
         self.changed.refresh(|| self.is_ready());
@@ -97,7 +97,7 @@ impl Door {
     }
 
     fn is_full(&self) -> bool {
-        self.count.load(Ordering::SeqCst) + self.shaking.load(Ordering::SeqCst) >= self.most
+        self.count.load(Ordering::SeqCst) + self.handshakes.load(Ordering::SeqCst) >= self.most
     }
 
     fn made_room(&self) {
@@ -125,13 +125,13 @@ impl Door {
 
     /// Forgets those that have gone and left nothing to be received.
     fn forget_gone(&self) {
-        let all = Vec::from_iter(self.waiting.lock().iter().cloned());
+        let all = Vec::from_iter(self.pending.lock().iter().cloned());
         let is_gone = |one: &Arc<dyn Connection>| one.socket().is_ok_and(socket::is_at_end);
         let address = |one: &Arc<dyn Connection>| Arc::as_ptr(one).addr();
         let mut gone = Vec::from_iter(all.iter().filter(|one| is_gone(one)).map(address));
         gone.sort_unstable();
         // They are dropped with `all`, after the lock.
-        self.waiting.lock().retain(|one| {
+        self.pending.lock().retain(|one| {
             let stays = gone.binary_search(&address(one)).is_err();
             if !stays {
                 self.count.fetch_sub(1, Ordering::SeqCst);
@@ -141,7 +141,7 @@ impl Door {
         self.changed.refresh(|| self.is_ready());
     }
 
-    /// Waits for the next one; `None` when time runs out, the door is closed, or `enough` says so: a thread that
+    /// Waits for the next one; `None` when time runs out, it is closed, or `enough` says so: a thread that
     /// changes what that looks at notifies `changed`.
     pub fn wait(&self, wait: &Wait, enough: impl Fn() -> bool) -> Result<Option<Arc<dyn Connection>>> {
         let next = self.changed.wait_until(wait, || {
@@ -173,8 +173,8 @@ impl Door {
         if let Some(listening) = listening {
             listening.abort();
         }
-        let sent_home = std::mem::take(&mut *self.waiting.lock());
-        drop(sent_home);
+        let pending = std::mem::take(&mut *self.pending.lock());
+        drop(pending);
         self.count.store(0, Ordering::SeqCst);
         self.changed.notify_all();
         self.changed.refresh(|| self.is_ready());
@@ -188,14 +188,14 @@ impl Door {
         }
     }
 
-    fn came(&self, connection: Arc<dyn Connection>) {
+    fn add(&self, connection: Arc<dyn Connection>) {
         {
-            // Looked at under the lock: a thread that closes the door afterwards finds the connection.
-            let mut waiting = self.waiting.lock();
+            // Looked at under the lock: a thread that closes it afterwards finds the connection.
+            let mut pending = self.pending.lock();
             if self.closed.load(Ordering::SeqCst) {
                 return;
             }
-            waiting.push_back(connection);
+            pending.push_back(connection);
             self.count.fetch_add(1, Ordering::SeqCst);
         }
         self.changed.notify_all();
@@ -210,50 +210,50 @@ impl Door {
     }
 }
 
-/// A stranger that is saying hello.
-struct Shaking(Arc<Door>);
+/// A connection whose peer is shaking hands.
+struct Handshake(Arc<Acceptor>);
 
-impl Shaking {
-    fn new(door: &Arc<Door>) -> Shaking {
-        door.shaking.fetch_add(1, Ordering::SeqCst);
-        Shaking(door.clone())
+impl Handshake {
+    fn new(acceptor: &Arc<Acceptor>) -> Handshake {
+        acceptor.handshakes.fetch_add(1, Ordering::SeqCst);
+        Handshake(acceptor.clone())
     }
 }
 
-impl Drop for Shaking {
+impl Drop for Handshake {
     fn drop(&mut self) {
-        self.0.shaking.fetch_sub(1, Ordering::SeqCst);
+        self.0.handshakes.fetch_sub(1, Ordering::SeqCst);
         self.0.made_room();
     }
 }
 
-async fn listen(door: Arc<Door>, listener: Fd) {
+async fn listen(acceptor: Arc<Acceptor>, listener: Fd) {
     let Ok(listener) = drive(listener) else { return };
-    let mut strangers: Vec<AbortHandle> = Vec::new();
+    let mut handshakes: Vec<AbortHandle> = Vec::new();
     loop {
-        door.wait_for_room().await;
+        acceptor.wait_for_room().await;
         let Ok(mut ready) = listener.readable().await else { return };
         match socket::accept(listener.get_ref()) {
             Ok(Some((fd, from))) => {
-                if strangers.len() >= STRANGERS {
-                    strangers.retain(|s| !s.is_finished());
+                if handshakes.len() >= HANDSHAKES {
+                    handshakes.retain(|h| !h.is_finished());
                 }
-                if strangers.len() >= STRANGERS {
-                    strangers.swap_remove(any_of(strangers.len())).abort();
+                if handshakes.len() >= HANDSHAKES {
+                    handshakes.swap_remove(any_of(handshakes.len())).abort();
                 }
-                strangers.push(tokio::spawn(greet(Shaking::new(&door), fd, from)).abort_handle());
+                handshakes.push(tokio::spawn(shake_hands(Handshake::new(&acceptor), fd, from)).abort_handle());
             }
             Ok(None) => {
                 ready.clear_ready();
                 // A listener that was shut down stays "ready", and one of Unix sockets then never has anybody.
-                if door.closed.load(Ordering::SeqCst) {
+                if acceptor.closed.load(Ordering::SeqCst) {
                     return;
                 }
                 tokio::task::yield_now().await;
             }
             Err(e) => {
                 // Out of descriptors, or of memory: those who are in may leave some.
-                door.sent_away(e);
+                acceptor.sent_away(e);
                 drop(ready);
                 tokio::time::sleep(SHORT_OF_DESCRIPTORS).await;
             }
@@ -269,20 +269,20 @@ fn any_of(n: usize) -> usize {
     (u64::from_ne_bytes(bytes) % n.max(1) as u64) as usize
 }
 
-async fn greet(shaking: Shaking, fd: Fd, from: Address) {
-    let door = &shaking.0;
+async fn shake_hands(handshake: Handshake, fd: Fd, from: Address) {
+    let acceptor = &handshake.0;
     let name = name(&from);
     let shaken = async {
         let ends = Ends::of(&fd, socket::local_address(&fd)?, from.clone())?;
         let mut link = Link(drive(fd).map_err(|e| Error::io("", "epoll_ctl", &e))?);
-        let agreed = link.hello(&door.options, &ends).await?;
+        let agreed = link.hello(&acceptor.options, &ends).await?;
         log::linked(format_args!("server with client {name}"), &from, &agreed);
         Stream::new(link.0.into_inner(), &from, name.clone(), agreed.policy, agreed.keys)
     };
-    match tokio::time::timeout(PATIENCE, shaken).await {
-        Ok(Ok(stream)) => door.came(Arc::new(stream)),
-        Ok(Err(e)) => door.sent_away(Error::new(e.code(), "", format!("{} (from {name})", e.what()))),
-        Err(_) => door.sent_away(err!(Timeout, "{name} did not say hello within {} s", PATIENCE.as_secs())),
+    match tokio::time::timeout(HANDSHAKE_TIME, shaken).await {
+        Ok(Ok(stream)) => acceptor.add(Arc::new(stream)),
+        Ok(Err(e)) => acceptor.sent_away(Error::new(e.code(), "", format!("{} (from {name})", e.what()))),
+        Err(_) => acceptor.sent_away(err!(Timeout, "{name} did not say hello within {} s", HANDSHAKE_TIME.as_secs())),
     }
 }
 
@@ -301,7 +301,7 @@ fn drive(fd: Fd) -> io::Result<AsyncFd<Fd>> {
     unsafe { AsyncFd::register(fd) }.map_err(io::Error::from)
 }
 
-/// A stranger's socket.
+/// The socket of a connection that shakes hands.
 struct Link(AsyncFd<Fd>);
 
 impl Link {
