@@ -95,8 +95,8 @@ fn out_of_time() -> Error {
 
 /// Pushes how the holder before left the mutex, if it did not unlock it; says how many results that is.
 #[inline]
-fn push_legacy(lua: Lua<'_>, legacy: Option<String>) -> Result<Pushed> {
-    match legacy {
+fn push_how_it_was_left(lua: Lua<'_>, left: Option<String>) -> Result<Pushed> {
+    match left {
         None => Ok(0),
         Some(how) => lua.push_string(&how).map(|()| 1),
     }
@@ -104,15 +104,15 @@ fn push_legacy(lua: Lua<'_>, legacy: Option<String>) -> Result<Pushed> {
 
 /// `m:lock([timeout])` → nothing; or how the holder before left it, if it did not unlock it.
 fn lock(lua: Lua<'_>) -> Result<Pushed> {
-    let legacy = take(lua, |mutex| lua.timeout(2, mutex.timeout()), Mutex::legacy)?.ok_or_else(out_of_time)?;
-    push_legacy(lua, legacy)
+    let left = take(lua, |mutex| lua.timeout(2, mutex.timeout()), Mutex::owner_died)?.ok_or_else(out_of_time)?;
+    push_how_it_was_left(lua, left)
 }
 
 /// `m:trylock([timeout])` → whether it was taken; and if so, how it was left, as `lock`.
 fn trylock(lua: Lua<'_>) -> Result<Pushed> {
-    let taken = take(lua, |_| lua.timeout(2, Some(0.0)), Mutex::legacy)?;
+    let taken = take(lua, |_| lua.timeout(2, Some(0.0)), Mutex::owner_died)?;
     lua.push_boolean(taken.is_some());
-    Ok(1 + push_legacy(lua, taken.flatten())?)
+    Ok(1 + push_how_it_was_left(lua, taken.flatten())?)
 }
 
 /// `m:unlock()`

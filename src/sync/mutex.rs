@@ -25,10 +25,10 @@ pub struct Mutex {
     depth: AtomicU32,
     free: Signal,
     barrier: Barrier,
-    /// Whether there is a `legacy`; only who holds the lock, or takes it from the dead, touches it.
-    left: AtomicBool,
-    /// How the last holder left the lock, if it did not unlock it.
-    legacy: Lock<Option<String>>,
+    /// Whether `death` says something. Only who holds the lock, or takes it from the dead, touches it.
+    has_died: AtomicBool,
+    /// How the last holder ended, if it did not unlock the lock.
+    death: Lock<Option<String>>,
     /// How many handles each state has.
     handles: Lock<Vec<(Owner, u32)>>,
     /// Seconds that a call waits that is told no time.
@@ -83,29 +83,29 @@ impl Mutex {
         if free && self.holder.compare_exchange(there, word(by), Ordering::Acquire, Ordering::Relaxed).is_ok() {
             self.depth.store(1, Ordering::Relaxed);
             if there != 0 {
-                self.bequeath("the thread that held the mutex is not in this child of a fork".into());
+                self.note_death("the thread that held the mutex is not in this child of a fork".into());
             }
             return true;
         }
         false
     }
 
-    /// Notes how the lock was left. The caller holds it.
+    /// Notes how the last holder ended. The caller holds the lock.
     #[cold]
-    fn bequeath(&self, how: String) {
-        let old = self.legacy.lock().replace(how);
-        self.left.store(true, Ordering::Relaxed);
+    fn note_death(&self, how: String) {
+        let old = self.death.lock().replace(how);
+        self.has_died.store(true, Ordering::Relaxed);
         drop(old);
     }
 
     /// For the caller that has just taken the lock: how the holder before left it, if it did not unlock it. Told once.
     #[inline]
-    pub fn legacy(&self) -> Option<String> {
-        if !self.left.load(Ordering::Relaxed) {
+    pub fn owner_died(&self) -> Option<String> {
+        if !self.has_died.load(Ordering::Relaxed) {
             return None;
         }
-        self.left.store(false, Ordering::Relaxed);
-        self.legacy.lock().take()
+        self.has_died.store(false, Ordering::Relaxed);
+        self.death.lock().take()
     }
 
     /// Whether `by` holds the lock, be it from before a fork that `by` came through.
@@ -160,7 +160,7 @@ impl Mutex {
             drop(handles);
             if self.is_held_by(by) {
                 let who = thread_of(by.number()).map_or("a thread".into(), |name| text!("thread '{name}'"));
-                self.bequeath(text!("{who} ended, or let go of the mutex, without unlocking it"));
+                self.note_death(text!("{who} ended, or let go of the mutex, without unlocking it"));
                 self.release();
             }
         }
@@ -304,15 +304,15 @@ mod tests {
         let mutex = Arc::new(Mutex::new(None));
         let (dies, heir, other) = (Owner::new(), Owner::new(), Owner::new());
         mutex.lock(dies, &forever()).unwrap();
-        assert_eq!(mutex.legacy(), None);
+        assert_eq!(mutex.owner_died(), None);
         let handle = MutexHandle::new(mutex.clone(), dies);
         drop(handle);
         assert!(mutex.try_lock(heir).unwrap());
-        assert_eq!(mutex.legacy().unwrap(), "a thread ended, or let go of the mutex, without unlocking it");
-        assert_eq!(mutex.legacy(), None);
+        assert_eq!(mutex.owner_died().unwrap(), "a thread ended, or let go of the mutex, without unlocking it");
+        assert_eq!(mutex.owner_died(), None);
         mutex.unlock(heir).unwrap();
         assert!(mutex.try_lock(other).unwrap());
-        assert_eq!(mutex.legacy(), None);
+        assert_eq!(mutex.owner_died(), None);
     }
 
     #[test]
@@ -321,7 +321,7 @@ mod tests {
         let (mutex, me, other) = (Mutex::new(None), Owner::new(), Owner::new());
         mutex.lock(other, &forever()).unwrap();
         let taken =
-            || mutex.lock(me, &forever()).unwrap() && mutex.legacy().is_some() && !mutex.try_lock(other).unwrap();
+            || mutex.lock(me, &forever()).unwrap() && mutex.owner_died().is_some() && !mutex.try_lock(other).unwrap();
         assert_eq!(in_child(taken), 0);
         assert!(!mutex.try_lock(me).unwrap(), "in the parent it is still held");
         mutex.unlock(other).unwrap();
@@ -330,6 +330,6 @@ mod tests {
         let mine = || mutex.try_lock(me).unwrap() && mutex.unlock(me).is_ok();
         let locked = || !mutex.try_lock(Owner::new()).unwrap() && mutex.state() != "unlocked";
         let free = || mutex.unlock(me).is_ok() && mutex.try_lock(Owner::new()).unwrap();
-        assert_eq!(in_child(|| locked() && mine() && locked() && free() && mutex.legacy().is_none()), 0);
+        assert_eq!(in_child(|| locked() && mine() && locked() && free() && mutex.owner_died().is_none()), 0);
     }
 }

@@ -32,7 +32,7 @@ use crate::err;
 use crate::error::{Error, Lossy, Result, words};
 use crate::sys::{Event, Exit, Fd, Lock, Polled, fork_generation, kill, pidfd, poll};
 use crate::text;
-use crate::wait::{Deadline, Interest, LONGEST_NAP, Turn, Wait, Watch, sleep_on_many};
+use crate::wait::{Deadline, Interest, LONGEST_NAP, TimedMutex, Wait, Watch, sleep_on_many};
 use crate::wire::Object;
 use life::Life;
 use output::{Found, Output};
@@ -74,11 +74,11 @@ pub struct Process {
     group: bool,
     piped_stdin: bool,
     /// Taken by the call that writes.
-    stdin: Turn<Option<Fd>>,
+    stdin: TimedMutex<Option<Fd>>,
     /// Somebody waits for the end: who writes closes stdin when it is done.
     closes: AtomicBool,
     /// Each taken by the call that reads it; one that waits for something else leaves it alone then.
-    outputs: [Turn<Output>; 2],
+    outputs: [TimedMutex<Output>; 2],
     life: Lock<Life>,
 }
 
@@ -92,9 +92,9 @@ impl Process {
             file: words(format_args!("{}", Lossy(command.file.as_bytes()))).into_owned(),
             group: command.group,
             piped_stdin: started.stdin.is_some(),
-            stdin: Turn::new(started.stdin),
+            stdin: TimedMutex::new(started.stdin),
             closes: AtomicBool::new(false),
-            outputs: [started.stdout, started.stderr].map(|fd| Turn::new(Output::new(fd, command.keep))),
+            outputs: [started.stdout, started.stderr].map(|fd| TimedMutex::new(Output::new(fd, command.keep))),
             life: Lock::default(),
         })
     }
@@ -198,7 +198,7 @@ impl Process {
     fn empty(&self) -> Result<()> {
         for output in &self.outputs {
             let mut reads = LEFT;
-            while let Some(mut output) = output.try_take()
+            while let Some(mut output) = output.try_lock()
                 && let Some(fd) = output.fd()
                 && reads > 0
                 && is_ready(fd.check()?)?
@@ -218,7 +218,7 @@ impl Process {
         let mut wait = *wait;
         for &which in others {
             // One that somebody reads is left to that one, who may stop reading.
-            let Some(output) = self.outputs[which].try_take() else {
+            let Some(output) = self.outputs[which].try_lock() else {
                 wait = wait.sooner(Deadline::after(LONGEST_NAP.as_secs_f64()));
                 continue;
             };
@@ -231,7 +231,7 @@ impl Process {
         sleep_on_many(&mut watches, &wait)?;
         for ((which, _), watch) in held.iter().zip(&watches[1..]) {
             if watch.ready
-                && let Some(mut output) = self.outputs[*which].try_take()
+                && let Some(mut output) = self.outputs[*which].try_lock()
                 // Another may have read it just now.
                 && let Some(fd) = output.fd()
                 && is_ready(fd.check()?)?
@@ -248,7 +248,7 @@ impl Process {
         self.check()?;
         let name = pipe.name();
         let late = |which: &str| err!(Timeout, "process {} did not write {which} to {name} in time", self.pid);
-        let Some(mut output) = self.outputs[pipe as usize].take(wait)? else { return Err(late("what another reads")) };
+        let Some(mut output) = self.outputs[pipe as usize].lock(wait)? else { return Err(late("what another reads")) };
         if !output.piped() {
             return Err(self.no_pipe(pipe));
         }
@@ -288,7 +288,7 @@ impl Process {
     /// The descriptor of an output, `None` after its end.
     pub fn output_fd(&self, pipe: Pipe, wait: &Wait) -> Result<Option<RawFd>> {
         self.check()?;
-        match self.outputs[pipe as usize].take(wait)? {
+        match self.outputs[pipe as usize].lock(wait)? {
             Some(output) if !output.piped() => Err(self.no_pipe(pipe)),
             Some(output) => output.fd().map(|fd| fd.check()).transpose(),
             None => Err(err!(Timeout, "another thread read from process {} for all that time", self.pid)),
@@ -298,7 +298,7 @@ impl Process {
     /// Whether a read of an output would find something, or its end, at once, without asking the system; false while
     /// somebody reads.
     pub fn has_output(&self, pipe: Pipe) -> bool {
-        self.outputs[pipe as usize].try_take().is_some_and(|output| output.readable())
+        self.outputs[pipe as usize].try_lock().is_some_and(|output| output.readable())
     }
 
     /// A descriptor that polls readable once the process has ended. It lives as long as this.
@@ -375,7 +375,7 @@ impl Object for Process {
     }
 
     fn weight(&self) -> usize {
-        let kept = |output: &Turn<Output>| output.try_take().map_or(0, |output| output.weight());
+        let kept = |output: &TimedMutex<Output>| output.try_lock().map_or(0, |output| output.weight());
         WEIGHT + self.outputs.iter().map(kept).sum::<usize>()
     }
 }

@@ -22,7 +22,7 @@ use crate::err;
 use crate::error::{Code, Error, Result};
 use crate::sys::socket::{self, Address};
 use crate::sys::{Fd, SetOnce, monotonic_ns};
-use crate::wait::{Interest, SHORT_NAP, Turn, Wait};
+use crate::wait::{Interest, SHORT_NAP, TimedMutex, Wait};
 use crate::wire::Message;
 
 /// A TCP or Unix socket as a connection.
@@ -31,10 +31,10 @@ pub struct Stream {
     socket: SocketHandle,
     policy: Policy,
     transport: &'static str,
-    tx: Turn<Tx>,
+    tx: TimedMutex<Tx>,
     /// The number of the last message that its sender gave up.
     given_up: AtomicU64,
-    rx: Turn<Rx>,
+    rx: TimedMutex<Rx>,
     sent: Counters,
     received: Counters,
     ready: SetOnce<Ready>,
@@ -69,9 +69,9 @@ impl Stream {
             socket: SocketHandle::new(fd, peer)?,
             policy,
             transport,
-            tx: Turn::new(Tx::new(sender)),
+            tx: TimedMutex::new(Tx::new(sender)),
             given_up: AtomicU64::new(0),
-            rx: Turn::new(Rx::new(Receiver::new(policy.takes, policy.functions, opener))),
+            rx: TimedMutex::new(Rx::new(Receiver::new(policy.takes, policy.functions, opener))),
             sent: Counters::default(),
             received: Counters::default(),
             ready: SetOnce::new(),
@@ -116,7 +116,7 @@ impl Stream {
     #[inline]
     fn follow_if_made(&self) {
         if let Some(ready) = self.ready.get()
-            && let Some(rx) = self.rx.try_take()
+            && let Some(rx) = self.rx.try_lock()
         {
             self.follow(ready, &rx);
         }
@@ -144,11 +144,11 @@ impl Connection for Stream {
         if !self.socket.is_ours() {
             self.socket.enter()?;
         }
-        if let Some(rx) = self.rx.try_take() {
+        if let Some(rx) = self.rx.try_lock() {
             return self.receive_counted(rx, into, out, Some(wait), 0);
         }
         let began = monotonic_ns();
-        let Some(rx) = self.rx.take(wait)? else { return Ok(false) };
+        let Some(rx) = self.rx.lock(wait)? else { return Ok(false) };
         self.receive_counted(rx, into, out, Some(wait), monotonic_ns() - began)
     }
 
@@ -156,8 +156,8 @@ impl Connection for Stream {
         if !self.socket.is_ours() {
             self.socket.enter()?;
         }
-        let Some(rx) = self.rx.try_take() else {
-            return if self.rx.is_mine() { Err(Turn::<Rx>::in_use()) } else { Ok(false) };
+        let Some(rx) = self.rx.try_lock() else {
+            return if self.rx.is_mine() { Err(TimedMutex::<Rx>::in_use()) } else { Ok(false) };
         };
         self.receive_counted(rx, None, out, None, 0)
     }
@@ -193,7 +193,7 @@ impl Connection for Stream {
 
     fn is_ready(&self) -> bool {
         // While another thread receives, that one will find it.
-        !self.is_open() || self.rx.try_take().is_some_and(|rx| rx.is_ready())
+        !self.is_open() || self.rx.try_lock().is_some_and(|rx| rx.is_ready())
     }
 
     fn socket(&self) -> Result<RawFd> {

@@ -16,7 +16,7 @@ mod process;
 mod select;
 mod signal;
 mod threads;
-mod turn;
+mod timed_mutex;
 
 pub use attempt::{Attempt, Wants};
 pub use cancel::Cancel;
@@ -34,7 +34,7 @@ pub use threads::{
     Asleep, Purpose, ThreadState, Waits, came_through_fork, hide_thread, prepare_thread, show_background_thread,
     show_thread, show_thread_of, thread_of, threads, waits_for_ever,
 };
-pub use turn::{Held, Turn};
+pub use timed_mutex::{TimedMutex, TimedMutexGuard};
 
 use std::time::Duration;
 

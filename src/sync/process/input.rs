@@ -26,7 +26,7 @@ impl Process {
         if !self.piped_stdin {
             return Err(err!(State, "stdin of process {pid} is not a pipe: start it with stdin = 'pipe'"));
         }
-        let Some(mut stdin) = self.stdin.take(wait)? else {
+        let Some(mut stdin) = self.stdin.lock(wait)? else {
             return Err(err!(Timeout, "another thread wrote to process {pid} for all that time; nothing was written"));
         };
         let mut done = 0;
@@ -64,7 +64,7 @@ impl Process {
     /// Closes stdin: the child reads its end. Closed, or no pipe at all, it stays as it is.
     pub fn close_stdin(&self, wait: &Wait) -> Result<()> {
         self.check()?;
-        match self.stdin.take(wait)? {
+        match self.stdin.lock(wait)? {
             Some(mut stdin) => *stdin = None,
             None => return Err(err!(Timeout, "another thread wrote to process {} for all that time", self.pid)),
         }
@@ -74,7 +74,7 @@ impl Process {
     /// Nothing, or who writes does it, unless nobody writes now.
     pub(super) fn close_if_told(&self) {
         if self.closes.load(Ordering::SeqCst)
-            && let Some(mut stdin) = self.stdin.try_take()
+            && let Some(mut stdin) = self.stdin.try_lock()
         {
             *stdin = None;
         }

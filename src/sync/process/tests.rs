@@ -157,8 +157,8 @@ fn one_that_has_ended_holds_no_descriptor() {
     let child = start("sleep 0.01");
     child.wait(&forever()).unwrap();
     assert!(child.life.lock().fd.is_none());
-    assert!(child.stdin.try_take().unwrap().is_none());
-    assert!(child.outputs.iter().all(|output| output.try_take().unwrap().fd().is_none()));
+    assert!(child.stdin.try_lock().unwrap().is_none());
+    assert!(child.outputs.iter().all(|output| output.try_lock().unwrap().fd().is_none()));
 }
 
 #[test]
@@ -180,7 +180,7 @@ fn who_waits_while_another_writes_has_stdin_closed_after_that() {
     scope(|s| {
         // More than a pipe holds.
         s.spawn(|| child.write(&vec![0; 1 << 20], &forever()).unwrap());
-        while child.stdin.try_take().is_some() {
+        while child.stdin.try_lock().is_some() {
             std::thread::yield_now();
         }
         assert_eq!(child.wait(&forever()).unwrap(), exit(0, None));

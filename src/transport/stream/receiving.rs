@@ -12,7 +12,7 @@ use crate::err;
 use crate::error::{Code, Error, Result};
 use crate::sys::socket::Empty;
 use crate::sys::{monotonic_ns, pausing_pays};
-use crate::wait::{Held, Interest, Patience, Wait, sleep_on_fd};
+use crate::wait::{Interest, Patience, TimedMutexGuard, Wait, sleep_on_fd};
 use crate::wire::Message;
 
 /// Who receives has this.
@@ -105,7 +105,7 @@ impl Stream {
     /// `waited`: nanoseconds that the caller took to get its turn.
     pub(super) fn receive_counted(
         &self,
-        mut rx: Held<'_, Rx>,
+        mut rx: TimedMutexGuard<'_, Rx>,
         into: Option<Target<'_>>,
         out: &mut Message,
         wait: Option<&Wait>,

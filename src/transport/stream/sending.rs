@@ -13,7 +13,7 @@ use super::Stream;
 use crate::err;
 use crate::error::{Code, Error, Result};
 use crate::sys::monotonic_ns;
-use crate::wait::{Deadline, Interest, Turn, Wait, poll_fd};
+use crate::wait::{Deadline, Interest, TimedMutex, Wait, poll_fd};
 use crate::wire::Message;
 
 /// Who sends has this.
@@ -48,9 +48,9 @@ impl Stream {
         let began = monotonic_ns();
         let inside = self.socket.enter()?;
         self.policy.refuse(message, self.socket.peer())?;
-        let free = self.tx.try_take();
+        let free = self.tx.try_lock();
         let at_once = free.as_ref().is_some_and(|tx| tx.pending.is_none());
-        let Some(mut tx) = (if free.is_some() { free } else { self.tx.take(wait)? }) else {
+        let Some(mut tx) = (if free.is_some() { free } else { self.tx.lock(wait)? }) else {
             return Err(err!(Timeout, "another thread went on sending to {} for the given time", self.socket.peer()));
         };
         if let Some(e) = &tx.ended {
@@ -104,8 +104,8 @@ impl Stream {
         if ticket.is_none() {
             self.policy.refuse(parcel.message(), self.socket.peer())?;
         }
-        let Some(mut tx) = self.tx.try_take() else {
-            return if self.tx.is_mine() { Err(Turn::<Tx>::in_use()) } else { Ok(Sending::Busy) };
+        let Some(mut tx) = self.tx.try_lock() else {
+            return if self.tx.is_mine() { Err(TimedMutex::<Tx>::in_use()) } else { Ok(Sending::Busy) };
         };
         if let Some(e) = &tx.ended {
             return Err(e.clone());
@@ -131,7 +131,7 @@ impl Stream {
     pub(super) fn give_up_sending(&self, ticket: Ticket) {
         self.given_up.store(ticket.0, Ordering::SeqCst);
         // A thread that is sending on it now does this when done; one who is just leaving has left in a moment.
-        if let Ok(Some(mut tx)) = self.tx.take(&Wait::until(Deadline::after(0.1))) {
+        if let Ok(Some(mut tx)) = self.tx.lock(&Wait::until(Deadline::after(0.1))) {
             self.settle(&mut tx);
         }
     }

@@ -1,5 +1,5 @@
-//! A lock whose holder may block: taken with the caller's deadline, given up by signals and cancels like every other
-//! wait. One direction of a connection or of a pipe is behind such. Imports its sibling `signal`.
+//! A lock whose holder may block. It is taken with the caller's deadline, and a signal or a cancel ends the wait for
+//! it. Such a lock guards each direction of a connection and each pipe of a child. Imports its sibling `signal`.
 
 use std::cell::UnsafeCell;
 use std::fmt;
@@ -12,9 +12,9 @@ use crate::error::{Error, Result};
 
 /// A value that one call at a time may use; its holder may block.
 #[derive(Default)]
-pub struct Turn<T> {
+pub struct TimedMutex<T> {
     taken: AtomicBool,
-    /// The thread that has it ([`this_thread`]); 0 while nobody has.
+    /// The thread that holds it ([`this_thread`]); 0 while nobody has.
     holder: AtomicUsize,
     freed: Signal,
     value: UnsafeCell<T>,
@@ -26,13 +26,14 @@ fn this_thread() -> usize {
     SELF.try_with(|own| std::ptr::from_ref(own).addr()).unwrap_or(0)
 }
 
-// SAFETY: the value is reached only through a `Held`, of which there is one at a time (`taken`, acquired and released).
-unsafe impl<T: Send> Sync for Turn<T> {}
+// SAFETY: the value is reached only through a `TimedMutexGuard`, of which there is one at a time (`taken`, acquired and
+// released).
+unsafe impl<T: Send> Sync for TimedMutex<T> {}
 
-impl<T> Turn<T> {
+impl<T> TimedMutex<T> {
     /// `value`, which nobody uses yet.
     pub fn new(value: T) -> Self {
-        Turn {
+        TimedMutex {
             taken: AtomicBool::new(false),
             holder: AtomicUsize::new(0),
             freed: Signal::new(),
@@ -40,35 +41,35 @@ impl<T> Turn<T> {
         }
     }
 
-    /// The turn, unless somebody has it.
+    /// Takes the lock, unless somebody has it.
     #[inline]
-    pub fn try_take(&self) -> Option<Held<'_, T>> {
+    pub fn try_lock(&self) -> Option<TimedMutexGuard<'_, T>> {
         let free = self.taken.compare_exchange(false, true, Ordering::Acquire, Ordering::Relaxed).is_ok();
         free.then(|| {
             self.holder.store(this_thread(), Ordering::Relaxed);
-            Held(self)
+            TimedMutexGuard(self)
         })
     }
 
-    /// Waits for the turn; `None` when time runs out. `[state]` at once where this thread has it itself: a signal
+    /// Waits for the lock; `None` when time runs out. `[state]` at once where this thread has it itself: a signal
     /// handler's hook or a finalizer that runs in the middle of a call would wait for its own caller.
     #[inline]
-    pub fn take(&self, wait: &Wait) -> Result<Option<Held<'_, T>>> {
-        match self.try_take() {
-            Some(held) => Ok(Some(held)),
+    pub fn lock(&self, wait: &Wait) -> Result<Option<TimedMutexGuard<'_, T>>> {
+        match self.try_lock() {
+            Some(guard) => Ok(Some(guard)),
             None if self.is_mine() => Err(Self::in_use()),
-            None => self.freed.wait_until(wait, || self.try_take()),
+            None => self.freed.wait_until(wait, || self.try_lock()),
         }
     }
 
-    /// Whether the calling thread has the turn.
+    /// Whether the calling thread holds the lock.
     pub fn is_mine(&self) -> bool {
         // Another thread's number, or an old one of this thread, cannot be read as this thread's: it wrote 0 when it
         // was done.
         self.holder.load(Ordering::Relaxed) == this_thread()
     }
 
-    /// The error for a call from within the call that has the turn.
+    /// The error for a call from within the call that holds the lock.
     #[cold]
     pub fn in_use() -> Error {
         err!(
@@ -79,37 +80,37 @@ impl<T> Turn<T> {
     }
 }
 
-impl<T> fmt::Debug for Turn<T> {
+impl<T> fmt::Debug for TimedMutex<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Turn({})", if self.taken.load(Ordering::Relaxed) { "taken" } else { "free" })
+        write!(f, "TimedMutex({})", if self.taken.load(Ordering::Relaxed) { "taken" } else { "free" })
     }
 }
 
-/// The turn, until it is dropped.
-pub struct Held<'a, T>(&'a Turn<T>);
+/// Holds the lock of a [`TimedMutex`] until it is dropped.
+pub struct TimedMutexGuard<'a, T>(&'a TimedMutex<T>);
 
-impl<T: fmt::Debug> fmt::Debug for Held<'_, T> {
+impl<T: fmt::Debug> fmt::Debug for TimedMutexGuard<'_, T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Held").field(&**self).finish()
+        f.debug_tuple("TimedMutexGuard").field(&**self).finish()
     }
 }
 
-impl<T> Deref for Held<'_, T> {
+impl<T> Deref for TimedMutexGuard<'_, T> {
     type Target = T;
     fn deref(&self) -> &T {
-        // SAFETY: this is the one `Held` of the turn.
+        // SAFETY: this is the one `TimedMutexGuard` of the lock.
         unsafe { &*self.0.value.get() }
     }
 }
 
-impl<T> DerefMut for Held<'_, T> {
+impl<T> DerefMut for TimedMutexGuard<'_, T> {
     fn deref_mut(&mut self) -> &mut T {
-        // SAFETY: this is the one `Held` of the turn, borrowed mutably.
+        // SAFETY: this is the one `TimedMutexGuard` of the lock, borrowed mutably.
         unsafe { &mut *self.0.value.get() }
     }
 }
 
-impl<T> Drop for Held<'_, T> {
+impl<T> Drop for TimedMutexGuard<'_, T> {
     fn drop(&mut self) {
         self.0.holder.store(0, Ordering::Relaxed);
         self.0.taken.store(false, Ordering::Release);
