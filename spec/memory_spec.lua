@@ -45,10 +45,7 @@ repeat
   if blocks ~= 0 or bytes ~= 0 and not jit then
     complain(n, ('%s; %d bytes in %d blocks outlive the state'):format(outcome, bytes, blocks), text)
   end
-  -- In 5.1 and LuaJIT a table that could not grow hides some of its integer keys until it next does. In the registry
-  -- that hides what libipc keeps there.
-  local hidden = _VERSION == 'Lua 5.1' and text == 'attempt to call a nil value'
-  if outcome ~= 'ok' and not hidden and not text:find('not enough memory', 1, true) then
+  if outcome ~= 'ok' and not text:find('not enough memory', 1, true) then
     complain(n, outcome, text)
   end
   n = n + step

@@ -329,14 +329,6 @@ impl<'a> Lua<'a> {
         unsafe { ffi::lua_insert(self.l, i) }
     }
 
-    /// Pushes what registry reference `r` holds.
-    pub fn push_reference(self, r: c_int) {
-        // SAFETY: a raw read of the registry.
-        unsafe {
-            ffi::lua_rawgeti(self.l, ffi::LUA_REGISTRYINDEX, r as _);
-        }
-    }
-
     /// Pushes `t[n]` of the table in slot `i`, metamethods aside.
     pub fn raw_get_index(self, i: c_int, n: i64) -> Kind {
         debug_assert_eq!(self.kind(i), Kind::Table);

@@ -40,6 +40,7 @@ pub mod object;
 pub mod pool;
 pub mod process;
 mod protect;
+mod reference;
 pub mod report;
 pub mod scheduler;
 pub mod select;

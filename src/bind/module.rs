@@ -156,12 +156,12 @@ pub(super) unsafe fn push_state(l: *mut ffi::lua_State) {
 
         ffi::lua_pushvalue(l, -1);
         ffi::lua_pushcclosure(l, c_function(run_job), 1);
-        (*state).protected.set(ffi::luaL_ref(l, ffi::LUA_REGISTRYINDEX));
+        (*state).protected.set((*state).references.add(l));
         let empty = b"return";
         ffi::luaL_loadbufferx(l, empty.as_ptr() as *const c_char, empty.len(), c"=libipc".as_ptr(), c"t".as_ptr());
-        (*state).empty.set(ffi::luaL_ref(l, ffi::LUA_REGISTRYINDEX));
+        (*state).empty.set((*state).references.add(l));
         ffi::lua_pushglobaltable(l);
-        (*state).globals.set(ffi::luaL_ref(l, ffi::LUA_REGISTRYINDEX));
+        (*state).globals.set((*state).references.add(l));
 
         ffi::lua_pushvalue(l, -1);
         ffi::lua_setfield(l, ffi::LUA_REGISTRYINDEX, STATE.as_ptr());

@@ -277,23 +277,6 @@ impl<'a> Lua<'a> {
         })
     }
 
-    /// Pops the value on top and gives it a registry reference.
-    pub fn reference(self) -> Result<c_int> {
-        let mut reference = ffi::LUA_NOREF;
-        // SAFETY: in protect everything may be called; slot 1 is the value.
-        self.protect(1, 0, |l| unsafe {
-            reference = ffi::luaL_ref(l, ffi::LUA_REGISTRYINDEX);
-            0
-        })?;
-        Ok(reference)
-    }
-
-    /// Gives a registry reference back.
-    pub fn unreference(self, reference: c_int) {
-        // SAFETY: luaL_unref writes to slots that exist: it raises nothing.
-        unsafe { ffi::luaL_unref(self.raw(), ffi::LUA_REGISTRYINDEX, reference) }
-    }
-
     /// Pushes the value anchored in the registry under `name`, made (pushed) by `make` at the first call in this state.
     pub fn anchored(self, name: &'static str, make: impl FnOnce(Self) -> Result<()>) -> Result<()> {
         let known = self.state().anchors.borrow().get(name).copied();

@@ -15,6 +15,7 @@ use crate::bind::account::Account;
 use crate::bind::depth::Depth;
 use crate::bind::last::Last;
 use crate::bind::object::ClassInfo;
+use crate::bind::reference::References;
 use crate::bind::tensor;
 use crate::sync::Key;
 use crate::sys::is_torn;
@@ -33,7 +34,7 @@ pub struct State {
     owner: Owner,
     /// The main thread (coroutine) of the Lua state; null where it is not known.
     pub(super) main: Cell<*mut ffi::lua_State>,
-    /// Runs [`State::job`] when it is called; a reference into the registry.
+    /// Runs [`State::job`] when it is called: its number in the registry, as with the next ones.
     pub(super) protected: Cell<c_int>,
     /// An empty Lua function: calling it runs the interpreter's pending hooks.
     pub(super) empty: Cell<c_int>,
@@ -60,7 +61,9 @@ pub struct State {
     pub(super) torch: [Cell<c_int>; tensor::CLASSES],
     /// The memory behind the handles of this state.
     pub(super) account: Account,
-    /// Registry references made once, by name.
+    /// The numbers of what the registry keeps for us.
+    pub(super) references: References,
+    /// Those of what is made once, by name.
     pub(super) anchors: RefCell<HashMap<&'static str, c_int>>,
     /// A message whose memory is used again and again.
     message: Cell<Option<Box<Message>>>,
@@ -104,6 +107,7 @@ impl State {
             metatables: RefCell::default(),
             torch: Default::default(),
             account: Account::default(),
+            references: References::default(),
             anchors: RefCell::default(),
             message: Cell::new(None),
             last: Last::default(),

@@ -178,7 +178,7 @@ unsafe fn keep(l: *mut ffi::lua_State, state: &State, i: c_int) {
             ffi::lua_pushlstring(l, c"k".as_ptr(), 1);
             ffi::lua_setfield(l, -2, c"__mode".as_ptr());
             ffi::lua_setmetatable(l, -2);
-            state.places.set(ffi::luaL_ref(l, ffi::LUA_REGISTRYINDEX));
+            state.places.set(state.references.add(l));
         }
         ffi::lua_rawgeti(l, ffi::LUA_REGISTRYINDEX, state.places.get() as _);
         ffi::lua_pushvalue(l, i);
