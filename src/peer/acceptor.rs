@@ -22,7 +22,7 @@ use crate::error::{Error, Result};
 use crate::sys::socket::{self, Address, Empty, Moved, Region};
 use crate::sys::{Fd, Lock};
 use crate::transport::{Connection, Stream};
-use crate::wait::{Signal, Wait};
+use crate::wait::{EventCount, Wait};
 
 /// How long a peer may take to shake hands.
 const HANDSHAKE_TIME: Duration = Duration::from_secs(10);
@@ -51,7 +51,7 @@ pub(super) struct Acceptor {
     pending: Lock<VecDeque<Arc<dyn Connection>>>,
     count: AtomicUsize,
     /// Somebody has come, or the acceptor is closed.
-    pub changed: Signal,
+    pub changed: EventCount,
     closed: AtomicBool,
     /// Why the last of those who were sent away was.
     refused: Lock<(usize, Option<Error>)>,
@@ -74,7 +74,7 @@ impl Acceptor {
             room: Notify::new(),
             pending: Lock::default(),
             count: AtomicUsize::new(0),
-            changed: Signal::new(),
+            changed: EventCount::new(),
             closed: AtomicBool::new(false),
             refused: Lock::default(),
             listener: Lock::default(),

@@ -28,7 +28,7 @@ use crate::error::{Code, Error, Result};
 use crate::sys::socket::{self, Address};
 use crate::sys::{Lock, WatchSet, close_later, fork_generation, try_collect};
 use crate::transport::{Connection, Traffic};
-use crate::wait::{Signal, Wait};
+use crate::wait::{EventCount, Wait};
 use crate::wire::Message;
 
 pub use self::broadcast::Broadcast;
@@ -55,7 +55,7 @@ pub struct Server {
     lead: Lead,
     admitted: Lock<Admitted>,
     /// Readable while a client is muted that somebody in `recv_any` asks for, as `has_wanted` says.
-    wanted: Signal,
+    wanted: EventCount,
     has_wanted: AtomicBool,
     closed: AtomicBool,
     generation: u32,
@@ -132,7 +132,7 @@ impl Server {
             rejected: AtomicU64::new(0),
             lead: Lead::default(),
             admitted: Lock::default(),
-            wanted: Signal::new(),
+            wanted: EventCount::new(),
             has_wanted: AtomicBool::new(false),
             closed: AtomicBool::new(false),
             generation: fork_generation(),

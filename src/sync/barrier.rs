@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use crate::err;
 use crate::error::{Code, Result};
 use crate::sys::{Lock, fork_generation, try_push};
-use crate::wait::{Owner, Signal, Wait};
+use crate::wait::{EventCount, Owner, Wait};
 
 /// Where n callers wait for one another. Each round has its own n; callers that disagree about it all fail.
 #[derive(Debug, Default)]
@@ -16,7 +16,7 @@ pub struct Barrier(Arc<Shared>);
 #[derive(Debug, Default)]
 struct Shared {
     round: Lock<Round>,
-    moved: Signal,
+    moved: EventCount,
 }
 
 /// The round that is filling up.

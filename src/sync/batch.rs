@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use super::{Future, Pool, Task};
 use crate::error::Result;
 use crate::sys::Lock;
-use crate::wait::{Signal, Wait};
+use crate::wait::{EventCount, Wait};
 use crate::wire::Object;
 
 /// A future and its number in the batch.
@@ -35,7 +35,7 @@ pub enum Next {
 #[derive(Debug, Default)]
 pub(super) struct Finished {
     futures: Lock<VecDeque<Numbered>>,
-    arrived: Signal,
+    arrived: EventCount,
     /// How many were submitted, have ended, and were taken.
     submitted: AtomicU64,
     ended: AtomicU64,

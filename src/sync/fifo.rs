@@ -10,7 +10,7 @@ use std::os::fd::RawFd;
 use self::room::Rooms;
 use crate::err;
 use crate::error::{Error, Result};
-use crate::wait::{Signal, Wait};
+use crate::wait::{EventCount, Wait};
 use crate::wire::{Message, Push, Queue};
 
 /// What a queue or a channel is made with.
@@ -37,16 +37,16 @@ pub(super) enum Pop {
 pub(super) struct Fifo {
     queue: Queue,
     /// Notified when there is something to read.
-    pub items: Signal,
+    pub items: EventCount,
     /// Notified when there is room: one of its waiters for each item that was taken.
-    pub room: Signal,
+    pub room: EventCount,
     /// The writers that need room for several items at once.
     rooms: Rooms,
 }
 
 impl Fifo {
     pub fn new(capacity: Option<u64>) -> Fifo {
-        Fifo { queue: Queue::new(capacity), items: Signal::new(), room: Signal::new(), rooms: Rooms::default() }
+        Fifo { queue: Queue::new(capacity), items: EventCount::new(), room: EventCount::new(), rooms: Rooms::default() }
     }
 
     pub fn queue(&self) -> &Queue {
@@ -87,10 +87,10 @@ impl Fifo {
             done => return Ok(done),
         }
         let count = items.len() as u64;
-        // All who wait for one signal can use the same room, so one wake-up is enough for all of them. What a call that
-        // is tried leaves behind is told of every change.
+        // All who wait for one event count can use the same room, so one wake-up is enough for all of them. What a call
+        // that is tried leaves behind is told of every change.
         let many = (count > 1 && wait.interrupt.attempt().is_none()).then(|| self.rooms.enter(count));
-        let room = many.as_ref().map_or(&self.room, |many| many.signal());
+        let room = many.as_ref().map_or(&self.room, |many| many.changed());
         let done = room.wait_until(wait, || {
             if self.queue.is_full(count) && !closed() {
                 return None;

@@ -15,7 +15,7 @@ use super::{Failure, Unfetched};
 use crate::error::{Code, Lossy, Result};
 use crate::sys::SetOnce;
 use crate::text;
-use crate::wait::{Signal, Wait};
+use crate::wait::{EventCount, Wait};
 use crate::wire::{Entry, Ledger, Message, Object, release};
 
 /// What a worker is to do.
@@ -75,7 +75,7 @@ pub struct Future {
     /// The value that its task raised, where that is no string and can travel.
     raised: SetOnce<Box<Message>>,
     /// Notified when the outcome is set. Made by the first who waits or asks for a descriptor.
-    settled: SetOnce<Box<Signal>>,
+    settled: SetOnce<Box<EventCount>>,
     /// Where its results are entered, and their entry.
     ledger: Option<Arc<Ledger>>,
     /// Who is told where it fails.
@@ -153,7 +153,7 @@ impl Future {
         settled.wait_until(wait, || self.outcome.get())
     }
 
-    fn settled(&self) -> &Signal {
+    fn settled(&self) -> &EventCount {
         self.settled.get_or_init(Box::default)
     }
 

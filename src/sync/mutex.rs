@@ -13,7 +13,7 @@ use crate::err;
 use crate::error::Result;
 use crate::sys::{Lock, fork_generation};
 use crate::text;
-use crate::wait::{Owner, Signal, Wait, came_through_fork, thread_of};
+use crate::wait::{EventCount, Owner, Wait, came_through_fork, thread_of};
 use crate::wire::Object;
 
 /// The lock, shared by its handles.
@@ -23,7 +23,7 @@ pub struct Mutex {
     holder: AtomicU64,
     /// How often the holder has locked it; only the holder touches it.
     depth: AtomicU32,
-    free: Signal,
+    free: EventCount,
     barrier: Barrier,
     /// Whether `death` says something. Only who holds the lock, or takes it from the dead, touches it.
     has_died: AtomicBool,

@@ -14,7 +14,7 @@ use crate::err;
 use crate::error::{Lossy, Result};
 use crate::sys::try_bytes;
 use crate::text;
-use crate::wait::{Owner, Signal, Wait};
+use crate::wait::{EventCount, Owner, Wait};
 use crate::wire::{Handles, Inside, Message, Object, Push, leave};
 
 /// The queue itself, shared by its handles.
@@ -24,7 +24,7 @@ pub struct WorkQueue {
     questions: Fifo,
     answers: Fifo,
     /// Notified when every question has its answer, or never can have.
-    drained: Signal,
+    drained: EventCount,
     /// How many handles the owner has; 0: closed.
     owners: AtomicU32,
     handles: Handles,
@@ -68,7 +68,7 @@ impl WorkQueue {
             owner,
             questions: Fifo::new(limits.capacity),
             answers: Fifo::new(limits.capacity),
-            drained: Signal::new(),
+            drained: EventCount::new(),
             owners: AtomicU32::new(1),
             handles: Handles::default(),
             limits,

@@ -167,7 +167,7 @@ impl Attempt {
 #[cfg(test)]
 pub(super) mod tests {
     #![allow(clippy::unwrap_used)]
-    use super::super::{Candidate, Interrupt, Signal, Wait, poll_fd, select, sleep, source};
+    use super::super::{Candidate, EventCount, Interrupt, Wait, poll_fd, select, sleep, source};
     use super::*;
     use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -204,43 +204,43 @@ pub(super) mod tests {
 
     #[test]
     fn a_try_of_a_signal_ends_at_once_and_its_descriptor_tells_of_the_change() {
-        let (signal, up, who) = (Signal::new(), AtomicBool::new(false), Coroutine::default());
+        let (changes, up, who) = (EventCount::new(), AtomicBool::new(false), Coroutine::default());
         let look = || up.load(Ordering::SeqCst).then_some(7);
         for _ in 0..3 {
-            let wants = who.wants(signal.wait_until(&who.wait(60.0), look).unwrap_err());
+            let wants = who.wants(changes.wait_until(&who.wait(60.0), look).unwrap_err());
             assert!(!is_ready(wants));
             // Another's change.
-            signal.notify_one();
+            changes.notify_one();
             assert!(is_ready(wants));
         }
-        let wants = who.wants(signal.wait_until(&who.wait(60.0), look).unwrap_err());
+        let wants = who.wants(changes.wait_until(&who.wait(60.0), look).unwrap_err());
         up.store(true, Ordering::SeqCst);
-        signal.notify_one();
+        changes.notify_one();
         assert!(is_ready(wants));
-        assert_eq!(signal.wait_until(&who.wait(60.0), look).unwrap(), Some(7));
+        assert_eq!(changes.wait_until(&who.wait(60.0), look).unwrap(), Some(7));
     }
 
     #[test]
     fn the_deadline_is_that_of_the_first_try() {
-        let (signal, who) = (Signal::new(), Coroutine::default());
-        let wants = who.wants(signal.wait_until(&who.wait(0.001), || None::<()>).unwrap_err());
+        let (changes, who) = (EventCount::new(), Coroutine::default());
+        let wants = who.wants(changes.wait_until(&who.wait(0.001), || None::<()>).unwrap_err());
         assert!(wants.until.remaining().is_some());
         std::thread::sleep(std::time::Duration::from_millis(2));
-        assert_eq!(signal.wait_until(&who.wait(60.0), || None::<()>).unwrap(), None);
+        assert_eq!(changes.wait_until(&who.wait(60.0), || None::<()>).unwrap(), None);
         assert!(sleep(&who.wait(60.0)).is_ok());
     }
 
     #[test]
     fn what_is_given_up_leaves_nothing_behind() {
-        let signal = Signal::new();
+        let changes = EventCount::new();
         for _ in 0..100 {
             let who = Coroutine::default();
-            who.wants(signal.wait_until(&who.wait(60.0), || None::<()>).unwrap_err());
+            who.wants(changes.wait_until(&who.wait(60.0), || None::<()>).unwrap_err());
         }
-        assert!(signal.watchers() <= 1, "{}", signal.watchers());
-        signal.notify_all();
-        assert_eq!(signal.watchers(), 0);
-        assert!(!signal.is_awaited());
+        assert!(changes.watchers() <= 1, "{}", changes.watchers());
+        changes.notify_all();
+        assert_eq!(changes.watchers(), 0);
+        assert!(!changes.is_awaited());
     }
 
     #[test]

@@ -6,6 +6,7 @@
 mod attempt;
 mod cancel;
 mod deadline;
+mod event_count;
 mod flock;
 mod offload;
 mod own_thread;
@@ -14,13 +15,13 @@ mod park;
 mod poll;
 mod process;
 mod select;
-mod signal;
 mod threads;
 mod timed_mutex;
 
 pub use attempt::{Attempt, Wants};
 pub use cancel::Cancel;
 pub use deadline::Deadline;
+pub use event_count::EventCount;
 pub use flock::flock;
 pub use offload::Offloaded;
 pub use own_thread::on_own_thread;
@@ -29,7 +30,6 @@ pub use park::sleep;
 pub use poll::{Interest, Patience, Watch, poll_fd, poll_many, sleep_on_fd, sleep_on_many};
 pub use process::wait_pid;
 pub use select::{Candidate, Source, Way, select, source, source_for};
-pub use signal::Signal;
 pub use threads::{
     Asleep, Purpose, ThreadState, Waits, came_through_fork, hide_thread, prepare_thread, show_background_thread,
     show_thread, show_thread_of, thread_of, threads, waits_for_ever,

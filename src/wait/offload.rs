@@ -4,7 +4,7 @@
 //! There are at most [`MOST`] such threads, however many calls there are; the others wait their turn, in order. So what
 //! runs here must come to its end by itself: it never waits for what another such call does.
 //!
-//! Imports its siblings `cancel`, `own_thread`, `signal` and `threads`.
+//! Imports its siblings `cancel`, `own_thread`, `event_count` and `threads`.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 use super::own_thread::Shared;
 use super::threads::show_background_thread;
-use super::{Cancel, Deadline, Signal, Wait};
+use super::{Cancel, Deadline, EventCount, Wait};
 use crate::err;
 use crate::error::Result;
 use crate::sys::{Lock, SetOnce, fork_generation, spawn_quiet};
@@ -38,9 +38,9 @@ struct Helpers {
 
 static HELPERS: Lock<Option<Helpers>> = Lock::new(None);
 
-fn more_to_do() -> &'static Signal {
-    static SIGNAL: SetOnce<Signal> = SetOnce::new();
-    SIGNAL.get_or_init(Signal::new)
+fn more_to_do() -> &'static EventCount {
+    static MORE: SetOnce<EventCount> = SetOnce::new();
+    MORE.get_or_init(EventCount::new)
 }
 
 /// Has a helper do `job`, starting one where none is free and there may be more.
@@ -128,7 +128,7 @@ impl<T> fmt::Debug for Offloaded<T> {
 impl<T: Send + 'static> Offloaded<T> {
     /// Begins `call`, which waits by what it is given: until `deadline`.
     pub fn begin(deadline: Deadline, call: impl FnOnce(&Wait) -> Result<T> + Send + 'static) -> Result<Offloaded<T>> {
-        let shared = Arc::new(Shared { cancel: Cancel::new(), result: Lock::new(None), ended: Signal::new() });
+        let shared = Arc::new(Shared { cancel: Cancel::new(), result: Lock::new(None), ended: EventCount::new() });
         let theirs = shared.clone();
         submit(Box::new(move || {
             let wait = Wait { deadline, interrupt: &*theirs };

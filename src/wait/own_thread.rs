@@ -2,14 +2,14 @@
 //! ever: what is written to a child that does not read. Such a call waits in a thread of its own, and the tries look
 //! for its end.
 //!
-//! Imports its siblings `attempt`, `cancel`, `signal` and `threads`.
+//! Imports its siblings `attempt`, `cancel`, `event_count` and `threads`.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 use std::sync::Arc;
 
 use super::threads::show_background_thread;
-use super::{Cancel, Deadline, Interrupt, Signal, Wait};
+use super::{Cancel, Deadline, EventCount, Interrupt, Wait};
 use crate::err;
 use crate::error::Result;
 use crate::sys::{Lock, fork_generation, spawn_quiet};
@@ -18,7 +18,7 @@ use crate::sys::{Lock, fork_generation, spawn_quiet};
 pub(super) struct Shared<T> {
     pub(super) cancel: Cancel,
     pub(super) result: Lock<Option<Result<T>>>,
-    pub(super) ended: Signal,
+    pub(super) ended: EventCount,
 }
 
 impl<T> Interrupt for Shared<T> {
@@ -79,7 +79,7 @@ fn begin<T: Send + 'static>(
     call: impl FnOnce(&Wait) -> Result<T> + Send + 'static,
     deadline: Deadline,
 ) -> Result<Call<T>> {
-    let shared = Arc::new(Shared { cancel: Cancel::new(), result: Lock::new(None), ended: Signal::new() });
+    let shared = Arc::new(Shared { cancel: Cancel::new(), result: Lock::new(None), ended: EventCount::new() });
     let theirs = shared.clone();
     spawn_quiet("ipc-waiting", move || {
         show_background_thread();

@@ -261,7 +261,7 @@ impl Doze {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
-    use super::super::{Cancel, Deadline, Interrupt, Signal, sleep};
+    use super::super::{Cancel, Deadline, EventCount, Interrupt, sleep};
     use super::*;
     use crate::error::Result;
     use crate::sys::fork_for_tests;
@@ -306,7 +306,7 @@ mod tests {
                     assert!(seen("sleeper").unwrap().waits.is_none());
                     let second = Named(purpose, its);
                     let wait = Wait { deadline: Deadline::NEVER, interrupt: &second };
-                    Signal::new().wait_until(&wait, || None::<()>).unwrap_err();
+                    EventCount::new().wait_until(&wait, || None::<()>).unwrap_err();
                     assert!(seen("sleeper").unwrap().waits.is_none());
                     hide_thread();
                 })

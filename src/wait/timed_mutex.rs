@@ -1,12 +1,12 @@
 //! A lock whose holder may block. It is taken with the caller's deadline, and a signal or a cancel ends the wait for
-//! it. Such a lock guards each direction of a connection and each pipe of a child. Imports its sibling `signal`.
+//! it. Such a lock guards each direction of a connection and each pipe of a child. Imports its sibling `event_count`.
 
 use std::cell::UnsafeCell;
 use std::fmt;
 use std::ops::{Deref, DerefMut};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-use super::{Signal, Wait};
+use super::{EventCount, Wait};
 use crate::err;
 use crate::error::{Error, Result};
 
@@ -16,7 +16,7 @@ pub struct TimedMutex<T> {
     taken: AtomicBool,
     /// The thread that holds it ([`this_thread`]); 0 while nobody has.
     holder: AtomicUsize,
-    freed: Signal,
+    freed: EventCount,
     value: UnsafeCell<T>,
 }
 
@@ -36,7 +36,7 @@ impl<T> TimedMutex<T> {
         TimedMutex {
             taken: AtomicBool::new(false),
             holder: AtomicUsize::new(0),
-            freed: Signal::new(),
+            freed: EventCount::new(),
             value: UnsafeCell::new(value),
         }
     }

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use super::Client;
 use crate::error::Result;
 use crate::sys::Lock;
-use crate::wait::Signal;
+use crate::wait::EventCount;
 
 /// Their numbers, each once, in the order in which they will be asked. It has a descriptor that is readable while there
 /// are any.
@@ -16,7 +16,7 @@ use crate::wait::Signal;
 pub(super) struct Inbox {
     entries: Lock<VecDeque<Entry>>,
     count: AtomicUsize,
-    changed: Signal,
+    changed: EventCount,
 }
 
 #[derive(Debug)]

@@ -7,7 +7,7 @@
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use crate::error::Result;
-use crate::wait::{Signal, Wait};
+use crate::wait::{EventCount, Wait};
 
 /// How many may poll at a time.
 const MOST: u32 = 2;
@@ -16,7 +16,7 @@ const MOST: u32 = 2;
 #[derive(Debug, Default)]
 pub(super) struct Lead {
     polling: AtomicU32,
-    moved: Signal,
+    moved: EventCount,
 }
 
 /// What came of asking for the lead.

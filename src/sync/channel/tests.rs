@@ -24,9 +24,9 @@ fn read(c: &Channel, deadline: Deadline) -> (Option<u64>, Status) {
     (found.then(|| u64::from_ne_bytes(out.bytes[..].try_into().unwrap())), status)
 }
 
-/// Until somebody sleeps at the end of the channel that `signal` says.
-fn until_awaited(signal: &crate::wait::Signal) {
-    while !signal.is_awaited() {
+/// Until somebody sleeps at the end of the channel that `changes` says.
+fn until_awaited(changes: &crate::wait::EventCount) {
+    while !changes.is_awaited() {
         yield_now();
     }
 }

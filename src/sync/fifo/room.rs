@@ -1,13 +1,14 @@
 //! Writers that need room for several items at once.
 //!
 //! One item that is taken makes room for a writer of one, and perhaps for none that has more. So the writers of each
-//! number of items wait for a signal of their own: whichever of them is woken can use what every one of them waits for.
+//! number of items wait for a changed of their own: whichever of them is woken can use what every one of them waits
+//! for.
 
 use std::sync::Arc;
 
 use crate::sys::Lock;
 use crate::sys::atomic::{AtomicU32, Ordering, fence};
-use crate::wait::Signal;
+use crate::wait::EventCount;
 
 /// The writers that wait for room for more than one item, by how many they have.
 #[derive(Debug, Default)]
@@ -22,7 +23,7 @@ pub(super) struct Rooms {
 struct Room {
     count: u64,
     waiting: u32,
-    signal: Arc<Signal>,
+    changed: Arc<EventCount>,
 }
 
 impl Rooms {
@@ -31,14 +32,14 @@ impl Rooms {
         let mut list = self.list.lock();
         self.waiting.fetch_add(1, Ordering::SeqCst);
         let at = list.iter().position(|room| room.count == count).unwrap_or_else(|| {
-            list.push(Room { count, waiting: 0, signal: Arc::new(Signal::new()) });
+            list.push(Room { count, waiting: 0, changed: Arc::new(EventCount::new()) });
             list.len() - 1
         });
         list[at].waiting += 1;
-        let signal = list[at].signal.clone();
-        // Before it sleeps on the signal a writer looks once more, behind a fence: the other half of the one before
+        let changed = list[at].changed.clone();
+        // Before it sleeps on the changed a writer looks once more, behind a fence: the other half of the one before
         // `notify`.
-        Many { rooms: self, count, signal }
+        Many { rooms: self, count, changed }
     }
 
     /// After a change, with a fence behind it: wakes one writer of each number for which there is room now, as `fits`
@@ -47,7 +48,7 @@ impl Rooms {
     pub fn notify(&self, fits: impl Fn(u64) -> bool) {
         if self.waiting.load(Ordering::Relaxed) > 0 {
             let list = self.list.lock();
-            list.iter().filter(|room| fits(room.count)).for_each(|room| room.signal.notify_one());
+            list.iter().filter(|room| fits(room.count)).for_each(|room| room.changed.notify_one());
         }
     }
 
@@ -60,7 +61,7 @@ impl Rooms {
     pub fn notify_all(&self) {
         fence(Ordering::SeqCst);
         if self.waiting.load(Ordering::Relaxed) > 0 {
-            self.list.lock().iter().for_each(|room| room.signal.notify_all());
+            self.list.lock().iter().for_each(|room| room.changed.notify_all());
         }
     }
 }
@@ -70,13 +71,13 @@ impl Rooms {
 pub(super) struct Many<'a> {
     rooms: &'a Rooms,
     count: u64,
-    signal: Arc<Signal>,
+    changed: Arc<EventCount>,
 }
 
 impl Many<'_> {
     /// What is notified when there may be room for its items.
-    pub fn signal(&self) -> &Signal {
-        &self.signal
+    pub fn changed(&self) -> &EventCount {
+        &self.changed
     }
 }
 

@@ -13,7 +13,7 @@ use crate::error::{Lossy, Result};
 use crate::sync::{Failure, Future, Outcome, Task, ThreadGroup, WorkerContext};
 use crate::sys::{Lock, SetOnce, fork_generation, try_bytes, try_extend};
 use crate::text;
-use crate::wait::{Cancel, Deadline, Signal, Wait};
+use crate::wait::{Cancel, Deadline, EventCount, Wait};
 
 pub(super) const NEVER_RAN: &str = "before it ran";
 pub(super) const CANCELLED: &str = "while it ran";
@@ -28,7 +28,7 @@ pub struct PoolState {
     pub queued: AtomicUsize,
     pub closed: AtomicBool,
     /// There is a task, or none will come any more.
-    pub moved: Signal,
+    pub moved: EventCount,
 }
 
 /// What is to be done, and who does it; under the lock.
@@ -91,7 +91,7 @@ impl PoolState {
             queue: Lock::default(),
             queued: AtomicUsize::new(0),
             closed: AtomicBool::new(false),
-            moved: Signal::new(),
+            moved: EventCount::new(),
         })
     }
 

@@ -11,7 +11,7 @@ use crate::error::{Lossy, Result};
 use crate::sync::Unfetched;
 use crate::sys::{Lock, SetOnce, check_memory, demote_thread, fork_generation, monotonic_ns};
 use crate::text;
-use crate::wait::{Cancel, Deadline, Signal, Wait};
+use crate::wait::{Cancel, Deadline, EventCount, Wait};
 use crate::wire::Object;
 
 /// How long a thread has to end after its cancel before it is abandoned, in seconds: after its own, or after the last
@@ -58,10 +58,10 @@ pub(super) struct GroupState {
     pub contexts: Vec<WorkerContext>,
     /// No job begins before the last thread was started.
     gate: AtomicU32,
-    gate_moved: Signal,
+    gate_moved: EventCount,
     /// How many threads have not ended, nor been abandoned.
     pub running: AtomicUsize,
-    pub ended: Signal,
+    pub ended: EventCount,
     /// When it was cancelled, as [`monotonic_ns`] counts; 0 before that.
     cancelled_at: AtomicU64,
     /// Whether somebody has the descriptor, and a thread of our own waits for that end.
@@ -84,9 +84,9 @@ impl GroupState {
             generation: fork_generation(),
             contexts,
             gate: AtomicU32::new(CLOSED),
-            gate_moved: Signal::new(),
+            gate_moved: EventCount::new(),
             running: AtomicUsize::new(0),
-            ended: Signal::new(),
+            ended: EventCount::new(),
             cancelled_at: AtomicU64::new(0),
             watched: AtomicBool::new(false),
             minded: AtomicBool::new(false),

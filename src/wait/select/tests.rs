@@ -7,16 +7,16 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use proptest::prelude::*;
 
-use super::super::{Cancel, Deadline, Signal};
+use super::super::{Cancel, Deadline, EventCount};
 use super::*;
 use crate::error::Code;
 use crate::sys::Event;
 
-/// A flag with a signal, as queues have it.
+/// A flag with an event count, as queues have it.
 #[derive(Default)]
 struct Flag {
     up: AtomicBool,
-    signal: Signal,
+    changes: EventCount,
 }
 
 impl Flag {
@@ -26,13 +26,13 @@ impl Flag {
 
     fn put(&self, up: bool) {
         self.up.store(up, Ordering::SeqCst);
-        self.signal.notify_all();
-        self.signal.refresh(|| self.is_up());
+        self.changes.notify_all();
+        self.changes.refresh(|| self.is_up());
     }
 }
 
 fn on_flag(flag: &Arc<Flag>) -> Box<dyn Source> {
-    source(flag.clone(), |f| Some(f.is_up()), |f| f.signal.fd(|| f.is_up()))
+    source(flag.clone(), |f| Some(f.is_up()), |f| f.changes.fd(|| f.is_up()))
 }
 
 fn on_event(event: &Rc<Event>) -> Box<dyn Source> {
@@ -139,9 +139,9 @@ fn a_cancel_ends_it() {
 #[test]
 fn no_change_is_lost_between_looking_and_sleeping() {
     const ITEMS: u64 = 2_000;
-    let flags: Vec<_> = (0..4).map(|_| Arc::new((AtomicU64::new(0), Signal::new()))).collect();
+    let flags: Vec<_> = (0..4).map(|_| Arc::new((AtomicU64::new(0), EventCount::new()))).collect();
     let sources = equal(flags.iter().map(|f| {
-        let some = |f: &(AtomicU64, Signal)| f.0.load(Ordering::SeqCst) > 0;
+        let some = |f: &(AtomicU64, EventCount)| f.0.load(Ordering::SeqCst) > 0;
         source(f.clone(), move |f| Some(some(f)), move |f| f.1.fd(|| some(f)))
     }));
     std::thread::scope(|s| {
@@ -159,9 +159,9 @@ fn no_change_is_lost_between_looking_and_sleeping() {
         }
         for _ in 0..ITEMS * 4 {
             let at = select(&sources, &forever()).unwrap().unwrap();
-            let (items, signal) = &*flags[at];
+            let (items, changes) = &*flags[at];
             assert!(items.fetch_sub(1, Ordering::SeqCst) > 0);
-            signal.refresh(|| items.load(Ordering::SeqCst) > 0);
+            changes.refresh(|| items.load(Ordering::SeqCst) > 0);
         }
     });
 }

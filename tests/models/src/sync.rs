@@ -6,13 +6,13 @@ mod room;
 use room::Rooms;
 
 use crate::sys::atomic::{AtomicU64, Ordering};
-use crate::wait::{Deadline, Signal, Wait};
+use crate::wait::{Deadline, EventCount, Wait};
 
 /// A queue that counts how many items fit, with those who wait for room as the one in src/sync/fifo.rs has them.
 #[derive(Debug, Default)]
 pub struct Fifo {
     free: AtomicU64,
-    room: Signal,
+    room: EventCount,
     rooms: Rooms,
 }
 
@@ -32,7 +32,7 @@ impl Fifo {
     /// Writes `count` items once there is room for all.
     pub fn write(&self, count: u64) {
         let many = (count > 1).then(|| self.rooms.enter(count));
-        let room = many.as_ref().map_or(&self.room, |many| many.signal());
+        let room = many.as_ref().map_or(&self.room, |many| many.changed());
         let fits = || {
             let less = |free: u64| free.checked_sub(count);
             self.free.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less).ok()

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use loom::sync::atomic::{AtomicU32, Ordering};
 use loom::thread;
 use models::error::{Code, Result};
-use models::wait::{Cancel, Deadline, Interrupt, Signal, Wait};
+use models::wait::{Cancel, Deadline, Interrupt, EventCount, Wait};
 
 struct Under(Arc<Cancel>);
 
@@ -27,14 +27,14 @@ fn take(items: &AtomicU32) -> Option<()> {
 /// A signal and a number of items, for `Arc`s that loom need not know: nothing is ordered by their counts.
 #[derive(Default)]
 struct Shop {
-    signal: Signal,
+    changes: EventCount,
     items: AtomicU32,
 }
 
 impl Shop {
     fn offer(&self) {
         self.items.fetch_add(1, Ordering::Relaxed);
-        self.signal.notify_one();
+        self.changes.notify_one();
     }
 }
 
@@ -42,7 +42,7 @@ fn wants_one(shop: &Arc<Shop>) -> thread::JoinHandle<()> {
     let its = shop.clone();
     thread::spawn(move || {
         let wait = Wait::until(Deadline::NEVER);
-        its.signal.wait_until(&wait, || take(&its.items)).unwrap().unwrap();
+        its.changes.wait_until(&wait, || take(&its.items)).unwrap().unwrap();
     })
 }
 
@@ -61,7 +61,7 @@ fn a_waiter_hears_of_what_comes() {
         let waiter = wants_one(&shop);
         shop.offer();
         waiter.join().unwrap();
-        assert!(!shop.signal.is_awaited());
+        assert!(!shop.changes.is_awaited());
     });
 }
 
@@ -111,7 +111,7 @@ fn a_cancel_wakes_who_sleeps_and_who_is_about_to() {
         let (its, under) = (shop.clone(), Under(cancel.clone()));
         let waiter = thread::spawn(move || {
             let wait = Wait { deadline: Deadline::NEVER, interrupt: &under };
-            its.signal.wait_until(&wait, || take(&its.items)).unwrap_err().code()
+            its.changes.wait_until(&wait, || take(&its.items)).unwrap_err().code()
         });
         cancel.fire();
         assert_eq!(waiter.join().unwrap(), Code::Cancelled);
@@ -125,7 +125,7 @@ fn who_is_cancelled_passes_its_wake_up_on() {
         let (its, under) = (shop.clone(), Under(cancel.clone()));
         let cancelled = thread::spawn(move || {
             let wait = Wait { deadline: Deadline::NEVER, interrupt: &under };
-            its.signal.wait_until(&wait, || take(&its.items)).is_ok()
+            its.changes.wait_until(&wait, || take(&its.items)).is_ok()
         });
         let other = wants_one(&shop);
         shop.offer();

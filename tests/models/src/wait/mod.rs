@@ -1,4 +1,4 @@
-//! As src/wait: its signal, its way into the futex, its cancel; without time, descriptors and reports.
+//! As src/wait: its event count, its way into the futex, its cancel; without time, descriptors and reports.
 
 #[path = "../../../../src/wait/cancel.rs"]
 mod cancel;
@@ -6,12 +6,12 @@ mod cancel;
 mod deadline;
 #[path = "../../../../src/wait/park.rs"]
 mod park;
-#[path = "../../../../src/wait/signal.rs"]
-mod signal;
+#[path = "../../../../src/wait/event_count.rs"]
+mod event_count;
 
 pub use cancel::Cancel;
 pub use deadline::Deadline;
-pub use signal::Signal;
+pub use event_count::EventCount;
 
 use std::sync::Arc;
 use std::time::Duration;

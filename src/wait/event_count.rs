@@ -47,7 +47,7 @@ const WAITERS: u32 = LOOKS - 1;
 
 /// A place to wait for a condition that other threads make true.
 #[derive(Debug)]
-pub struct Signal {
+pub struct EventCount {
     /// Counts notifications that somebody may have waited for; what sleepers sleep on.
     epoch: AtomicU32,
     state: AtomicU32,
@@ -65,16 +65,16 @@ struct Level {
     watchers: Vec<Weak<Event>>,
 }
 
-impl Default for Signal {
+impl Default for EventCount {
     fn default() -> Self {
-        Signal::new()
+        EventCount::new()
     }
 }
 
-impl Signal {
+impl EventCount {
     /// Nobody waits yet.
-    pub fn new() -> Signal {
-        Signal {
+    pub fn new() -> EventCount {
+        EventCount {
             epoch: AtomicU32::new(0),
             state: AtomicU32::new(0),
             generation: Generation::new(fork_generation()),
@@ -124,7 +124,7 @@ impl Signal {
         }
     }
 
-    /// Whether anybody waits; right after a `notify` of another signal, whose fence serves for this look too.
+    /// Whether anybody waits; right after a `notify` of another one, whose fence serves for this look too.
     #[inline]
     pub fn is_awaited(&self) -> bool {
         self.state.load(Ordering::Relaxed) & !HAS_FD != 0
@@ -238,8 +238,8 @@ impl Signal {
     }
 
     /// A descriptor that polls readable while the condition holds, made on the first request; `ready` says whether it
-    /// holds. From then on every change must be followed by [`Signal::refresh`]. It lives as long as the signal; after
-    /// a fork the child gets another one by asking again.
+    /// holds. From then on every change must be followed by [`EventCount::refresh`]. It lives as long as the event
+    /// count; after a fork the child gets another one by asking again.
     pub fn fd(&self, ready: impl FnOnce() -> bool) -> Result<RawFd> {
         let mut spare = None;
         let fd = loop {
@@ -305,7 +305,7 @@ fn spin<T>(wait: &Wait, look: &mut impl FnMut() -> Option<T>) -> Option<T> {
 
 /// A waiter that looks before it sleeps. Where nobody sleeps any number may, and nothing is said of them.
 struct Looker<'a> {
-    signal: &'a Signal,
+    events: &'a EventCount,
     counted: bool,
     /// Whether another is to be woken when this one has found something.
     pass_on: bool,
@@ -313,25 +313,25 @@ struct Looker<'a> {
 
 impl<'a> Looker<'a> {
     /// `None` where others sleep already and another looks or is on its way.
-    fn new(signal: &'a Signal) -> Option<Self> {
-        signal.settle();
-        let mut state = signal.state.load(Ordering::Relaxed);
+    fn new(events: &'a EventCount) -> Option<Self> {
+        events.settle();
+        let mut state = events.state.load(Ordering::Relaxed);
         while state & WAITERS != 0 {
             if state & (LOOKS | CALLED) != 0 {
                 return None;
             }
-            match signal.state.compare_exchange_weak(state, state | LOOKS, Ordering::SeqCst, Ordering::Relaxed) {
-                Ok(_) => return Some(Looker { signal, counted: true, pass_on: false }),
+            match events.state.compare_exchange_weak(state, state | LOOKS, Ordering::SeqCst, Ordering::Relaxed) {
+                Ok(_) => return Some(Looker { events, counted: true, pass_on: false }),
                 Err(now) => state = now,
             }
         }
-        Some(Looker { signal, counted: false, pass_on: false })
+        Some(Looker { events, counted: false, pass_on: false })
     }
 
     /// About to look: answers the call for which nobody was woken. What comes after it may not be found by this look.
     fn answer(&mut self) {
-        if self.counted && self.signal.state.load(Ordering::Relaxed) & CALLED != 0 {
-            self.pass_on = self.signal.state.fetch_and(!(CALLED | MORE), Ordering::SeqCst) & MORE != 0;
+        if self.counted && self.events.state.load(Ordering::Relaxed) & CALLED != 0 {
+            self.pass_on = self.events.state.fetch_and(!(CALLED | MORE), Ordering::SeqCst) & MORE != 0;
         }
     }
 
@@ -339,8 +339,8 @@ impl<'a> Looker<'a> {
     fn sleeps(mut self) -> Waiting<'a> {
         let looks = if std::mem::take(&mut self.counted) { LOOKS } else { 0 };
         // In one step: it is never neither.
-        self.signal.state.fetch_sub(looks.wrapping_sub(1), Ordering::SeqCst);
-        Waiting { signal: self.signal, generation: fork_generation(), pass_on: false }
+        self.events.state.fetch_sub(looks.wrapping_sub(1), Ordering::SeqCst);
+        Waiting { events: self.events, generation: fork_generation(), pass_on: false }
     }
 }
 
@@ -348,9 +348,9 @@ impl Drop for Looker<'_> {
     /// Has found something. A call since the last answer is for those who sleep.
     fn drop(&mut self) {
         if self.counted {
-            let before = self.signal.state.fetch_and(!(LOOKS | CALLED | MORE), Ordering::SeqCst);
+            let before = self.events.state.fetch_and(!(LOOKS | CALLED | MORE), Ordering::SeqCst);
             if self.pass_on || before & CALLED != 0 {
-                self.signal.call(1, MORE);
+                self.events.call(1, MORE);
             }
         }
     }
@@ -358,7 +358,7 @@ impl Drop for Looker<'_> {
 
 /// A waiter that may sleep.
 struct Waiting<'a> {
-    signal: &'a Signal,
+    events: &'a EventCount,
     /// The process in which it is counted.
     generation: u32,
     /// Whether another is to be woken when this one leaves.
@@ -366,10 +366,10 @@ struct Waiting<'a> {
 }
 
 impl<'a> Waiting<'a> {
-    fn new(signal: &'a Signal) -> Self {
-        signal.settle();
-        signal.state.fetch_add(1, Ordering::SeqCst);
-        Waiting { signal, generation: fork_generation(), pass_on: false }
+    fn new(events: &'a EventCount) -> Self {
+        events.settle();
+        events.state.fetch_add(1, Ordering::SeqCst);
+        Waiting { events, generation: fork_generation(), pass_on: false }
     }
 
     /// Whether this thread has not forked since it was counted. An interruption may run Lua, which may fork.
@@ -381,10 +381,10 @@ impl<'a> Waiting<'a> {
     /// this look.
     fn answer(&mut self) {
         if !self.is_here() {
-            *self = Waiting::new(self.signal);
+            *self = Waiting::new(self.events);
         }
-        let called = self.signal.state.load(Ordering::Relaxed) & CALLED != 0;
-        self.pass_on = called && self.signal.state.fetch_and(!(CALLED | MORE), Ordering::SeqCst) & MORE != 0;
+        let called = self.events.state.load(Ordering::Relaxed) & CALLED != 0;
+        self.pass_on = called && self.events.state.fetch_and(!(CALLED | MORE), Ordering::SeqCst) & MORE != 0;
         // The other half of the fence in `notify`.
         fence(Ordering::SeqCst);
     }
@@ -397,14 +397,14 @@ impl Drop for Waiting<'_> {
         }
         // A call since the last answer is for others, asleep or about to be; the last waiter takes it along.
         let leave = |state| Some(if state & WAITERS == 1 { (state - 1) & !(CALLED | MORE) } else { state - 1 });
-        let before = self.signal.state.fetch_update(Ordering::SeqCst, Ordering::Relaxed, leave);
+        let before = self.events.state.fetch_update(Ordering::SeqCst, Ordering::Relaxed, leave);
         if self.pass_on && before.is_ok_and(|state| state & WAITERS > 1) {
-            self.signal.call(1, MORE);
+            self.events.call(1, MORE);
         }
     }
 }
 
 #[cfg(test)]
 // By its path: the models include this file from elsewhere.
-#[path = "signal/tests.rs"]
+#[path = "event_count/tests.rs"]
 mod tests;

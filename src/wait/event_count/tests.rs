@@ -12,26 +12,26 @@ fn take(items: &AtomicU64) -> Option<()> {
 #[test]
 fn a_condition_that_holds_is_found_without_time() {
     let wait = Wait::until(Deadline::now());
-    assert_eq!(Signal::new().wait_until(&wait, || Some(7)).unwrap(), Some(7));
-    assert_eq!(Signal::new().wait_until(&wait, || None::<()>).unwrap(), None);
+    assert_eq!(EventCount::new().wait_until(&wait, || Some(7)).unwrap(), Some(7));
+    assert_eq!(EventCount::new().wait_until(&wait, || None::<()>).unwrap(), None);
 }
 
 #[test]
 fn no_wake_up_is_lost_between_many_waiters_and_notifiers() {
     const EACH: u64 = 20_000;
-    let (signal, items) = (Signal::new(), AtomicU64::new(0));
+    let (changes, items) = (EventCount::new(), AtomicU64::new(0));
     std::thread::scope(|s| {
         for _ in 0..3 {
             s.spawn(|| {
                 for _ in 0..EACH {
                     let wait = Wait::until(Deadline::NEVER);
-                    signal.wait_until(&wait, || take(&items)).unwrap().unwrap();
+                    changes.wait_until(&wait, || take(&items)).unwrap().unwrap();
                 }
             });
             s.spawn(|| {
                 for i in 0..EACH {
                     items.fetch_add(1, Ordering::Relaxed);
-                    signal.notify_one();
+                    changes.notify_one();
                     if i % 512 == 0 {
                         // Lets the waiters fall asleep.
                         std::thread::sleep(Duration::from_micros(200));
@@ -41,24 +41,24 @@ fn no_wake_up_is_lost_between_many_waiters_and_notifiers() {
         }
     });
     assert_eq!(items.load(Ordering::SeqCst), 0);
-    assert_eq!(signal.state.load(Ordering::SeqCst), 0);
+    assert_eq!(changes.state.load(Ordering::SeqCst), 0);
 }
 
 #[test]
 fn a_cancel_ends_a_sleep_and_every_later_call() {
     for pause in [0, 300] {
-        let (signal, who) = (Signal::new(), Cancel::new());
+        let (changes, who) = (EventCount::new(), Cancel::new());
         std::thread::scope(|s| {
             s.spawn(|| {
                 let wait = Wait { deadline: Deadline::NEVER, interrupt: &who };
-                assert_eq!(signal.wait_until(&wait, || None::<()>).unwrap_err().code(), Code::Cancelled);
+                assert_eq!(changes.wait_until(&wait, || None::<()>).unwrap_err().code(), Code::Cancelled);
             });
             std::thread::sleep(Duration::from_micros(pause));
             who.fire();
             who.fire();
         });
         let wait = Wait { deadline: Deadline::NEVER, interrupt: &who };
-        assert_eq!(signal.wait_until(&wait, || Some(())).unwrap_err().code(), Code::Cancelled);
+        assert_eq!(changes.wait_until(&wait, || Some(())).unwrap_err().code(), Code::Cancelled);
         assert_eq!(super::super::sleep(&wait).unwrap_err().code(), Code::Cancelled);
     }
 }
@@ -91,7 +91,7 @@ fn a_signal_of_the_system_reaches_the_interrupt() {
             // SAFETY: the handle of the calling thread.
             tx.send(unsafe { libc::pthread_self() }).unwrap();
             let wait = Wait { deadline: Deadline::NEVER, interrupt: &Fails };
-            let e = Signal::new().wait_until(&wait, || None::<()>).unwrap_err();
+            let e = EventCount::new().wait_until(&wait, || None::<()>).unwrap_err();
             done.store(1, Ordering::SeqCst);
             assert_eq!(e.code(), Code::Raised);
         });
@@ -106,63 +106,63 @@ fn a_signal_of_the_system_reaches_the_interrupt() {
 
 #[test]
 fn the_descriptor_follows_the_condition() {
-    let (signal, items) = (Signal::new(), AtomicU64::new(1));
+    let (changes, items) = (EventCount::new(), AtomicU64::new(1));
     let ready = || items.load(Ordering::SeqCst) > 0;
-    let fd = signal.fd(ready).unwrap();
+    let fd = changes.fd(ready).unwrap();
     let readable = || poll_fd(fd, Interest::Read, &Wait::until(Deadline::now())).unwrap();
     assert!(readable());
     items.store(0, Ordering::SeqCst);
-    signal.refresh(ready);
+    changes.refresh(ready);
     assert!(!readable());
     items.store(1, Ordering::SeqCst);
-    signal.notify_one();
-    signal.refresh(ready);
+    changes.notify_one();
+    changes.refresh(ready);
     assert!(readable());
-    assert_eq!(signal.fd(ready).unwrap(), fd);
+    assert_eq!(changes.fd(ready).unwrap(), fd);
 }
 
 #[test]
 fn a_forked_child_calls_its_own_waiters_not_those_that_are_not_there() {
     // As a fork may find it: one asleep, one that looks, the call on its way, and more that came.
     for there in [1, CALLED | 1, CALLED | MORE | 2, LOOKS | 1, LOOKS | CALLED | MORE | 3] {
-        let (signal, items) = (Signal::new(), AtomicU64::new(0));
-        signal.state.store(there, Ordering::SeqCst);
+        let (changes, items) = (EventCount::new(), AtomicU64::new(0));
+        changes.state.store(there, Ordering::SeqCst);
         let woken = || {
             std::thread::scope(|s| {
                 s.spawn(|| {
                     // Until it sleeps.
-                    while signal.state.load(Ordering::SeqCst) != 1 {
+                    while changes.state.load(Ordering::SeqCst) != 1 {
                         std::thread::yield_now();
                     }
                     std::thread::sleep(Duration::from_millis(5));
                     items.store(1, Ordering::SeqCst);
-                    signal.notify_one();
+                    changes.notify_one();
                 });
                 let wait = Wait::until(Deadline::after(60.0));
-                signal.wait_until(&wait, || take(&items)).unwrap().is_some()
-            }) && signal.state.load(Ordering::SeqCst) == 0
+                changes.wait_until(&wait, || take(&items)).unwrap().is_some()
+            }) && changes.state.load(Ordering::SeqCst) == 0
         };
         assert_eq!(crate::sys::fork_for_tests(woken), 0, "{there:x}");
-        assert_eq!(signal.state.load(Ordering::SeqCst), there);
+        assert_eq!(changes.state.load(Ordering::SeqCst), there);
     }
 }
 
 #[test]
 fn who_forks_in_a_wait_is_a_waiter_of_the_child() {
-    struct Forks<'a>(&'a Signal, &'a AtomicU64);
+    struct Forks<'a>(&'a EventCount, &'a AtomicU64);
     impl Interrupt for Forks<'_> {
         fn on_signal(&self) -> Result<()> {
-            let (signal, items) = (self.0, self.1);
+            let (changes, items) = (self.0, self.1);
             let code = crate::sys::fork_for_tests(|| {
                 // The rest of the wait, in the child.
-                let mut waiting = Waiting { signal, generation: fork_generation() - 1, pass_on: false };
+                let mut waiting = Waiting { events: changes, generation: fork_generation() - 1, pass_on: false };
                 waiting.answer();
-                let counted = signal.state.load(Ordering::SeqCst) == 1;
+                let counted = changes.state.load(Ordering::SeqCst) == 1;
                 drop(waiting);
-                counted && signal.state.load(Ordering::SeqCst) == 0
+                counted && changes.state.load(Ordering::SeqCst) == 0
             });
             assert_eq!(code, 0);
-            assert_eq!(signal.state.load(Ordering::SeqCst), 1);
+            assert_eq!(changes.state.load(Ordering::SeqCst), 1);
             items.store(1, Ordering::SeqCst);
             Ok(())
         }
@@ -170,8 +170,8 @@ fn who_forks_in_a_wait_is_a_waiter_of_the_child() {
             true
         }
     }
-    let (signal, items) = (Signal::new(), AtomicU64::new(0));
-    let wait = Wait { deadline: Deadline::after(60.0), interrupt: &Forks(&signal, &items) };
-    assert_eq!(signal.wait_until(&wait, || take(&items)).unwrap(), Some(()));
-    assert_eq!(signal.state.load(Ordering::SeqCst), 0);
+    let (changes, items) = (EventCount::new(), AtomicU64::new(0));
+    let wait = Wait { deadline: Deadline::after(60.0), interrupt: &Forks(&changes, &items) };
+    assert_eq!(changes.wait_until(&wait, || take(&items)).unwrap(), Some(()));
+    assert_eq!(changes.state.load(Ordering::SeqCst), 0);
 }
