@@ -42,7 +42,7 @@ pub enum Code {
     /// A worker thread or process failed.
     Worker,
     /// Not for users: a call of a coroutine would sleep here, and is to be tried again.
-    Later,
+    WouldBlock,
     /// Not for users: an error value already lies on top of the Lua stack; the binding raises that value.
     Raised,
 }
@@ -83,7 +83,7 @@ impl Code {
             Code::Io => "io",
             Code::Cuda => "cuda",
             Code::Worker => "worker",
-            Code::Later => "later",
+            Code::WouldBlock => "would_block",
             Code::Raised => "raised",
         }
     }

@@ -21,7 +21,7 @@ use crate::wire::{Attachment, Object, downcast};
 pub(super) const FUNCTIONS: &[Method] = &[("__next", lua_fn!("BackgroundTaskPool", peek))];
 
 /// What of it yields under a scheduler.
-pub(super) const FUNCTION_TRIES: &[Method] = &[("__next", try_fn!("BackgroundTaskPool", peek))];
+pub(super) const NON_BLOCKING_FUNCTIONS: &[Method] = &[("__next", try_fn!("BackgroundTaskPool", peek))];
 
 /// The class `ipc.batch`.
 pub(super) static INFO: ClassInfo =
@@ -36,7 +36,7 @@ const METHODS: &[Method] = &[
 ];
 
 /// What yields under a scheduler.
-pub(super) const TRIES: &[Method] =
+pub(super) const NON_BLOCKING: &[Method] =
     &[("next", try_fn!("batch:next", next)), ("results", try_fn!("batch:results", step_of))];
 
 /// One Lua state's hold on a batch.

@@ -36,7 +36,7 @@ const METHODS: &[Method] = &[
 ];
 
 /// What yields under a scheduler.
-pub(super) const TRIES: &[Method] = &[
+pub(super) const NON_BLOCKING: &[Method] = &[
     ("write", try_fn!("channel:write", write)),
     ("writeup", try_fn!("channel:writeup", writeup)),
     ("read", try_fn!("channel:read", read)),

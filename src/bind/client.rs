@@ -33,10 +33,10 @@ const METHODS: &[Method] = &[
 ];
 
 /// The function that yields under a scheduler.
-pub(super) const FUNCTION_TRIES: &[Method] = &[("client", try_fn!("ipc.client", client))];
+pub(super) const NON_BLOCKING_FUNCTIONS: &[Method] = &[("client", try_fn!("ipc.client", client))];
 
 /// What yields under a scheduler.
-pub(super) const TRIES: &[Method] = &[
+pub(super) const NON_BLOCKING: &[Method] = &[
     ("send", try_fn!("client:send", link::send::<Client>)),
     ("recv", try_fn!("client:recv", link::recv::<Client>)),
     ("tryrecv", try_fn!("client:tryrecv", link::tryrecv::<Client>)),

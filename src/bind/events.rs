@@ -30,7 +30,7 @@ const METHODS: &[Method] =
     &[("read", lua_fn!("timer:read", read)), select::FD, ("close", lua_fn!("timer:close", close))];
 
 /// What yields under a scheduler.
-pub(super) const TRIES: &[Method] = &[("read", try_fn!("timer:read", read))];
+pub(super) const NON_BLOCKING: &[Method] = &[("read", try_fn!("timer:read", read))];
 
 /// A descriptor that somebody else owns.
 #[derive(Debug)]

@@ -21,7 +21,7 @@ use crate::wire::{Attachment, Object, downcast};
 pub(super) const FUNCTIONS: &[Method] = &[("flock", lua_fn!("ipc.flock", flock))];
 
 /// The function that yields under a scheduler.
-pub(super) const FUNCTION_TRIES: &[Method] = &[("flock", try_fn!("ipc.flock", flock))];
+pub(super) const NON_BLOCKING_FUNCTIONS: &[Method] = &[("flock", try_fn!("ipc.flock", flock))];
 
 /// The class `ipc.flock`.
 pub(super) static INFO: ClassInfo = ClassInfo::of::<Held>("ipc.flock", METHODS, &[]);

@@ -27,7 +27,7 @@ const METHODS: &[Method] = &[
 ];
 
 /// What yields under a scheduler.
-pub(super) const TRIES: &[Method] = &[("get", try_fn!("future:get", get))];
+pub(super) const NON_BLOCKING: &[Method] = &[("get", try_fn!("future:get", get))];
 
 /// One Lua state's hold on a future.
 #[derive(Debug)]

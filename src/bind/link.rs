@@ -39,7 +39,7 @@ pub(super) fn send<T: Link>(lua: Lua<'_>) -> Result<Pushed> {
         }
         _ => (lua.timeout(3, timeout)?, false),
     };
-    if lua.tries() {
+    if lua.is_non_blocking() {
         // A message that has begun to go cannot be tried again: only the wait for room is a try.
         let room = Candidate { source: Some(source_of(&connection, Way::Write)), rank: 0 };
         wait::select(&[room], &lua.wait(deadline))?;
@@ -81,11 +81,12 @@ pub(super) fn recv<T: Link>(lua: Lua<'_>) -> Result<Pushed> {
 /// A try that would sleep on the socket sleeps on the descriptor of the connection instead, which outlives a close and
 /// tells of it.
 fn on_its_own<T>(lua: Lua<'_>, connection: &Arc<dyn Connection>, done: Result<T>) -> Result<T> {
-    match (done, lua.attempt()) {
-        (Err(e), Some(attempt)) if e.code() == Code::Later => {
-            let on_socket = attempt.wants().is_some_and(|wants| connection.socket().is_ok_and(|fd| fd == wants.fd));
+    match (done, lua.non_blocking()) {
+        (Err(e), Some(non_blocking)) if e.code() == Code::WouldBlock => {
+            let on_socket =
+                non_blocking.blocker().is_some_and(|blocker| connection.socket().is_ok_and(|fd| fd == blocker.fd));
             if on_socket {
-                attempt.instead(connection.fd()?);
+                non_blocking.instead(connection.fd()?);
             }
             Err(e)
         }

@@ -16,7 +16,7 @@ use crate::bind::object::identity_at;
 use crate::bind::state::State;
 use crate::err;
 use crate::error::{Code, Error, Result};
-use crate::wait::{Attempt, Cancel, Deadline, Interrupt, Purpose, Wait, on_own_thread};
+use crate::wait::{Cancel, Deadline, Interrupt, NonBlockingCall, Purpose, Wait, on_own_thread};
 
 /// The Lua state that is calling, for the length of a call. Slots are numbered as in the C API.
 #[derive(Clone, Copy)]
@@ -24,7 +24,7 @@ pub struct Lua<'a> {
     l: *mut ffi::lua_State,
     state: &'a State,
     place: &'static str,
-    attempt: Option<&'a Attempt>,
+    non_blocking: Option<&'a NonBlockingCall>,
     call: PhantomData<&'a mut ()>,
 }
 
@@ -98,7 +98,7 @@ impl<'a> Lua<'a> {
     /// # Safety
     /// `l` is a live state, run by this thread, and `state` is its `State`.
     pub(super) unsafe fn new(l: *mut ffi::lua_State, state: &'a State, place: &'static str) -> Self {
-        Lua { l, state, place, attempt: None, call: PhantomData }
+        Lua { l, state, place, non_blocking: None, call: PhantomData }
     }
 
     /// The C API's handle.
@@ -361,7 +361,7 @@ impl<'a> Lua<'a> {
 
     /// What a blocking call waits with: until `deadline`, ended by Ctrl-C and by the cancellation of this worker.
     pub fn wait(&self, deadline: Deadline) -> Wait<'_> {
-        let deadline = self.attempt.map_or(deadline, |attempt| attempt.deadline(deadline));
+        let deadline = self.non_blocking.map_or(deadline, |non_blocking| non_blocking.deadline(deadline));
         Wait { deadline, interrupt: self }
     }
 
@@ -374,24 +374,24 @@ impl<'a> Lua<'a> {
         on_own_thread(&self.wait(deadline), call)
     }
 
-    /// The same call as a try of `attempt`: it does not sleep.
-    pub(super) fn trying(self, attempt: &'a Attempt) -> Self {
-        Lua { attempt: Some(attempt), ..self }
+    /// The same call as a try of `non_blocking`: it does not sleep.
+    pub(super) fn trying(self, non_blocking: &'a NonBlockingCall) -> Self {
+        Lua { non_blocking: Some(non_blocking), ..self }
     }
 
     /// The same call, which sleeps where it has to.
     pub(super) fn sleeping(self) -> Self {
-        Lua { attempt: None, ..self }
+        Lua { non_blocking: None, ..self }
     }
 
     /// What this call is a try of, if it is one.
-    pub(super) fn attempt(self) -> Option<&'a Attempt> {
-        self.attempt
+    pub(super) fn non_blocking(self) -> Option<&'a NonBlockingCall> {
+        self.non_blocking
     }
 
     /// Whether this call is a try.
-    pub(super) fn tries(self) -> bool {
-        self.attempt.is_some()
+    pub(super) fn is_non_blocking(self) -> bool {
+        self.non_blocking.is_some()
     }
 }
 
@@ -426,7 +426,7 @@ impl Interrupt for Lua<'_> {
         Some(Purpose { place: self.place, object })
     }
 
-    fn attempt(&self) -> Option<&Attempt> {
-        self.attempt
+    fn non_blocking(&self) -> Option<&NonBlockingCall> {
+        self.non_blocking
     }
 }

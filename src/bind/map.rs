@@ -40,7 +40,7 @@ const METHODS: &[Method] = &[
 ];
 
 /// What yields under a scheduler.
-pub(super) const TRIES: &[Method] =
+pub(super) const NON_BLOCKING: &[Method] =
     &[("join", try_fn!("map:join", join)), ("results", try_fn!("map:results", next_of))];
 
 /// A handle on running threads. Collected, it cancels them.

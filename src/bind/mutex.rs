@@ -29,7 +29,7 @@ const METHODS: &[Method] = &[
 ];
 
 /// What yields under a scheduler.
-pub(super) const TRIES: &[Method] = &[
+pub(super) const NON_BLOCKING: &[Method] = &[
     ("lock", try_fn!("mutex:lock", lock)),
     ("trylock", try_fn!("mutex:trylock", trylock)),
     ("barrier", try_fn!("mutex:barrier", barrier)),

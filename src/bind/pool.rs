@@ -40,7 +40,7 @@ const METHODS: &[Method] = &[
 ];
 
 /// What yields under a scheduler.
-pub(super) const TRIES: &[Method] = &[
+pub(super) const NON_BLOCKING: &[Method] = &[
     ("map", try_fn!("pool:map", list::try_map)),
     ("each", try_fn!("pool:each", list::advance)),
     ("close", try_fn!("pool:close", close)),

@@ -41,7 +41,7 @@ const METHODS: &[Method] = &[
 ];
 
 /// What yields under a scheduler.
-pub(super) const TRIES: &[Method] = &[
+pub(super) const NON_BLOCKING: &[Method] = &[
     ("wait", try_fn!("spawn:wait", wait)),
     ("stdin", try_fn!("spawn:stdin", stdin)),
     ("stdout", try_fn!("spawn:stdout", stdout)),
@@ -288,8 +288,8 @@ fn wait(lua: Lua<'_>) -> Result<Pushed> {
     };
     // Once, however often a call is tried.
     let kill = || sent.map_or(Ok(false), |signal| process.kill(signal));
-    match lua.attempt() {
-        Some(attempt) => _ = attempt.state(kill)?,
+    match lua.non_blocking() {
+        Some(non_blocking) => _ = non_blocking.state(kill)?,
         None => _ = kill()?,
     }
     let exit = process.wait(&lua.wait(deadline));
@@ -319,7 +319,7 @@ fn stdin(lua: Lua<'_>) -> Result<Pushed> {
     let deadline = lua.timeout(3, None)?;
     match lua.kind(2) {
         Kind::None | Kind::Nil => process.close_stdin(&lua.wait(deadline))?,
-        Kind::String if !lua.tries() => {
+        Kind::String if !lua.is_non_blocking() => {
             process.write(lua.bytes(2)?, &lua.wait(deadline))?;
             lua.recharge::<Child>(1);
         }

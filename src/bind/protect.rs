@@ -341,7 +341,7 @@ impl<'a> Lua<'a> {
     /// Pushes `head` and `text` as one error.
     fn push_error_parts(self, head: &[u8], text: &[u8]) {
         // Between a try and who called is a function of ours, in Lua.
-        let level = if self.tries() { 3 } else { 2 };
+        let level = if self.is_non_blocking() { 3 } else { 2 };
         // SAFETY: in protect everything may be called. Level 0 is the protected function, 1 the bound one, 2 its
         // caller.
         let _ = self.protect_at_any_depth(0, 1, |l| unsafe {

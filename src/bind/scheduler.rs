@@ -5,9 +5,9 @@
 //! in Lua (`scheduler.lua`) that try the call, hand the descriptor that it would have slept on to the scheduler, and
 //! try again. Without a scheduler nothing is replaced, and costs nothing.
 //!
-//! A class takes part by a list of its methods made with [`try_fn!`](crate::try_fn), entered in [`TRIES`]. Such a
-//! method waits through [`Lua::wait`], before it changes anything; or through [`Lua::on_own_thread`], or keeps what it
-//! did in the attempt's state.
+//! A class takes part by a list of its methods made with [`try_fn!`](crate::try_fn), entered in [`NON_BLOCKING`]. Such
+//! a method waits through [`Lua::wait`], before it changes anything; or through [`Lua::on_own_thread`], or keeps what
+//! it did in the state of the [`NonBlockingCall`].
 
 use std::ffi::c_int;
 use std::rc::Rc;
@@ -22,27 +22,32 @@ use crate::bind::{
 use crate::err;
 use crate::error::{Code, Result};
 use crate::lua_fn;
-use crate::wait::{Attempt, Interest};
+use crate::wait::{Interest, NonBlockingCall};
 
 /// The tries of every class.
-const TRIES: &[(&ClassInfo, &[Method])] = &[
-    (&workqueue::INFO, workqueue::TRIES),
-    (&channel::INFO, channel::TRIES),
-    (&mutex::INFO, mutex::TRIES),
-    (&map::INFO, map::TRIES),
-    (&future::INFO, future::TRIES),
-    (&batch::INFO, batch::TRIES),
-    (&pool::INFO, pool::TRIES),
-    (&process::INFO, process::TRIES),
-    (&client::INFO, client::TRIES),
-    (&server::INFO, server::TRIES),
-    (&server::handle::INFO, server::handle::TRIES),
-    (&events::TIMER, events::TRIES),
+const NON_BLOCKING: &[(&ClassInfo, &[Method])] = &[
+    (&workqueue::INFO, workqueue::NON_BLOCKING),
+    (&channel::INFO, channel::NON_BLOCKING),
+    (&mutex::INFO, mutex::NON_BLOCKING),
+    (&map::INFO, map::NON_BLOCKING),
+    (&future::INFO, future::NON_BLOCKING),
+    (&batch::INFO, batch::NON_BLOCKING),
+    (&pool::INFO, pool::NON_BLOCKING),
+    (&process::INFO, process::NON_BLOCKING),
+    (&client::INFO, client::NON_BLOCKING),
+    (&server::INFO, server::NON_BLOCKING),
+    (&server::handle::INFO, server::handle::NON_BLOCKING),
+    (&events::TIMER, events::NON_BLOCKING),
 ];
 
 /// The tries of functions of the module.
-const FUNCTION_TRIES: &[&[Method]] =
-    &[select::TRIES, system::TRIES, client::FUNCTION_TRIES, flock::FUNCTION_TRIES, batch::FUNCTION_TRIES];
+const NON_BLOCKING_FUNCTIONS: &[&[Method]] = &[
+    select::NON_BLOCKING,
+    system::NON_BLOCKING,
+    client::NON_BLOCKING_FUNCTIONS,
+    flock::NON_BLOCKING_FUNCTIONS,
+    batch::NON_BLOCKING_FUNCTIONS,
+];
 
 /// Makes a function that tries the body of another: `try_fn!("workqueue:read", read)`. It is given the token of the
 /// call's first try, or nil, before the arguments, and gives true and the results; or false, the token, a descriptor,
@@ -50,15 +55,15 @@ const FUNCTION_TRIES: &[&[Method]] =
 #[macro_export]
 macro_rules! try_fn {
     ($place:expr, $body:path) => {{
-        fn attempt(lua: $crate::bind::lua::Lua<'_>) -> $crate::error::Result<$crate::bind::call::Pushed> {
-            $crate::bind::scheduler::attempt(lua, $body)
+        fn try_call(lua: $crate::bind::lua::Lua<'_>) -> $crate::error::Result<$crate::bind::call::Pushed> {
+            $crate::bind::scheduler::try_call(lua, $body)
         }
-        $crate::lua_fn!($place, attempt)
+        $crate::lua_fn!($place, try_call)
     }};
 }
 
 /// What a call keeps between its tries.
-pub(super) struct Token(Rc<Attempt>);
+pub(super) struct Token(Rc<NonBlockingCall>);
 
 static TOKEN: ClassInfo = ClassInfo::of::<Token>("ipc.scheduler.token", &[], &[]);
 
@@ -69,14 +74,15 @@ impl Class for Token {
 }
 
 /// See [`try_fn!`](crate::try_fn).
-pub(super) fn attempt(lua: Lua<'_>, body: Body) -> Result<Pushed> {
-    let attempt = if lua.is_nil(1) { Rc::default() } else { lua.object::<Token>(1)?.0.clone() };
+pub(super) fn try_call(lua: Lua<'_>, body: Body) -> Result<Pushed> {
+    let non_blocking: Rc<NonBlockingCall> =
+        if lua.is_nil(1) { Rc::default() } else { lua.object::<Token>(1)?.0.clone() };
     lua.remove(1);
-    attempt.begin();
-    let trying = lua.trying(&attempt);
+    non_blocking.begin();
+    let trying = lua.trying(&non_blocking);
     let result = body(trying);
-    if result.as_ref().err().is_none_or(|e| e.code() != Code::Later) {
-        attempt.end();
+    if result.as_ref().err().is_none_or(|e| e.code() != Code::WouldBlock) {
+        non_blocking.end();
     }
     match result {
         Ok(count) => {
@@ -87,14 +93,14 @@ pub(super) fn attempt(lua: Lua<'_>, body: Body) -> Result<Pushed> {
             lua.insert(lua.top() - pushed as c_int);
             Ok(count + 1)
         }
-        Err(e) if e.code() == Code::Later => {
-            let Some(wants) = attempt.wants() else { return Err(err!(State, "a try that wants nothing")) };
+        Err(e) if e.code() == Code::WouldBlock => {
+            let Some(blocker) = non_blocking.blocker() else { return Err(err!(State, "a try that waits for nothing")) };
             lua.set_top(0);
             lua.push_boolean(false);
-            lua.push_object(Token(attempt))?;
-            lua.push_integer(wants.fd.into());
-            lua.push_string(if wants.interest == Interest::Write { "write" } else { "read" })?;
-            match wants.until.remaining() {
+            lua.push_object(Token(non_blocking))?;
+            lua.push_integer(blocker.fd.into());
+            lua.push_string(if blocker.interest == Interest::Write { "write" } else { "read" })?;
+            match blocker.until.remaining() {
                 Some(left) => lua.push_number(left.as_secs_f64()),
                 None => lua.push_nil(),
             }
@@ -131,13 +137,13 @@ fn scheduler(lua: Lua<'_>) -> Result<Pushed> {
 fn push_tries(lua: Lua<'_>) -> Result<()> {
     lua.new_table(64, 0)?;
     let list = lua.top();
-    for (info, tries) in TRIES {
+    for (info, tries) in NON_BLOCKING {
         lua.push_metatable(info)?;
         lua.raw_get_field(-1, "__index")?;
         lua.remove(-2);
         push_methods(lua, list, tries)?;
     }
-    for tries in FUNCTION_TRIES {
+    for tries in NON_BLOCKING_FUNCTIONS {
         lua.push_value(MODULE);
         push_methods(lua, list, tries)?;
     }

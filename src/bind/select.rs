@@ -21,7 +21,7 @@ use crate::wait::{Candidate, Deadline, Interest, Way, select};
 pub(super) const FUNCTIONS: &[Method] = &[("select", lua_fn!("ipc.select", select_first))];
 
 /// What yields under a scheduler.
-pub(super) const TRIES: &[Method] = &[("select", try_fn!("ipc.select", select_first))];
+pub(super) const NON_BLOCKING: &[Method] = &[("select", try_fn!("ipc.select", select_first))];
 
 /// The method of every class that can be waited for.
 pub(super) const FD: Method = ("fd", lua_fn!("object:fd", fd));

@@ -40,7 +40,7 @@ const METHODS: &[Method] = &[
 ];
 
 /// What yields under a scheduler.
-pub(super) const TRIES: &[Method] = &[
+pub(super) const NON_BLOCKING: &[Method] = &[
     ("clients", try_fn!("server:clients", clients)),
     ("recvAny", try_fn!("server:recvAny", recv_any)),
     ("tryrecvAny", try_fn!("server:tryrecvAny", tryrecv_any)),
@@ -191,9 +191,9 @@ fn broadcast(lua: Lua<'_>) -> Result<Pushed> {
         lua.encode(2, &mut message, Route::peer(shared.functions))?;
         shared.server.broadcast(*message, tag)
     };
-    let count = match lua.attempt() {
-        Some(attempt) => {
-            let kept = attempt.state(|| begin().map(RefCell::new))?;
+    let count = match lua.non_blocking() {
+        Some(non_blocking) => {
+            let kept = non_blocking.state(|| begin().map(RefCell::new))?;
             let mut broadcast = kept.try_borrow_mut().map_err(|_| err!(State, "this broadcast is running already"))?;
             broadcast.drive(&lua.wait(deadline))?
         }

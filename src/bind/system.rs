@@ -25,7 +25,7 @@ pub(super) const FUNCTIONS: &[Method] = &[
 ];
 
 /// What yields under a scheduler.
-pub(super) const TRIES: &[Method] =
+pub(super) const NON_BLOCKING: &[Method] =
     &[("sleep", try_fn!("ipc.sleep", nap)), ("waitpid", try_fn!("ipc.waitpid", waitpid))];
 
 /// `ipc.fork()` → the child's id; 0 in the child.

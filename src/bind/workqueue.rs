@@ -36,7 +36,7 @@ const METHODS: &[Method] = &[
 ];
 
 /// What yields under a scheduler.
-pub(super) const TRIES: &[Method] = &[
+pub(super) const NON_BLOCKING: &[Method] = &[
     ("write", try_fn!("workqueue:write", write)),
     ("writeup", try_fn!("workqueue:writeup", writeup)),
     ("read", try_fn!("workqueue:read", read)),

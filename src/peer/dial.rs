@@ -34,8 +34,8 @@ pub fn dial(place: &Place, options: &Options, wait: &Wait) -> Result<Arc<dyn Con
         Ok(RefCell::new(Dialing::new(place.clone(), options.clone(), until)))
     };
     // A call that is tried goes on where its last try ended.
-    let dialing = match wait.interrupt.attempt() {
-        Some(attempt) => attempt.state(dialing)?,
+    let dialing = match wait.interrupt.non_blocking() {
+        Some(non_blocking) => non_blocking.state(dialing)?,
         None => Rc::new(dialing()?),
     };
     let mut dialing = dialing.try_borrow_mut().map_err(|_| err!(State, "a connection is being made by this call"))?;
@@ -139,7 +139,7 @@ impl Dialing {
                     let shake_hands = move |wait: &Wait| met(fd, &address, &place, &options, wait);
                     let tried = if !ready {
                         Err(ErrorKind::TimedOut.into())
-                    } else if wait.interrupt.attempt().is_some() {
+                    } else if wait.interrupt.non_blocking().is_some() {
                         self.stage = Stage::Hello(Offloaded::begin(until, shake_hands)?);
                         continue;
                     } else {

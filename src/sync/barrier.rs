@@ -114,8 +114,8 @@ impl Barrier {
     /// between its tries.
     pub fn wait(&self, by: Owner, n: u32, wait: &Wait) -> Result<()> {
         wait.check()?;
-        let place = match wait.interrupt.attempt() {
-            Some(attempt) => attempt.state(|| self.come(by, n).map(Place))?,
+        let place = match wait.interrupt.non_blocking() {
+            Some(non_blocking) => non_blocking.state(|| self.come(by, n).map(Place))?,
             None => Rc::new(Place(self.come(by, n)?)),
         };
         let arrival = &place.0;
@@ -124,7 +124,7 @@ impl Barrier {
         }
         match self.0.moved.wait_until(wait, || arrival.over()) {
             Ok(Some(result)) => result,
-            Err(e) if e.code() == Code::Later => Err(e),
+            Err(e) if e.code() == Code::WouldBlock => Err(e),
             ended => match arrival.leave() {
                 Err(result) => result,
                 Ok(here) => {

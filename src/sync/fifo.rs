@@ -89,7 +89,7 @@ impl Fifo {
         let count = items.len() as u64;
         // All who wait for one event count can use the same room, so one wake-up is enough for all of them. What a call
         // that is tried leaves behind is told of every change.
-        let many = (count > 1 && wait.interrupt.attempt().is_none()).then(|| self.rooms.enter(count));
+        let many = (count > 1 && wait.interrupt.non_blocking().is_none()).then(|| self.rooms.enter(count));
         let room = many.as_ref().map_or(&self.room, |many| many.changed());
         let done = room.wait_until(wait, || {
             if self.queue.is_full(count) && !closed() {

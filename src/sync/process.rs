@@ -320,8 +320,8 @@ impl Process {
 
 /// For a call that is tried: `fd` stays open until the next try.
 fn keep_open(fd: &Arc<Fd>, wait: &Wait) {
-    if let Some(attempt) = wait.interrupt.attempt() {
-        attempt.keep(fd.clone());
+    if let Some(non_blocking) = wait.interrupt.non_blocking() {
+        non_blocking.keep(fd.clone());
     }
 }
 

@@ -11,12 +11,12 @@
 //! Before it sleeps a waiter looks again for a while, but where others sleep only one does, and counts as woken: the
 //! threads that have something to do need the cores.
 //!
-//! A caller that tries (`attempt`) leaves an event, which the next change sets.
+//! A caller that tries (`non_blocking`) leaves an event, which the next change sets.
 //!
 //! The child of a fork starts without waiters: those that are counted, woken or looking are its parent's. Only the
 //! thread that forked may be among them, from within a wait; it counts itself anew.
 //!
-//! Imports its siblings `attempt` (through [`Wait`]), `park` and `threads`.
+//! Imports its siblings `non_blocking` (through [`Wait`]), `park` and `threads`.
 
 use std::os::fd::RawFd;
 // Not the models' atomic: nothing forks there.
@@ -194,12 +194,12 @@ impl EventCount {
         if wait.deadline.expired() {
             return Ok(None);
         }
-        if let Some(attempt) = wait.interrupt.attempt() {
-            self.watch(&attempt.event()?);
+        if let Some(non_blocking) = wait.interrupt.non_blocking() {
+            self.watch(&non_blocking.event()?);
             // The other half of the fence in `notify`.
             fence(Ordering::SeqCst);
             return match look() {
-                None => Err(attempt.later_on_event(wait.deadline)),
+                None => Err(non_blocking.would_block_on_event(wait.deadline)),
                 found => Ok(found),
             };
         }

@@ -17,8 +17,8 @@ const LONGEST_PAUSE: f64 = 0.01;
 /// Locks the file at `path`; `None` when time runs out, or when the file is missing and `create` is false.
 pub fn flock(path: &Path, create: bool, wait: &Wait) -> Result<Option<FileLock>> {
     // A call that is tried goes on with its pauses at each try.
-    let pause = match wait.interrupt.attempt() {
-        Some(attempt) => attempt.state(|| Ok::<_, Error>(Cell::new(FIRST_PAUSE)))?,
+    let pause = match wait.interrupt.non_blocking() {
+        Some(non_blocking) => non_blocking.state(|| Ok::<_, Error>(Cell::new(FIRST_PAUSE)))?,
         None => Rc::new(Cell::new(FIRST_PAUSE)),
     };
     let mut asleep = None;

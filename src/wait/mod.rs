@@ -3,11 +3,11 @@
 //! A call that can block takes a [`Wait`]: when to give up, and who may break in. Nothing here sleeps without a
 //! time-out, and nothing holds a lock of its caller while it sleeps.
 
-mod attempt;
 mod cancel;
 mod deadline;
 mod event_count;
 mod flock;
+mod non_blocking;
 mod offload;
 mod own_thread;
 mod owner;
@@ -18,11 +18,11 @@ mod select;
 mod threads;
 mod timed_mutex;
 
-pub use attempt::{Attempt, Wants};
 pub use cancel::Cancel;
 pub use deadline::Deadline;
 pub use event_count::EventCount;
 pub use flock::flock;
+pub use non_blocking::{Blocker, NonBlockingCall};
 pub use offload::Offloaded;
 pub use own_thread::on_own_thread;
 pub use owner::Owner;
@@ -63,9 +63,9 @@ pub trait Interrupt {
         None
     }
 
-    /// Where calls are to end instead of sleeping, with [`Code::Later`](crate::error::Code::Later), and leave what they
-    /// would have slept on.
-    fn attempt(&self) -> Option<&Attempt> {
+    /// Where calls are to end instead of sleeping, with [`Code::WouldBlock`](crate::error::Code::WouldBlock), and leave
+    /// what they would have slept on.
+    fn non_blocking(&self) -> Option<&NonBlockingCall> {
         None
     }
 }
@@ -130,7 +130,7 @@ impl<'a> Wait<'a> {
     /// Whether one system call may block for [`SHORT_NAP`] in place of a look and a poll: nothing but signals ends it
     /// before, and a cancel waits for it. Afterwards [`Wait::look_up`] is to be called.
     pub fn may_block(&self) -> bool {
-        self.interrupt.attempt().is_none() && self.deadline.remaining().is_none_or(|left| left >= SHORT_NAP)
+        self.interrupt.non_blocking().is_none() && self.deadline.remaining().is_none_or(|left| left >= SHORT_NAP)
     }
 
     /// After a sleep that did not end as hoped: hears of a cancel and of signals.

@@ -2,7 +2,7 @@
 //! ever: what is written to a child that does not read. Such a call waits in a thread of its own, and the tries look
 //! for its end.
 //!
-//! Imports its siblings `attempt`, `cancel`, `event_count` and `threads`.
+//! Imports its siblings `non_blocking`, `cancel`, `event_count` and `threads`.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
@@ -54,8 +54,8 @@ where
     T: Send + 'static,
     C: FnOnce(&Wait) -> Result<T> + Send + 'static,
 {
-    let Some(attempt) = wait.interrupt.attempt() else { return call()(wait) };
-    let begun: std::result::Result<Rc<Call<T>>, _> = attempt.state(|| {
+    let Some(non_blocking) = wait.interrupt.non_blocking() else { return call()(wait) };
+    let begun: std::result::Result<Rc<Call<T>>, _> = non_blocking.state(|| {
         // One that may not wait needs no thread.
         if wait.deadline.expired() {
             return Err(call()(wait));
@@ -95,7 +95,7 @@ fn begin<T: Send + 'static>(
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
-    use super::super::attempt::tests::Coroutine;
+    use super::super::non_blocking::tests::Coroutine;
     use super::super::{Interest, poll_fd, sleep};
     use super::*;
     use crate::error::Code;
@@ -110,10 +110,10 @@ mod tests {
         let caller = Coroutine::default();
         loop {
             match on_own_thread(&caller.wait(seconds), &call) {
-                Err(e) if e.code() == Code::Later => {
-                    let wants = caller.wants(e);
-                    assert!(wants.until.remaining().is_none());
-                    assert!(poll_fd(wants.fd, Interest::Read, &Wait::until(Deadline::after(60.0))).unwrap());
+                Err(e) if e.code() == Code::WouldBlock => {
+                    let blocker = caller.blocker(e);
+                    assert!(blocker.until.remaining().is_none());
+                    assert!(poll_fd(blocker.fd, Interest::Read, &Wait::until(Deadline::after(60.0))).unwrap());
                 }
                 result => return result,
             }
@@ -161,7 +161,7 @@ mod tests {
                 result
             }
         };
-        assert_eq!(on_own_thread(&caller.wait(60.0), forever).unwrap_err().code(), Code::Later);
+        assert_eq!(on_own_thread(&caller.wait(60.0), forever).unwrap_err().code(), Code::WouldBlock);
         drop(caller);
         assert_eq!(told.recv().unwrap(), Some(Code::Cancelled));
     }

@@ -37,8 +37,8 @@ pub(super) fn park(word: &AtomicU32, key: u32, wait: &Wait, longest: Duration) -
 /// Sleeps until the deadline; only a cancellation or an interruption ends it before.
 pub fn sleep(wait: &Wait) -> Result<()> {
     wait.check()?;
-    if let Some(attempt) = wait.interrupt.attempt() {
-        return if wait.deadline.expired() { Ok(()) } else { Err(attempt.later_on_event(wait.deadline)) };
+    if let Some(non_blocking) = wait.interrupt.non_blocking() {
+        return if wait.deadline.expired() { Ok(()) } else { Err(non_blocking.would_block_on_event(wait.deadline)) };
     }
     let _asleep = Asleep::new(wait);
     let word = AtomicU32::new(0);

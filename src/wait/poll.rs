@@ -69,7 +69,7 @@ impl Patience {
 
     /// Whether to look once more. The one who answers may have been put on this very core: it has been let run.
     pub fn look_again(&mut self, wait: &Wait) -> bool {
-        if self.tries == 0 || wait.deadline.expired() || wait.interrupt.attempt().is_some() {
+        if self.tries == 0 || wait.deadline.expired() || wait.interrupt.non_blocking().is_some() {
             return false;
         }
         if self.looking.is_none() {
@@ -181,11 +181,11 @@ pub(super) enum Woken {
 pub(super) fn nap_on(fds: &mut [libc::pollfd], wait: &Wait, longest: Duration) -> Result<Woken> {
     wait.check()?;
     let cancel = fds.len() - 1;
-    if let Some(attempt) = wait.interrupt.attempt() {
+    if let Some(non_blocking) = wait.interrupt.non_blocking() {
         return match poll(fds, Some(Duration::ZERO))? {
             Polled::Ready(_) => Ok(Woken::Ready),
             _ if wait.deadline.expired() => Ok(Woken::OutOfTime),
-            _ => Err(attempt.later_on(fds, wait.deadline)),
+            _ => Err(non_blocking.would_block_on(fds, wait.deadline)),
         };
     }
     if let Some(token) = wait.interrupt.cancel() {

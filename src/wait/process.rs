@@ -31,9 +31,9 @@ pub fn wait_pid(pid: i32, wait: &Wait) -> Result<Option<Exit>> {
         match &end {
             Some(fd) => {
                 let slept = sleep_on_fd(fd.check()?, Interest::Read, wait);
-                if let (Err(_), Some(attempt)) = (&slept, wait.interrupt.attempt()) {
+                if let (Err(_), Some(non_blocking)) = (&slept, wait.interrupt.non_blocking()) {
                     // The caller is about to sleep on it.
-                    end.take().into_iter().for_each(|fd| attempt.keep(Arc::new(fd)));
+                    end.take().into_iter().for_each(|fd| non_blocking.keep(Arc::new(fd)));
                 }
                 slept?;
             }

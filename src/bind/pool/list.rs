@@ -93,7 +93,7 @@ impl Walk {
     /// `result`, and where it is an error none of the items that wait is begun any more; a try that comes again is
     /// none.
     fn or_withdraw<T>(&self, result: Result<T>) -> Result<T> {
-        if result.as_ref().is_err_and(|e| e.code() != Code::Later) {
+        if result.as_ref().is_err_and(|e| e.code() != Code::WouldBlock) {
             self.batch.withdraw();
         }
         result
@@ -164,8 +164,9 @@ impl Drop for Mapping {
 
 /// A try of `p:map`.
 pub(super) fn try_map(lua: Lua<'_>) -> Result<Pushed> {
-    let Some(attempt) = lua.attempt() else { return map(lua) };
-    let mapping = attempt.state(|| Ok::<_, Error>(Mapping { walk: Walk::begin(lua)?, done: RefCell::default() }))?;
+    let Some(non_blocking) = lua.non_blocking() else { return map(lua) };
+    let mapping =
+        non_blocking.state(|| Ok::<_, Error>(Mapping { walk: Walk::begin(lua)?, done: RefCell::default() }))?;
     lua.set_top(4);
     let deadline = lua.timeout(4, None)?;
     loop {

@@ -35,7 +35,7 @@ const METHODS: &[Method] = &[
 ];
 
 /// What yields under a scheduler.
-pub(in crate::bind) const TRIES: &[Method] = &[
+pub(in crate::bind) const NON_BLOCKING: &[Method] = &[
     ("send", try_fn!("client:send", link::send::<Client>)),
     ("recv", try_fn!("client:recv", link::recv::<Client>)),
     ("tryrecv", try_fn!("client:tryrecv", link::tryrecv::<Client>)),

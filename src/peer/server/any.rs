@@ -85,7 +85,7 @@ impl Server {
             wait.check()?;
             // A call that does not sleep wakes nobody in vain. One that hears of those that have gone polls for that,
             // too.
-            let sleeps = !gone && wait.interrupt.attempt().is_none() && !wait.deadline.expired();
+            let sleeps = !gone && wait.interrupt.non_blocking().is_none() && !wait.deadline.expired();
             if leading.is_none() && sleeps {
                 match self.lead.ask(wait, || self.has_muted(tag))? {
                     Asked::Leads(lead) => leading = Some(lead),
@@ -118,8 +118,8 @@ impl Server {
 
     /// A call that is tried again and again waits in between, too.
     fn wait_for_gone(&self, tag: Option<&[u8]>, wait: &Wait) -> Result<Rc<Waiting>> {
-        match wait.interrupt.attempt() {
-            Some(attempt) => attempt.state(|| self.gone.wait_for(tag)),
+        match wait.interrupt.non_blocking() {
+            Some(non_blocking) => non_blocking.state(|| self.gone.wait_for(tag)),
             None => self.gone.wait_for(tag).map(Rc::new),
         }
     }

@@ -66,7 +66,7 @@ impl Broadcast {
             if busy && wait.deadline.expired() {
                 return Err(self.late());
             }
-            if busy && wait.interrupt.attempt().is_none() {
+            if busy && wait.interrupt.non_blocking().is_none() {
                 // Their sockets may well have room all the time.
                 sleep(&wait.sooner(Deadline::after(PAUSE)))?;
             }

@@ -28,21 +28,21 @@ pub trait Interrupt {
         None
     }
     /// Nobody tries.
-    fn attempt(&self) -> Option<&Attempt> {
+    fn non_blocking(&self) -> Option<&NonBlockingCall> {
         None
     }
 }
 
 /// Nobody tries.
 #[derive(Debug)]
-pub enum Attempt {}
+pub enum NonBlockingCall {}
 
 #[allow(missing_docs)]
-impl Attempt {
+impl NonBlockingCall {
     pub fn event(&self) -> Result<Arc<Event>> {
         match *self {}
     }
-    pub fn later_on_event(&self, _: Deadline) -> Error {
+    pub fn would_block_on_event(&self, _: Deadline) -> Error {
         match *self {}
     }
 }

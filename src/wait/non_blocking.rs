@@ -2,7 +2,7 @@
 //!
 //! Such a call is tried, its caller waits for the descriptor in its own way (another coroutine runs meanwhile), and it
 //! is tried again. So it must be one that an error leaves as if it had never begun: the same holds for cancels and
-//! interrupts. One that cannot be so keeps what it has done in [`Attempt::state`].
+//! interrupts. One that cannot be so keeps what it has done in [`NonBlockingCall::state`].
 //!
 //! Imports its siblings `deadline` and `poll`.
 
@@ -19,10 +19,10 @@ use crate::sys::{Event, Fd, WatchSet};
 
 /// One call through all its tries.
 #[derive(Debug, Default)]
-pub struct Attempt {
+pub struct NonBlockingCall {
     /// When the call gives up, fixed by its first try.
     deadline: Cell<Option<Deadline>>,
-    wants: Cell<Option<Wants>>,
+    blocker: Cell<Option<Blocker>>,
     /// Set by what the last try would have slept on, where that is no descriptor.
     event: RefCell<Option<Arc<Event>>>,
     /// What it sleeps on, where nobody else may keep that open.
@@ -35,7 +35,7 @@ pub struct Attempt {
 
 /// What to wait for before the next try.
 #[derive(Clone, Copy, Debug)]
-pub struct Wants {
+pub struct Blocker {
     /// The descriptor. It lives until the next try.
     pub fd: RawFd,
     /// What to poll it for.
@@ -44,10 +44,10 @@ pub struct Wants {
     pub until: Deadline,
 }
 
-impl Attempt {
+impl NonBlockingCall {
     /// Begins a try.
     pub fn begin(&self) {
-        self.wants.set(None);
+        self.blocker.set(None);
         if let Some(event) = &*self.event.borrow() {
             event.clear();
         }
@@ -77,14 +77,14 @@ impl Attempt {
         fixed
     }
 
-    /// What the try that ended with [`Code::Later`] wants.
-    pub fn wants(&self) -> Option<Wants> {
-        self.wants.get()
+    /// What the try that ended with [`Code::WouldBlock`] would have slept on.
+    pub fn blocker(&self) -> Option<Blocker> {
+        self.blocker.get()
     }
 
-    /// Sleeps on `fd`, to be read, in place of what it wants now.
+    /// Sleeps on `fd`, to be read, in place of what it would sleep on now.
     pub fn instead(&self, fd: RawFd) {
-        self.wants.set(self.wants.get().map(|wants| Wants { fd, interest: Interest::Read, ..wants }));
+        self.blocker.set(self.blocker.get().map(|blocker| Blocker { fd, interest: Interest::Read, ..blocker }));
     }
 
     /// The call has ended: what it kept goes, though its caller may hold on to this for a while.
@@ -113,21 +113,21 @@ impl Attempt {
     }
 
     /// The error that ends a try which would sleep on `fd`.
-    pub(super) fn later(&self, fd: RawFd, interest: Interest, until: Deadline) -> Error {
-        self.wants.set(Some(Wants { fd, interest, until }));
-        Error::new(Code::Later, "", "this call would wait")
+    pub(super) fn would_block(&self, fd: RawFd, interest: Interest, until: Deadline) -> Error {
+        self.blocker.set(Some(Blocker { fd, interest, until }));
+        Error::new(Code::WouldBlock, "", "this call would wait")
     }
 
-    /// As [`later`](Self::later), on an event of its own.
-    pub(super) fn later_on_event(&self, until: Deadline) -> Error {
+    /// As [`would_block`](Self::would_block), on an event of its own.
+    pub(super) fn would_block_on_event(&self, until: Deadline) -> Error {
         match self.event().and_then(|event| event.fd()) {
-            Ok(fd) => self.later(fd, Interest::Read, until),
+            Ok(fd) => self.would_block(fd, Interest::Read, until),
             Err(e) => e,
         }
     }
 
-    /// As [`later`](Self::later), on any of `fds`.
-    pub(super) fn later_on(&self, fds: &[libc::pollfd], until: Deadline) -> Error {
+    /// As [`would_block`](Self::would_block), on any of `fds`.
+    pub(super) fn would_block_on(&self, fds: &[libc::pollfd], until: Deadline) -> Error {
         let mut used = Vec::new();
         if used.try_reserve_exact(fds.len()).is_err() {
             return Error::no_memory();
@@ -143,11 +143,11 @@ impl Attempt {
             same
         });
         match used[..] {
-            [] => self.later_on_event(until),
-            [(fd, libc::POLLIN)] => self.later(fd, Interest::Read, until),
-            [(fd, libc::POLLOUT)] => self.later(fd, Interest::Write, until),
+            [] => self.would_block_on_event(until),
+            [(fd, libc::POLLIN)] => self.would_block(fd, Interest::Read, until),
+            [(fd, libc::POLLOUT)] => self.would_block(fd, Interest::Write, until),
             _ => match self.gather(&used) {
-                Ok(fd) => self.later(fd, Interest::Read, until),
+                Ok(fd) => self.would_block(fd, Interest::Read, until),
                 Err(e) => e,
             },
         }
@@ -173,13 +173,13 @@ pub(super) mod tests {
 
     /// A caller that tries.
     #[derive(Default)]
-    pub struct Coroutine(pub Attempt);
+    pub struct Coroutine(pub NonBlockingCall);
 
     impl Interrupt for Coroutine {
         fn on_signal(&self) -> Result<()> {
             Ok(())
         }
-        fn attempt(&self) -> Option<&Attempt> {
+        fn non_blocking(&self) -> Option<&NonBlockingCall> {
             Some(&self.0)
         }
     }
@@ -191,15 +191,15 @@ pub(super) mod tests {
             Wait { deadline: self.0.deadline(Deadline::after(seconds)), interrupt: self }
         }
 
-        /// What a try that ended with `error` wants.
-        pub fn wants(&self, error: Error) -> Wants {
-            assert_eq!(error.code(), Code::Later);
-            self.0.wants().unwrap()
+        /// What a try that ended with `error` would have slept on.
+        pub fn blocker(&self, error: Error) -> Blocker {
+            assert_eq!(error.code(), Code::WouldBlock);
+            self.0.blocker().unwrap()
         }
     }
 
-    fn is_ready(wants: Wants) -> bool {
-        poll_fd(wants.fd, wants.interest, &Wait::until(Deadline::now())).unwrap()
+    fn is_ready(blocker: Blocker) -> bool {
+        poll_fd(blocker.fd, blocker.interest, &Wait::until(Deadline::now())).unwrap()
     }
 
     #[test]
@@ -207,24 +207,24 @@ pub(super) mod tests {
         let (changes, up, who) = (EventCount::new(), AtomicBool::new(false), Coroutine::default());
         let look = || up.load(Ordering::SeqCst).then_some(7);
         for _ in 0..3 {
-            let wants = who.wants(changes.wait_until(&who.wait(60.0), look).unwrap_err());
-            assert!(!is_ready(wants));
+            let blocker = who.blocker(changes.wait_until(&who.wait(60.0), look).unwrap_err());
+            assert!(!is_ready(blocker));
             // Another's change.
             changes.notify_one();
-            assert!(is_ready(wants));
+            assert!(is_ready(blocker));
         }
-        let wants = who.wants(changes.wait_until(&who.wait(60.0), look).unwrap_err());
+        let blocker = who.blocker(changes.wait_until(&who.wait(60.0), look).unwrap_err());
         up.store(true, Ordering::SeqCst);
         changes.notify_one();
-        assert!(is_ready(wants));
+        assert!(is_ready(blocker));
         assert_eq!(changes.wait_until(&who.wait(60.0), look).unwrap(), Some(7));
     }
 
     #[test]
     fn the_deadline_is_that_of_the_first_try() {
         let (changes, who) = (EventCount::new(), Coroutine::default());
-        let wants = who.wants(changes.wait_until(&who.wait(0.001), || None::<()>).unwrap_err());
-        assert!(wants.until.remaining().is_some());
+        let blocker = who.blocker(changes.wait_until(&who.wait(0.001), || None::<()>).unwrap_err());
+        assert!(blocker.until.remaining().is_some());
         std::thread::sleep(std::time::Duration::from_millis(2));
         assert_eq!(changes.wait_until(&who.wait(60.0), || None::<()>).unwrap(), None);
         assert!(sleep(&who.wait(60.0)).is_ok());
@@ -235,7 +235,7 @@ pub(super) mod tests {
         let changes = EventCount::new();
         for _ in 0..100 {
             let who = Coroutine::default();
-            who.wants(changes.wait_until(&who.wait(60.0), || None::<()>).unwrap_err());
+            who.blocker(changes.wait_until(&who.wait(60.0), || None::<()>).unwrap_err());
         }
         assert!(changes.watchers() <= 1, "{}", changes.watchers());
         changes.notify_all();
@@ -246,8 +246,8 @@ pub(super) mod tests {
     #[test]
     fn a_sleep_is_only_a_deadline() {
         let who = Coroutine::default();
-        let wants = who.wants(sleep(&who.wait(0.001)).unwrap_err());
-        assert!(!is_ready(wants));
+        let blocker = who.blocker(sleep(&who.wait(0.001)).unwrap_err());
+        assert!(!is_ready(blocker));
         std::thread::sleep(std::time::Duration::from_millis(2));
         sleep(&who.wait(0.001)).unwrap();
     }
@@ -257,14 +257,14 @@ pub(super) mod tests {
         let who = Coroutine::default();
         let (a, b) = (Arc::new(Event::new().unwrap()), Arc::new(Event::new().unwrap()));
         let fd = a.fd().unwrap();
-        let wants = who.wants(poll_fd(fd, Interest::Read, &who.wait(60.0)).unwrap_err());
-        assert_eq!((wants.fd, wants.interest), (fd, Interest::Read));
+        let blocker = who.blocker(poll_fd(fd, Interest::Read, &who.wait(60.0)).unwrap_err());
+        assert_eq!((blocker.fd, blocker.interest), (fd, Interest::Read));
         let on = |e: &Arc<Event>| Candidate { source: Some(source(e.clone(), |_| None, |e| e.fd())), rank: 0 };
         let both = [on(&a), on(&b), on(&b)];
-        let wants = who.wants(select(&both, &who.wait(60.0)).unwrap_err());
-        assert!(!is_ready(wants));
+        let blocker = who.blocker(select(&both, &who.wait(60.0)).unwrap_err());
+        assert!(!is_ready(blocker));
         b.set();
-        assert!(is_ready(wants));
+        assert!(is_ready(blocker));
         assert_eq!(select(&both, &who.wait(60.0)).unwrap(), Some(1));
     }
 }
