@@ -21,7 +21,7 @@ use crate::sys::cpus;
 use crate::text;
 use crate::try_fn;
 use crate::wait::{Source, Way, source};
-use crate::wire::{Entry, Ledger, Message, Object, release};
+use crate::wire::{Entry, Ledger, Message, Object, drop_deferred};
 
 /// What the module has of this room.
 pub(super) const FUNCTIONS: &[Method] =
@@ -257,9 +257,9 @@ struct Plan {
 
 impl Drop for Plan {
     fn drop(&mut self) {
-        release(std::mem::take(&mut self.message.attachments));
+        drop_deferred(std::mem::take(&mut self.message.attachments));
         if let Some(init) = &mut self.init {
-            release(std::mem::take(&mut init.attachments));
+            drop_deferred(std::mem::take(&mut init.attachments));
         }
     }
 }

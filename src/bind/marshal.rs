@@ -12,7 +12,7 @@ use crate::error::Result;
 use crate::lua_fn;
 use crate::sys::try_bytes;
 use crate::transport;
-use crate::wire::{Attachment, Message, Object, downcast, release};
+use crate::wire::{Attachment, Message, Object, downcast, drop_deferred};
 
 /// What the module offers of this.
 pub(super) const FUNCTIONS: &[Method] =
@@ -33,7 +33,7 @@ struct Marshalled(Message);
 
 impl Drop for Marshalled {
     fn drop(&mut self) {
-        release(std::mem::take(&mut self.0.attachments));
+        drop_deferred(std::mem::take(&mut self.0.attachments));
     }
 }
 

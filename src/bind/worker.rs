@@ -22,7 +22,7 @@ use crate::lua_fn;
 use crate::sync::Failure;
 use crate::sys::{memory_is_short, try_bytes};
 use crate::wait::Cancel;
-use crate::wire::{Message, release};
+use crate::wire::{Message, drop_deferred};
 
 /// The stack of a thread. Lua's own limit of 200 nested C calls, each with a buffer of 8 KB (`string.gsub` that calls
 /// back), wants 2 MB.
@@ -269,7 +269,7 @@ pub(super) fn raised_value(lua: Lua<'_>, route: Route) -> Option<Message> {
     if travels {
         return Some(message);
     }
-    release(message.attachments);
+    drop_deferred(message.attachments);
     None
 }
 

@@ -16,7 +16,7 @@ use crate::error::{Code, Lossy, Result};
 use crate::sys::SetOnce;
 use crate::text;
 use crate::wait::{EventCount, Wait};
-use crate::wire::{Entry, Ledger, Message, Object, release};
+use crate::wire::{Entry, Ledger, Message, Object, drop_deferred};
 
 /// What a worker is to do.
 #[derive(Debug, Default)]
@@ -225,10 +225,10 @@ impl Drop for Future {
         if let Some(Outcome::Done(results)) = self.outcome.get_mut()
             && !results.attachments.is_empty()
         {
-            release(std::mem::take(&mut results.attachments));
+            drop_deferred(std::mem::take(&mut results.attachments));
         }
         if let Some(value) = self.raised.get_mut() {
-            release(std::mem::take(&mut value.attachments));
+            drop_deferred(std::mem::take(&mut value.attachments));
         }
     }
 }

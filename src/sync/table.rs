@@ -87,7 +87,7 @@ impl Table {
         let old = shard.put(hash, key, value);
         // What is dropped may be anything, so not under the lock.
         drop(shard);
-        let_go(old)
+        drop_replaced(old)
     }
 
     /// Puts what `f` makes of the value under `key` in its place. No lock is held while `f` runs: if the key was
@@ -108,7 +108,7 @@ impl Table {
             if shard.get(hash, key).map(|e| e.version) == version {
                 let old = shard.put(hash, key, new);
                 drop(shard);
-                return let_go(old);
+                return drop_replaced(old);
             }
         }
     }
@@ -129,7 +129,7 @@ impl Table {
         // What was there was a number, or nothing.
         let old = shard.put(hash, key, Some(Value::Number(sum)));
         drop(shard);
-        let_go(old).map(|()| sum)
+        drop_replaced(old).map(|()| sum)
     }
 
     /// Puts `new` under `key` if it holds `old`, by [`Value::equals`]; `None` is no value. If it does not, what it
@@ -156,7 +156,7 @@ impl Table {
         }
         let gone = shard.put(hash, key, new);
         drop(shard);
-        let_go(gone).map(Ok)
+        drop_replaced(gone).map(Ok)
     }
 
     /// How many keys there are.
@@ -179,7 +179,7 @@ impl Table {
 impl Drop for Table {
     fn drop(&mut self) {
         for shard in self.shards.iter_mut().filter_map(SetOnce::get_mut) {
-            shard.get_mut().take().into_iter().for_each(|entry| entry.value.let_go());
+            shard.get_mut().take().into_iter().for_each(|entry| entry.value.drop_deferred());
         }
     }
 }
@@ -215,16 +215,16 @@ impl Object for Table {
 }
 
 /// Drops what a [`Shard::put`] gave back.
-fn let_go(put: std::result::Result<Option<Value>, Value>) -> Result<()> {
+fn drop_replaced(put: std::result::Result<Option<Value>, Value>) -> Result<()> {
     match put {
         Ok(old) => {
             if let Some(value) = old {
-                value.let_go();
+                value.drop_deferred();
             }
             Ok(())
         }
         Err(value) => {
-            value.let_go();
+            value.drop_deferred();
             Err(Error::no_memory())
         }
     }

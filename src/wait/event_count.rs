@@ -25,7 +25,7 @@ use std::sync::{Arc, Weak};
 
 use super::Wait;
 use super::park::{Parked, park};
-use super::threads::Doze;
+use super::threads::Backoff;
 use crate::error::Result;
 use crate::sys::atomic::{AtomicU32, Ordering, fence};
 use crate::sys::{Event, Lock, Scope, Spin, fork_generation, futex_wake};
@@ -216,7 +216,7 @@ impl EventCount {
             }
             None => Waiting::new(self),
         };
-        let mut asleep = Doze::new();
+        let mut asleep = Backoff::new();
         loop {
             let key = self.epoch.load(Ordering::SeqCst);
             // After the epoch is read: a call that comes later changes it, and this thread does not sleep.

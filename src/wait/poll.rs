@@ -4,7 +4,7 @@ use std::os::fd::RawFd;
 use std::time::Duration;
 
 use super::Wait;
-use super::threads::Doze;
+use super::threads::Backoff;
 use crate::err;
 use crate::error::Result;
 use crate::sys::{Looking, Polled, poll, spare_core};
@@ -56,15 +56,15 @@ const FEW: usize = 8;
 
 /// How often to look again before going to sleep.
 #[derive(Debug)]
-pub struct Patience {
+pub struct SpinBudget {
     tries: usize,
     looking: Option<Looking>,
 }
 
-impl Patience {
+impl SpinBudget {
     /// As much as there is: none where no other core can be working on the answer.
-    pub fn new() -> Patience {
-        Patience { tries: if spare_core() { TRIES } else { 0 }, looking: None }
+    pub fn new() -> SpinBudget {
+        SpinBudget { tries: if spare_core() { TRIES } else { 0 }, looking: None }
     }
 
     /// Whether to look once more. The one who answers may have been put on this very core: it has been let run.
@@ -85,9 +85,9 @@ impl Patience {
     }
 }
 
-impl Default for Patience {
+impl Default for SpinBudget {
     fn default() -> Self {
-        Patience::new()
+        SpinBudget::new()
     }
 }
 
@@ -141,8 +141,8 @@ fn wait_for(fds: &mut [libc::pollfd], wait: &Wait) -> Result<usize> {
     let users = fds.len() - 1;
     if users <= FEW {
         // The caller found nothing a moment ago.
-        let mut patience = Patience::new();
-        while patience.look_again(wait) {
+        let mut budget = SpinBudget::new();
+        while budget.look_again(wait) {
             if let Polled::Ready(n) = poll(&mut fds[..users], Some(Duration::ZERO))? {
                 return checked(fds, n);
             }
@@ -152,7 +152,7 @@ fn wait_for(fds: &mut [libc::pollfd], wait: &Wait) -> Result<usize> {
 }
 
 fn sleep_for(fds: &mut [libc::pollfd], wait: &Wait) -> Result<usize> {
-    let mut asleep = Doze::new();
+    let mut asleep = Backoff::new();
     loop {
         match nap_on(fds, wait, asleep.longest(wait))? {
             Woken::OutOfTime => return Ok(0),

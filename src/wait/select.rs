@@ -13,7 +13,7 @@ use std::fmt;
 use std::os::fd::RawFd;
 use std::time::Duration;
 
-use super::poll::{Interest, Patience, Woken, entry, nap_on};
+use super::poll::{Interest, SpinBudget, Woken, entry, nap_on};
 use super::{Asleep, Wait};
 use crate::err;
 use crate::error::Result;
@@ -115,12 +115,12 @@ const MANY: usize = 256;
 /// A candidate whose descriptor was ready by mistake is waited for further, where the candidate itself can tell.
 pub fn select(candidates: &[Candidate], wait: &Wait) -> Result<Option<usize>> {
     wait.check()?;
-    let mut patience = Patience::new();
+    let mut budget = SpinBudget::new();
     loop {
         if let found @ Some(_) = look(candidates)? {
             return Ok(found);
         }
-        if candidates.len() > FEW || !patience.look_again(wait) {
+        if candidates.len() > FEW || !budget.look_again(wait) {
             break;
         }
     }

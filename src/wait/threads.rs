@@ -228,15 +228,15 @@ impl Drop for Asleep {
 /// A sleep in naps. Where they have time-outs the first is short, and only a thread that sleeps on after it is shown to
 /// wait.
 #[derive(Debug)]
-pub(super) struct Doze {
+pub(super) struct Backoff {
     first: bool,
     shown: Option<Asleep>,
 }
 
-impl Doze {
+impl Backoff {
     /// Before the first nap.
-    pub fn new() -> Doze {
-        Doze { first: true, shown: None }
+    pub fn new() -> Backoff {
+        Backoff { first: true, shown: None }
     }
 
     /// About to take the next nap: how long it may be. A time-out takes the system longer than this thread takes to say

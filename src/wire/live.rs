@@ -1,13 +1,14 @@
 //! What is alive: the objects that Lua states hold or that lie in messages, for a report of them.
 //!
 //! An object is entered when the first handle of it is made, at the price of one entry in a table; it leaves by itself,
-//! since the table keeps nothing alive. Plain data, messages and tensors are not in it. Imports its sibling `release`.
+//! since the table keeps nothing alive. Plain data, messages and tensors are not in it. Imports its sibling
+//! `deferred_drop`.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Weak};
 
 use super::Object;
-use super::release::let_go;
+use super::deferred_drop::drop_object;
 use crate::sys::{Lock, SetOnce};
 
 /// Parts of the table, each with a lock of its own: handles are made by many threads.
@@ -75,7 +76,7 @@ pub fn each_live(mut look: impl FnMut(u64, &Arc<dyn Object>)) {
         // One at a time, and no lock held: this may be what keeps it alive last.
         if let Some(object) = object.upgrade() {
             look(number, &object);
-            let_go(object);
+            drop_object(object);
         }
     }
 }

@@ -1,5 +1,5 @@
-//! A message: plain bytes, and beside them what is not plain data. Imports its siblings `queue` and `release`, for what
-//! objects hold.
+//! A message: plain bytes, and beside them what is not plain data. Imports its siblings `queue` and `deferred_drop`,
+//! for what objects hold.
 
 use std::any::Any;
 use std::fmt;
@@ -87,7 +87,7 @@ pub trait Object: Any + Send + Sync + fmt::Debug {
         0
     }
 
-    /// For an object that messages wait in: what [`release`](super::release) has to know of it.
+    /// For an object that messages wait in: what [`drop_deferred`](super::drop_deferred) has to know of it.
     fn inside(&self) -> Option<Inside<'_>> {
         None
     }

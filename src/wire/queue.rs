@@ -4,13 +4,13 @@
 //! other side's count, so that a writer and a reader rarely touch the same line. The queue itself never waits: see
 //! `sync` for what blocks on it. Neither lock is ever held while a message is dropped.
 //!
-//! Imports its siblings `queue_chunk`, which holds the messages, and `release`.
+//! Imports its siblings `queue_chunk`, which holds the messages, and `deferred_drop`.
 
 use std::fmt;
 use std::sync::atomic;
 
+use super::deferred_drop::drop_deferred;
 use super::queue_chunk::{Cursor, Spare, chain};
-use super::release::release;
 use super::{Attachment, Message};
 use crate::sys::atomic::{AtomicBool, AtomicU64, Ordering};
 use crate::sys::{Guard, Lock};
@@ -45,9 +45,9 @@ pub struct Queue {
     writer: Lock<Writer>,
     reader: Lock<Reader>,
     /// Messages ever written; stored under the writers' lock.
-    written: Apart,
+    written: PaddedCounts,
     /// Messages ever taken; stored under the readers' lock.
-    taken: Apart,
+    taken: PaddedCounts,
     /// Set under the writers' lock.
     closed: AtomicBool,
     capacity: u64,
@@ -59,7 +59,7 @@ pub struct Queue {
 /// What one end tells the other, on cache lines of its own.
 #[derive(Default)]
 #[repr(align(128))]
-struct Apart {
+struct PaddedCounts {
     /// How many messages.
     count: AtomicU64,
     /// How many bytes they had. Nothing is decided by it, so the models need not know: it is the standard library's
@@ -90,8 +90,8 @@ impl Queue {
         Queue {
             writer: Lock::new(Writer { cursor: writer, written: 0, bytes: 0, taken: 0 }),
             reader: Lock::new(Reader { cursor: reader, taken: 0, bytes: 0, written: 0 }),
-            written: Apart::default(),
-            taken: Apart::default(),
+            written: PaddedCounts::default(),
+            taken: PaddedCounts::default(),
             closed: AtomicBool::new(false),
             capacity: capacity.unwrap_or(u64::MAX),
             spare: Spare::default(),
@@ -216,7 +216,7 @@ impl Queue {
         let mut message = Message::default();
         while self.pop(&mut message) {
             if !message.attachments.is_empty() {
-                release(std::mem::take(&mut message.attachments));
+                drop_deferred(std::mem::take(&mut message.attachments));
             }
         }
     }
@@ -227,8 +227,8 @@ impl Queue {
     }
 
     /// Keeps the queue as it is while the answer lives. A thread that holds several must be the only one to do so.
-    pub(super) fn hold(&self) -> Held<'_> {
-        Held { writer: self.writer.lock(), reader: self.reader.lock() }
+    pub(super) fn hold(&self) -> QueueGuard<'_> {
+        QueueGuard { writer: self.writer.lock(), reader: self.reader.lock() }
     }
 }
 
@@ -238,12 +238,12 @@ fn has_objects(message: &Message) -> bool {
 }
 
 /// A queue that stays as it is.
-pub(super) struct Held<'q> {
+pub(super) struct QueueGuard<'q> {
     writer: Guard<'q, Writer>,
     reader: Guard<'q, Reader>,
 }
 
-impl Held<'_> {
+impl QueueGuard<'_> {
     /// Shows what is attached to the messages that wait, as long as `see` wants more.
     pub fn look(&self, see: impl FnMut(&Attachment) -> bool) {
         // SAFETY: under both locks nobody writes or takes, and so many were published.

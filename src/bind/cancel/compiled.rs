@@ -96,7 +96,7 @@ impl Armed {
             unsafe { luaJIT_profile_start(lua.raw(), BY_LINE.as_ptr(), callback, ptr::null_mut()) };
             Armed { id: board.add(cancel, Request::enter(lua.raw(), mask)) }
         });
-        board.let_go();
+        board.release();
         armed
     }
 }

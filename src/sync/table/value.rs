@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::super::Number;
-use crate::wire::{Attachment, Decoder, Message, Token, ext, release};
+use crate::wire::{Attachment, Decoder, Message, Token, drop_deferred, ext};
 
 /// What a key of a table holds.
 #[derive(Clone, Debug)]
@@ -102,13 +102,13 @@ impl Value {
     }
 
     /// Drops it. What its message refers to may be the last handle on an object that holds others, and so on: that goes
-    /// by [`release`], one after the other, however long the chain is.
-    pub(super) fn let_go(self) {
+    /// by [`drop_deferred`], one after the other, however long the chain is.
+    pub(super) fn drop_deferred(self) {
         if let Value::Message(message) = self
             && let Some(message) = Arc::into_inner(message)
             && !message.attachments.is_empty()
         {
-            release(message.attachments);
+            drop_deferred(message.attachments);
         }
     }
 

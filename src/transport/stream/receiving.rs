@@ -12,7 +12,7 @@ use crate::err;
 use crate::error::{Code, Error, Result};
 use crate::sys::socket::Empty;
 use crate::sys::{monotonic_ns, pausing_pays};
-use crate::wait::{Interest, Patience, TimedMutexGuard, Wait, sleep_on_fd};
+use crate::wait::{Interest, SpinBudget, TimedMutexGuard, Wait, sleep_on_fd};
 use crate::wire::Message;
 
 /// Who receives has this.
@@ -77,7 +77,7 @@ impl Stream {
     fn receive(&self, rx: &mut Rx, into: Option<Target<'_>>, out: &mut Message, wait: Option<&Wait>) -> Result<bool> {
         let inside = self.enter_rx(rx)?;
         let fd = inside.fd();
-        let mut patience = None;
+        let mut budget = None;
         let mut slept = false;
         loop {
             // With another core that is free the answer may come any moment. With none it cannot before this thread
@@ -93,11 +93,11 @@ impl Stream {
             if block {
                 slept = true;
                 wait.look_up()?;
-            } else if slept || !patience.get_or_insert_with(Patience::new).look_again(wait) {
+            } else if slept || !budget.get_or_insert_with(SpinBudget::new).look_again(wait) {
                 if !sleep_on_fd(fd, Interest::Read, wait)? {
                     return Ok(false);
                 }
-                (patience, slept) = (None, false);
+                (budget, slept) = (None, false);
             }
         }
     }

@@ -141,7 +141,7 @@ impl Board {
         if self.generation != generation {
             (self.generation, self.watched) = (generation, false);
             self.workers.clear();
-            self.let_go();
+            self.release();
         }
     }
 
@@ -156,7 +156,7 @@ impl Board {
     }
 
     /// Gives the profile back, if nobody is asked.
-    pub fn let_go(&mut self) {
+    pub fn release(&mut self) {
         if self.holds && !self.workers.iter().any(Worker::is_asked) {
             // SAFETY: the dummy is used under the lock only, and runs nothing.
             unsafe { luaJIT_profile_stop(self.dummy) };
@@ -183,7 +183,7 @@ impl Board {
     /// The worker is interrupted no more.
     pub fn remove(&mut self, id: u64) {
         self.workers.retain(|worker| worker.id != id);
-        self.let_go();
+        self.release();
     }
 
     /// The cancelled workers that may be asked if they compute.
@@ -212,7 +212,7 @@ impl Board {
                 worker.tell(ASK, now);
             }
         }
-        self.let_go();
+        self.release();
     }
 }
 

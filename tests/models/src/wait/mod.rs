@@ -102,11 +102,11 @@ impl Asleep {
 mod threads {
     use super::{Duration, LONGEST_NAP, Wait};
 
-    pub(super) struct Doze;
+    pub(super) struct Backoff;
 
-    impl Doze {
-        pub(super) fn new() -> Doze {
-            Doze
+    impl Backoff {
+        pub(super) fn new() -> Backoff {
+            Backoff
         }
         pub(super) fn longest(&mut self, _: &Wait) -> Duration {
             LONGEST_NAP

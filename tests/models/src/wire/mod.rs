@@ -8,8 +8,8 @@ mod queue;
 mod queue_chunk;
 
 /// What waits in an object that waits in itself is no part of a model.
-mod release {
-    pub(super) fn release(attached: Vec<super::Attachment>) {
+mod deferred_drop {
+    pub(super) fn drop_deferred(attached: Vec<super::Attachment>) {
         drop(attached);
     }
 
@@ -20,4 +20,4 @@ mod release {
 
 pub use message::{Attachment, Foreign, Inside, Message, Object, downcast};
 pub use queue::{Push, Queue};
-pub use release::Handles;
+pub use deferred_drop::Handles;

@@ -37,13 +37,13 @@ pub fn leave(object: Arc<dyn Object>) {
     if let Some(inside) = object.inside() {
         inside.handles.0.fetch_sub(1, Ordering::SeqCst);
     }
-    let_go(object);
+    drop_object(object);
 }
 
 /// Drops a reference that may be the last, or the last but those of a circle.
-pub(super) fn let_go(object: Arc<dyn Object>) {
+pub(super) fn drop_object(object: Arc<dyn Object>) {
     if object.inside().is_some_and(|inside| inside.queues().any(|queue| queue.holds_objects())) {
-        release(vec![Attachment::Object(object)]);
+        drop_deferred(vec![Attachment::Object(object)]);
     }
 }
 
@@ -58,7 +58,7 @@ pub fn prepare_thread() {
 }
 
 /// Drops what messages held.
-pub fn release(attachments: Vec<Attachment>) {
+pub fn drop_deferred(attachments: Vec<Attachment>) {
     let mut attachments = Some(attachments);
     let first = WAITING.try_with(|waiting| match &mut *waiting.borrow_mut() {
         // Where there is no memory for them they are dropped here and now, one inside the other.
@@ -83,7 +83,7 @@ pub fn release(attachments: Vec<Attachment>) {
         match attachment {
             Attachment::Object(object) if object.inside().is_some() => {
                 // Dropped before the next one looks, who would take this reference for somebody's.
-                let _turn = turn().lock();
+                let _searching = searching().lock();
                 open_circles(&object);
                 drop(object);
             }
@@ -102,15 +102,15 @@ impl Drop for End {
 }
 
 /// One at a time looks for circles.
-fn turn() -> &'static Lock<()> {
-    static TURN: AtomicPtr<Lock<()>> = AtomicPtr::new(ptr::null_mut());
-    let there = TURN.load(Ordering::Acquire);
+fn searching() -> &'static Lock<()> {
+    static SEARCHING: AtomicPtr<Lock<()>> = AtomicPtr::new(ptr::null_mut());
+    let there = SEARCHING.load(Ordering::Acquire);
     // SAFETY: null, or what was leaked below.
-    if let Some(turn) = unsafe { there.as_ref() } {
-        return turn;
+    if let Some(lock) = unsafe { there.as_ref() } {
+        return lock;
     }
     let new = Box::into_raw(Box::new(Lock::new(())));
-    match TURN.compare_exchange(ptr::null_mut(), new, Ordering::AcqRel, Ordering::Acquire) {
+    match SEARCHING.compare_exchange(ptr::null_mut(), new, Ordering::AcqRel, Ordering::Acquire) {
         // SAFETY: just leaked.
         Ok(_) => unsafe { &*new },
         Err(there) => {
@@ -306,7 +306,7 @@ mod tests {
         leave(held);
         leave(circle);
         assert_eq!(alive(&count), 2);
-        release(vec![unread]);
+        drop_deferred(vec![unread]);
         assert_eq!(alive(&count), 0);
     }
 
