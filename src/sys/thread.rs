@@ -3,7 +3,8 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use crate::error::{Error, Result};
+use crate::err;
+use crate::error::Result;
 
 /// How many more threads this process can have before it harms itself, each taking about `footprint` bytes of memory.
 ///
@@ -98,6 +99,7 @@ pub fn exit(code: i32) -> ! {
 }
 
 /// Runs `f` in a thread that takes no signals: they go to the threads of the program, where somebody waits for them.
+/// `[limit]` where the system has no thread to give.
 pub fn spawn_quiet(name: &str, f: impl FnOnce() + Send + 'static) -> Result<()> {
     // A thread inherits the mask of the one that starts it.
     // SAFETY: both sets are valid places; masks are the calling thread's own.
@@ -110,7 +112,8 @@ pub fn spawn_quiet(name: &str, f: impl FnOnce() + Send + 'static) -> Result<()> 
     let spawned = start_thread(name.as_bytes(), STACK, f);
     // SAFETY: `old` was filled in just above.
     unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, &old, std::ptr::null_mut()) };
-    spawned.map_err(|e| Error::io("", "starting a thread", &e))
+    // EAGAIN stands for memory and for limits alike.
+    spawned.map_err(|e| err!(Limit, "the system starts no more threads ({e})").shortage())
 }
 
 /// What is allocated before a thread is started, and freed by the thread first of all: room for the library's

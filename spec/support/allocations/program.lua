@@ -25,8 +25,7 @@ local function step(name, f)
   e = tostring(e)
   if ok then
     print(name, 'came to its end')
-  -- The last: there is no room for the stack of a thread.
-  elseif e:find('not enough memory', 1, true) or e:find('[limit]', 1, true) or e:find 'starting a thread: Resource' then
+  elseif e:find('not enough memory', 1, true) or e:find('[limit]', 1, true) then
     print(name, 'not enough memory')
   else
     print(name, 'ANOTHER ERROR', e)
