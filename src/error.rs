@@ -1,6 +1,6 @@
-//! The one error of the house: a code, the place where it was noticed, and what happened.
+//! The one error type of the crate: a code, the place where it was noticed, and what happened.
 //!
-//! Every floor returns [`Error`]; the binding turns it into the Lua string `libipc [CODE] WHERE: what` in one place.
+//! Every layer returns [`Error`]; the binding turns it into the Lua string `libipc [CODE] WHERE: what` in one place.
 //! The text says what happened with the values involved and what to do about it.
 
 use std::borrow::Cow;

@@ -1,6 +1,7 @@
 //! libipc: parallel computing for Lua.
 //!
-//! The house, from the ground up; a file imports only from floors below its own (`tests/layering.rs` holds it to that):
+//! The layers, from the ground up; a file imports only from layers below its own (`tests/layering.rs` holds it to
+//! that):
 //!
 //! ```text
 //! bind            Lua on one side, the core on the other; the only place that knows mlua-sys

@@ -1,4 +1,4 @@
-//! The floors hold: a file of `src` imports only from floors below its own, through that floor's `mod.rs`.
+//! The layers hold: a file of `src` imports only from layers below its own, through that layer's `mod.rs`.
 //!
 //! It reads every `crate::` path in the sources, as text, against the table below (the picture is in `src/lib.rs` and
 //! `doc/architecture.md`).
@@ -9,9 +9,9 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// Each floor with all floors that its files may name. `sync` stands beside the four from `transport` up: neither wing
+/// Each layer with all layers that its files may name. `sync` stands beside the four from `transport` up: neither wing
 /// knows the other.
-const FLOORS: &[(&str, &[&str])] = &[
+const LAYERS: &[(&str, &[&str])] = &[
     ("error", &[]),
     ("sys", &["error"]),
     ("tensor", &["error", "sys"]),
@@ -30,7 +30,7 @@ const LONGEST: usize = 900;
 
 struct Source {
     path: PathBuf,
-    floor: String,
+    layer: String,
     text: String,
 }
 
@@ -51,8 +51,8 @@ fn sources() -> Vec<Source> {
     found.sort();
     let of = |path: PathBuf| {
         let inside = path.strip_prefix(&src).unwrap();
-        let floor = inside.iter().next().unwrap().to_str().unwrap().trim_end_matches(".rs").to_owned();
-        Source { floor, text: fs::read_to_string(&path).unwrap(), path: inside.to_owned() }
+        let layer = inside.iter().next().unwrap().to_str().unwrap().trim_end_matches(".rs").to_owned();
+        Source { layer, text: fs::read_to_string(&path).unwrap(), path: inside.to_owned() }
     };
     found.into_iter().map(of).collect()
 }
@@ -130,29 +130,27 @@ fn paths(code: &str) -> Vec<Vec<String>> {
     found
 }
 
-/// The floor of a path's first segment; of a macro that `#[macro_export]` put at the root, the floor that defines it.
-fn floor_of<'a>(segment: &'a str, all: &'a [Source]) -> &'a str {
+/// The layer of a path's first segment; of a macro that `#[macro_export]` put at the root, the layer that defines it.
+fn layer_of<'a>(segment: &'a str, all: &'a [Source]) -> &'a str {
     let defines =
         |s: &&Source| s.text.contains("#[macro_export]") && s.text.contains(&format!("macro_rules! {segment} "));
-    all.iter().find(defines).map_or(segment, |s| &s.floor)
+    all.iter().find(defines).map_or(segment, |s| &s.layer)
 }
 
-fn below(floor: &str) -> &'static [&'static str] {
-    let found = FLOORS.iter().find(|(name, _)| *name == floor);
-    found
-        .unwrap_or_else(|| panic!("src/{floor} is not a floor of the house: add it to the table in tests/layering.rs"))
-        .1
+fn below(layer: &str) -> &'static [&'static str] {
+    let found = LAYERS.iter().find(|(name, _)| *name == layer);
+    found.unwrap_or_else(|| panic!("src/{layer} is not a layer: add it to the table in tests/layering.rs")).1
 }
 
 #[test]
 fn a_file_imports_only_from_floors_below_its_own() {
     let all = sources();
     let mut wrong = BTreeSet::new();
-    for source in all.iter().filter(|s| s.floor != "lib") {
-        let allowed = below(&source.floor);
+    for source in all.iter().filter(|s| s.layer != "lib") {
+        let allowed = below(&source.layer);
         for path in paths(&code(&source.text)) {
-            let floor = floor_of(&path[0], &all);
-            if floor != source.floor && !allowed.contains(&floor) {
+            let layer = layer_of(&path[0], &all);
+            if layer != source.layer && !allowed.contains(&layer) {
                 wrong.insert(format!("{}: names crate::{}", source.path.display(), path.join("::")));
             }
         }
@@ -161,20 +159,20 @@ fn a_file_imports_only_from_floors_below_its_own() {
 }
 
 #[test]
-fn a_floor_is_entered_through_its_front_door() {
+fn a_layer_is_entered_through_its_front_door() {
     let all = sources();
     let mut wrong = BTreeSet::new();
-    for source in all.iter().filter(|s| s.floor != "lib") {
+    for source in all.iter().filter(|s| s.layer != "lib") {
         for path in paths(&code(&source.text)) {
-            let floor = floor_of(&path[0], &all);
-            if floor == source.floor || path.len() < 3 {
+            let layer = layer_of(&path[0], &all);
+            if layer == source.layer || path.len() < 3 {
                 continue;
             }
             // `crate::wait::deadline::Deadline`: a way round mod.rs, if there is a file of that name. A public
             // submodule is a door of its own.
-            let inner = Path::new(floor).join(&path[1]);
+            let inner = Path::new(layer).join(&path[1]);
             let is_file = all.iter().any(|s| s.path == inner.with_extension("rs") || s.path == inner.join("mod.rs"));
-            let door = all.iter().find(|s| s.path == Path::new(floor).join("mod.rs"));
+            let door = all.iter().find(|s| s.path == Path::new(layer).join("mod.rs"));
             let open = door.is_some_and(|d| d.text.contains(&format!("pub mod {};", path[1])));
             if is_file && !open {
                 wrong.insert(format!("{}: names crate::{}", source.path.display(), path.join("::")));
@@ -254,7 +252,7 @@ fn a_mod_rs_is_a_contract_or_a_composition() {
 fn only_bind_knows_lua() {
     let known: Vec<String> = sources()
         .iter()
-        .filter(|s| s.floor != "bind" && code(&s.text).contains("mlua_sys"))
+        .filter(|s| s.layer != "bind" && code(&s.text).contains("mlua_sys"))
         .map(|s| s.path.display().to_string())
         .collect();
     assert!(known.is_empty(), "mlua_sys outside src/bind: {}", known.join(", "));
@@ -268,8 +266,8 @@ fn a_file_can_be_read_in_one_sitting() {
         .map(|s| format!("{} has {} lines", s.path.display(), s.text.lines().count()))
         .collect();
     assert!(long.is_empty(), "over {LONGEST} lines:\n{}", long.join("\n"));
-    let map = sources().into_iter().find(|s| s.floor == "lib").unwrap();
-    assert!(map.text.lines().count() < 80, "src/lib.rs is a map, not a room");
+    let map = sources().into_iter().find(|s| s.layer == "lib").unwrap();
+    assert!(map.text.lines().count() < 80, "src/lib.rs only lists the layers");
 }
 
 #[test]

@@ -23,7 +23,7 @@ use crate::try_fn;
 use crate::wait::{Source, Way, source};
 use crate::wire::{Entry, Ledger, Message, Object, drop_deferred};
 
-/// What the module has of this room.
+/// What the Lua module has of this file.
 pub(super) const FUNCTIONS: &[Method] =
     &[("map", lua_fn!("ipc.map", map)), ("map_extended", lua_fn!("ipc.map_extended", map_extended))];
 

@@ -75,7 +75,7 @@ pub struct State {
     cancel: RefCell<Option<Arc<Cancel>>>,
     /// The same while the worker's code runs, for every call to look at; else null.
     ends: Cell<*const Cancel>,
-    /// What other rooms of the binding keep for this state.
+    /// What other modules of the binding keep for this state.
     extras: RefCell<HashMap<TypeId, Box<dyn Any>>>,
     at_close: RefCell<Vec<AtClose>>,
 }

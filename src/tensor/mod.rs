@@ -1,6 +1,6 @@
 //! Tensors: element types, layouts, storages, views and what is computed on them. No I/O to peers.
 //!
-//! This file puts the floor together; its files import each other where their first lines say so, from the ground up:
+//! This file puts the layer together; its files import each other where their first lines say so, from the ground up:
 //!
 //! ```text
 //! mode               most frequent elements

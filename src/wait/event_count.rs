@@ -185,7 +185,7 @@ impl EventCount {
     }
 
     /// Waits until `look` returns something, which is looked for at once, also when the deadline is past; `None` when
-    /// time runs out. Several threads may wait; `look` runs without any lock of this floor and must not block.
+    /// time runs out. Several threads may wait; `look` runs without any lock of this layer and must not block.
     pub fn wait_until<T>(&self, wait: &Wait, mut look: impl FnMut() -> Option<T>) -> Result<Option<T>> {
         wait.check()?;
         if let Some(found) = look() {

@@ -1,4 +1,4 @@
-//! Waiting: deadlines, parking, descriptors, interruption. Everything that blocks does it through this floor.
+//! Waiting: deadlines, parking, descriptors, interruption. Everything that blocks does it through this layer.
 //!
 //! A call that can block takes a [`Wait`]: when to give up, and who may break in. Nothing here sleeps without a
 //! time-out, and nothing holds a lock of its caller while it sleeps.
@@ -139,7 +139,7 @@ impl<'a> Wait<'a> {
         if self.interrupt.takes_signals() { self.interrupt.on_signal() } else { Ok(()) }
     }
 
-    /// `[cancelled]` once the calls of this thread are cancelled. Blocking calls of this floor ask by themselves.
+    /// `[cancelled]` once the calls of this thread are cancelled. Blocking calls of this layer ask by themselves.
     pub fn check(&self) -> Result<()> {
         match self.interrupt.cancel() {
             Some(cancel) => cancel.check(),

@@ -102,7 +102,7 @@ fn mine() -> Option<Arc<Slot>> {
     found.ok().flatten()
 }
 
-/// Uses this floor's thread-locals, for which the C library takes memory at the first use, and ends the process where
+/// Uses this layer's thread-locals, for which the C library takes memory at the first use, and ends the process where
 /// it has none: for a thread that is about to take work.
 pub fn prepare_thread() {
     let _ = MINE.try_with(|_| ());

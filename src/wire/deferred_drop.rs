@@ -52,7 +52,7 @@ thread_local! {
     static WAITING: RefCell<Option<Vec<Attachment>>> = const { RefCell::new(None) };
 }
 
-/// As [`crate::wait::prepare_thread`], for the thread-locals of this floor.
+/// As [`crate::wait::prepare_thread`], for the thread-locals of this layer.
 pub fn prepare_thread() {
     let _ = WAITING.try_with(|_| ());
 }
