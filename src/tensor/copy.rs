@@ -67,10 +67,10 @@ impl Tensor {
 
     /// A copy of all elements in row-major order, converted to `T`.
     pub fn to_vec<T: Element>(&self) -> Result<Vec<T>> {
-        let flat = self.to_dtype(T::DTYPE)?;
+        let converted = self.to_dtype(T::DTYPE)?;
         let mut out = room(self.numel())?;
         out.resize(self.numel(), T::default());
-        if let Some(span) = flat.bytes() {
+        if let Some(span) = converted.bytes() {
             // SAFETY: the elements of `out` are plain numbers, which any bytes are; the slice covers exactly them.
             let bytes = unsafe { std::slice::from_raw_parts_mut(out.as_mut_ptr().cast(), size_of_val(&out[..])) };
             span.read(0, bytes);

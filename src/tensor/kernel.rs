@@ -2,12 +2,12 @@
 //!
 //! Each loop is written once, over raw pointers and strides, with a branch for elements that lie side by side, which
 //! the compiler turns into vector code. It is compiled twice, for the machine's baseline and for AVX2, and the
-//! processor is asked which to run; and it is compiled for the three types that are computed in (`stage` brings the
-//! others over). Raw pointers, because views overlap and other threads may be at the same elements (see
+//! processor is asked which to run; and it is compiled for the three types that are computed in (`staging` converts the
+//! others). Raw pointers, because views overlap and other threads may be at the same elements (see
 //! [`Span`](crate::tensor::Span)): loops read and write values one by one and the compiler itself checks for overlap
 //! before it vectorises.
 //!
-//! Stands on: dtype, number, overlap, stage, transpose, vector, view, walk.
+//! Stands on: dtype, number, overlap, staging, transpose, vector, view, walk.
 
 use smallvec::SmallVec;
 
@@ -15,7 +15,7 @@ use super::dtype::{DType, Element, by_size, convert as convert_number};
 use super::layout;
 use super::number::Number;
 use super::overlap::disturbs;
-use super::stage::{CHUNK, Chunk, loader, storer};
+use super::staging::{CHUNK, Chunk, loader, storer};
 use super::transpose;
 use super::vector::vectorised;
 use super::view::{Operand, Tensor};
@@ -125,7 +125,7 @@ pub(super) enum First {
 
 /// Checks that the tensors have equally many elements and holds their memory, then has `run` called for all of it as
 /// [`walk`] does, with elements of the types in `wanted`: each the tensor's own or its compute type, to which they are
-/// brought. Where writing the first would change what is read of another later, that one is copied before.
+/// converted. Where writing the first would change what is read of another later, that one is copied before.
 ///
 /// What kernels do apart from their loops is here, in code that is compiled once: hundreds of loops are made from them.
 pub(super) fn over<const N: usize>(
@@ -153,20 +153,20 @@ pub(super) fn over<const N: usize>(
         let tensors = std::array::from_fn(|i| if i == 0 { tensors[0] } else { &copies[i - 1] });
         return over(tensors, wanted, first, run);
     }
-    let brought = std::array::from_fn(|i| tensors[i].dtype() != wanted[i]);
-    if brought == [false; N] {
+    let staged = std::array::from_fn(|i| tensors[i].dtype() != wanted[i]);
+    if staged == [false; N] {
         walk(operands, run);
     } else {
-        walk_brought(tensors.map(Tensor::dtype), operands, brought, first, run);
+        walk_staged(tensors.map(Tensor::dtype), operands, staged, first, run);
     }
     Ok(())
 }
 
-/// [`walk`] in chunks, with the operands in `brought` brought to their compute type and back.
-fn walk_brought<const N: usize>(
+/// [`walk`] in chunks, with the operands in `staged` converted to their compute type and back.
+fn walk_staged<const N: usize>(
     dtypes: [DType; N],
     operands: [&Operand<'_>; N],
-    brought: [bool; N],
+    staged: [bool; N],
     first: First,
     run: &mut dyn FnMut([*mut u8; N], [isize; N], usize),
 ) {
@@ -179,7 +179,7 @@ fn walk_brought<const N: usize>(
             let at: [*mut u8; N] =
                 std::array::from_fn(|i| p[i].wrapping_offset(done as isize * s[i] * operands[i].item as isize));
             let (mut q, mut t) = (at, s);
-            for i in (0..N).filter(|&i| brought[i]) {
+            for i in (0..N).filter(|&i| staged[i]) {
                 (q[i], t[i]) = (chunks[i], 1);
                 if i > 0 || first == First::Read {
                     // SAFETY: `m` ≤ CHUNK elements of the run, which `walk` holds, and room for a chunk.
@@ -187,7 +187,7 @@ fn walk_brought<const N: usize>(
                 }
             }
             run(q, t, m);
-            if brought[0] && first == First::Written {
+            if staged[0] && first == First::Written {
                 // SAFETY: as above; `run` has written the chunk.
                 unsafe { store(at[0], s[0], chunks[0], m) }
             }

@@ -6,7 +6,7 @@
 //!
 //! Results are written to `self`, which has the right sizes already and may overlap the operands.
 //!
-//! Stands on: copy, dtype, fold, layout, memory, number, op, ops, overlap, shape, vector, view.
+//! Stands on: copy, dtype, reduction, layout, memory, number, op, ops, overlap, shape, vector, view.
 
 mod lines;
 

@@ -2,7 +2,7 @@
 //!
 //! Masks are ByteTensors. Elements of mask and tensor correspond in row-major order, whatever their sizes.
 //!
-//! Stands on: copy, dtype, layout, memory, number, pick, view, walk.
+//! Stands on: copy, dtype, layout, memory, gather, number, view, walk.
 
 use super::dtype::{DType, Element, by_size, from_scalar};
 use super::layout::describe;

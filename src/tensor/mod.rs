@@ -8,15 +8,15 @@
 //! make               ranges, diagonals, concatenation
 //! t7, read           Torch's own files; files of plain elements
 //! linalg             products of vectors and matrices
-//! mask, pick         elements picked by masks, and by tensors of indices
+//! mask, gather       elements picked by masks, and by tensors of indices
 //! format             tensors as text
 //! random             random numbers, as Torch7 draws them
 //! element(s), shape  single elements; views of views
 //! many               functions of many numbers at a time
-//! op, folds          which operations there are, by name; which ways to fold
+//! op, reductions     which operations there are, by name; which reductions
 //! copy               copies and conversions
-//! fold               folding elements to fewer
-//! kernel, stage      the inner loops, for three types and two instruction sets; bringing the other types over
+//! reduction          reducing elements to fewer
+//! kernel, staging    the inner loops, for three types and two instruction sets; conversion of the other types
 //! transpose          copies that swap the order of dimensions, in tiles
 //! vector             compiling a loop for more than one instruction set
 //! walk               strided operands in runs
@@ -32,9 +32,8 @@ mod copy;
 mod dtype;
 mod element;
 mod elements;
-mod fold;
-mod folds;
 mod format;
+mod gather;
 mod kernel;
 mod layout;
 mod linalg;
@@ -47,13 +46,14 @@ mod number;
 mod op;
 mod ops;
 mod overlap;
-mod pick;
 mod random;
 mod read;
 mod reduce;
+mod reduction;
+mod reductions;
 mod shape;
 mod sort;
-mod stage;
+mod staging;
 mod storage;
 pub mod t7;
 mod transpose;

@@ -4,14 +4,14 @@
 //! written in place: resize it first if it should have their sizes. Numbers are converted to the type that elements are
 //! computed in.
 //!
-//! Stands on: copy, dtype, fold, kernel, many, number, op, view.
+//! Stands on: copy, dtype, reduction, kernel, many, number, op, view.
 
 use super::dtype::{DType, number};
-use super::fold::{Fold, fold};
 use super::kernel;
 use super::many::many;
 use super::number::{Number, Scalar};
 use super::op::{Binary, Compare, Unary};
+use super::reduction::{Reduction, reduce};
 use super::view::Tensor;
 use crate::dispatch;
 use crate::err;
@@ -132,7 +132,7 @@ fn apply<C: Number>(op: Binary, r: &Tensor, a: &Tensor, y: C, swapped: bool) -> 
 /// Whether there is a zero among the elements.
 struct AnyZero;
 
-impl<C: Number> Fold<C> for AnyZero {
+impl<C: Number> Reduction<C> for AnyZero {
     type Acc = bool;
     fn start(&self) -> bool {
         false
@@ -154,7 +154,7 @@ impl Binary {
 
 /// Integers have no quotient by zero. (A zero that another thread writes after this look gives 0.)
 fn refuse_zeros<C: Number>(op: Binary, b: &Tensor) -> Result<()> {
-    if op.divides() && !C::FLOAT && fold::<C, _>(b, &AnyZero)? {
+    if op.divides() && !C::FLOAT && reduce::<C, _>(b, &AnyZero)? {
         return Err(err!(Argument, "division by zero: a {} has an element that is 0", b.dtype().tensor_class()));
     }
     Ok(())

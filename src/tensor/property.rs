@@ -102,13 +102,13 @@ proptest! {
         prop_assert_eq!(&values(&t.contiguous().unwrap()), &before);
         prop_assert_eq!(&t.to_vec::<f64>().unwrap(), &before);
         prop_assert_eq!(&values(&t.to_dtype(DType::ALL[to]).unwrap()), &before);
-        let flat = Tensor::with_sizes(t.dtype(), &[t.numel()]).unwrap();
-        flat.copy_from(&t).unwrap();
-        prop_assert_eq!(&values(&flat), &before);
+        let contiguous = Tensor::with_sizes(t.dtype(), &[t.numel()]).unwrap();
+        contiguous.copy_from(&t).unwrap();
+        prop_assert_eq!(&values(&contiguous), &before);
         prop_assert_eq!(&values(&t.reshape(&[-1]).unwrap()), &before);
         let back = t.clone_data().unwrap();
         back.zero().unwrap();
-        back.copy_from(&flat).unwrap();
+        back.copy_from(&contiguous).unwrap();
         prop_assert_eq!(&values(&back), &before);
     }
 

@@ -2,29 +2,29 @@
 //!
 //! Along a dimension the result keeps that dimension, with size 1.
 //!
-//! Stands on: copy, dtype, fold, folds, number, ops, view.
+//! Stands on: copy, dtype, reduction, reductions, number, ops, view.
 
 use super::dtype::{DType, convert, to_scalar};
-use super::fold::{Fold, each_line, fold, fold_dim, folded_sizes};
-use super::folds::{Extreme, Moments, Norm, Place, Prod, Squares, Sum, Truth, Wide};
 use super::number::{Number, Scalar};
+use super::reduction::{Reduction, each_line, reduce, reduce_dim, reduced_sizes};
+use super::reductions::{Extreme, Moments, Norm, Place, Prod, Squares, Sum, Truth, Wide};
 use super::view::Tensor;
 use crate::dispatch;
 use crate::err;
 use crate::error::Result;
 
 /// Folds along a dimension to a tensor of the same type, through `finish`.
-fn along<C: Number, R: Fold<C>>(t: &Tensor, dim: usize, r: R, finish: impl Fn(R::Acc) -> C) -> Result<Tensor> {
-    let out = Tensor::with_sizes(t.dtype(), &folded_sizes(t, dim)?)?;
-    fold_dim::<C, R>(t, dim, &out, None, &r, |acc| (finish(acc), 0))?;
+fn along<C: Number, R: Reduction<C>>(t: &Tensor, dim: usize, r: R, finish: impl Fn(R::Acc) -> C) -> Result<Tensor> {
+    let out = Tensor::with_sizes(t.dtype(), &reduced_sizes(t, dim)?)?;
+    reduce_dim::<C, R>(t, dim, &out, None, &r, |acc| (finish(acc), 0))?;
     Ok(out)
 }
 
 fn places<C: Number, const MAX: bool>(t: &Tensor, dim: usize) -> Result<(Tensor, Tensor)> {
-    let sizes = folded_sizes(t, dim)?;
+    let sizes = reduced_sizes(t, dim)?;
     let (values, places) = (Tensor::with_sizes(t.dtype(), &sizes)?, Tensor::with_sizes(DType::Long, &sizes)?);
     let finish = |(v, at): (C, usize)| (v, Place::<MAX>::found(at) as i64 + 1);
-    fold_dim::<C, _>(t, dim, &values, Some(&places), &Place::<MAX>, finish)?;
+    reduce_dim::<C, _>(t, dim, &values, Some(&places), &Place::<MAX>, finish)?;
     Ok((values, places))
 }
 
@@ -53,7 +53,7 @@ impl Tensor {
 
     /// The sum of all elements, 0 for none.
     pub fn sum(&self) -> Result<Scalar> {
-        dispatch!(self.dtype(), compute C => Ok(to_scalar(fold::<C, _>(self, &Sum)?)))
+        dispatch!(self.dtype(), compute C => Ok(to_scalar(reduce::<C, _>(self, &Sum)?)))
     }
 
     /// Sums along a dimension.
@@ -63,7 +63,7 @@ impl Tensor {
 
     /// The product of all elements, 1 for none.
     pub fn prod(&self) -> Result<Scalar> {
-        dispatch!(self.dtype(), compute C => Ok(to_scalar(fold::<C, _>(self, &Prod)?)))
+        dispatch!(self.dtype(), compute C => Ok(to_scalar(reduce::<C, _>(self, &Prod)?)))
     }
 
     /// Products along a dimension.
@@ -87,13 +87,13 @@ impl Tensor {
     /// The largest element.
     pub fn max(&self) -> Result<Scalar> {
         self.some()?;
-        dispatch!(self.dtype(), compute C => Ok(to_scalar(fold::<C, _>(self, &Extreme::<true>)?)))
+        dispatch!(self.dtype(), compute C => Ok(to_scalar(reduce::<C, _>(self, &Extreme::<true>)?)))
     }
 
     /// The smallest element.
     pub fn min(&self) -> Result<Scalar> {
         self.some()?;
-        dispatch!(self.dtype(), compute C => Ok(to_scalar(fold::<C, _>(self, &Extreme::<false>)?)))
+        dispatch!(self.dtype(), compute C => Ok(to_scalar(reduce::<C, _>(self, &Extreme::<false>)?)))
     }
 
     /// The largest elements along a dimension and their places in it, from 1, as a LongTensor.
@@ -109,7 +109,7 @@ impl Tensor {
     /// The variance of all elements: divided by n − 1, or by n when `biased`.
     pub fn var(&self, biased: bool) -> Result<f64> {
         self.some()?;
-        dispatch!(self.dtype(), compute C => Ok(variance(fold::<C, _>(self, &Moments)?, biased)))
+        dispatch!(self.dtype(), compute C => Ok(variance(reduce::<C, _>(self, &Moments)?, biased)))
     }
 
     /// Variances along a dimension.
@@ -133,10 +133,10 @@ impl Tensor {
     /// The p-norm of all elements; 0 counts those that are not zero, ∞ takes the largest.
     pub fn norm(&self, p: f64) -> Result<f64> {
         if p == 2.0 {
-            return dispatch!(self.dtype(), compute C => Ok(fold::<C, _>(self, &Squares)?.sqrt()));
+            return dispatch!(self.dtype(), compute C => Ok(reduce::<C, _>(self, &Squares)?.sqrt()));
         }
         let r = Norm(p);
-        dispatch!(self.dtype(), compute C => Ok(r.finish(fold::<C, _>(self, &r)?)))
+        dispatch!(self.dtype(), compute C => Ok(r.finish(reduce::<C, _>(self, &r)?)))
     }
 
     /// p-norms along a dimension.
@@ -162,12 +162,12 @@ impl Tensor {
 
     /// Whether every element is non-zero (true for none).
     pub fn all(&self) -> Result<bool> {
-        dispatch!(self.dtype(), compute C => Ok(fold::<C, _>(self, &Truth)?.0))
+        dispatch!(self.dtype(), compute C => Ok(reduce::<C, _>(self, &Truth)?.0))
     }
 
     /// Whether any element is non-zero.
     pub fn any(&self) -> Result<bool> {
-        dispatch!(self.dtype(), compute C => Ok(fold::<C, _>(self, &Truth)?.1))
+        dispatch!(self.dtype(), compute C => Ok(reduce::<C, _>(self, &Truth)?.1))
     }
 
     /// Running sums along a dimension.

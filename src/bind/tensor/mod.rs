@@ -31,12 +31,12 @@ mod construct;
 mod context;
 mod convert;
 mod file;
+mod gather;
 mod index;
 mod linalg;
 mod make;
 mod math;
 mod module;
-mod pick;
 mod print;
 mod random;
 mod reduce;
@@ -60,7 +60,7 @@ const METHODS: &[&[Method]] = &[
     math::METHODS,
     reduce::METHODS,
     linalg::METHODS,
-    pick::METHODS,
+    gather::METHODS,
     random::METHODS,
 ];
 /// What tensors' metatables have besides.
@@ -78,7 +78,7 @@ const FUNCTIONS: &[&[Method]] = &[
     math::FUNCTIONS,
     reduce::FUNCTIONS,
     linalg::FUNCTIONS,
-    pick::FUNCTIONS,
+    gather::FUNCTIONS,
     random::FUNCTIONS,
     random::GENERATOR,
     file::FUNCTIONS,

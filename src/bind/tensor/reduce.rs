@@ -61,7 +61,7 @@ fn give(lua: Lua<'_>, target: Target, value: Tensor) -> Result<()> {
 }
 
 /// `t:f()`: a number. `[res,] t, dim`: a tensor.
-fn folded(
+fn reduced(
     lua: Lua<'_>,
     whole: impl Fn(&Tensor) -> Result<Scalar>,
     along: impl Fn(&Tensor, usize) -> Result<Tensor>,
@@ -75,15 +75,15 @@ fn folded(
 }
 
 fn sum(lua: Lua<'_>) -> Result<Pushed> {
-    folded(lua, Tensor::sum, Tensor::sum_dim)
+    reduced(lua, Tensor::sum, Tensor::sum_dim)
 }
 
 fn prod(lua: Lua<'_>) -> Result<Pushed> {
-    folded(lua, Tensor::prod, Tensor::prod_dim)
+    reduced(lua, Tensor::prod, Tensor::prod_dim)
 }
 
 fn mean(lua: Lua<'_>) -> Result<Pushed> {
-    folded(lua, |t| t.mean().map(Scalar::Float), Tensor::mean_dim)
+    reduced(lua, |t| t.mean().map(Scalar::Float), Tensor::mean_dim)
 }
 
 /// The pair of targets of `[values, indices,] src, …`, the source, and the slot after it.

@@ -1,8 +1,8 @@
 //! Between element types and the three that arithmetic is done in.
 //!
-//! Kernels are compiled for `i64`, `f32` and `f64` alone. Elements of the other six types are brought to a buffer that
-//! lies in the cache, a chunk at a time, computed on there and brought back: a third of the code, and for small types
-//! the vector instructions that their own loops would not have had.
+//! Kernels are compiled for `i64`, `f32` and `f64` alone. Elements of the other six types are converted into a buffer
+//! that lies in the cache, a chunk at a time, computed on there and stored back: a third of the code, and for small
+//! types the vector instructions that their own loops would not have had.
 //!
 //! Stands on: dtype, vector.
 
@@ -15,7 +15,7 @@ use super::dtype::{DType, Element};
 use super::vector::vectorised;
 use crate::dispatch;
 
-/// Elements brought over at a time: 4 KB of the widest.
+/// Elements converted at a time: 4 KB of the widest.
 pub(super) const CHUNK: usize = 512;
 
 /// Room for a chunk of any compute type.
@@ -32,23 +32,23 @@ impl Chunk {
     }
 }
 
-/// Brings `n` elements, a stride apart, to numbers side by side; or numbers side by side to elements, a stride apart.
-pub(super) type Bring = unsafe fn(elements: *mut u8, stride: isize, numbers: *mut u8, n: usize);
+/// Converts `n` elements, a stride apart, to numbers side by side; or numbers side by side to elements, a stride apart.
+pub(super) type Transfer = unsafe fn(elements: *mut u8, stride: isize, numbers: *mut u8, n: usize);
 
 /// How elements of `dtype` become numbers of its compute type. Both ends lie in memory that is held, and do not
 /// overlap.
-pub(super) fn loader(dtype: DType) -> Bring {
+pub(super) fn loader(dtype: DType) -> Transfer {
     match dtype {
         DType::Half => load_halves,
-        _ => dispatch!(dtype, T => load_run::<T> as Bring),
+        _ => dispatch!(dtype, T => load_run::<T> as Transfer),
     }
 }
 
 /// How numbers of the compute type of `dtype` become its elements.
-pub(super) fn storer(dtype: DType) -> Bring {
+pub(super) fn storer(dtype: DType) -> Transfer {
     match dtype {
         DType::Half => store_halves,
-        _ => dispatch!(dtype, T => store_run::<T> as Bring),
+        _ => dispatch!(dtype, T => store_run::<T> as Transfer),
     }
 }
 

@@ -1,27 +1,27 @@
-//! Folding elements to fewer: the whole tensor to one value, or every line along a dimension to one element.
+//! Reducing elements to fewer: the whole tensor to one value, or every line along a dimension to one element.
 //!
-//! What is folded is a [`Fold`]; the loops here are written once for all of them. They fold into several lanes at once,
-//! which are joined at the end: that is what lets the compiler use vector registers, and it makes sums more exact. The
-//! order depends on sizes and strides alone, so results repeat.
+//! What is reduced is a [`Reduction`]; the loops here are written once for all of them. They reduce into several lanes
+//! at once, which are joined at the end: that is what lets the compiler use vector registers, and it makes sums more
+//! exact. The order depends on sizes and strides alone, so results repeat.
 //!
-//! Stands on: kernel, memory, number, stage, vector, view, walk.
+//! Stands on: kernel, memory, number, staging, vector, view, walk.
 
 use super::kernel::{First, over};
 use super::memory::room;
 use super::number::Number;
-use super::stage::{Bring, CHUNK, Chunk, loader, storer};
+use super::staging::{CHUNK, Chunk, Transfer, loader, storer};
 use super::vector::vectorised;
 use super::view::Tensor;
 use super::walk::walk;
 use crate::error::Result;
 
-/// A way to fold numbers of the compute type `C`.
-pub(super) trait Fold<C: Number> {
-    /// How many lanes to fold in, a power of two up to [`LANES`]: more than one where vector registers can take it.
+/// A way to reduce numbers of the compute type `C`.
+pub(super) trait Reduction<C: Number> {
+    /// How many lanes to reduce in, a power of two up to [`LANES`]: more than one where vector registers can take it.
     const LANES: usize = 1;
-    /// What has been folded so far.
+    /// What has been reduced so far.
     type Acc: Copy;
-    /// Nothing folded yet.
+    /// Nothing reduced yet.
     fn start(&self) -> Self::Acc;
     /// One more element, the `at`-th of its line.
     fn step(&self, acc: Self::Acc, v: C, at: usize) -> Self::Acc;
@@ -29,18 +29,18 @@ pub(super) trait Fold<C: Number> {
     fn join(&self, a: Self::Acc, b: Self::Acc) -> Self::Acc;
 }
 
-/// The most elements folded side by side: four AVX2 registers of f64.
+/// The most elements reduced side by side: four AVX2 registers of f64.
 pub(super) const LANES: usize = 16;
 
-/// Lines folded side by side when the folded dimension is not the one whose elements are neighbours.
+/// Lines reduced side by side when the reduced dimension is not the one whose elements are neighbours.
 const BLOCK: usize = 64;
 
 vectorised! {
-    /// Folds a run of `n` elements `s` apart, the first of which is the `from`-th of its line.
+    /// Reduces a run of `n` elements `s` apart, the first of which is the `from`-th of its line.
     ///
     /// # Safety
     /// These elements lie in memory that is held.
-    unsafe fn fold_run<C: Number, R: Fold<C>>(p: *const C, s: isize, n: usize, from: usize, r: &R) -> R::Acc {
+    unsafe fn reduce_run<C: Number, R: Reduction<C>>(p: *const C, s: isize, n: usize, from: usize, r: &R) -> R::Acc {
         let mut lanes = [r.start(); LANES];
         let whole = n / R::LANES * R::LANES;
         if s == 1 {
@@ -78,7 +78,7 @@ vectorised! {
     ///
     /// # Safety
     /// As many elements as there are accumulators lie in memory that is held.
-    unsafe fn fold_row<C: Number, R: Fold<C>>(row: *const C, k: usize, acc: &mut [R::Acc], r: &R) -> () {
+    unsafe fn reduce_row<C: Number, R: Reduction<C>>(row: *const C, k: usize, acc: &mut [R::Acc], r: &R) -> () {
         for (j, a) in acc.iter_mut().enumerate() {
             // SAFETY: one for each accumulator.
             *a = r.step(*a, unsafe { *row.add(j) }, k);
@@ -86,12 +86,12 @@ vectorised! {
     }
 }
 
-/// Where lines lie in memory, and how their elements are brought to `C` if they are not of that type.
+/// Where lines lie in memory, and how their elements are converted to `C` if they are not of that type.
 struct Lines {
     item: isize,
     len: usize,
     stride: isize,
-    bring: Option<Bring>,
+    load: Option<Transfer>,
 }
 
 impl Lines {
@@ -99,59 +99,65 @@ impl Lines {
         p.wrapping_offset(elements * self.item)
     }
 
-    /// Folds the line that starts at `p`.
+    /// Reduces the line that starts at `p`.
     ///
     /// # Safety
     /// The line lies in memory that is held.
-    unsafe fn fold_line<C: Number, R: Fold<C>>(&self, p: *mut u8, chunk: &mut Chunk, r: &R) -> R::Acc {
-        let Some(bring) = self.bring else {
+    unsafe fn reduce_line<C: Number, R: Reduction<C>>(&self, p: *mut u8, chunk: &mut Chunk, r: &R) -> R::Acc {
+        let Some(load) = self.load else {
             // SAFETY: the caller's promise.
-            return unsafe { fold_run(p.cast::<C>(), self.stride, self.len, 0, r) };
+            return unsafe { reduce_run(p.cast::<C>(), self.stride, self.len, 0, r) };
         };
         let mut acc = r.start();
         for done in (0..self.len).step_by(CHUNK) {
             let (m, chunk) = (CHUNK.min(self.len - done), chunk.as_mut_ptr());
             // SAFETY: m elements of the line, and room for a chunk, which then holds m numbers.
             acc = r.join(acc, unsafe {
-                bring(self.at(p, done as isize * self.stride), self.stride, chunk, m);
-                fold_run(chunk.cast::<C>(), 1, m, done, r)
+                load(self.at(p, done as isize * self.stride), self.stride, chunk, m);
+                reduce_run(chunk.cast::<C>(), 1, m, done, r)
             });
         }
         acc
     }
 
-    /// Folds lines that start side by side at `p`, as many as there are accumulators (no more than CHUNK).
+    /// Reduces lines that start side by side at `p`, as many as there are accumulators (no more than CHUNK).
     ///
     /// # Safety
     /// The lines lie in memory that is held.
-    unsafe fn fold_block<C: Number, R: Fold<C>>(&self, p: *mut u8, acc: &mut [R::Acc], chunk: &mut Chunk, r: &R) {
+    unsafe fn reduce_block<C: Number, R: Reduction<C>>(
+        &self,
+        p: *mut u8,
+        acc: &mut [R::Acc],
+        chunk: &mut Chunk,
+        r: &R,
+    ) {
         for k in 0..self.len {
             let mut row = self.at(p, k as isize * self.stride);
-            // SAFETY: an element of each line, in memory that is held or brought to the chunk.
+            // SAFETY: an element of each line, in memory that is held or in the chunk.
             unsafe {
-                if let Some(bring) = self.bring {
-                    bring(row, 1, chunk.as_mut_ptr(), acc.len());
+                if let Some(load) = self.load {
+                    load(row, 1, chunk.as_mut_ptr(), acc.len());
                     row = chunk.as_mut_ptr();
                 }
-                fold_row(row.cast::<C>(), k, acc, r);
+                reduce_row(row.cast::<C>(), k, acc, r);
             }
         }
     }
 }
 
-/// Folds all elements, in no particular order (`at` counts within a run).
-pub(super) fn fold<C: Number, R: Fold<C>>(t: &Tensor, r: &R) -> Result<R::Acc> {
+/// Reduces all elements, in no particular order (`at` counts within a run).
+pub(super) fn reduce<C: Number, R: Reduction<C>>(t: &Tensor, r: &R) -> Result<R::Acc> {
     let mut acc = r.start();
     over([t], [C::DTYPE], First::Read, &mut |[p], [s], n| {
         // SAFETY: `over` hands out memory that is held, of elements of this type.
-        acc = r.join(acc, unsafe { fold_run::<C, R>(p.cast(), s, n, 0, r) });
+        acc = r.join(acc, unsafe { reduce_run::<C, R>(p.cast(), s, n, 0, r) });
     })?;
     Ok(acc)
 }
 
-/// Folds every line along `dim` to an element of `out`, and to one of `places` if there is such a LongTensor. Both have
-/// the sizes of `t` with `dim` of size 1 (see [`folded_sizes`]), and `out` has its type.
-pub(super) fn fold_dim<C: Number, R: Fold<C>>(
+/// Reduces every line along `dim` to an element of `out`, and to one of `places` if there is such a LongTensor. Both
+/// have the sizes of `t` with `dim` of size 1 (see [`reduced_sizes`]), and `out` has its type.
+pub(super) fn reduce_dim<C: Number, R: Reduction<C>>(
     t: &Tensor,
     dim: usize,
     out: &Tensor,
@@ -164,7 +170,7 @@ pub(super) fn fold_dim<C: Number, R: Fold<C>>(
         item: t.dtype().size() as isize,
         len: t.sizes().get(dim).copied().unwrap_or(0),
         stride: t.strides().get(dim).copied().unwrap_or(0),
-        bring: (!own).then(|| loader(t.dtype())),
+        load: (!own).then(|| loader(t.dtype())),
     };
     let (store, item) = (storer(out.dtype()), out.dtype().size() as isize);
     let mut chunk = Chunk::new();
@@ -176,11 +182,11 @@ pub(super) fn fold_dim<C: Number, R: Fold<C>>(
             let p = lines.at(p, i * s);
             if s == 1 && lines.stride != 1 && width > 1 {
                 // SAFETY: lines of a view that `starts` holds in memory.
-                unsafe { lines.fold_block::<C, R>(p, acc, &mut chunk, r) }
+                unsafe { lines.reduce_block::<C, R>(p, acc, &mut chunk, r) }
             } else {
                 for (j, acc) in acc.iter_mut().enumerate() {
                     // SAFETY: a line of a view that `starts` holds in memory.
-                    *acc = unsafe { lines.fold_line::<C, R>(lines.at(p, j as isize * s), &mut chunk, r) };
+                    *acc = unsafe { lines.reduce_line::<C, R>(lines.at(p, j as isize * s), &mut chunk, r) };
                 }
             }
             let mut values = [C::default(); BLOCK];
@@ -208,20 +214,20 @@ fn starts(
 ) -> Result<()> {
     let first = t.layout().narrow(dim, 0, 1)?;
     let whole = t.operand()?;
-    assert!(out.iter().all(|o| o.numel() == first.numel()), "an output of another size than what is folded into it");
+    assert!(out.iter().all(|o| o.numel() == first.numel()), "an output of another size than what is reduced into it");
     walk([&out[0].operand()?, &out[1].operand()?, &whole.restricted(&first)], run);
     Ok(())
 }
 
-/// The sizes of what folding `t` along `dim` gives: that dimension stays, with size 1.
-pub(super) fn folded_sizes(t: &Tensor, dim: usize) -> Result<Vec<usize>> {
+/// The sizes of what a reduction of `t` along `dim` gives: that dimension stays, with size 1.
+pub(super) fn reduced_sizes(t: &Tensor, dim: usize) -> Result<Vec<usize>> {
     t.layout().check_dim(dim)?;
     let mut sizes = t.sizes().to_vec();
     sizes[dim] = 1;
     Ok(sizes)
 }
 
-/// Brings every line along `dim` of `a` to numbers of its compute type `C`, has `line` change them, and brings them to
+/// Loads every line along `dim` of `a` as numbers of its compute type `C`, has `line` change them, and stores them in
 /// `a` again.
 pub(super) fn each_line<C: Number>(a: &Tensor, dim: usize, line: &mut dyn FnMut(&mut [C])) -> Result<()> {
     assert!(a.dtype().compute() == C::DTYPE);

@@ -1,13 +1,13 @@
-//! The ways to fold: sums, products, extremes, moments, norms, truth.
+//! The reductions: sums, products, extremes, moments, norms, truth.
 //!
 //! Floats are summed in `f64` and integers in `i64`, as Torch7 does. The extreme of elements with a NaN among them is
 //! NaN.
 //!
-//! Stands on: dtype, fold, number.
+//! Stands on: dtype, reduction, number.
 
 use super::dtype::convert;
-use super::fold::{Fold, LANES};
 use super::number::Number;
+use super::reduction::{LANES, Reduction};
 
 /// What sums of `C` add up in.
 pub(super) type Wide<C> = <C as Number>::Wide;
@@ -15,7 +15,7 @@ pub(super) type Wide<C> = <C as Number>::Wide;
 /// The sum.
 pub(super) struct Sum;
 
-impl<C: Number> Fold<C> for Sum {
+impl<C: Number> Reduction<C> for Sum {
     const LANES: usize = LANES;
     type Acc = Wide<C>;
     fn start(&self) -> Wide<C> {
@@ -34,7 +34,7 @@ impl<C: Number> Fold<C> for Sum {
 /// The product.
 pub(super) struct Prod;
 
-impl<C: Number> Fold<C> for Prod {
+impl<C: Number> Reduction<C> for Prod {
     type Acc = Wide<C>;
     fn start(&self) -> Wide<C> {
         Wide::<C>::from_i64(1)
@@ -52,7 +52,7 @@ impl<C: Number> Fold<C> for Prod {
 /// The largest element, or the smallest, without its place.
 pub(super) struct Extreme<const MAX: bool>;
 
-impl<C: Number, const MAX: bool> Fold<C> for Extreme<MAX> {
+impl<C: Number, const MAX: bool> Reduction<C> for Extreme<MAX> {
     const LANES: usize = LANES;
     type Acc = C;
     fn start(&self) -> C {
@@ -92,7 +92,7 @@ impl<const MAX: bool> Place<MAX> {
 
 // `!(v <= w)` is meant: it holds for NaN.
 #[allow(clippy::neg_cmp_op_on_partial_ord)]
-impl<C: Number, const MAX: bool> Fold<C> for Place<MAX> {
+impl<C: Number, const MAX: bool> Reduction<C> for Place<MAX> {
     type Acc = (C, usize);
     fn start(&self) -> Self::Acc {
         // A place past all others: it stays only when all elements equal the starting value (see `found`).
@@ -113,7 +113,7 @@ impl<C: Number, const MAX: bool> Fold<C> for Place<MAX> {
 /// Count, mean and sum of squared differences from it (Welford; parts are joined as Chan has it).
 pub(super) struct Moments;
 
-impl<C: Number> Fold<C> for Moments {
+impl<C: Number> Reduction<C> for Moments {
     type Acc = (f64, f64, f64);
     fn start(&self) -> Self::Acc {
         (0.0, 0.0, 0.0)
@@ -137,7 +137,7 @@ impl<C: Number> Fold<C> for Moments {
 /// The sum of squares.
 pub(super) struct Squares;
 
-impl<C: Number> Fold<C> for Squares {
+impl<C: Number> Reduction<C> for Squares {
     const LANES: usize = LANES;
     type Acc = f64;
     fn start(&self) -> f64 {
@@ -157,7 +157,7 @@ impl<C: Number> Fold<C> for Squares {
 pub(super) struct Norm(pub f64);
 
 impl Norm {
-    /// The norm of what was folded.
+    /// The norm of what was reduced.
     pub(super) fn finish(&self, acc: f64) -> f64 {
         match self.0 {
             0.0 | 1.0 | f64::INFINITY => acc,
@@ -166,7 +166,7 @@ impl Norm {
     }
 }
 
-impl<C: Number> Fold<C> for Norm {
+impl<C: Number> Reduction<C> for Norm {
     type Acc = f64;
     fn start(&self) -> f64 {
         0.0
@@ -190,7 +190,7 @@ impl<C: Number> Fold<C> for Norm {
 /// Whether all elements are non-zero, and whether any is.
 pub(super) struct Truth;
 
-impl<C: Number> Fold<C> for Truth {
+impl<C: Number> Reduction<C> for Truth {
     type Acc = (bool, bool);
     fn start(&self) -> (bool, bool) {
         (true, false)
