@@ -22,6 +22,7 @@ ifneq ($(wildcard $(HOME)/.cargo/bin/cargo),)
 export PATH := $(HOME)/.cargo/bin:$(PATH)
 endif
 
+oldest  := $(shell sed -n 's/^rust-version = "1\.\(.*\)"/\1/p' Cargo.toml)
 built   := $(if $(CARGO_TARGET_DIR),$(CARGO_TARGET_DIR),target)/$(if $(filter dev,$(PROFILE)),debug,$(PROFILE))
 library := $(shell uname -s | grep -q Darwin && echo libipc.dylib || echo libipc.so)
 
@@ -32,12 +33,15 @@ LUAS    := $(every)
 ifeq ($(filter test bench soak,$(MAKECMDGOALS)),)
 LUAS    := $(strip $(foreach lua,$(every),$(if $(shell command -v $(lua:lua5%=lua5.%)),$(lua))))
 endif
+else
+# lua5.4 for lua54: the interpreter is called so.
+override LUAS := $(LUAS:lua5.%=lua5%)
 endif
 
 # The Lua to install for: asked what it is, as several answer to the name `lua`. Evaluated only where it is used.
 LUA     ?= $(firstword $(foreach name,luajit lua5.4 lua5.3 lua5.2 lua5.1 lua,$(shell command -v $(name))))
-feature  = $(shell $(LUA) -e 'print(jit and "luajit" or "lua" .. _VERSION:match("%d.%d"):gsub("%.", ""))' 2>/dev/null)
-version  = $(shell $(LUA) -e 'print(_VERSION:match("%d.%d"))' 2>/dev/null)
+feature  = $(if $(LUA),$(shell $(LUA) -e 'print(jit and "luajit" or "lua" .. _VERSION:match("%d.%d"):gsub("%.", ""))' 2>/dev/null))
+version  = $(if $(LUA),$(shell $(LUA) -e 'print(_VERSION:match("%d.%d"))' 2>/dev/null))
 INST_LIBDIR ?= $(PREFIX)/lib/lua/$(version)
 INST_LUADIR ?= $(PREFIX)/share/lua/$(version)
 INST_BINDIR ?= $(PREFIX)/bin
@@ -52,14 +56,17 @@ all: $(LUAS:%=target/%/libipc.so)
 # make decides what is to be done, not cargo, which would build anew for each change of the Lua: all of them have one place in
 # its fingerprints. The copy is moved into place: a process may have the old one mapped.
 target/%/libipc.so: $(shell find src build.rs Cargo.toml Cargo.lock -type f) target/profile
+	@$(CARGO) --version | awk -F '[ .]' '$$2 == 1 && $$3 < $(oldest) { exit 1 }' || { \
+	  echo 'make: Rust 1.$(oldest) or newer is needed, which https://rustup.rs has: this is' "$$($(CARGO) --version)" >&2; exit 1; }
 	$(CARGO) rustc --profile $(PROFILE) --locked --lib --crate-type cdylib --no-default-features --features $*
 	@mkdir -p $(@D)
 	@cp $(built)/$(library) $@.new && mv $@.new $@
 
-# What the libraries were built with: newer than they are when that has changed.
+# What the libraries were built for: newer than they are when that has changed. Not with which Rust: root, who installs, may
+# have another one than who has built.
 target/profile: FORCE
 	@mkdir -p $(@D)
-	@echo '$(PROFILE) $(shell rustc --version)' | cmp -s - $@ || echo '$(PROFILE) $(shell rustc --version)' > $@
+	@echo '$(PROFILE)' | cmp -s - $@ || echo '$(PROFILE)' > $@
 
 # Lua 5.5 for the specs, since no distribution has it yet. cargo decides whether there is anything to do.
 target/bin/lua5.5: FORCE
@@ -111,7 +118,7 @@ doc:
 	luajit doc/manual.lua lua/library/ipc.lua > doc/api.md.new && mv doc/api.md.new doc/api.md
 
 build-for-lua:
-	@test -n '$(feature)' || { echo 'make: no Lua at "$(LUA)": say which with LUA=/path/to/lua' >&2; exit 1; }
+	@test -n '$(feature)' || { echo 'make: no Lua $(if $(LUA),at "$(LUA)",is installed here): say which with LUA=/path/to/lua' >&2; exit 1; }
 	@if command -v $(CARGO) >/dev/null || [ ! -e target/$(feature)/libipc.so ]; \
 	then $(MAKE) --no-print-directory target/$(feature)/libipc.so; \
 	else echo 'make: no cargo here (sudo?): taking target/$(feature)/libipc.so as it is'; fi
@@ -130,16 +137,21 @@ install: build-for-lua
 	install -d '$(DESTDIR)$(INST_LUADIR)/ipc/library/ipc'
 	install -m 644 lua/library/*.lua '$(DESTDIR)$(INST_LUADIR)/ipc/library/'
 	install -m 644 lua/library/ipc/*.lua '$(DESTDIR)$(INST_LUADIR)/ipc/library/ipc/'
-	@set -e; for f in $(wildcard bin/*); do \
-	  sed "1s|^#!.*|#!$$(command -v $(LUA))|" $$f > '$(DESTDIR)$(INST_BINDIR)'/$$(basename $$f); \
-	  chmod 755 '$(DESTDIR)$(INST_BINDIR)'/$$(basename $$f); \
+	@set -e; lua=$$(command -v $(LUA)); for f in $(wildcard bin/*); do \
+	  to='$(DESTDIR)$(INST_BINDIR)'/$$(basename $$f); \
+	  [ ! -e "$$to" ] || [ "$$(head -n 1 "$$to")" = "#!$$lua" ] || echo "make: $$to is now run by $$lua"; \
+	  sed "1s|^#!.*|#!$$lua|" $$f > "$$to"; chmod 755 "$$to"; \
 	done
 
 uninstall:
-	@test -n '$(feature)' || { echo 'make: no Lua at "$(LUA)": say which with LUA=/path/to/lua' >&2; exit 1; }
+	@test -n '$(feature)' || { echo 'make: no Lua $(if $(LUA),at "$(LUA)",is installed here): say which with LUA=/path/to/lua' >&2; exit 1; }
 	rm -f '$(DESTDIR)$(INST_LIBDIR)/libipc.so'
 	@set -e; cd lua; for f in $$(find ipc.lua ipc -name '*.lua'); do rm -f '$(DESTDIR)$(INST_LUADIR)'/$$f; done
-	@for f in $(wildcard bin/*) ; do rm -f '$(DESTDIR)$(INST_BINDIR)'/$$(basename $$f); done
+	@lua=$$(command -v $(LUA)); for f in $(wildcard bin/*); do \
+	  to='$(DESTDIR)$(INST_BINDIR)'/$$(basename $$f); \
+	  if [ ! -e "$$to" ] || [ "$$(head -n 1 "$$to")" = "#!$$lua" ]; then rm -f "$$to"; \
+	  else echo "make: leaving $$to, which another Lua runs"; fi; \
+	done
 	@for f in $(patsubst lua/%,%,$(wildcard lua/library/*.lua lua/library/ipc/*.lua)); do \
 	  rm -f '$(DESTDIR)$(INST_LUADIR)/ipc'/$$f; done
 	@find '$(DESTDIR)$(INST_LUADIR)/ipc' -depth -type d -empty -delete 2>/dev/null || true
