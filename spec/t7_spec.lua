@@ -195,6 +195,24 @@ describe('.t7 files', function()
     assert.matches('libipc %[argument%]', support.fails(torch.load, 'x.t7', 'yaml'))
   end)
 
+  it('are named in errors, with the form that they may have', function()
+    local path = support.tmpname '.t7'
+    torch.save(path, { 1 }, 'ascii')
+    local e = support.fails(torch.load, path)
+    assert.matches('%[protocol%] torch.load: ' .. path:gsub('%p', '%%%0') .. ": .*'ascii'", e)
+    support.write(path, '')
+    e = support.fails(torch.load, path)
+    assert.matches(path, e, 1, true)
+    assert.is_nil(e:find('ascii', 1, true), e)
+    os.remove(path)
+    if support.exists '/dev/full' then
+      assert.matches('[io] torch.save: /dev/full: ', support.fails(torch.save, '/dev/full', { 1 }), 1, true)
+    end
+    local deep = {}
+    for _ = 1, 3000 do deep = { deep } end
+    assert.is_true(#support.fails(torch.serialize, deep) < 300)
+  end)
+
   it('that are damaged are errors: every truncation', function()
     for n = 0, #fixture - 1 do
       assert.matches('^libipc %[', support.fails(torch.deserialize, fixture:sub(1, n)))

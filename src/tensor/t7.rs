@@ -287,7 +287,15 @@ impl<R: BufRead> Reader<R> {
                 Unsupported,
                 "the file holds a function in the form of an old Torch; save it anew with Torch7"
             )),
-            code => Err(damaged(format_args!("no object has type {code}"))),
+            code => {
+                let start = code.to_le_bytes();
+                let hint = if start[0].is_ascii_digit() && start[1] == b'\n' {
+                    "; in the form 'ascii' it may be one"
+                } else {
+                    ""
+                };
+                Err(damaged(format_args!("no object has type {code}{hint}")))
+            }
         }
     }
 

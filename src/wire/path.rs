@@ -1,6 +1,6 @@
 //! Paths to what is inside a value, in the words of Lua: `value.layers[3].state`.
 
-use std::fmt;
+use std::fmt::{self, Write};
 
 use super::{Decoder, Token, ext};
 use crate::error::Lossy;
@@ -14,13 +14,23 @@ pub fn field_path(name: &[u8]) -> String {
     if plain { text!(".{name}") } else { text!("[{name:?}]") }
 }
 
-/// The parts of a path, which were found from the inside out, in their order.
+/// The parts of a path, which were found from the inside out, in their order. Of a long one the middle is left out.
 #[derive(Clone, Copy, Debug)]
 pub struct Parts<'a>(pub &'a [String]);
 
+/// How many parts of a long path are shown before its last.
+const SHOWN: usize = 8;
+
 impl fmt::Display for Parts<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.iter().rev().try_for_each(|part| f.write_str(part))
+        for (i, part) in self.0.iter().rev().enumerate() {
+            match i {
+                _ if i < SHOWN || i + 2 > self.0.len() => f.write_str(part)?,
+                SHOWN => f.write_char('…')?,
+                _ => {}
+            }
+        }
+        Ok(())
     }
 }
 

@@ -19,7 +19,7 @@ use self::save::write;
 use crate::bind::call::Pushed;
 use crate::bind::lua::{Kind, Lua};
 use crate::bind::object::Method;
-use crate::error::{Error, Result};
+use crate::error::{Code, Error, Result, words};
 use crate::lua_fn;
 use crate::sys::Replacement;
 use crate::tensor::t7::Form;
@@ -54,7 +54,7 @@ fn save(lua: Lua<'_>) -> Result<Pushed> {
         // A value that is refused must be so before the first byte.
         write(lua, 2, std::io::sink(), form, functions)?;
     }
-    let whole = write(lua, 2, Buffered::new(file).map_err(failed)?, form, functions)?;
+    let whole = write(lua, 2, Buffered::new(file).map_err(failed)?, form, functions).map_err(|e| of_file(path, e))?;
     whole.into_inner().commit().map_err(failed)?;
     Ok(0)
 }
@@ -67,12 +67,20 @@ fn load(lua: Lua<'_>) -> Result<Pushed> {
     let mut file = File::open(path).map_err(failed)?;
     let about = file.metadata().map_err(failed)?;
     if about.is_file() {
-        read(lua, Buffered::new(file).map_err(failed)?, about.len(), form, functions)
+        read(lua, Buffered::new(file).map_err(failed)?, about.len(), form, functions).map_err(|e| of_file(path, e))
     } else {
         // A pipe has no length to hold announced sizes against, until all of it is here.
         let mut bytes = Vec::new();
         file.read_to_end(&mut bytes).map_err(|e| Error::io("", &text!("read {path}"), &e))?;
-        read(lua, &bytes[..], bytes.len() as u64, form, functions)
+        read(lua, &bytes[..], bytes.len() as u64, form, functions).map_err(|e| of_file(path, e))
+    }
+}
+
+/// An error that tells of the file, with the file's name; others tell of a value.
+fn of_file(path: &str, e: Error) -> Error {
+    match e.code() {
+        Code::Io | Code::Protocol => Error::new(e.code(), "", words(format_args!("{path}: {}", e.what()))),
+        _ => e,
     }
 }
 

@@ -1,32 +1,17 @@
 //! The path to the culprit, in the words of Lua: `value.layers[3].state`.
 
 use std::ffi::{CStr, c_int};
-use std::fmt::{self, Write};
 
 use mlua_sys as ffi;
 
 use super::string_at;
 use crate::error::{Error, words};
 use crate::text;
-use crate::wire::field_path;
+use crate::wire::{Parts, field_path};
 
 /// The error with the path to its culprit in front: `value.layers[3].state: …`.
 pub(super) fn placed(e: Error, path: &[String]) -> Error {
-    const SHOWN: usize = 8;
-    struct Path<'a>(&'a [String]);
-    impl fmt::Display for Path<'_> {
-        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-            for (i, part) in self.0.iter().rev().enumerate() {
-                match i {
-                    _ if i < SHOWN || i + 2 > self.0.len() => f.write_str(part)?,
-                    SHOWN => f.write_char('…')?,
-                    _ => {}
-                }
-            }
-            Ok(())
-        }
-    }
-    Error::new(e.code(), "", words(format_args!("{}: {}", Path(path), e.what())))
+    Error::new(e.code(), "", words(format_args!("{}: {}", Parts(path), e.what())))
 }
 
 /// The key in slot `i` as a part of a path: `.name`, `[3]`, `[true]`, `[a table]`.
