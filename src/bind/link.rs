@@ -252,6 +252,9 @@ impl Given {
             return Err(lua.expected(if lua.kind(1) == Kind::String { 2 } else { 1 }, "a port"));
         };
         let place = Place::new(host, port).map_err(|e| lua.bad_value(1, e.what()))?;
+        if !lua.is_nil(options + 1) {
+            return Err(lua.bad_value(options + 1, "the options come last: nothing follows them"));
+        }
         let (options, timeout) = read_options(lua, options)?;
         Ok(Given { place, options, timeout })
     }
