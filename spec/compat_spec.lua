@@ -5,6 +5,39 @@ local ipc = require 'libipc'
 
 local function count(...) return select('#', ...), ... end
 
+describe('errors', function()
+  local where = '^[^\n]-compat_spec%.lua:%d+: libipc %['
+
+  it('of what is written in Lua carry the line of the call', function()
+    local torch, cmd, sys = require 'ipc.torch', require 'ipc.torch'.CmdLine(), require 'ipc.sys'
+    assert.equal(1, torch.FloatTensor(1):nElement()) -- now its name is taken
+    for name, call in pairs {
+      ['an option of ipc.tree'] = function() local _ = ipc.tree { node = 4 } end,
+      ['a number of nodes'] = function() local _ = ipc.tree { nodes = 4 } end,
+      ['an argument of ipc.tree'] = function() local _ = ipc.tree(5) end,
+      ['torch.CmdLine'] = function() local _ = torch.CmdLine(5) end,
+      ['cmd:option'] = function() cmd:option() end,
+      ['cmd:parse'] = function() local _ = cmd:parse 'x' end,
+      ['cmd:addTime'] = function() cmd:addTime('n', 5) end,
+      ['torch.class of nothing'] = function() local _ = torch.class() end,
+      ['torch.class in no table'] = function() local _ = torch.class 'No.Such' end,
+      ['torch.class of a name that is taken'] = function() local _ = torch.class('torch.FloatTensor', {}) end,
+      ['sys.sleep'] = function() sys.sleep(-1) end,
+      ['sys.execute'] = function() local _ = sys.execute() end,
+    } do
+      assert.matches(where, support.fails(call), name)
+    end
+    -- Out of the library's own calls, too: nobody is there.
+    local port = support.free_port()
+    local said = support.check([[
+      local ok, e = pcall(function() local tree = require 'libipc'.tree { timeout = 0.2 } return tree end)
+      print(ok, e)
+    ]], { env = { IPC_NODE = '1', IPC_NODES = '2', IPC_ROOT = '127.0.0.1:' .. port } })
+    assert.matches('libipc [timeout]', said, 1, true)
+    assert.is_nil(said:find('launch.lua', 1, true), said)
+  end)
+end)
+
 describe('arguments of old scripts', function()
   it('may be strings that hold a number, and fractions are cut off', function()
     assert.equal(2, (count(ipc.map('2', function() return 1 end):join())))

@@ -236,6 +236,19 @@ describe('Tree', function()
     assert.matches('[limit]', errors[1], 1, true)
   end)
 
+  it('name what cannot travel by its own path', function()
+    local errors = trees.errors(2, function(tree)
+      local value = tree.nodeIndex == 1 and { a = 1, net = { act = coroutine.create(print) } } or nil
+      return tree.scatter(value)
+    end)
+    for _, e in ipairs(errors) do
+      assert.matches('tree.scatter: value.net.act: a coroutine cannot travel', e, 1, true)
+      assert.is_nil(e:find('client:send', 1, true), e)
+    end
+    errors = trees.errors(2, function(tree) return tree.scatter(tree.nodeIndex == 1 and print or nil) end)
+    assert.matches('tree.scatter: value: ', errors[1], 1, true)
+  end)
+
   it('have functions that take a colon as well as a dot', function()
     assert.same({ '3 2 7 4', '3 2 7 4' }, trees.values(2, function(tree)
       local sum, n = tree:allReduce(tree.nodeIndex, 'sum')

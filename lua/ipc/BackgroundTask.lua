@@ -10,7 +10,10 @@ return utils.api(function(fn, ...)
    local ok, future = pcall(pool.submit, pool, fn, ...)
    -- There will be no other task: the worker goes home when this one is done.
    utils.try(pool.close, pool, 0)
-   if not ok then error(utils.reworded(future, ', or ipc%.pool%b()', ''), 0) end
+   if not ok then
+      future = utils.reworded(future, ', or ipc%.pool%b()', '')
+      error(utils.reworded(future, '^(libipc %b[]) pool:submit', '%1 BackgroundTask'), 0)
+   end
 
    local task = {}
    local owner = { task }
@@ -19,10 +22,12 @@ return utils.api(function(fn, ...)
    function task.isDone() return future:done() end
 
    --- Waits for the end of the task; returns all that it returned, or raises its error with the traceback.
-   task.getResult = utils.api(function(timeout) return utils.call(future.get, future, timeout) end, '*', owner)
+   task.getResult = utils.api(function(timeout)
+      return utils.callAs('BackgroundTask.getResult', future.get, future, timeout)
+   end, '*', owner)
 
    --- Ends the task; false if it had ended before. Its result is then an error that says so.
-   task.cancel = utils.api(function() return utils.call(future.cancel, future) end)
+   task.cancel = utils.api(function() return utils.callAs('BackgroundTask.cancel', future.cancel, future) end)
 
    return setmetatable(task, {
       __tostring = function() return 'ipc.BackgroundTask' .. tostring(future):match(': .*') end,

@@ -67,7 +67,10 @@ return utils.api(function(size, options)
    pool.addTask = utils.api(function(fn, ...)
       utils.check(place .. '.addTask', 1, fn, 'function')
       local ok, id, future = pcall(batch.submit, batch, fn, ...)
-      if not ok then error(utils.reworded(id, 'ipc%.pool%(n,', place .. '(n,'), 0) end
+      if not ok then
+         id = utils.reworded(id, 'ipc%.pool%(n,', place .. '(n,')
+         error(utils.reworded(id, '^(libipc %b[]) batch:submit', '%1 ' .. place .. '.addTask'), 0)
+      end
       running[id] = future
       total = total + 1
       return id
@@ -125,18 +128,18 @@ return utils.api(function(size, options)
       ended[found] = nil
       oldest() -- lets go of the gaps
       if closeOnLastTask and next(running) == nil and next(ended) == nil then pool.close() end
-      return utils.call(future.get, future)
+      return utils.callAs(where, future.get, future)
    end, '*', owner)
 
    --- Takes no more tasks and waits until all have ended, for so many seconds at most. Their results stay.
    pool.close = utils.api(function(timeout)
-      utils.call(workers.close, workers, timeout)
+      utils.callAs(place .. '.close', workers.close, workers, timeout)
       catchUp()
    end, 1, owner)
 
    --- Drops the tasks that wait, ends those that run, and takes no more. The result of each is then an error that says
    --- so.
-   pool.cancel = utils.api(function() utils.call(workers.cancel, workers) end)
+   pool.cancel = utils.api(function() utils.callAs(place .. '.cancel', workers.cancel, workers) end)
 
    return setmetatable(pool, {
       __tostring = function() return 'ipc.BackgroundTaskPool' .. tostring(workers):match(': .*') end,

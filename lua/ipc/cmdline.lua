@@ -207,8 +207,13 @@ function CmdLine:log(name, params)
    file:write '[----------------------]\n'
 end
 
+-- What is given wrong is told with the line of the user's call.
+for _, name in ipairs { 'text', 'argument', 'option', 'parse', 'string', 'addTime', 'log' } do
+   CmdLine[name] = utils.api(CmdLine[name])
+end
+
 --- `torch.CmdLine([argSeparator = ','], [keySeparator = '='])`; the two stand in what `string` makes.
-return function(argSeparator, keySeparator)
+return utils.api(function(argSeparator, keySeparator)
    return setmetatable({
       argSeparator = utils.check(place, 1, argSeparator, 'string|nil') or ',',
       keySeparator = utils.check(place, 2, keySeparator, 'string|nil') or '=',
@@ -216,4 +221,4 @@ return function(argSeparator, keySeparator)
       arguments = {},
       options = {},
    }, CmdLine)
-end
+end, 1, nil, 1) -- `torch.CmdLine` itself stands between

@@ -91,7 +91,7 @@ launch.tree = utils.api(function(options)
    if client then client:close() end
    if not ok then error(tree, 0) end
    return placed(tree, here.index)
-end, 1)
+end, 1, nil, 1) -- `ipc.tree` itself stands between
 
 --- The meeting place, in ipcrun: `server` is where the nodes come to. Returns a function that answers all who have
 --- asked by now.

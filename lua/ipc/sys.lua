@@ -2,6 +2,7 @@
 --- is not installed.
 
 local ipc = require 'libipc'
+local utils = require 'ipc.utils'
 
 local sys = {}
 local started
@@ -21,15 +22,20 @@ function sys.toc(verbose)
 end
 
 --- Waits so many seconds.
-function sys.sleep(seconds) ipc.sleep(seconds) end
+sys.sleep = utils.api(function(seconds)
+   local ok, e = pcall(ipc.sleep, seconds)
+   if not ok then error(utils.reworded(e, 'ipc%.sleep', 'sys.sleep'), 0) end
+end)
 
 --- What the shell command `command` writes to its standard output, without the line feed at its end.
-function sys.execute(command)
-   local pipe = assert(io.popen(command))
+sys.execute = utils.api(function(command)
+   utils.check('sys.execute', 1, command, 'string')
+   local pipe, why = io.popen(command)
+   if not pipe then utils.raise('io', 'sys.execute', '%s', why) end
    local text = pipe:read '*a'
    pipe:close()
    return (text:gsub('\r?\n$', ''))
-end
+end)
 
 --- `'linux'`, `'macos'`.
 function sys.uname() return ipc.isOSX() and 'macos' or 'linux' end

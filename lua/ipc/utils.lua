@@ -125,6 +125,9 @@ function utils.callTimeout(place, position, given, default)
    if type(given) == 'number' or type(given) == 'boolean' then
       return utils.seconds(place, position, given)
    end
+   if type(given) ~= 'table' and given ~= nil then
+      wrong(place, position, 'a number of seconds, a boolean or {timeout = …}', type(given))
+   end
    utils.checkOptions(place, position, given, { 'timeout' })
    local seconds = given and utils.seconds(place, position, given.timeout)
    if seconds == nil then return default end
@@ -140,14 +143,43 @@ function utils.call(f, ...)
    return pass(pcall(f, ...))
 end
 
+--- The same; `place` is the name of the call in errors of `f`, which knows itself under another.
+function utils.callAs(place, f, ...)
+   local function pass(ok, ...)
+      if not ok then error(utils.reworded((...), '^(libipc %b[]) [^ ]+: ', '%1 ' .. place .. ': '), 0) end
+      return ...
+   end
+   return pass(pcall(f, ...))
+end
+
 local unpack = table.unpack or unpack -- luacheck: ignore 143
 
 local function pack(...) return { n = select('#', ...), ... } end
 
+-- Where the files of this library lie, with `/` at the end; nothing where Lua does not say.
+local folder = debug and debug.getinfo(1, 'S').source:match '^@(.*[/\\])[^/\\]*$'
+
+--- Whether `file` is one of this library's, as Lua shortens names in errors.
+local function isOurs(file)
+   if not folder then return false end
+   local tail = file:match '^%.%.%.(.*)$'
+   if not tail then return file:sub(1, #folder) == folder end
+   return tail:find('[/\\]ipc[/\\][%w/\\]+%.lua$') ~= nil
+end
+
+--- An error of ours without a position in this library's files; nil for any other.
+local function unplaced(e)
+   if type(e) ~= 'string' then return nil end
+   if e:find '^libipc %[' then return e end
+   local file, rest = e:match '^([^\n]-):%d+: (libipc %[.*)$'
+   return file and isOurs(file) and rest or nil
+end
+
 --- The call as its user sees it: errors of ours get the line of the caller, all others pass unchanged.
 --- `results` is how many values come back: 1, 2, or '*' for all. `owner[1]` is the object that the function belongs to:
---- a first argument that is this very object, as a colon passes it, is dropped.
-function utils.api(inner, results, owner)
+--- a first argument that is this very object, as a colon passes it, is dropped. `between`: how many functions stand
+--- between the user's call and this one; none if it is absent.
+function utils.api(inner, results, owner, between)
    if owner then
       local plain = inner
       inner = function(...)
@@ -155,9 +187,10 @@ function utils.api(inner, results, owner)
          return plain(...)
       end
    end
+   local level = 3 + (between or 0)
    local function raise(e)
-      local ours = type(e) == 'string' and e:find('^libipc %[')
-      error(e, ours and 3 or 0)
+      local ours = unplaced(e)
+      error(ours or e, ours and level or 0)
    end
    if results == '*' then
       return function(...)

@@ -209,8 +209,21 @@ function Group:receive(link)
    return waitFor(self, link, function(seconds) return link:receive(seconds) end, 'tensor')
 end
 
---- Sends `message` (a table of the tree's, or a tensor) to `link`; `more`: another one follows at once.
-function Group:send(link, message, more)
+--- The error `e` of a header whose `n`-th plain leaf cannot travel, which says where that stands in the header, with
+--- the leaf's own path in `list`.
+local function atLeaf(self, e, list)
+   local paths = {}
+   for i = 1, list.count do
+      if not list.tensor[i] then paths[#paths + 1] = list.path[i] and 'value.' .. list.path[i] or 'value' end
+   end
+   return utils.reworded(e, '[%w.]+:send: value%[%d%]%[(%d+)%]', function(n)
+      return ('tree.%s: %s'):format(self.call:match '^%w+', paths[tonumber(n)] or 'value')
+   end)
+end
+
+--- Sends `message` (a table of the tree's, or a tensor) to `link`; `more`: another one follows at once. `list`: whose
+--- leaves the message holds.
+function Group:send(link, message, more, list)
    local limit = math.min(self.limit, math.max(self.deadline - ipc.clock(), 0))
    local ok, sent = pcall(link.send, link, message, limit, more)
    if not ok then
@@ -219,6 +232,7 @@ function Group:send(link, message, more)
          self:fail('timeout', 'node %d took nothing for %g s while node %d sent to it in %s', link.index, self.limit,
             self.index, name(self))
       end
+      if list then sent = atLeaf(self, sent, list) end
       self:failOwn(sent, 'worker', 'node %d could not send its part of %s: %s', self.index, name(self),
          utils.cause(sent))
    end
@@ -249,7 +263,7 @@ function Group:sendHeader(link, direction, list, rest, promised, more)
    else
       rest[4] = false
    end
-   self:send(link, rest, more)
+   self:send(link, rest, more, list)
 end
 
 --- Waits for the header of this call from `link` and holds it against ours.

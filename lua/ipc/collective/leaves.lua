@@ -31,12 +31,12 @@ end
 
 --- Splits `value` into these.
 ---
---- In the result: `value[i]`, `holder[i]` and `key[i]` (where it stands; none for a value that is no table),
+--- In the result: `value[i]`, `holder[i]`, `key[i]` and `path[i]` (where it stands; none for a value that is no table),
 --- `about[i]` (the type, and a tensor's sizes), `tensor[i]`, how many `tensors` there are, `elements` of all of them
 --- together, and `signature`.
 function leaves.of(value, place)
-   local list = { whole = value, count = 0, value = {}, holder = {}, key = {}, about = {}, tensor = {}, tensors = 0,
-      elements = 0 }
+   local list = { whole = value, count = 0, value = {}, holder = {}, key = {}, path = {}, about = {}, tensor = {},
+      tensors = 0, elements = 0 }
    local lines = {}
    local function add(holder, key, leaf, path)
       local i = list.count + 1
@@ -49,7 +49,8 @@ function leaves.of(value, place)
       end
       list.about[i] = kind
       list.elements = list.elements + elements
-      lines[i] = holder and path .. tostring(key) .. ': ' .. kind or kind
+      list.path[i] = holder and path .. tostring(key)
+      lines[i] = holder and list.path[i] .. ': ' .. kind or kind
    end
    if type(value) == 'table' then
       utils.eachLeaf(value, add, place)

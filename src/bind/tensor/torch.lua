@@ -4,11 +4,15 @@ local torch = ...
 local register, clock = torch._register, torch._clock
 torch._register, torch._clock = nil, nil
 
-local function fail(text) error('libipc [argument] ' .. text, 3) end
+-- Raises an error of the user's call of the function that calls this, or, one `further`, of that function's caller.
+local function fail(text, further) error('libipc [argument] ' .. text, further and 4 or 3) end
 
 -- ---- command lines ------------------------------------------------------
 
-function torch.CmdLine(...) return require 'ipc.cmdline'(...) end
+function torch.CmdLine(...)
+  local cmd = require 'ipc.cmdline'(...)
+  return cmd
+end
 
 -- ---- classes ------------------------------------------------------------
 
@@ -60,7 +64,7 @@ local function container(name)
     t = t == _G and part == 'torch' and torch or rawget(t, part)
     where = where and where .. '.' .. part or part
     if type(t) ~= 'table' then
-      fail(("torch.class: '%s' is no table that could hold the class %s"):format(where, name))
+      fail(("torch.class: '%s' is no table that could hold the class %s"):format(where, name), true)
     end
   end
   return t, last or name
@@ -88,7 +92,8 @@ function torch.class(name, parent, module)
   local mt = { __typename = name, __version = 1 }
   mt.__index = mt
   children[mt], parents[mt] = {}, above
-  register(name, mt)
+  local registered, why = pcall(register, name, mt)
+  if not registered then error(why, 2) end
   local class = { __index = above, __newindex = assign }
   setmetatable(mt, class)
 
