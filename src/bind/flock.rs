@@ -24,7 +24,7 @@ pub(super) const FUNCTIONS: &[Method] = &[("flock", lua_fn!("ipc.flock", flock))
 pub(super) const NON_BLOCKING_FUNCTIONS: &[Method] = &[("flock", try_fn!("ipc.flock", flock))];
 
 /// The class `ipc.flock`.
-pub(super) static INFO: ClassInfo = ClassInfo::of::<Held>("ipc.flock", METHODS, &[]);
+pub(super) static INFO: ClassInfo = ClassInfo::of::<FlockHandle>("ipc.flock", METHODS, &[]);
 
 const METHODS: &[Method] = &[
     ("read", lua_fn!("flock:read", read)),
@@ -47,9 +47,9 @@ impl Object for Shared {
 }
 
 /// A handle of it.
-struct Held(Arc<Shared>);
+struct FlockHandle(Arc<Shared>);
 
-impl Class for Held {
+impl Class for FlockHandle {
     fn info() -> &'static ClassInfo {
         &INFO
     }
@@ -64,7 +64,7 @@ impl Class for Held {
     }
 
     fn adopt(_: Lua<'_>, object: Arc<dyn Object>) -> Option<Self> {
-        downcast(object).map(Held)
+        downcast(object).map(FlockHandle)
     }
 }
 
@@ -74,7 +74,7 @@ fn flock(lua: Lua<'_>) -> Result<Pushed> {
     let deadline = lua.timeout(2, None)?;
     let create = lua.kind(2) != Kind::Boolean || !lua.truth(2);
     match flock_at(&path, create, &lua.wait(deadline))? {
-        Some(lock) => lua.push_object(Held(Arc::new(Shared(lock))))?,
+        Some(lock) => lua.push_object(FlockHandle(Arc::new(Shared(lock))))?,
         None => lua.push_nil(),
     }
     Ok(1)
@@ -82,7 +82,7 @@ fn flock(lua: Lua<'_>) -> Result<Pushed> {
 
 /// The lock in slot 1, held beyond any finalizer that Lua runs meanwhile.
 fn this(lua: Lua<'_>) -> Result<Arc<Shared>> {
-    Ok(lua.object::<Held>(1)?.0.clone())
+    Ok(lua.object::<FlockHandle>(1)?.0.clone())
 }
 
 /// `lock:read()` → all that is in the file.

@@ -13,15 +13,15 @@ pub(super) const FUNCTIONS: &[Method] =
     &[("__meeting", lua_fn!("LocalhostTree", claim)), ("__meeting_find", lua_fn!("LocalhostTree", find))];
 
 /// `libipc.meeting`: not for users, so outside `ipc.`
-pub(super) static INFO: ClassInfo = ClassInfo::of::<Held>("libipc.meeting", METHODS, &[]);
+pub(super) static INFO: ClassInfo = ClassInfo::of::<MeetingHandle>("libipc.meeting", METHODS, &[]);
 
 const METHODS: &[Method] =
     &[("publish", lua_fn!("meeting:publish", publish)), ("close", lua_fn!("meeting:close", close))];
 
 /// A root's meeting file, until it is closed.
-struct Held(Option<Meeting>);
+struct MeetingHandle(Option<Meeting>);
 
-impl Class for Held {
+impl Class for MeetingHandle {
     fn info() -> &'static ClassInfo {
         &INFO
     }
@@ -39,7 +39,7 @@ fn place(lua: Lua<'_>) -> Result<Place> {
 /// `__meeting(ppid, key, text)`: takes the place and publishes `text` there.
 fn claim(lua: Lua<'_>) -> Result<Pushed> {
     let meeting = Meeting::claim(place(lua)?, lua.str(3)?)?;
-    lua.push_object(Held(Some(meeting)))?;
+    lua.push_object(MeetingHandle(Some(meeting)))?;
     Ok(1)
 }
 
@@ -56,13 +56,13 @@ fn find(lua: Lua<'_>) -> Result<Pushed> {
 }
 
 fn publish(lua: Lua<'_>) -> Result<Pushed> {
-    let mut held = lua.object_mut::<Held>(1)?;
+    let mut held = lua.object_mut::<MeetingHandle>(1)?;
     let meeting = held.0.as_mut().ok_or_else(|| err!(State, "the meeting is closed"))?;
     meeting.publish(lua.str(2)?)?;
     Ok(0)
 }
 
 fn close(lua: Lua<'_>) -> Result<Pushed> {
-    lua.object_mut::<Held>(1)?.0 = None;
+    lua.object_mut::<MeetingHandle>(1)?.0 = None;
     Ok(0)
 }

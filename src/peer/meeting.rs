@@ -159,19 +159,19 @@ static HELD: SetOnce<Lock<Holdings>> = SetOnce::new();
 
 #[derive(Debug, Default)]
 struct Holdings {
-    files: Vec<Held>,
+    files: Vec<Claim>,
     /// Whether [`remove_all`] runs at the end of the process.
     at_exit: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Held {
+struct Claim {
     path: PathBuf,
     inode: u64,
     generation: u32,
 }
 
-impl Held {
+impl Claim {
     /// Removes the file, if it is still the one that we made, in this process.
     fn remove(&self) {
         if self.generation == fork_generation() && fs::symlink_metadata(&self.path).is_ok_and(|m| m.ino() == self.inode)
@@ -185,11 +185,11 @@ extern "C" fn remove_all() {
     if !is_torn()
         && let Some(held) = HELD.get().and_then(Lock::try_lock)
     {
-        held.files.iter().for_each(Held::remove);
+        held.files.iter().for_each(Claim::remove);
     }
 }
 
-fn hold(new: Option<Held>, old: Option<&Held>) {
+fn hold(new: Option<Claim>, old: Option<&Claim>) {
     let mut all = HELD.get_or_init(Lock::default).lock();
     if !all.at_exit {
         at_exit(remove_all);
@@ -205,7 +205,7 @@ pub struct Meeting {
     place: Place,
     folder: PathBuf,
     lock: Fd,
-    held: Held,
+    held: Claim,
 }
 
 impl Meeting {
@@ -222,7 +222,7 @@ impl Meeting {
         let linked = link(&path, &temporary);
         let _ = fs::remove_file(&temporary);
         linked?;
-        let held = Held { path, inode, generation: fork_generation() };
+        let held = Claim { path, inode, generation: fork_generation() };
         hold(Some(held.clone()), None);
         Ok(Meeting { place, folder, lock, held })
     }
@@ -236,7 +236,7 @@ impl Meeting {
             let _ = fs::remove_file(&temporary);
             return Err(Error::io("", "rename", &e));
         }
-        let held = Held { inode, ..self.held.clone() };
+        let held = Claim { inode, ..self.held.clone() };
         hold(Some(held.clone()), Some(&self.held));
         (self.lock, self.held) = (lock, held);
         Ok(())
@@ -310,7 +310,7 @@ fn link(path: &Path, temporary: &Path) -> Result<()> {
             }
             // Under its lock: another process that finds it dead waits for us, then sees another file.
             let inode = stale.metadata().map_err(|e| Error::io("", "fstat", &e))?.ino();
-            Held { path: path.to_owned(), inode, generation: fork_generation() }.remove();
+            Claim { path: path.to_owned(), inode, generation: fork_generation() }.remove();
             Ok(true)
         })?;
         if !replaced {

@@ -27,9 +27,9 @@ const SOON: u64 = 1_000_000_000;
 const LOOK: f64 = 0.2;
 
 /// How a job failed, until somebody has fetched it.
-pub struct Unfetched(Held);
+pub struct Unfetched(Stored);
 
-enum Held {
+enum Stored {
     /// Nobody is to be told.
     Alone(Failure),
     /// Told unless it is fetched.
@@ -63,13 +63,13 @@ impl Entry {
 impl Unfetched {
     /// An error that is nobody's business so far.
     pub fn new(text: Failure) -> Unfetched {
-        Unfetched(Held::Alone(text))
+        Unfetched(Stored::Alone(text))
     }
 
     /// The same error, `of` that thread or task, which the Lua state with the number `owner` has started (0: nobody):
     /// told unless it is fetched. Any number of tasks may fail while there is no memory: then nobody is told.
     pub fn owed_to(mut self, owner: u64, of: impl FnOnce() -> String) -> Unfetched {
-        if let Held::Alone(text) = &mut self.0
+        if let Stored::Alone(text) = &mut self.0
             && owner != 0
             && check_memory().is_ok()
         {
@@ -82,14 +82,14 @@ impl Unfetched {
                 due: AtomicBool::new(true),
             });
             remember(&entry);
-            self.0 = Held::Owed(entry);
+            self.0 = Stored::Owed(entry);
         }
         self
     }
 
     /// The text, which is not told any more.
     pub fn fetch(&self) -> &Failure {
-        if let Held::Owed(entry) = &self.0 {
+        if let Stored::Owed(entry) = &self.0 {
             entry.due.store(false, Ordering::Release);
         }
         self.text()
@@ -103,8 +103,8 @@ impl Unfetched {
     /// The text, for those who only look.
     pub fn text(&self) -> &Failure {
         match &self.0 {
-            Held::Alone(text) => text,
-            Held::Owed(entry) => &entry.text,
+            Stored::Alone(text) => text,
+            Stored::Owed(entry) => &entry.text,
         }
     }
 }
@@ -123,7 +123,7 @@ impl From<Failure> for Unfetched {
 
 impl Drop for Unfetched {
     fn drop(&mut self) {
-        if let Held::Owed(entry) = &self.0
+        if let Stored::Owed(entry) = &self.0
             && !is_torn()
         {
             entry.tell();
@@ -220,8 +220,8 @@ mod tests {
 
     fn entry(unfetched: &Unfetched) -> Option<&Arc<Entry>> {
         match &unfetched.0 {
-            Held::Alone(_) => None,
-            Held::Owed(entry) => Some(entry),
+            Stored::Alone(_) => None,
+            Stored::Owed(entry) => Some(entry),
         }
     }
 
