@@ -34,7 +34,7 @@ use crate::bind::tensor;
 use crate::bind::workqueue;
 use crate::error::{Code, Result};
 use crate::lua_fn;
-use crate::sys::{prepare_memory, tell_panics};
+use crate::sys::{has_room_for_thread_locals, prepare_memory, tell_panics};
 use crate::wait::show_thread_of;
 
 /// The functions of the module.
@@ -122,6 +122,12 @@ pub unsafe extern "C-unwind" fn luaopen_libipc(l: *mut ffi::lua_State) -> c_int 
     unsafe {
         host::check(l);
         prepare_memory();
+        // This thread's first uses of them, while it is known that there is memory.
+        if !has_room_for_thread_locals() {
+            ffi::luaL_error(l, c"libipc [limit] require 'libipc': not enough memory".as_ptr());
+        }
+        crate::wait::prepare_thread();
+        crate::wire::prepare_thread();
         push_state(l);
         ffi::lua_pushcclosure(l, lua_fn!("require 'libipc'", open), 1);
         ffi::lua_call(l, 0, 1);

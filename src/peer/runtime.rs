@@ -10,7 +10,9 @@ use tokio::io::unix::AsyncFd;
 use tokio::runtime::{Builder, Handle, Runtime};
 
 use crate::error::{Error, Result};
-use crate::sys::{Event, epolls_that_watch, forget_fd, fork_generation, opening, spawn_quiet, track_fd};
+use crate::sys::{
+    Event, epolls_that_watch, forget_fd, fork_generation, has_room_for_thread_locals, opening, spawn_quiet, track_fd,
+};
 use crate::wait::show_background_thread;
 
 struct Running {
@@ -22,6 +24,10 @@ static RUNNING: AtomicPtr<Running> = AtomicPtr::new(ptr::null_mut());
 
 /// A handle of the running thread.
 pub(super) fn handle() -> Result<Handle> {
+    // tokio has thread-locals in the threads that use it.
+    if !has_room_for_thread_locals() {
+        return Err(Error::no_memory());
+    }
     loop {
         let there = RUNNING.load(Ordering::Acquire);
         // SAFETY: null, or a box that was leaked below.
@@ -38,6 +44,8 @@ pub(super) fn handle() -> Result<Handle> {
         match RUNNING.compare_exchange(there, new, Ordering::AcqRel, Ordering::Acquire) {
             Ok(_) => {
                 let started = spawn_quiet("ipc-background", move || {
+                    crate::wait::prepare_thread();
+                    crate::wire::prepare_thread();
                     show_background_thread();
                     tracked.block()
                 });

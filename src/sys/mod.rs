@@ -70,7 +70,10 @@ pub use spawn::{Program, copy_fd, find_byte, pipe, read_some, set_nonblocking, s
 pub use spin::Spin;
 pub use stack::{stack_bounds, stack_pointer};
 pub use stderr::{notice, tell, tell_panics};
-pub use thread::{at_exit, demote_thread, exit, spawn_quiet, start_thread, this_thread_name, thread_name, thread_room};
+pub use thread::{
+    at_exit, demote_thread, exit, has_room_for_thread_locals, spawn_quiet, start_thread, this_thread_name, thread_name,
+    thread_room,
+};
 pub use timer::Alarm;
 pub use unwinder::fork_with_unwinder;
 pub use watch::{WatchSet, epolls_that_watch};

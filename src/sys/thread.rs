@@ -139,6 +139,12 @@ impl Ballast {
     }
 }
 
+/// Whether the C library finds memory now for a thread's first uses of thread-locals that have destructors, which end
+/// the process where it finds none.
+pub fn has_room_for_thread_locals() -> bool {
+    Ballast::take().is_some()
+}
+
 impl Drop for Ballast {
     fn drop(&mut self) {
         // SAFETY: as `take` got them; nothing else knows them.

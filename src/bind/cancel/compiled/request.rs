@@ -1,6 +1,5 @@
 //! What an interrupt does, in the worker's own thread: in a signal's handler, and in the callback of the profile.
 
-use std::cell::Cell;
 use std::ffi::{c_int, c_void};
 use std::ptr;
 use std::sync::Arc;
@@ -34,10 +33,9 @@ unsafe impl Send for Request {}
 unsafe impl Sync for Request {}
 
 thread_local! {
-    /// Null in threads that are no workers.
+    /// A reference, as [`Arc::into_raw`] gives it; null in threads that are no workers. It has no destructor: the C
+    /// library would take memory to note that down, and end the process where there is none.
     static REQUEST: AtomicPtr<Request> = const { AtomicPtr::new(ptr::null_mut()) };
-    /// Keeps it alive.
-    static OWN: Cell<Option<Arc<Request>>> = const { Cell::new(None) };
 }
 
 /// In a cancelled worker, at any place: does what a signal's handler may.
@@ -64,19 +62,22 @@ impl Request {
             seen: AtomicBool::new(false),
             asked: AtomicBool::new(false),
         });
-        REQUEST.with(|own| own.store(Arc::as_ptr(&request).cast_mut(), Ordering::Release));
-        OWN.set(Some(request.clone()));
+        let own = Arc::into_raw(request.clone()).cast_mut();
+        REQUEST.with(|slot| slot.store(own, Ordering::Release));
         request
     }
 
     /// An interrupt of this thread does nothing from here on, and what the last one asked for is taken back.
     pub fn leave() {
-        REQUEST.with(|own| own.store(ptr::null_mut(), Ordering::Release));
-        if let Some(request) = OWN.take() {
-            request.set_mask(request.mask() & !probe::PROFILE);
-            request.order.store(NOTHING, Ordering::Release);
-            request.asked.store(false, Ordering::Release);
+        let own = REQUEST.with(|slot| slot.swap(ptr::null_mut(), Ordering::AcqRel));
+        if own.is_null() {
+            return;
         }
+        // SAFETY: `enter` put this reference there, and nobody else takes it out.
+        let request = unsafe { Arc::from_raw(own) };
+        request.set_mask(request.mask() & !probe::PROFILE);
+        request.order.store(NOTHING, Ordering::Release);
+        request.asked.store(false, Ordering::Release);
     }
 
     fn mask(&self) -> u8 {
