@@ -1,10 +1,10 @@
 -- `make install` and `make uninstall`: what they bring, what they take away again.
 local support = require 'spec.support'
 
-local function make(goal, prefix, more)
+local function make(goal, prefix)
   -- Without cargo, install takes the library that is there.
-  return support.sh(("cd %s && PATH=$PATH:/sbin make --no-print-directory %s PREFIX=%s LUA=%s CARGO=/no/cargo %s 2>&1")
-    :format(support.quote(support.root), goal, support.quote(prefix), support.quote(support.lua), more or ''))
+  return support.sh(("cd %s && PATH=$PATH:/sbin make --no-print-directory %s PREFIX=%s LUA=%s CARGO=/no/cargo 2>&1")
+    :format(support.quote(support.root), goal, support.quote(prefix), support.quote(support.lua)))
 end
 
 describe('make', function()
@@ -18,8 +18,9 @@ describe('make', function()
     assert.is_true(support.exists(ipcrun), said)
     local version = _VERSION:match '%d.%d'
     support.write(prefix .. '/sum.lua', "print((require 'libipc'.tree().allReduce(1, 'sum')))")
-    assert.equal('2 2', support.sh(('LUA_PATH="%s/share/lua/%s/?.lua" LUA_CPATH="%s/lib/lua/%s/?.so" %s -n 2 %s/sum.lua 2>&1 | sed "s/^.* //" | xargs')
-      :format(prefix, version, prefix, version, ipcrun, prefix)))
+    local paths = ('LUA_PATH="%s/share/lua/%s/?.lua" LUA_CPATH="%s/lib/lua/%s/?.so"'):format(prefix, version, prefix, version)
+    local sums = ('%s %s -n 2 %s/sum.lua 2>&1 | sed "s/^.* //" | xargs'):format(paths, ipcrun, prefix)
+    assert.equal('2 2', support.sh(sums))
     os.remove(prefix .. '/sum.lua')
     make('uninstall', prefix)
     assert.equal('', support.sh(('find %s -type f'):format(prefix)))

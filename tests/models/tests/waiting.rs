@@ -6,7 +6,7 @@ use std::sync::Arc;
 use loom::sync::atomic::{AtomicU32, Ordering};
 use loom::thread;
 use models::error::{Code, Result};
-use models::wait::{Cancel, Deadline, Interrupt, EventCount, Wait};
+use models::wait::{Cancel, Deadline, EventCount, Interrupt, Wait};
 
 struct Under(Arc<Cancel>);
 

@@ -4,10 +4,10 @@
 mod cancel;
 #[path = "../../../../src/wait/deadline.rs"]
 mod deadline;
-#[path = "../../../../src/wait/park.rs"]
-mod park;
 #[path = "../../../../src/wait/event_count.rs"]
 mod event_count;
+#[path = "../../../../src/wait/park.rs"]
+mod park;
 
 pub use cancel::Cancel;
 pub use deadline::Deadline;

@@ -18,6 +18,6 @@ mod deferred_drop {
     pub struct Handles;
 }
 
+pub use deferred_drop::Handles;
 pub use message::{Attachment, Foreign, Inside, Message, Object, downcast};
 pub use queue::{Push, Queue};
-pub use deferred_drop::Handles;
