@@ -353,7 +353,7 @@ describe('the errors of a map', function()
       local x = 1
       return 1, function() return x end
     end)
-    has(e, 'thread 1', '[unsupported]', 'results', 'value 2', 'x')
+    has(e, 'thread 1', '[unsupported]', 'results', 'value 2', 'x', 'return it beside the function, or ipc.map{ upvalues = true, ... }')
     local co = failure_of(function() return { co = coroutine.create(function() end) } end)
     has(co, 'thread 1', 'value 1.co', 'coroutine')
     has(failure_of(function() return io.stdout end), 'thread 1')

@@ -118,6 +118,11 @@ describe('ipc.pool', function()
     local function triple(x) return x * scale end
     local e = fails(function() ipc.pool(1):submit(triple, 1) end)
     has(e, '[unsupported]', 'pool:submit', 'the function', 'scale')
+    local counter = ipc.pool(1):submit(function()
+      local n = 1
+      return function() return n end
+    end)
+    has(fails(counter.get, counter), 'return it beside the function, or ipc.pool(n, { upvalues = true })')
     local p = ipc.pool(1, { upvalues = true })
     assert.equal(6, p:submit(triple, 2):get())
     scale = 4

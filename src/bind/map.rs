@@ -11,7 +11,7 @@ use crate::bind::call::Pushed;
 use crate::bind::lua::{Kind, Lua};
 use crate::bind::object::{Class, ClassInfo, Method};
 use crate::bind::select;
-use crate::bind::stack::Route;
+use crate::bind::stack::{RESULTS_OF_MAP, Route};
 use crate::bind::worker::{self, Setup, call_init, said};
 use crate::err;
 use crate::error::{Code, Error, Result, words};
@@ -289,7 +289,8 @@ impl Plan {
         lua.push_integer(id as i64);
         // The arguments are all values but the function, and the id.
         lua.call_traced(values as c_int, ffi::LUA_MULTRET, handler)?;
-        lua.encode_values(handler + 1, lua.top() - handler, results, self.route)
+        lua.at(RESULTS_OF_MAP)
+            .encode_values(handler + 1, lua.top() - handler, results, self.route)
             .map_err(|e| said("cannot return its results:", e))
     }
 }

@@ -7,7 +7,7 @@ use mlua_sys as ffi;
 
 use crate::bind::account::collect;
 use crate::bind::lua::{Kind, Lua, raised};
-use crate::bind::stack::Route;
+use crate::bind::stack::{RESULTS_OF_POOL, Route};
 use crate::bind::worker::{self, Setup, call_init, failure, keep_raised_values, raised_value, said};
 use crate::error::Result;
 use crate::sync::{Failure, Order, Outcome, Task, TaskSource};
@@ -108,7 +108,8 @@ impl Desk<'_> {
         drop(task.values);
         lua.call_traced(values as c_int - 1, ffi::LUA_MULTRET, self.handler)?;
         let mut results = Message::default();
-        lua.encode_values(base + 1, lua.top() - base, &mut results, self.route)
+        lua.at(RESULTS_OF_POOL)
+            .encode_values(base + 1, lua.top() - base, &mut results, self.route)
             .map_err(|e| said("cannot return its results:", e))?;
         // Results wait until they are taken: those of many tasks must not live on the allocator's reserve.
         check_memory()?;

@@ -357,23 +357,30 @@ unsafe fn refuse(walk: &mut Walk<'_>, l: *mut ffi::lua_State, i: c_int, first: *
         walk.fail(err!(
             Unsupported,
             "{about} has {count} upvalue{plural}, the first to carry is '{first}', and functions cross without them: \
-             pass it as an argument{}",
-            way(walk.place())
+             {}",
+            advice(walk.place())
         ))
     }
 }
 
-/// How functions take their upvalues along by the call at `place`, if they can.
-fn way(place: &str) -> &'static str {
+/// How what a function refers to gets across by the call at `place`.
+fn advice(place: &str) -> &'static str {
     let class = place.split([':', '.']).next().unwrap_or_default();
     match (class, place) {
-        ("workqueue" | "channel", _) => ", or writeup in the place of write",
-        ("pool" | "batch", _) | (_, "ipc.pool") => ", or ipc.pool(n, { upvalues = true })",
-        (_, "ipc.map" | "ipc.map_extended") => ", or ipc.map{ upvalues = true, ... }",
-        (_, "ipc.marshal") => ", or ipc.marshal(x, true), which is what writeup is to a queue",
-        _ => "",
+        ("workqueue" | "channel", _) => "pass it as an argument, or writeup in the place of write",
+        ("pool" | "batch", _) | (_, "ipc.pool") => "pass it as an argument, or ipc.pool(n, { upvalues = true })",
+        (_, "ipc.map" | "ipc.map_extended") => "pass it as an argument, or ipc.map{ upvalues = true, ... }",
+        (_, RESULTS_OF_MAP) => "return it beside the function, or ipc.map{ upvalues = true, ... }",
+        (_, RESULTS_OF_POOL) => "return it beside the function, or ipc.pool(n, { upvalues = true })",
+        (_, "ipc.marshal") => "pass it as an argument, or ipc.marshal(x, true), which is what writeup is to a queue",
+        _ => "pass it as an argument",
     }
 }
+
+/// Where results of a map's threads are encoded.
+pub const RESULTS_OF_MAP: &str = "results of ipc.map";
+/// Where results of a pool's tasks are.
+pub const RESULTS_OF_POOL: &str = "results of ipc.pool";
 
 /// The function in slot `i` by where it was written: `function at file.lua:12`.
 unsafe fn describe(l: *mut ffi::lua_State, i: c_int) -> String {

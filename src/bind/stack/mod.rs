@@ -24,6 +24,7 @@ use crate::error::{Error, Result};
 use crate::wire::ext;
 
 pub(super) use encode::string_at;
+pub(super) use function::{RESULTS_OF_MAP, RESULTS_OF_POOL};
 pub(super) use place::set_dropped;
 
 /// What a route lets through.
