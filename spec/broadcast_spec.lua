@@ -157,6 +157,73 @@ describe('a broadcast', function()
     server:close()
   end)
 
+  -- Clients that do not read, so that a broadcast waits; and what takes the numbers of descriptors that were closed.
+  local function slow_clients(n)
+    local server, port = ipc.server()
+    local clients = {}
+    for i = 1, n do clients[i] = ipc.client(port) end
+    server:clients(n, function() end)
+    return server, clients, port
+  end
+
+  local function take_numbers()
+    local timers = {}
+    for i = 1, 30 do
+      timers[i] = ipc.every(100)
+      timers[i]:fd()
+    end
+    return timers
+  end
+
+  it('ends where the server is closed meanwhile, whatever gets the numbers of its descriptors', function()
+    for _ = 1, 10 do
+      local server, clients = slow_clients(3)
+      local m = ipc.map { threads = 3, args = { server }, fn = function(its)
+        return select(2, pcall(function() while true do its:broadcast(('x'):rep(1000000)) end end))
+      end }
+      ipc.sleep(0.03)
+      server:close()
+      local timers = take_numbers()
+      for _, e in ipairs { m:join(60) } do assert.equal('closed', ipc.errcode(e), e) end
+      for _, object in ipairs(clients) do object:close() end
+      for _, object in ipairs(timers) do object:close() end
+    end
+  end)
+
+  it('passes over a client that dies while it waits for it, whatever gets its number', function()
+    local server, clients, port = slow_clients(1)
+    local stop = ipc.atomic(0)
+    local m = ipc.map { threads = 2, args = { server, stop }, fn = function(its, ended, id)
+      local n = 0
+      while ended:get() == 0 do
+        if id == 1 then
+          its:broadcast(('x'):rep(1500000), nil, 60)
+          n = n + 1
+        else
+          its:tryrecvAny(nil, 0.05)
+        end
+      end
+      return n
+    end }
+    local reader = ipc.map(1, function(client)
+      local n = 0
+      while client:recv() ~= 'end' do n = n + 1 end
+      return n
+    end, clients[1])
+    for _ = 1, 20 do
+      local dying = ipc.client(port)
+      dying:send 'hello'
+      ipc.sleep(0.02)
+      dying:close()
+      for _, timer in ipairs(take_numbers()) do timer:close() end
+    end
+    stop:set(1)
+    local sent = m:join(60)
+    assert.equal(1, server:broadcast('end', nil, 60))
+    assert.equal(sent, (reader:join(60)))
+    server:close()
+  end)
+
   it('lets other coroutines run under a scheduler', function()
     local loop = require 'spec.support.loop'
     local server, clients = stage(3)

@@ -83,8 +83,9 @@ pub(super) fn recv<T: Link>(lua: Lua<'_>) -> Result<Pushed> {
 fn on_its_own<T>(lua: Lua<'_>, connection: &Arc<dyn Connection>, done: Result<T>) -> Result<T> {
     match (done, lua.non_blocking()) {
         (Err(e), Some(non_blocking)) if e.code() == Code::WouldBlock => {
-            let on_socket =
-                non_blocking.blocker().is_some_and(|blocker| connection.socket().is_ok_and(|fd| fd == blocker.fd));
+            let on_socket = non_blocking
+                .blocker()
+                .is_some_and(|blocker| connection.socket().is_ok_and(|own| own.fd() == blocker.fd));
             if on_socket {
                 non_blocking.instead(connection.fd()?);
             }

@@ -55,7 +55,7 @@ fn delivered(c: &Arc<dyn Connection>) {
     while left > 0 {
         thread::sleep(Duration::from_millis(1));
         // SAFETY: writes one number.
-        assert_eq!(unsafe { libc::ioctl(c.socket().unwrap(), libc::TIOCOUTQ, &raw mut left) }, 0);
+        assert_eq!(unsafe { libc::ioctl(c.socket().unwrap().fd(), libc::TIOCOUTQ, &raw mut left) }, 0);
     }
 }
 

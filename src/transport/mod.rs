@@ -35,6 +35,7 @@ pub use policy::{Limits, Policy};
 pub use secure::{Handshake, Keys, Role, Secret};
 pub use send::Parcel;
 pub use serialize::{deserialize, serialize};
+pub use socket_handle::InUse;
 pub use stream::Stream;
 #[cfg(feature = "fuzzing")]
 pub use stream::fuzz_frames;
@@ -93,8 +94,8 @@ pub trait Connection: Send + Sync + fmt::Debug {
     fn is_ready(&self) -> bool;
 
     /// The socket itself, for a set that watches many ([`on_read_ahead`](Self::on_read_ahead) tells what it does not
-    /// show).
-    fn socket(&self) -> Result<RawFd>;
+    /// show). It stays open until the result is dropped, whoever closes the connection.
+    fn socket(&self) -> Result<InUse<'_>>;
 
     /// A descriptor that polls readable while a receive would find something: made on the first request.
     fn fd(&self) -> Result<RawFd>;

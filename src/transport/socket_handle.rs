@@ -103,9 +103,9 @@ impl Drop for SocketHandle {
     }
 }
 
-/// A call is using the descriptor.
+/// A call is using the descriptor: it stays open until this is dropped.
 #[derive(Debug)]
-pub(super) struct InUse<'a> {
+pub struct InUse<'a> {
     socket: &'a SocketHandle,
     was_closed: bool,
 }

@@ -16,7 +16,7 @@ use super::ready::Ready;
 use super::receive::Receiver;
 use super::secure::Keys;
 use super::send::{Parcel, Sender};
-use super::socket_handle::SocketHandle;
+use super::socket_handle::{InUse, SocketHandle};
 use super::{Connection, Sending, Stats, Target, Ticket};
 use crate::err;
 use crate::error::{Code, Error, Result};
@@ -196,8 +196,8 @@ impl Connection for Stream {
         !self.is_open() || self.rx.try_lock().is_some_and(|rx| rx.is_ready())
     }
 
-    fn socket(&self) -> Result<RawFd> {
-        Ok(self.socket.enter()?.fd())
+    fn socket(&self) -> Result<InUse<'_>> {
+        self.socket.enter()
     }
 
     fn fd(&self) -> Result<RawFd> {

@@ -167,8 +167,8 @@ impl Server {
                 return Some(client);
             }
             *muted = true;
-            if let Ok(fd) = client.connection.socket() {
-                self.watched.remove(fd);
+            if let Ok(socket) = client.connection.socket() {
+                self.watched.remove(socket.fd());
             }
             if !admitted.muted.contains(&number) {
                 admitted.muted.push(number);
@@ -191,8 +191,8 @@ impl Server {
                 admitted.muted.push(number);
                 continue;
             }
-            if let Ok(fd) = client.connection.socket() {
-                self.watched.add(fd, number)?;
+            if let Ok(socket) = client.connection.socket() {
+                self.watched.add(socket.fd(), number)?;
             }
             // What was read ahead does not show in the set.
             admitted.ready.push_back(number);

@@ -70,12 +70,23 @@ impl Broadcast {
                 // Their sockets may well have room all the time.
                 sleep(&wait.sooner(Deadline::after(PAUSE)))?;
             }
-            let mut watches = Vec::new();
+            // Open until they were polled: another thread may close a connection meanwhile, and its number be
+            // another's.
+            let (mut sockets, mut watches) = (Vec::new(), Vec::new());
+            sockets.try_reserve_exact(self.going.len())?;
             watches.try_reserve_exact(self.going.len())?;
-            // One that has closed is found so at once.
-            watches.extend(
-                self.going.iter().map(|g| Watch::new(g.client.connection.socket().unwrap_or(-1), Interest::Write)),
-            );
+            for Going { client, .. } in &self.going {
+                if wait.interrupt.non_blocking().is_some() {
+                    // Polled after this call: a descriptor that lives as long as the connection, and tells of its end.
+                    watches.push(Watch::new(client.connection.room_fd()?, Interest::Read));
+                } else if let Ok(socket) = client.connection.socket() {
+                    watches.push(Watch::new(socket.fd(), Interest::Write));
+                    sockets.push(socket);
+                } else {
+                    // One that has closed is found so at once.
+                    watches.push(Watch::new(-1, Interest::Write));
+                }
+            }
             if watches.iter().all(|w| w.fd >= 0) && poll_many(&mut watches, wait)? == 0 {
                 return Err(self.late());
             }
