@@ -103,12 +103,12 @@ fn create(lua: Lua<'_>) -> Result<Pushed> {
     // The table that was called.
     lua.drop_self();
     let moved = lua.truth(2);
-    let table = Arc::new(Table::new());
+    let mut table = Table::new();
     if !lua.is_nil(1) {
         lua.check(1, Kind::Table)?;
-        fill::fill(lua, &table, moved)?;
+        fill::fill(lua, &mut table, moved)?;
     }
-    lua.push_object(SharedTable(table))?;
+    lua.push_object(SharedTable(Arc::new(table)))?;
     Ok(1)
 }
 

@@ -169,6 +169,16 @@ impl Table {
         self.len() == 0
     }
 
+    /// Takes everything out, which takes no memory: `each` is given one key and its value after the other.
+    pub fn drain(&mut self, mut each: impl FnMut(Key, &Value)) {
+        for shard in self.shards.iter_mut().filter_map(SetOnce::get_mut) {
+            for entry in shard.get_mut().take() {
+                each(entry.key, &entry.value);
+                entry.value.drop_deferred();
+            }
+        }
+    }
+
     /// Bytes of memory that it takes, without what its values refer to.
     pub fn bytes(&self) -> usize {
         let part = |part: &RwLock<Shard>| size_of::<Shard>().next_multiple_of(128) + part.read().bytes();
@@ -178,9 +188,7 @@ impl Table {
 
 impl Drop for Table {
     fn drop(&mut self) {
-        for shard in self.shards.iter_mut().filter_map(SetOnce::get_mut) {
-            shard.get_mut().take().into_iter().for_each(|entry| entry.value.drop_deferred());
-        }
+        self.drain(|_, _| ());
     }
 }
 

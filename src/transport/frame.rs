@@ -2,7 +2,7 @@
 
 use crate::err;
 use crate::error::Result;
-use crate::sys::try_push;
+use crate::sys::{check_memory, try_push};
 use crate::tensor::DType;
 use crate::wire::ext;
 
@@ -115,7 +115,7 @@ impl Descriptor {
     }
 
     /// All the descriptors of a message whose own bytes are so many. The message names each of its tensors, so a
-    /// stranger cannot make us keep more of them than it has sent bytes for, and no more than `most`.
+    /// peer cannot make us keep more of them than it has sent bytes for, and no more than `most`.
     pub fn decode_all(mut from: &[u8], message: usize, most: usize) -> Result<Vec<Descriptor>> {
         let mut list = Vec::new();
         while !from.is_empty() {
@@ -128,6 +128,8 @@ impl Descriptor {
                     "more than {most} tensors announced in a message, which is as many as are taken"
                 ));
             }
+            // Each takes a little: many must not live on the allocator's reserve.
+            check_memory()?;
             try_push(&mut list, Descriptor::decode(&mut from)?)?;
         }
         Ok(list)
@@ -150,7 +152,8 @@ impl Descriptor {
         let (sizes, rest) = rest.split_at_checked(8 * dims).ok_or_else(|| bad("is cut off"))?;
         let mut data = dtype.size() as u64;
         // At most MAX_DIMS.
-        let mut out = Vec::with_capacity(dims);
+        let mut out = Vec::new();
+        out.try_reserve_exact(dims)?;
         for size in sizes.chunks_exact(8) {
             let size = size.iter().rev().fold(0, |n, &b| n << 8 | u64::from(b));
             data = data.checked_mul(size).filter(|&n| n <= i64::MAX as u64).ok_or_else(|| bad("overflows"))?;

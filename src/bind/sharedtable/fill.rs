@@ -1,20 +1,19 @@
 //! What a shared table starts with: the keys and values of a plain one. Imports its sibling `convert`.
 
 use super::convert::{push, push_key, value, with_written_key};
+use crate::bind::account::collect;
 use crate::bind::lua::{Kind, Lua};
 use crate::err;
 use crate::error::{Code, Error, Result};
-use crate::sync::{Cursor, KeyRef, Table};
+use crate::sync::{KeyRef, Table};
+use crate::sys::check_memory;
 
 /// Copies the fields of the table in slot 1 to `table`, metamethods aside; when `moved`, each is taken out as it goes.
 /// After an error all that were taken out are back, as copies.
-pub(super) fn fill(lua: Lua<'_>, table: &Table, moved: bool) -> Result<()> {
+pub(super) fn fill(lua: Lua<'_>, table: &mut Table, moved: bool) -> Result<()> {
     let done = copy(lua, table, moved);
     if done.is_err() && moved {
-        let top = lua.top();
-        // The first error is the one to tell of; what can be put back is.
-        let _ = put_back(lua, table);
-        lua.set_top(top);
+        put_back(lua, table);
     }
     done
 }
@@ -31,6 +30,8 @@ fn copy(lua: Lua<'_>, table: &Table, moved: bool) -> Result<()> {
                 "argument #1: expected strings, numbers and booleans as keys of the table, found a {got}"
             ));
         }
+        // Many small values must not live on the allocator's reserve.
+        check_memory()?;
         with_written_key(lua, 2, |key| table.set(key, value(lua, 3).map_err(|e| under(key, e))?))?;
         if moved {
             lua.push_value(2);
@@ -52,12 +53,22 @@ fn under(key: KeyRef<'_>, e: Error) -> Error {
     }
 }
 
-fn put_back(lua: Lua<'_>, table: &Table) -> Result<()> {
-    let mut cursor = Cursor::default();
-    while let Some((key, value)) = cursor.next(table)? {
-        push_key(lua, key.borrow())?;
-        push(lua, Some(value))?;
-        lua.raw_set(1)?;
-    }
-    Ok(())
+/// Takes everything out of `table` again, into the table in slot 1. The memory that it takes is there as garbage, if
+/// nowhere else: the values that went.
+fn put_back(lua: Lua<'_>, table: &mut Table) {
+    let top = lua.top();
+    table.drain(|key, value| {
+        let put = || {
+            push_key(lua, key.borrow())?;
+            push(lua, Some(value.clone()))?;
+            lua.raw_set(1)
+        };
+        for _ in 0..2 {
+            let done = put();
+            lua.set_top(top);
+            if done.is_ok() || !collect(lua) {
+                return;
+            }
+        }
+    });
 }

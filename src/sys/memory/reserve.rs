@@ -53,8 +53,6 @@ pub(super) struct Arena {
     blocks: UnsafeCell<[u8; BYTES]>,
     /// A bit for each block: set while it is taken.
     taken: [AtomicU64; WORDS],
-    /// The size of all blocks that are taken.
-    bytes: AtomicUsize,
 }
 
 // SAFETY: a block belongs to the thread that set its bit; the rest are atomics.
@@ -62,11 +60,7 @@ unsafe impl Sync for Arena {}
 
 impl Arena {
     pub const fn new() -> Arena {
-        Arena {
-            blocks: UnsafeCell::new([0; BYTES]),
-            taken: [const { AtomicU64::new(0) }; WORDS],
-            bytes: AtomicUsize::new(0),
-        }
+        Arena { blocks: UnsafeCell::new([0; BYTES]), taken: [const { AtomicU64::new(0) }; WORDS] }
     }
 
     fn start(&self) -> *mut u8 {
@@ -93,7 +87,6 @@ impl Arena {
                         // Acquire: the thread that had the block before has written to it before it came back.
                         bits = word.fetch_or(1 << bit, Ordering::Acquire);
                         if bits & (1 << bit) == 0 {
-                            self.bytes.fetch_add(size, Ordering::Relaxed);
                             // SAFETY: within the blocks of this size.
                             return unsafe { self.start().add(offset + (n * 64 + bit as usize) * size) };
                         }
@@ -126,13 +119,29 @@ impl Arena {
         let (index, offset, first) = self.class_of(block);
         let size = CLASSES[index].size;
         let n = (block as usize - self.start() as usize - offset) / size;
-        self.bytes.fetch_sub(size, Ordering::Relaxed);
         self.taken[first + n / 64].fetch_and(!(1 << (n % 64)), Ordering::Release);
     }
 
     /// How many bytes of it are taken.
+    #[cfg(test)]
     pub fn bytes_taken(&self) -> usize {
-        self.bytes.load(Ordering::Relaxed)
+        let mut words = self.taken.iter();
+        CLASSES
+            .iter()
+            .map(|class| {
+                let own = words.by_ref().take(class.count.div_ceil(64));
+                own.map(|word| word.load(Ordering::Relaxed).count_ones() as usize).sum::<usize>() * class.size
+            })
+            .sum()
+    }
+
+    /// Whether at least half of the blocks of each size are free.
+    pub fn is_well_filled(&self) -> bool {
+        let mut words = self.taken.iter();
+        CLASSES.iter().all(|class| {
+            let own = words.by_ref().take(class.count.div_ceil(64));
+            2 * own.map(|word| word.load(Ordering::Relaxed).count_ones() as usize).sum::<usize>() <= class.count
+        })
     }
 }
 
@@ -179,9 +188,10 @@ pub(super) fn arena_of(block: *mut u8) -> Option<&'static Arena> {
     arenas().find(|arena| arena.has(block))
 }
 
-/// Whether at least half of one arena's worth is free: what all threads together need to finish the calls they are in.
+/// Whether at least half of one arena's worth is free, of blocks of each size: what all threads together need to finish
+/// the calls they are in.
 pub(super) fn is_well_filled() -> bool {
-    arenas().any(|arena| arena.bytes_taken() < BYTES / 2)
+    arenas().any(Arena::is_well_filled)
 }
 
 /// Makes one more arena if the system has memory for it.
