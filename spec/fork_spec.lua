@@ -517,6 +517,25 @@ describe('fork', function()
     ]]
   end)
 
+  it('lets the child start threads, however many started and ended in its parent meanwhile', function()
+    local stop = ipc.atomic(0)
+    local m = ipc.map(4, function(stop) -- luacheck: ignore 431
+      local ipc = require 'libipc' -- luacheck: ignore 431
+      while stop:get() == 0 do ipc.map(6, function() end):join() end
+    end, stop)
+    local count = (support.in_valgrind or support.in_tsan) and 3 or 30
+    for _ = 1, count do
+      local pid = ipc.fork()
+      if pid == 0 then
+        -- As many as have left their stacks to the next ones.
+        os.exit(pcall(function() ipc.map(40, function() end):join(60) end) and 0 or 1)
+      end
+      assert.same({ 0 }, { ipc.waitpid(pid, 60) })
+    end
+    stop:set(1)
+    m:join(60)
+  end)
+
   it('leaves no descriptor to programs that are started', function()
     if not support.exists '/proc/self/fd/0' then return pending 'no /proc here' end
     local server, port = ipc.server()

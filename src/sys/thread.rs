@@ -3,6 +3,7 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
+use super::critical::Critical;
 use crate::err;
 use crate::error::Result;
 
@@ -201,6 +202,9 @@ pub fn start_thread(name: &[u8], stack: usize, f: impl FnOnce() + Send + 'static
             libc::pthread_attr_setdetachstate(attributes.as_mut_ptr(), libc::PTHREAD_CREATE_DETACHED);
             code = libc::pthread_attr_setstacksize(attributes.as_mut_ptr(), stack);
             if code == 0 {
+                // glibc takes a stack that an ended thread has left and frees what belongs to it, one by one. The child
+                // of a fork in the middle would find that stack, and free the same again when it starts a thread.
+                let _no_fork = Critical::enter();
                 code = libc::pthread_create(&mut thread, attributes.as_ptr(), main, start.cast());
             }
             libc::pthread_attr_destroy(attributes.as_mut_ptr());
