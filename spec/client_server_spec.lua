@@ -24,7 +24,7 @@ local function code(f, ...) return ipc.errcode(fails(f, ...)) end
 describe('ipc.server', function()
   it('takes its options last: what follows them is not lost in silence', function()
     for _, given in ipairs { { {}, 45678 }, { '127.0.0.1', {}, 45678 } } do
-      local e = support.fails(ipc.server, unpack(given))
+      local e = support.fails(ipc.server, (unpack or table.unpack)(given))
       assert.matches(('[argument] ipc.server: argument #%d'):format(#given), e, 1, true)
     end
   end)

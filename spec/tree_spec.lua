@@ -238,7 +238,7 @@ describe('Tree', function()
 
   it('name what cannot travel by its own path', function()
     local errors = trees.errors(2, function(tree)
-      local value = tree.nodeIndex == 1 and { a = 1, net = { act = coroutine.create(print) } } or nil
+      local value = tree.nodeIndex == 1 and { a = 1, net = { act = coroutine.create(function() end) } } or nil
       return tree.scatter(value)
     end)
     for _, e in ipairs(errors) do

@@ -126,7 +126,7 @@ function utils.callTimeout(place, position, given, default)
       return utils.seconds(place, position, given)
    end
    if type(given) ~= 'table' and given ~= nil then
-      wrong(place, position, 'a number of seconds, a boolean or {timeout = …}', type(given))
+      wrong(place, position, 'a table, a number of seconds or a boolean', type(given))
    end
    utils.checkOptions(place, position, given, { 'timeout' })
    local seconds = given and utils.seconds(place, position, given.timeout)

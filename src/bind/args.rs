@@ -214,14 +214,10 @@ impl<'a> Lua<'a> {
                 let known = (!known.contains(&key)).then(|| known.join(", "));
                 known.map(|known| self.bad_value(i, format_args!("unknown option '{key}'; known are {known}")))
             });
-            let wrong =
-                wrong.unwrap_or_else(|| {
-                    let (kind, known) = (self.kind(-1).name(), known.join(", "));
-                    Some(self.bad_value(
-                        i,
-                        format_args!("expected names of options as keys, got a {kind}; known are {known}"),
-                    ))
-                });
+            let wrong = wrong.unwrap_or_else(|| {
+                let (kind, known) = (self.kind(-1).name(), known.join(", "));
+                Some(self.bad_value(i, format_args!("unknown option: a key that is a {kind}; known are {known}")))
+            });
             if let Some(e) = wrong {
                 self.pop(1);
                 return Err(e);

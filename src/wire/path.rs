@@ -36,11 +36,16 @@ impl fmt::Display for Parts<'_> {
 
 /// Where in the value that `bytes` hold attachment `number` stands first; `value` alone if nowhere.
 pub fn path_to(bytes: &[u8], number: u32) -> String {
+    text!("value{}", Parts(&parts_to(bytes, number)))
+}
+
+/// The parts of that path, from the inside out.
+fn parts_to(bytes: &[u8], number: u32) -> Vec<String> {
     let mut path = Vec::new();
     if let Ok(mut bytes) = Decoder::new(bytes) {
         Search { bytes: &mut bytes, number, path: &mut path, depth: 0 }.value();
     }
-    text!("value{}", Parts(&path))
+    path
 }
 
 struct Search<'s, 'b> {
@@ -209,7 +214,8 @@ mod tests {
             }
             assert!(out.close_ext(class));
         }
-        assert_eq!(path_to(&bytes, 0), format!("value{}", "[1]".repeat(ext::MAX_DEPTH - 1)));
+        assert_eq!(parts_to(&bytes, 0), vec!["[1]"; ext::MAX_DEPTH - 1]);
+        assert_eq!(path_to(&bytes, 0), format!("value{}…[1]", "[1]".repeat(SHOWN)));
     }
 
     proptest! {
