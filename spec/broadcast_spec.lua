@@ -176,7 +176,7 @@ describe('a broadcast', function()
   end
 
   it('ends where the server is closed meanwhile, whatever gets the numbers of its descriptors', function()
-    for _ = 1, 10 do
+    for _ = 1, 5 do
       local server, clients = slow_clients(3)
       local m = ipc.map { threads = 3, args = { server }, fn = function(its)
         return select(2, pcall(function() while true do its:broadcast(('x'):rep(1000000)) end end))
@@ -210,7 +210,7 @@ describe('a broadcast', function()
       while client:recv() ~= 'end' do n = n + 1 end
       return n
     end, clients[1])
-    for _ = 1, 20 do
+    for _ = 1, 10 do
       local dying = ipc.client(port)
       dying:send 'hello'
       ipc.sleep(0.02)

@@ -523,7 +523,7 @@ describe('fork', function()
       local ipc = require 'libipc' -- luacheck: ignore 431
       while stop:get() == 0 do ipc.map(6, function() end):join() end
     end, stop)
-    local count = (support.in_valgrind or support.in_tsan) and 3 or 30
+    local count = (support.in_valgrind or support.in_tsan) and 3 or 15
     for _ = 1, count do
       local pid = ipc.fork()
       if pid == 0 then
