@@ -49,8 +49,8 @@ unsafe extern "C-unwind" fn storage_new_index(l: *mut ffi::lua_State) -> Count {
     unsafe { put(l, "s[…] = ", set_nth_of_storage, set_storage_element) }
 }
 
-/// An `__index`: for a number what `nth` finds, for a string the method of that name, both without entering Rust proper,
-/// and all else by `body`.
+/// An `__index`: for a number what `nth` finds, for a string the method of that name, both without entering Rust
+/// proper, and all else by `body`.
 ///
 /// # Safety
 /// As [`enter`].
