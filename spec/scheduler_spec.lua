@@ -545,4 +545,63 @@ describe('ipc.scheduler', function()
     local _, status, item = coroutine.resume(co)
     assert.are.same({ipc.channel.OPEN, 'x'}, {status, item})
   end)
+
+  it('is told descriptors that stay open when the calls have ended and what they waited for is gone', function()
+    local told, kinds = {}, 0
+    ipc.scheduler {wait = function(fd, mode, timeout)
+      told[fd] = true
+      loop.wait(fd, mode, timeout)
+    end}
+    local function waits(task)
+      loop.run(task)
+      collectgarbage() collectgarbage()
+      kinds = kinds + 1
+    end
+    local function opened()
+      local n = 0
+      for fd = 0, 255 do
+        local f = io.open('/proc/self/fdinfo/' .. fd)
+        if f then n = n + 1 f:close() end
+      end
+      return n
+    end
+    local function all()
+      waits(function() ipc.channel():read(0.001) end)
+      waits(function() ipc.sleep(0.001) end)
+      waits(function() ipc.spawn {file = 'sleep', args = {'0.01'}}:wait() end)
+      waits(function()
+        local pid = ipc.fork()
+        if pid == 0 then
+          ipc.scheduler(nil)
+          ipc.sleep(0.01)
+          os.exit(0)
+        end
+        ipc.waitpid(pid)
+      end)
+      waits(function() ipc.spawn {file = 'sleep', args = {'0.01'}, stdout = 'pipe'}:stdout(1) end)
+      waits(function() ipc.select({ipc.channel(), ipc.channel()}, 0.001) end)
+      waits(function() ipc.select {ipc.channel(), ipc.after(0.001)} end)
+      waits(function() ipc.every(0.001):read() end)
+      waits(function() ipc.map(1, function() require 'libipc'.sleep(0.01) end):join() end)
+      local server, port = ipc.server()
+      waits(function() server:tryrecvAny(nil, 0.001) end)
+      local client = ipc.client(port)
+      waits(function() client:tryrecv(0.001) end)
+      client:close()
+      server:close()
+    end
+    all()
+    local before = opened()
+    for _ = 1, 10 do all() end
+    assert.is_true(opened() <= before + 2, 'each call leaves one')
+    local given = {}
+    for fd in pairs(told) do
+      -- Neither closed, which would be [state], nor ready.
+      assert.is_nil(ipc.select({ipc.fd(fd)}, 0))
+      given[#given + 1] = fd
+    end
+    assert.is_true(#given > 0 and #given < kinds)
+    ipc.scheduler(nil)
+    for _, fd in ipairs(given) do assert.is_nil((io.open('/proc/self/fdinfo/' .. fd))) end
+  end)
 end)

@@ -874,8 +874,9 @@ function ipc.every(seconds) end
 ---@field wait async fun(fd: integer, mode: 'read'|'write', timeout?: number) yields until it is ready or time is over
 
 --- In coroutines, from now on, calls of the library that would block call `wait` in place of it, which is to yield
---- until the descriptor is ready or the time is over; then they try again. doc/select.md says which calls. Nil: no
---- more. The main coroutine blocks as ever. It is for this Lua state alone.
+--- until the descriptor is ready or the time is over; then they try again. The descriptor stays open until the next
+--- call of this function, so that a loop may keep it. doc/select.md says which calls. Nil: no more. The main coroutine
+--- blocks as ever. It is for this Lua state alone.
 ---@param options? ipc.SchedulerOptions
 function ipc.scheduler(options) end
 

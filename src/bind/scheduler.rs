@@ -9,6 +9,7 @@
 //! a method waits through [`Lua::wait`], before it changes anything; or through [`Lua::on_own_thread`], or keeps what
 //! it did in the state of the [`NonBlockingCall`].
 
+use std::cell::RefCell;
 use std::ffi::c_int;
 use std::rc::Rc;
 
@@ -22,7 +23,7 @@ use crate::bind::{
 use crate::err;
 use crate::error::{Code, Result};
 use crate::lua_fn;
-use crate::wait::{Interest, NonBlockingCall};
+use crate::wait::{FdPool, Interest, NonBlockingCall};
 
 /// The tries of every class.
 const NON_BLOCKING: &[(&ClassInfo, &[Method])] = &[
@@ -75,8 +76,11 @@ impl Class for Token {
 
 /// See [`try_fn!`](crate::try_fn).
 pub(super) fn try_call(lua: Lua<'_>, body: Body) -> Result<Pushed> {
-    let non_blocking: Rc<NonBlockingCall> =
-        if lua.is_nil(1) { Rc::default() } else { lua.object::<Token>(1)?.0.clone() };
+    let non_blocking = if lua.is_nil(1) {
+        Rc::new(NonBlockingCall::new(descriptors(lua).borrow().clone()))
+    } else {
+        lua.object::<Token>(1)?.0.clone()
+    };
     lua.remove(1);
     non_blocking.begin();
     let trying = lua.trying(&non_blocking);
@@ -94,7 +98,9 @@ pub(super) fn try_call(lua: Lua<'_>, body: Body) -> Result<Pushed> {
             Ok(count + 1)
         }
         Err(e) if e.code() == Code::WouldBlock => {
-            let Some(blocker) = non_blocking.blocker() else { return Err(err!(State, "a try that waits for nothing")) };
+            let Some(blocker) = non_blocking.lasting_blocker() else {
+                return Err(err!(State, "a try that waits for nothing"));
+            };
             lua.set_top(0);
             lua.push_boolean(false);
             lua.push_object(Token(non_blocking))?;
@@ -115,6 +121,11 @@ pub(super) fn try_call(lua: Lua<'_>, body: Body) -> Result<Pushed> {
     }
 }
 
+/// Where the calls of this state have the descriptors from that they hand to the scheduler.
+fn descriptors(lua: Lua<'_>) -> Rc<RefCell<Rc<FdPool>>> {
+    lua.state().extra(Rc::default)
+}
+
 /// `ipc.scheduler{wait = function(fd, mode, timeout) … end}`, `ipc.scheduler(nil)`
 fn scheduler(lua: Lua<'_>) -> Result<Pushed> {
     lua.set_top(1);
@@ -130,6 +141,8 @@ fn scheduler(lua: Lua<'_>) -> Result<Pushed> {
     })?;
     lua.push_value(2);
     lua.call(1, 0)?;
+    // Those of the scheduler before are closed, now or with the calls that have them.
+    descriptors(lua).take();
     Ok(0)
 }
 

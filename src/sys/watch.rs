@@ -29,22 +29,33 @@ impl WatchSet {
 
     /// Watches `fd` from now on for something to read, for room to write, or for both.
     pub fn add_for(&self, fd: RawFd, number: u64, read: bool, write: bool) -> Result<()> {
+        match self.add_absent(fd, number, read, write)? {
+            true => Ok(()),
+            false => Err(Error::io("", "epoll_ctl", &std::io::Error::from_raw_os_error(libc::EEXIST))),
+        }
+    }
+
+    /// As [`WatchSet::add_for`]; false where `fd` is in the set already, which it stays as it is.
+    pub fn add_absent(&self, fd: RawFd, number: u64, read: bool, write: bool) -> Result<bool> {
         let mut events = if read { libc::EPOLLIN | libc::EPOLLRDHUP } else { 0 };
         events |= if write { libc::EPOLLOUT } else { 0 };
         let mut event = libc::epoll_event { events: events as u32, u64: number };
         // SAFETY: `event` is valid through the call.
         match unsafe { libc::epoll_ctl(self.fd.check()?, libc::EPOLL_CTL_ADD, fd, &mut event) } {
-            0 => Ok(()),
-            _ => Err(Error::os("", "epoll_ctl")),
+            0 => Ok(true),
+            _ => match std::io::Error::last_os_error() {
+                e if e.raw_os_error() == Some(libc::EEXIST) => Ok(false),
+                e => Err(Error::io("", "epoll_ctl", &e)),
+            },
         }
     }
 
-    /// Watches `fd` no more. One that is not in the set, or closed already, is no error.
-    pub fn remove(&self, fd: RawFd) {
-        if let Ok(set) = self.fd.check() {
-            // SAFETY: removal reads no event.
-            unsafe { libc::epoll_ctl(set, libc::EPOLL_CTL_DEL, fd, std::ptr::null_mut()) };
-        }
+    /// Watches `fd` no more; whether it did. One that is not in the set, or closed already, is no error.
+    pub fn remove(&self, fd: RawFd) -> bool {
+        // SAFETY: removal reads no event.
+        self.fd
+            .check()
+            .is_ok_and(|set| unsafe { libc::epoll_ctl(set, libc::EPOLL_CTL_DEL, fd, std::ptr::null_mut()) } == 0)
     }
 
     /// The numbers of up to `most` descriptors that have something to read now, each added to `out`. Descriptors take
@@ -88,7 +99,14 @@ impl WatchSet {
     }
 
     /// Never called.
-    pub fn remove(&self, _fd: RawFd) {}
+    pub fn add_absent(&self, _fd: RawFd, _number: u64, _read: bool, _write: bool) -> Result<bool> {
+        Ok(true)
+    }
+
+    /// Never called.
+    pub fn remove(&self, _fd: RawFd) -> bool {
+        true
+    }
 
     /// Never called.
     pub fn ready(&self, _most: usize, _out: impl FnMut(u64)) -> Result<()> {
@@ -144,6 +162,8 @@ mod tests {
         let (a, b) = (Event::new().unwrap(), Event::new().unwrap());
         set.add(a.fd().unwrap(), 7).unwrap();
         set.add(b.fd().unwrap(), 8).unwrap();
+        assert!(!set.add_absent(b.fd().unwrap(), 9, true, true).unwrap());
+        assert!(set.add(b.fd().unwrap(), 9).is_err());
         let ready = || {
             let mut out = Vec::new();
             set.ready(10, |n| out.push(n)).unwrap();
@@ -153,8 +173,8 @@ mod tests {
         b.set();
         assert_eq!(ready(), [8]);
         a.set();
-        set.remove(b.fd().unwrap());
-        set.remove(b.fd().unwrap());
+        assert!(set.remove(b.fd().unwrap()));
+        assert!(!set.remove(b.fd().unwrap()));
         assert_eq!(ready(), [7]);
         drop(a);
         assert!(ready().is_empty());

@@ -16,16 +16,16 @@
 //! The child of a fork starts without waiters: those that are counted, woken or looking are its parent's. Only the
 //! thread that forked may be among them, from within a wait; it counts itself anew.
 //!
-//! Imports its siblings `non_blocking` (through [`Wait`]), `park` and `threads`.
+//! Imports its siblings `fd_pool` and `non_blocking` (through [`Wait`]), `park` and `threads`.
 
 use std::os::fd::RawFd;
 // Not the models' atomic: nothing forks there.
 use std::sync::atomic::AtomicU32 as Generation;
 use std::sync::{Arc, Weak};
 
-use super::Wait;
 use super::park::{Parked, park};
 use super::threads::Backoff;
+use super::{PooledEvent, Wait};
 use crate::error::Result;
 use crate::sys::atomic::{AtomicU32, Ordering, fence};
 use crate::sys::{Event, Lock, Scope, Spin, fork_generation, futex_wake};
@@ -62,7 +62,7 @@ struct Level {
     event: Option<Event>,
     set: bool,
     /// Of callers that try: set, and forgotten, at the next change. Those that have given up are gone.
-    watchers: Vec<Weak<Event>>,
+    watchers: Vec<Weak<PooledEvent>>,
 }
 
 impl Default for EventCount {
@@ -172,7 +172,7 @@ impl EventCount {
     }
 
     /// Has `event` set at the next change.
-    fn watch(&self, event: &Arc<Event>) {
+    fn watch(&self, event: &Arc<PooledEvent>) {
         let mut level = self.level.lock();
         level.watchers.retain(|known| known.strong_count() > 0 && !std::ptr::eq(known.as_ptr(), Arc::as_ptr(event)));
         level.watchers.push(Arc::downgrade(event));

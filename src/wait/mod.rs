@@ -6,6 +6,7 @@
 mod cancel;
 mod deadline;
 mod event_count;
+mod fd_pool;
 mod flock;
 mod non_blocking;
 mod offload;
@@ -21,6 +22,8 @@ mod timed_mutex;
 pub use cancel::Cancel;
 pub use deadline::Deadline;
 pub use event_count::EventCount;
+pub use fd_pool::FdPool;
+use fd_pool::PooledEvent;
 pub use flock::flock;
 pub use non_blocking::{Blocker, NonBlockingCall};
 pub use offload::Offloaded;

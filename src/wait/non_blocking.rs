@@ -4,7 +4,7 @@
 //! is tried again. So it must be one that an error leaves as if it had never begun: the same holds for cancels and
 //! interrupts. One that cannot be so keeps what it has done in [`NonBlockingCall::state`].
 //!
-//! Imports its siblings `deadline` and `poll`.
+//! Imports its siblings `deadline`, `poll` and `fd_pool`.
 
 use std::any::Any;
 use std::cell::{Cell, RefCell};
@@ -13,22 +13,25 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use super::Deadline;
+use super::fd_pool::{FdPool, PooledEvent, PooledSet, Watched};
 use super::poll::Interest;
 use crate::error::{Code, Error, Result};
-use crate::sys::{Event, Fd, WatchSet};
+use crate::sys::Fd;
 
 /// One call through all its tries.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct NonBlockingCall {
     /// When the call gives up, fixed by its first try.
     deadline: Cell<Option<Deadline>>,
     blocker: Cell<Option<Blocker>>,
     /// Set by what the last try would have slept on, where that is no descriptor.
-    event: RefCell<Option<Arc<Event>>>,
+    event: RefCell<Option<Arc<PooledEvent>>>,
     /// What it sleeps on, where nobody else may keep that open.
     kept: RefCell<Vec<Arc<Fd>>>,
-    /// Where it would have slept on several.
-    set: RefCell<Option<WatchSet>>,
+    /// Where it would have slept on several, or a descriptor is to outlive what it sleeps on.
+    set: RefCell<Option<Rc<PooledSet>>>,
+    /// Where events and sets come from.
+    pool: Rc<FdPool>,
     /// What the call has done so far.
     state: RefCell<Option<Rc<dyn Any>>>,
 }
@@ -45,12 +48,26 @@ pub struct Blocker {
 }
 
 impl NonBlockingCall {
+    /// One whose descriptors are of `pool`.
+    pub fn new(pool: Rc<FdPool>) -> NonBlockingCall {
+        NonBlockingCall {
+            deadline: Cell::default(),
+            blocker: Cell::default(),
+            event: RefCell::default(),
+            kept: RefCell::default(),
+            set: RefCell::default(),
+            state: RefCell::default(),
+            pool,
+        }
+    }
+
     /// Begins a try.
     pub fn begin(&self) {
         self.blocker.set(None);
         if let Some(event) = &*self.event.borrow() {
             event.clear();
         }
+        // Before what it watches is closed.
         *self.set.borrow_mut() = None;
         self.kept.borrow_mut().clear();
     }
@@ -82,6 +99,19 @@ impl NonBlockingCall {
         self.blocker.get()
     }
 
+    /// The same for a scheduler, which may keep the descriptor: one of the pool. Where descriptors have run out it is
+    /// that of [`blocker`](Self::blocker) itself.
+    pub fn lasting_blocker(&self) -> Option<Blocker> {
+        let blocker = self.blocker.get()?;
+        let is_own = self.event.borrow().as_ref().is_some_and(|event| event.fd().is_ok_and(|fd| fd == blocker.fd))
+            || self.set.borrow().as_ref().is_some_and(|set| set.fd().is_ok_and(|fd| fd == blocker.fd));
+        if is_own {
+            return Some(blocker);
+        }
+        let lasting = self.watch(&[(blocker.fd, blocker.interest.events())]);
+        Some(lasting.map_or(blocker, |fd| Blocker { fd, interest: Interest::Read, ..blocker }))
+    }
+
     /// Sleeps on `fd`, to be read, in place of what it would sleep on now.
     pub fn instead(&self, fd: RawFd) {
         self.blocker.set(self.blocker.get().map(|blocker| Blocker { fd, interest: Interest::Read, ..blocker }));
@@ -102,12 +132,13 @@ impl NonBlockingCall {
     }
 
     /// The event that wakes the caller, cleared when the try began.
-    pub(super) fn event(&self) -> Result<Arc<Event>> {
+    pub(super) fn event(&self) -> Result<Arc<PooledEvent>> {
         let known = self.event.borrow().as_ref().filter(|event| event.is_ours()).cloned();
         if let Some(event) = known {
             return Ok(event);
         }
-        let event = Arc::new(Event::new()?);
+        let event = Arc::new(self.pool.event()?);
+        event.clear();
         *self.event.borrow_mut() = Some(event.clone());
         Ok(event)
     }
@@ -146,21 +177,35 @@ impl NonBlockingCall {
             [] => self.would_block_on_event(until),
             [(fd, libc::POLLIN)] => self.would_block(fd, Interest::Read, until),
             [(fd, libc::POLLOUT)] => self.would_block(fd, Interest::Write, until),
-            _ => match self.gather(&used) {
+            _ => match self.watch(&used) {
                 Ok(fd) => self.would_block(fd, Interest::Read, until),
                 Err(e) => e,
             },
         }
     }
 
-    fn gather(&self, fds: &[(RawFd, i16)]) -> Result<RawFd> {
-        let set = WatchSet::new()?;
-        for &(fd, events) in fds {
-            set.add_for(fd, 0, events & libc::POLLIN != 0, events & libc::POLLOUT != 0)?;
-        }
+    /// A descriptor that is readable while one of `fds` is ready, until the next try.
+    fn watch(&self, fds: &[Watched]) -> Result<RawFd> {
+        let set = self.pool.watch(fds)?;
         let fd = set.fd();
         *self.set.borrow_mut() = Some(set);
         fd
+    }
+}
+
+impl Default for NonBlockingCall {
+    fn default() -> Self {
+        NonBlockingCall::new(Rc::default())
+    }
+}
+
+impl Drop for NonBlockingCall {
+    fn drop(&mut self) {
+        // Before what it watches is closed.
+        *self.set.get_mut() = None;
+        if let Some(event) = self.event.get_mut() {
+            self.pool.put_back(event);
+        }
     }
 }
 
@@ -169,6 +214,7 @@ pub(super) mod tests {
     #![allow(clippy::unwrap_used)]
     use super::super::{Candidate, EventCount, Interrupt, Wait, poll_fd, select, sleep, source};
     use super::*;
+    use crate::sys::Event;
     use std::sync::atomic::{AtomicBool, Ordering};
 
     /// A caller that tries.

@@ -17,7 +17,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::error::{Error, Result};
-use crate::sys::Event;
+/// No descriptors, no pool of them.
+use crate::sys::Event as PooledEvent;
 
 /// As in src/wait.
 pub trait Interrupt {
@@ -39,7 +40,7 @@ pub enum NonBlockingCall {}
 
 #[allow(missing_docs)]
 impl NonBlockingCall {
-    pub fn event(&self) -> Result<Arc<Event>> {
+    pub fn event(&self) -> Result<Arc<PooledEvent>> {
         match *self {}
     }
     pub fn would_block_on_event(&self, _: Deadline) -> Error {
