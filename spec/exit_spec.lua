@@ -94,6 +94,19 @@ describe('a program that ends', function()
     assert.equal(7, r.status)
   end)
 
+  it('ends with the code that a thread gave os.exit, which closes its state, while others compute', function()
+    -- On LuaJIT threads that compute are interrupted when the process ends: this one has no state by then.
+    for _ = 1, 10 do
+      local r = support.run [[
+        local ipc = require 'libipc'
+        local others = ipc.map(2, function() while true do end end)
+        ipc.sleep(0.02)
+        ipc.map(1, function() os.exit(7, true) end):join()
+      ]]
+      assert.equal(7, r.status)
+    end
+  end)
+
   it('ends with the code of a child that a thread forked', function()
     local out = support.check [[
       local ipc = require 'libipc'

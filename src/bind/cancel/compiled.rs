@@ -28,6 +28,7 @@ mod request;
 
 use std::ffi::{c_char, c_int, c_void};
 use std::ptr;
+use std::rc::Rc;
 
 use mlua_sys as ffi;
 
@@ -46,6 +47,16 @@ unsafe extern "C-unwind" {
 
 /// Checks at each line of a trace.
 const BY_LINE: &std::ffi::CStr = c"l";
+
+/// Of a state whose thread may be interrupted: dropped when that closes. It may do so while [`Armed`] is there: `os.exit`
+/// closes it, and ends no call.
+struct AtClose;
+
+impl Drop for AtClose {
+    fn drop(&mut self) {
+        Request::leave();
+    }
+}
 
 /// The traces of this thread's state carry checks, and a cancel ends them.
 #[derive(Debug)]
@@ -67,6 +78,7 @@ impl Armed {
             // SAFETY: as above.
             unsafe { probe::look(spare) };
         }
+        lua.state().extra(|| Rc::new(AtClose));
         let armed = Armed::enter(lua, cancel, &mut spare);
         if !spare.is_null() {
             // SAFETY: nobody else knows of it.
