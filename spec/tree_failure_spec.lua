@@ -124,6 +124,32 @@ describe('functions that raise', function()
     all_say(errors, 'argument', 'the reduce function of node 1 returned number for a tensor')
   end)
 
+  it('raise at every node where one is given a value that it refuses before it sends anything', function()
+    for _, case in ipairs { { 'cycle', 'inside itself' }, { 'key', 'key' }, { 'text', 'takes numbers' } } do
+      local errors = trees.errors(4, function(tree, i, kind)
+        local ipc = require 'libipc' -- luacheck: ignore 431
+        local value = { a = 1 }
+        if i == 2 then
+          if kind == 'cycle' then value.a = value elseif kind == 'key' then value[{}] = 1 else value.a = 'text' end
+        end
+        local ok, e = pcall(tree.allReduce, value, 'sum')
+        -- It tells the others, who do not wait for its end.
+        if i == 2 then ipc.sleep(0.2) end
+        if not ok then error(e, 0) end
+      end, nil, case[1])
+      for i, e in ipairs(errors) do
+        assert.matches(case[2], e, 1, true)
+        if i ~= 2 then assert.matches('node 2 failed in allReduce by sum', e, 1, true) end
+      end
+    end
+    local errors = trees.errors(3, function(tree, i)
+      local value = {}
+      if i == 1 then value.own = value end
+      tree.scatter(value)
+    end)
+    for i = 2, 3 do assert.matches('node 1 failed in scatter', errors[i], 1, true) end
+  end)
+
   it('raise at every node where a tensor has got another size', function()
     -- Written out: bodies take no upvalues along.
     for _, body in ipairs {
@@ -251,7 +277,16 @@ describe('a node that goes', function()
     ]]):format(asked, asked))
     assert.equal(1, #lines)
     assert.matches('libipc [closed] LocalhostTree: node 2', lines[1], 1, true)
-    assert.matches('ended before all nodes had come', lines[1], 1, true)
+    assert.matches('ended before all nodes had come (missing: ', lines[1], 1, true)
+  end)
+
+  it('that waits no longer is not blamed: the root names who is missing', function()
+    local root, node = ipc.map(2, function(i)
+      return (select(2, pcall(require 'ipc.LocalhostTree', i, 3, nil, { timeout = i == 1 and 100 or 0.3, key = 'missing' })))
+    end):join(200)
+    assert.matches('libipc [timeout] LocalhostTree: node 2', root, 1, true)
+    assert.matches('waited 0.3 s, its time-out, and left before all nodes had come (missing: 3)', root, 1, true)
+    assert.matches('libipc [timeout] LocalhostTree: the root gave no place', node, 1, true)
   end)
 end)
 

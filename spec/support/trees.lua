@@ -35,9 +35,9 @@ function trees.values(n, body, options)
 end
 
 -- As `threads`, but every node has to fail: the errors.
-function trees.errors(n, body, options)
+function trees.errors(n, body, options, shared)
   local errors = {}
-  for i, results in ipairs(trees.threads(n, body, options)) do
+  for i, results in ipairs(trees.threads(n, body, options, shared)) do
     if results[1] then error(('node %d ended well, with %s'):format(i, tostring(results[2])), 2) end
     errors[i] = tostring(results[2])
   end

@@ -174,13 +174,7 @@ end
 --- The leaves of a node that has run out of steps, as the last round left them.
 local function lastLeaves(group, value)
    local last = group.last
-   if value == nil then
-      if not last then
-         utils.raise('state', place,
-            'this node took part in no round yet: with nil as value there is nothing to go on with, pass one')
-      end
-      value = last.whole
-   end
+   if value == nil then value = last.whole end
    local list = leaves.of(value, place)
    if last then leaves.fill(list, last) end
    return list
@@ -213,6 +207,13 @@ local function namedLeaves(list, operation)
    end
 end
 
+--- The leaves of what this node was given.
+local function leavesOf(group, value, reduce, zero, operation)
+   local list = zero and lastLeaves(group, value) or leaves.of(value, place)
+   if type(reduce) == 'string' then namedLeaves(list, operation) end
+   return list
+end
+
 --- Makes `allReduce(value, reduce, [zero], [options])` for the node that `group` is.
 return function(group)
    return utils.api(function(value, reduce, zero, options)
@@ -227,9 +228,12 @@ return function(group)
          utils.raise('argument', place,
             'argument #1: expected a value, got nil (nil is for a node that has run out of steps, with zero)')
       end
+      if value == nil and not group.last then
+         utils.raise('state', place,
+            'this node took part in no round yet: with nil as value there is nothing to go on with, pass one')
+      end
       local timeout = utils.callTimeout(place, 4, options, group.timeout)
-      local list = zero and lastLeaves(group, value) or leaves.of(value, place)
-      if type(reduce) == 'string' then namedLeaves(list, operation) end
+      local list = group:prepare(timeout, 'allReduce', operation, leavesOf, value, reduce, zero, operation)
       if not zero then return group:within(timeout, 'allReduce', operation, step, list, reducer, operation) end
       while true do
          local whole, contributors = group:within(timeout, 'allReduce', operation, finish, list, reducer,

@@ -378,6 +378,14 @@ function Group:within(limit, operation, detail, body, ...)
    self:breakDown(place, a, called)
 end
 
+--- What a call is to begin with, `look(group, …)`: the other nodes wait for a node whose value is refused, so that call
+--- ends on all of them.
+function Group:prepare(limit, operation, detail, look, ...)
+   local ok, result = pcall(look, self, ...)
+   if ok then return result end
+   self:within(limit, operation, detail, function() error(result, 0) end)
+end
+
 --- Forms the tree: `body()`, and on failure everything in `opened` is closed and all nodes are told.
 function Group:form(place, body, opened)
    local ok, result = pcall(body)

@@ -1,7 +1,7 @@
 --- How the nodes of a tree find their places: the root admits them one by one, hands out the free indices and the
 --- parents, and starts all at once when every link of the tree is there.
 ---
----     node -> root     `join` index numNodes token
+---     node -> root     `join` index numNodes token; later perhaps `left` seconds: it waits no longer
 ---     root -> node     `refuse` code text, or `place` index parent children leaves secret (leaves: which have none)
 ---     node -> root     `at` host port: where its children find it
 ---     root -> node     `links` host port: where its parent listens
@@ -29,17 +29,6 @@ local function address(connection)
    if not ok then return 'an unknown address' end
    if not port then return host end
    return (host:find(':', 1, true) and '[%s]:%d' or '%s:%d'):format(host, port), host
-end
-
---- A node that has joined is watched while the others are waited for.
-local function watch(place, joined)
-   for _, link in ipairs(joined) do
-      local message = link:look()
-      if message and message[1] == 'close' or link.gone then
-         utils.raise('closed', place, 'node %s (%s) ended before all nodes had come',
-            link.index or 'without an index', (address(link.connection)))
-      end
-   end
 end
 
 --- The fields of a message of kind `kind`, up to four; nothing for anything else. A stranger may send any value: none
@@ -91,6 +80,20 @@ local function missing(spec, nodes, joined)
    return table.concat(names, ', ') .. (left > named and (' and %d more'):format(left - named) or '')
 end
 
+--- A node that has joined is watched while the others are waited for.
+local function watch(spec, nodes, joined)
+   for _, link in ipairs(joined) do
+      local kind, seconds = fields(link:look(), 'left')
+      local code, how = 'closed', 'ended'
+      if kind then code, how = 'timeout', ('waited %s s, its time-out, and left'):format(shown(seconds)) end
+      if kind or fields(link.inbox, 'close') or link.gone then
+         utils.raise(code, spec.place, 'node %s (%s) %s before all nodes had come (missing: %s)%s',
+            link.index or 'without an index', (address(link.connection)), how, missing(spec, nodes, joined),
+            spec.hint or '')
+      end
+   end
+end
+
 local function turnAway(handle, code, why)
    pcall(handle.send, handle, { 'refuse', code, why }, { timeout = 1 })
    close(handle)
@@ -107,6 +110,12 @@ local function admit(spec, joined)
       local joins, index, count, token = fields(message, 'join')
       -- What a tree before left in the same connection.
       if fields(message, 'close') then handle = nil end
+      if fields(message, 'left') then
+         for _, link in ipairs(joined) do
+            if link.connection == handle then link.inbox = message end
+         end
+         handle = nil
+      end
       if handle and not joins then
          close(handle)
       elseif handle then
@@ -122,7 +131,7 @@ local function admit(spec, joined)
          end
       end
       -- Only when nobody comes: with a thousand nodes this is a thousand calls.
-      if not handle then watch(spec.place, joined) end
+      if not handle then watch(spec, nodes, joined) end
       if #joined < spec.count - 1 and ipc.clock() >= halfway then
          halfway = math.huge
          utils.tell('%s: node 1 has waited %g s for %d of %d nodes (missing: %s), and waits %g s more%s', spec.place,
@@ -276,6 +285,7 @@ function meet.node(spec)
       if not answer and spec.still and not spec.still() then return nil, 'refused',
          'the root went without an answer' end
       if not answer and spec:left() == 0 then
+         pcall(root.send, root, { 'left', spec.timeout }, 1)
          utils.raise('timeout', spec.place,
             'the root gave no place in the tree within %g s: not all of the %d nodes have come',
             spec.timeout, spec.count)

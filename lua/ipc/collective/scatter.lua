@@ -79,7 +79,9 @@ return function(group)
    return utils.api(function(value, options)
       local timeout = utils.callTimeout(place, 2, options, group.timeout)
       local list
-      if value ~= nil or not group.parent then list = loosen(leaves.of(value, place)) end
+      if value ~= nil or not group.parent then
+         list = group:prepare(timeout, 'scatter', nil, function() return loosen(leaves.of(value, place)) end)
+      end
       return (group:within(timeout, 'scatter', nil, spread, list))
    end, 1, group.owner)
 end
