@@ -7,7 +7,7 @@
 //! adds:
 //!
 //! - A thread's depth is in a record of its own, on a list that only grows; a record is used again when its thread has
-//!   ended. Threads that cannot have one (their thread-locals are gone, or there is no memory) share a counter, with a
+//!   ended. Threads that cannot have one (there is no memory, or no key of POSIX threads) share a counter, with a
 //!   fence.
 //! - Sections nest: who is inside goes on whatever the gate says, since the fork waits for it anyway. So does the
 //!   thread that forks, and what `pthread_atfork` handlers of others call in it. Its own depth, which is not 0 if a
@@ -21,7 +21,7 @@
 //!
 //! A section is short: nothing in it blocks, calls Lua, or waits for what another thread does outside one.
 //!
-//! Imports its siblings `fork_gate`, `fork`, `futex`, `clock` and `membarrier`.
+//! Imports its siblings `fork_gate`, `fork`, `futex`, `clock`, `membarrier` and `thread_end`.
 
 use std::alloc::Layout;
 use std::cell::Cell;
@@ -34,6 +34,7 @@ use super::fork::{ForkHook, at_fork};
 use super::fork_gate::{self as gate, FENCED, FORKS, TORN};
 use super::futex::{Scope, futex_wait, futex_wake};
 use super::membarrier::{barrier_everywhere, register_barrier};
+use super::thread_end::at_thread_end;
 
 /// How long a fork waits for those inside, in milliseconds.
 static PATIENCE: AtomicU64 = AtomicU64::new(5_000);
@@ -83,25 +84,20 @@ impl Here {
     }
 }
 
-/// Gives the record back when the thread ends.
-struct ReturnRecord;
-
 thread_local! {
     static HERE: Here = const { Here::new() };
-    static RETURN_AT_EXIT: ReturnRecord = const { ReturnRecord };
 }
 
-impl Drop for ReturnRecord {
-    fn drop(&mut self) {
-        HERE.with(|here| {
-            // SAFETY: null, or a record, which is never freed.
-            if let Some(record) = unsafe { here.record.get().as_ref() } {
-                debug_assert_eq!(record.depth.load(Ordering::Relaxed), 0, "a thread ends in a critical section");
-                here.record.set(ptr::null());
-                record.owner.store(0, Ordering::Release);
-            }
-        });
-    }
+/// Gives the record back when the thread ends.
+fn return_record() {
+    HERE.with(|here| {
+        // SAFETY: null, or a record, which is never freed.
+        if let Some(record) = unsafe { here.record.get().as_ref() } {
+            debug_assert_eq!(record.depth.load(Ordering::Relaxed), 0, "a thread ends in a critical section");
+            here.record.set(ptr::null());
+            record.owner.store(0, Ordering::Release);
+        }
+    });
 }
 
 /// Being in a critical section; it ends when this is dropped, in the same thread.
@@ -199,8 +195,7 @@ fn leave_crowd() {
 fn register(here: &Here) -> *const Record {
     at_fork(&HOOK);
     let owner = ptr::from_ref(here).addr();
-    // Its destructor is what gives the record back.
-    if RETURN_AT_EXIT.try_with(|_| ()).is_err() {
+    if !at_thread_end(return_record) {
         return ptr::null();
     }
     let mut at = RECORDS.load(Ordering::Acquire).cast_const();

@@ -34,6 +34,7 @@ mod spin;
 mod stack;
 mod stderr;
 mod thread;
+mod thread_end;
 mod timer;
 mod unwinder;
 mod watch;
@@ -74,6 +75,7 @@ pub use thread::{
     at_exit, demote_thread, exit, has_room_for_thread_locals, spawn_quiet, start_thread, this_thread_name, thread_name,
     thread_room,
 };
+pub use thread_end::at_thread_end;
 pub use timer::Alarm;
 pub use unwinder::fork_with_unwinder;
 pub use watch::{WatchSet, epolls_that_watch};

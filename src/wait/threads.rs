@@ -4,12 +4,15 @@
 //! Nothing is said before: calls that find what they want at once, or are woken soon, pay nothing.
 
 use std::cell::RefCell;
+use std::mem::ManuallyDrop;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use super::{Deadline, Owner, SHORT_NAP, Wait};
-use crate::sys::{ForkHook, Lock, SetOnce, at_fork, fork_generation, getpid, gettid, monotonic_ns, this_thread_name};
+use crate::sys::{
+    ForkHook, Lock, SetOnce, at_fork, at_thread_end, fork_generation, getpid, gettid, monotonic_ns, this_thread_name,
+};
 
 /// What a call is for, as far as its caller knows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,7 +59,8 @@ struct Slot {
 }
 
 thread_local! {
-    static MINE: RefCell<Option<Arc<Slot>>> = const { RefCell::new(None) };
+    /// Without a destructor, for which the C library would take memory: [`hide_thread`] leaves nothing there.
+    static MINE: RefCell<Option<ManuallyDrop<Arc<Slot>>>> = const { RefCell::new(None) };
 }
 
 fn slots() -> &'static Lock<Vec<Weak<Slot>>> {
@@ -64,14 +68,17 @@ fn slots() -> &'static Lock<Vec<Weak<Slot>>> {
     SLOTS.get_or_init(Lock::default)
 }
 
-/// The slot of this thread, made at the first call; `None` while the thread ends.
+/// The slot of this thread, made at the first call; `None` where it cannot be taken back when the thread ends.
 fn mine() -> Option<Arc<Slot>> {
-    let found = MINE.try_with(|mine| {
+    MINE.with(|mine| {
         let mut mine = mine.try_borrow_mut().ok()?;
         match &*mine {
             // One from before a fork names a thread of the parent.
             Some(slot) if slot.generation == fork_generation() => {}
             before => {
+                if !at_thread_end(hide_thread) {
+                    return None;
+                }
                 let id = gettid();
                 let name = match before {
                     // The child goes on under the name of the thread that forked.
@@ -94,18 +101,17 @@ fn mine() -> Option<Arc<Slot>> {
                     slots.push(Arc::downgrade(&slot));
                 }
                 drop(slots);
-                *mine = Some(slot);
+                drop(mine.replace(ManuallyDrop::new(slot)).map(ManuallyDrop::into_inner));
             }
         }
-        mine.clone()
-    });
-    found.ok().flatten()
+        mine.as_deref().cloned()
+    })
 }
 
 /// Uses this layer's thread-locals, for which the C library takes memory at the first use, and ends the process where
 /// it has none: for a thread that is about to take work.
 pub fn prepare_thread() {
-    let _ = MINE.try_with(|_| ());
+    MINE.with(|_| ());
 }
 
 /// Has this thread in reports from now on, for as long as it lives.
@@ -115,8 +121,8 @@ pub fn show_thread() {
 
 /// Takes this thread, which is about to end, out of reports: before anybody hears of its end.
 pub fn hide_thread() {
-    let slot = MINE.try_with(|mine| mine.try_borrow_mut().ok().and_then(|mut mine| mine.take()));
-    drop(slot);
+    let slot = MINE.with(|mine| mine.try_borrow_mut().ok().and_then(|mut mine| mine.take()));
+    drop(slot.map(ManuallyDrop::into_inner));
 }
 
 /// As [`show_thread`], for one of our own.
@@ -135,9 +141,9 @@ pub fn came_through_fork(owner: u64) -> bool {
 }
 
 fn note_who_comes_through() {
-    let owner = MINE
-        .try_with(|mine| mine.try_borrow().ok().and_then(|mine| Some(mine.as_ref()?.owner.load(Ordering::Relaxed))));
-    CAME_THROUGH.store(owner.ok().flatten().unwrap_or(0), Ordering::Relaxed);
+    let owner =
+        MINE.with(|mine| mine.try_borrow().ok().and_then(|mine| Some(mine.as_ref()?.owner.load(Ordering::Relaxed))));
+    CAME_THROUGH.store(owner.unwrap_or(0), Ordering::Relaxed);
 }
 
 /// As [`show_thread`], for one in which the Lua state `owner` runs.

@@ -10,6 +10,7 @@
 
 use std::cell::RefCell;
 use std::collections::HashMap;
+use std::mem::ManuallyDrop;
 use std::ptr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicPtr, AtomicUsize, Ordering};
@@ -48,8 +49,9 @@ pub(super) fn drop_object(object: Arc<dyn Object>) {
 }
 
 thread_local! {
-    /// What is to be dropped, while something is.
-    static WAITING: RefCell<Option<Vec<Attachment>>> = const { RefCell::new(None) };
+    /// What is to be dropped, while something is. Without a destructor, for which the C library would take memory:
+    /// [`End`] leaves nothing there.
+    static WAITING: RefCell<Option<ManuallyDrop<Vec<Attachment>>>> = const { RefCell::new(None) };
 }
 
 /// As [`crate::wait::prepare_thread`], for the thread-locals of this layer.
@@ -70,7 +72,7 @@ pub fn drop_deferred(attachments: Vec<Attachment>) {
             false
         }
         none => {
-            *none = attachments.take();
+            *none = attachments.take().map(ManuallyDrop::new);
             true
         }
     });
@@ -79,7 +81,7 @@ pub fn drop_deferred(attachments: Vec<Attachment>) {
     }
     let _end = End;
     // The list is not borrowed while something is dropped, which may add to it.
-    while let Some(attachment) = WAITING.with(|w| w.borrow_mut().as_mut().and_then(Vec::pop)) {
+    while let Some(attachment) = WAITING.with(|w| w.borrow_mut().as_mut().and_then(|list| list.pop())) {
         match attachment {
             Attachment::Object(object) if object.inside().is_some() => {
                 // Dropped before the next one looks, who would take this reference for somebody's.
@@ -97,7 +99,7 @@ struct End;
 
 impl Drop for End {
     fn drop(&mut self) {
-        drop(WAITING.with(|waiting| waiting.borrow_mut().take()));
+        drop(WAITING.with(|waiting| waiting.borrow_mut().take()).map(ManuallyDrop::into_inner));
     }
 }
 
