@@ -1,5 +1,6 @@
 //! `ipc.future`: what a task of a pool will give.
 
+use std::fmt;
 use std::sync::Arc;
 
 use crate::bind::call::Pushed;
@@ -62,7 +63,7 @@ fn get(lua: Lua<'_>) -> Result<Pushed> {
     let future = lua.object::<Handle>(1)?.0.clone();
     let deadline = lua.timeout(2, None)?;
     match future.wait(&lua.wait(deadline))? {
-        Some(outcome) => push_outcome(lua, &future, outcome, ""),
+        Some(outcome) => push_outcome(lua, &future, outcome, format_args!("")),
         None if future.stage() == Stage::Queued => Err(err!(Timeout, "the task still waits for a worker that is free")),
         None => Err(err!(Timeout, "the task still runs")),
     }
@@ -70,7 +71,12 @@ fn get(lua: Lua<'_>) -> Result<Pushed> {
 
 /// Pushes what a task has returned and says how many values it is, or raises what it has raised; `which` is the task,
 /// where its caller has many: ` 3`. An error value that is no string is raised as it is, if it could travel.
-pub(super) fn push_outcome(lua: Lua<'_>, future: &Future, outcome: &Outcome, which: &str) -> Result<Pushed> {
+pub(super) fn push_outcome(
+    lua: Lua<'_>,
+    future: &Future,
+    outcome: &Outcome,
+    which: fmt::Arguments<'_>,
+) -> Result<Pushed> {
     if let Some(value) = future.raised() {
         let top = lua.top();
         if push_results(lua, value).is_ok() {

@@ -94,16 +94,22 @@ fn this(lua: Lua<'_>) -> Result<Arc<Pool>> {
     Ok(lua.object::<Handle>(1)?.0.clone())
 }
 
+/// What arguments and results of a task take, mostly.
+const FEW_BYTES: usize = 64;
+
 /// The function in slot `first` and its arguments, which are all values above it, as a task.
 pub(super) fn task(lua: Lua<'_>, first: c_int, upvalues: bool) -> Result<Task> {
-    lua.check(first, Kind::Function)?;
+    let function = function(lua, first, upvalues)?;
+    task_of(lua, first, upvalues, function)
+}
+
+/// The same where the [`function`] in that slot is known.
+pub(super) fn task_of(lua: Lua<'_>, first: c_int, upvalues: bool, function: Option<Box<[u8]>>) -> Result<Task> {
     let route = route(upvalues);
     let count = lua.top() - first;
-    let function = match function(lua, first) {
-        Err(e) if !upvalues => return Err(renamed(e, |_| "the function".into())),
-        found => found.ok().flatten(),
-    };
     let mut values = Message::default();
+    // Enough for most, in one piece.
+    values.bytes.try_reserve_exact(FEW_BYTES)?;
     if function.is_some() {
         lua.encode_values(first + 1, count, &mut values, route)
             .map_err(|e| renamed(e, |n| format!("argument #{}", n + 1)))?;
@@ -121,13 +127,19 @@ fn route(upvalues: bool) -> Route {
 }
 
 /// The bytes of the function in slot `i` if it has no state: no upvalues but those that go by name, and no attachments.
-fn function(lua: Lua<'_>, i: c_int) -> Result<Option<Box<[u8]>>> {
+pub(super) fn function(lua: Lua<'_>, i: c_int, upvalues: bool) -> Result<Option<Box<[u8]>>> {
+    lua.check(i, Kind::Function)?;
     let mut message = lua.state().take_message();
-    lua.encode(i, &mut message, Route::THREAD)?;
-    let bytes =
-        message.attachments.is_empty().then(|| try_bytes(&message.bytes).map(Vec::into_boxed_slice)).transpose();
+    let bytes = lua.encode(i, &mut message, Route::THREAD).and_then(|()| {
+        message.attachments.is_empty().then(|| try_bytes(&message.bytes).map(Vec::into_boxed_slice)).transpose()
+    });
     lua.state().keep_message(message);
-    bytes
+    match bytes {
+        // It has upvalues, which may travel.
+        Err(_) if upvalues => Ok(None),
+        Err(e) => Err(renamed(e, |_| "the function".into())),
+        found => found,
+    }
 }
 
 /// The codec counts values from 1; `name` is what their user calls them.

@@ -1,10 +1,10 @@
 //! `pool:map` and `pool:each`: one function over the items of a list, a bounded number of them on their way at a time.
 
-use std::cell::RefCell;
+use std::cell::{OnceCell, RefCell};
 use std::ffi::c_int;
 use std::sync::Arc;
 
-use super::{task, this};
+use super::{function, task_of, this};
 use crate::bind::batch;
 use crate::bind::call::Pushed;
 use crate::bind::future::push_outcome;
@@ -13,7 +13,7 @@ use crate::err;
 use crate::error::{Code, Error, Result, words};
 use crate::lua_fn;
 use crate::sync::{Batch, Future, Next, Outcome};
-use crate::sys::try_push;
+use crate::sys::{try_bytes, try_push};
 use crate::wait::Deadline;
 
 /// How many items are on their way for each worker: one in its hands, and enough to go on with while the caller is
@@ -25,6 +25,8 @@ struct Walk {
     batch: Arc<Batch>,
     /// How many items the list has.
     count: i64,
+    /// The bytes of the function, where all items can share them.
+    function: OnceCell<Option<Box<[u8]>>>,
 }
 
 impl Walk {
@@ -38,7 +40,7 @@ impl Walk {
         lua.raw_get_field(3, "n")?;
         let count = lua.to_integer(-1).unwrap_or(lua.raw_len(3) as i64);
         lua.pop(1);
-        Ok(Walk { batch: Arc::new(Batch::new(pool)), count })
+        Ok(Walk { batch: Arc::new(Batch::new(pool)), count, function: OnceCell::new() })
     }
 
     /// Pushes the table that will hold the results; its `n` says how many there are, since any of them may be nil.
@@ -60,11 +62,22 @@ impl Walk {
             let top = lua.top();
             lua.push_value(f);
             lua.raw_get_index(f + 1, item);
-            let task = task(lua, top + 1, terms.upvalues).map_err(|e| about(e, item))?;
+            let function = self.function(lua, f)?;
+            let task = task_of(lua, top + 1, terms.upvalues, function).map_err(|e| about(e, item))?;
             lua.set_top(top);
             self.batch.submit(task)?;
         }
         Ok(())
+    }
+
+    /// The bytes of the function in slot `f`, taken once: it is the same for all items.
+    fn function(&self, lua: Lua<'_>, f: c_int) -> Result<Option<Box<[u8]>>> {
+        if self.function.get().is_none() {
+            // Nobody else sets it.
+            _ = self.function.set(function(lua, f, self.batch.pool().terms().upvalues)?);
+        }
+        let known = self.function.get().and_then(|known| known.as_deref());
+        Ok(known.map(try_bytes).transpose()?.map(Vec::into_boxed_slice))
     }
 
     /// Waits for the next item that is done.
@@ -110,7 +123,7 @@ impl Done {
     /// Pushes what the task returned, and says how many values that is; an error where it failed.
     fn push(&self, lua: Lua<'_>) -> Result<Pushed> {
         let outcome = self.future.outcome().ok_or_else(|| err!(State, "a future without an outcome"))?;
-        push_outcome(lua, &self.future, outcome, &format!(" of item {}", self.item))
+        push_outcome(lua, &self.future, outcome, format_args!(" of item {}", self.item))
     }
 
     /// Sets the first of the values in the table in slot `results`.
@@ -218,7 +231,7 @@ pub(super) fn advance(lua: Lua<'_>) -> Result<Pushed> {
         lua.raw_get_index(1, part);
     }
     let batch = lua.object::<batch::Handle>(6)?.0.clone();
-    let walk = Walk { batch, count: lua.integer(5)? };
+    let walk = Walk { batch, count: lua.integer(5)?, function: OnceCell::new() };
     lua.check(3, Kind::Table)?;
     walk.or_withdraw(walk.feed(lua, 2))?;
     let deadline = lua.timeout(4, None)?;

@@ -5,6 +5,7 @@ use std::ffi::c_int;
 
 use mlua_sys as ffi;
 
+use super::FEW_BYTES;
 use crate::bind::account::collect;
 use crate::bind::lua::{Kind, Lua, raised};
 use crate::bind::stack::{RESULTS_OF_POOL, Route};
@@ -108,6 +109,7 @@ impl Desk<'_> {
         drop(task.values);
         lua.call_traced(values as c_int - 1, ffi::LUA_MULTRET, self.handler)?;
         let mut results = Message::default();
+        results.bytes.try_reserve_exact(FEW_BYTES)?;
         lua.at(RESULTS_OF_POOL)
             .encode_values(base + 1, lua.top() - base, &mut results, self.route)
             .map_err(|e| said("cannot return its results:", e))?;

@@ -424,7 +424,8 @@ unsafe extern "C-unwind" fn dump_writer(_: *mut ffi::lua_State, p: *const c_void
     // SAFETY: lua_dump hands over n bytes at p; `out` is the Vec in the walk's frame.
     unsafe {
         let out = &mut *(out as *mut Vec<u8>);
-        if out.try_reserve(n).is_err() {
+        // Lua hands over a few bytes at a time.
+        if out.capacity() - out.len() < n && out.try_reserve(n.max(512)).is_err() {
             return ffi::LUA_ERRMEM;
         }
         out.extend_from_slice(std::slice::from_raw_parts(p as *const u8, n));
