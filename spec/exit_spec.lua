@@ -107,6 +107,27 @@ describe('a program that ends', function()
     end
   end)
 
+  it('ends with the code that a thread gave os.exit, while it waits for others, which are cancelled for that', function()
+    for _, wait in ipairs {
+      "m = ipc.map(1, function() require 'libipc'.sleep(1000) end) wait = function() m:join() end",
+      "m = ipc.pool(1):submit(function() require 'libipc'.sleep(1000) end) wait = function() m:get() end",
+    } do
+      for _ = 1, 5 do
+        local r = support.run([[
+          local ipc = require 'libipc'
+          local m, wait
+        ]] .. wait .. [[
+          ipc.sleep(0.02)
+          local other = ipc.map(1, function() os.exit(7) end)
+          pcall(wait)
+          print 'it went on'
+          os.exit(1)
+        ]])
+        assert.same({ 7, '', '' }, { r.status, r.stdout, r.stderr })
+      end
+    end
+  end)
+
   it('ends with the code of a child that a thread forked', function()
     local out = support.check [[
       local ipc = require 'libipc'

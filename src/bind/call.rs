@@ -20,8 +20,9 @@ use crate::bind::lua::{Lua, WITHOUT_SELF};
 use crate::bind::state::State;
 use crate::err;
 use crate::error::{Code, Error, Result};
+use crate::sync::another_thread_ends_process;
 use crate::sys::{Torn, closes_soon, is_torn, memory_is_short, settle_shortage};
-use crate::wait::{Deadline, sleep};
+use crate::wait::{Deadline, Interrupt, Wait, sleep};
 
 /// How many results a body has pushed. As wide as a pointer, so that a `Result` of it comes back in two registers: one
 /// of an `int` passes through memory, is written there by halves and read whole, for which the processor waits as long
@@ -210,11 +211,19 @@ fn repeat(lua: Lua<'_>, body: Body, mut e: Error) -> Pushed {
     fail(lua, e)
 }
 
+/// How long an error waits, in seconds, for the end of the process that another thread has begun.
+const LONGEST_END: f64 = 10.0;
+
 #[cold]
 #[inline(never)]
 fn fail(lua: Lua<'_>, e: Error) -> Pushed {
     if e.code() == Code::Cancelled {
         end_code_too(lua);
+    }
+    if another_thread_ends_process() && lua.takes_signals() {
+        // The error is of its doing: raised here, it would have this thread go on, or end the process with another
+        // code.
+        _ = sleep(&Wait::until(Deadline::after(LONGEST_END)));
     }
     if e.code() != Code::Raised {
         lua.push_error(e);

@@ -30,6 +30,7 @@ mod state;
 mod tests;
 mod thread;
 
+pub use shutdown::another_thread_ends_process;
 use shutdown::remember;
 use state::{DISMISSED, GroupState, OPEN, PATIENCE, Shared, Slot};
 pub use state::{after_cancel, cancel_waits_for_core};

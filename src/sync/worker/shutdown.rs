@@ -1,18 +1,27 @@
 //! The end of the process, for all groups together. Imports its siblings `state` and `thread`, and `unfetched`.
 
 use std::panic::catch_unwind;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 
 use super::state::{GroupState, Shared};
 use super::thread::is_of;
 use crate::error::Result;
 use crate::sync::unfetched::tell_all;
-use crate::sys::{Lock, SetOnce, at_exit, is_torn, try_push};
+use crate::sys::{Lock, SetOnce, at_exit, getpid, gettid, is_torn, try_push};
 use crate::wait::{Deadline, Wait};
 
 /// How long all threads together have to end when the process does, in seconds.
 const SHUTDOWN: f64 = 0.2;
+
+/// The process, and in the lower half the thread that ends it, once one does.
+static ENDS: AtomicU64 = AtomicU64::new(0);
+
+/// Whether another thread is about to end this process. What it has cancelled for that is no news for anybody.
+pub fn another_thread_ends_process() -> bool {
+    let ends = ENDS.load(Ordering::Acquire);
+    ends != 0 && ends >> 32 == getpid() as u64 && ends & u64::from(u32::MAX) != gettid()
+}
 
 /// Every group that may have running threads.
 static GROUPS: SetOnce<Lock<Groups>> = SetOnce::new();
@@ -54,6 +63,7 @@ extern "C" fn shutdown() {
     }
     let _ = catch_unwind(|| {
         let Some(groups) = GROUPS.get() else { return };
+        ENDS.store((getpid() as u64) << 32 | gettid(), Ordering::Release);
         let groups: Vec<_> = groups.lock().known.iter().filter_map(Weak::upgrade).collect();
         let states = || groups.iter().map(|group| group.state()).filter(|state| state.is_ours());
         states().for_each(GroupState::cancel);
