@@ -195,6 +195,12 @@ describe('ipcrun', function()
     assert.equal(0, p:wait().status)
   end)
 
+  it('hears how its nodes ended where it was started with SIGCHLD ignored', function()
+    local p = start("print 'well'", { lua = [[sh -c 'trap "" CHLD; exec "$@"' x ]] .. support.lua })
+    local r = p:wait()
+    assert.same({ 0, '' }, { r.status, r.stderr })
+  end)
+
   it('passes on what has no end of line, if it is very long', function()
     local r = run([[
       if os.getenv 'IPC_NODE' == '1' then
