@@ -86,7 +86,7 @@ describe('a server', function()
       -- A host without IPv6 says so.
       assert(ok or host == '::1', tostring(server))
       if ok then
-        local client = port > 0 and ipc.client(host, port) or ipc.client(host)
+        local client = ipc.client(host, port)
         client:send(host)
         assert.equal(host, (server:recvAny(60)))
         assert.equal(host:match '^unix' and 'unix' or 'tcp', client:netStats().transport)

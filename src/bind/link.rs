@@ -245,11 +245,13 @@ impl Given {
             }
         };
         let host = host.unwrap_or(b"127.0.0.1");
+        // A socket in the file system has none: `ipc.server` says 0.
+        let least_port = if host.starts_with(b"unix:") { 0 } else { least_port };
         let port = match port {
             Some(i) => lua.optional(i, |lua, i| read_port(lua, i, least_port))?,
             None => None,
         };
-        let Some(port) = port.or((least_port == 0 || host.starts_with(b"unix:")).then_some(0)) else {
+        let Some(port) = port.or((least_port == 0).then_some(0)) else {
             return Err(lua.expected(if lua.kind(1) == Kind::String { 2 } else { 1 }, "a port"));
         };
         let place = Place::new(host, port).map_err(|e| lua.bad_value(1, e.what()))?;
