@@ -47,6 +47,9 @@ local function gather(group, list, folded, present, reduce)
    local contributors = 0
    for _, child in ipairs(group.children) do
       local header = group:header(child, 'up', list)
+      if type(header[5]) ~= 'number' or header[6] and type(header[7]) ~= 'table' then
+         group:fail('protocol', 'node %d sent a part without its values', child.index)
+      end
       contributors = contributors + header[5]
       if header[6] then
          local values, numbers = header[7], 0

@@ -58,7 +58,11 @@ end
 
 --- Another node told that the tree is broken.
 local function told(message)
-   error(setmetatable({ code = message[2], text = message[3] }, Failure), 0)
+   local code, text = tostring(message[2]), message[3]
+   -- What is no code of ours comes from no node of ours.
+   if not ipc.errcode(('libipc [%s] '):format(code)) then code = 'protocol' end
+   if type(text) ~= 'string' then text = 'a node sent an error without words' end
+   error(setmetatable({ code = code, text = text }, Failure), 0)
 end
 
 local function name(self)

@@ -50,8 +50,9 @@ function Link:poll(seconds)
       return nil
    end
    if message[1] == 'here' then
+      local far = tonumber(message[3])
       self.heard, self.news = ipc.clock(), true
-      self.waits, self.far = message[2], tonumber(message[3])
+      self.waits, self.far = message[2], far and far >= 1 and far or nil
       return self:poll(0)
    end
    return message
