@@ -3,13 +3,14 @@
 //! The signal is SIGURG, which a process without a handler ignores: so the handler can come and go, and nothing is
 //! harmed by a signal that comes late. (The runtime of Go stops its threads by the same.)
 //!
-//! Takes the number of its thread from `clock`, and imports its sibling `fork`.
+//! Takes the number of its thread from `clock`, and imports its siblings `fork` and `load`.
 
 use std::mem::zeroed;
 use std::ptr;
 
 use libc::{SIGPROF, SIGURG, c_int, c_void, itimerval, pthread_t, sigaction, siginfo_t};
 
+use super::load::says_running;
 use super::{ForkHook, SetOnce, at_fork, gettid};
 
 /// A running thread.
@@ -30,9 +31,7 @@ impl ThreadHandle {
     /// ended, and where the system does not say.
     pub fn computes(self) -> bool {
         let stat = std::fs::read(format!("/proc/self/task/{}/stat", self.tid)).unwrap_or_default();
-        // `12 (name) R …`, and any bytes may stand in the name.
-        let after = stat.iter().rposition(|b| *b == b')').map_or(&[][..], |at| &stat[at..]);
-        after.get(2) == Some(&b'R')
+        says_running(&stat)
     }
 
     /// Runs what [`ThreadInterrupts::begin`] was given in that thread, soon.

@@ -5,13 +5,15 @@
 //! on the machine, read at most every [`FRESH`], says whether there are more of them than cores. And each yield is
 //! timed: one that came back late stops the whole process from looking for a while, which doubles while yields go on
 //! being late and is forgotten after [`FORGIVEN`] prompt ones. Threads that look do not count as load: they would give
-//! way to each other.
+//! way to each other. Nor is a yield late where nobody but this process runs: then it was one of its own threads that
+//! had the core, and did its work.
 //!
 //! Imports its siblings `clock` and `critical`.
 
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use super::clock::{monotonic_ns, spare_core};
+use super::critical::Critical;
 
 /// A yield that takes longer has given the core to a thread that computes.
 const LATE: u64 = 1_000_000;
@@ -71,9 +73,16 @@ impl Load {
         self.crowded.load(Ordering::Relaxed) == 0
     }
 
-    /// Takes note of a yield that ended at `now`.
-    fn yielded(&self, took: u64, now: u64) {
+    /// Takes note of a yield that ended at `now`; `is_alone` says whether all threads that run are of this process.
+    fn yielded(&self, took: u64, now: u64, is_alone: impl FnOnce() -> bool) {
         if took > LATE {
+            if now < self.quiet_until.load(Ordering::Relaxed) {
+                // Another thread was late with it, and has said so.
+                return;
+            }
+            if is_alone() {
+                return;
+            }
             let penalty = self.penalty.load(Ordering::Relaxed).clamp(PENALTY.0, PENALTY.1);
             self.quiet_until.store(now + penalty, Ordering::Relaxed);
             self.penalty.store(penalty * 2, Ordering::Relaxed);
@@ -119,7 +128,7 @@ impl Looking {
         let began = monotonic_ns();
         std::thread::yield_now();
         let now = monotonic_ns();
-        LOAD.yielded(now - began, now);
+        LOAD.yielded(now - began, now, is_alone);
         now >= LOAD.quiet_until.load(Ordering::Relaxed)
     }
 }
@@ -135,7 +144,6 @@ impl Drop for Looking {
 /// How many threads are running or ready to run on the machine, this one included, and how many cores it has.
 #[cfg(target_os = "linux")]
 fn running_threads() -> Option<(u32, u32)> {
-    use super::critical::Critical;
     let mut text = [0u8; 128];
     let n = {
         // Opened, read and closed in a critical section, which a fork waits for: no child gets the descriptor.
@@ -174,6 +182,49 @@ fn running_threads() -> Option<(u32, u32)> {
     None
 }
 
+/// Whether all threads that are running or ready to run on the machine are of this process, as far as two looks can
+/// tell. Asked after a late yield only: it takes some microseconds for each thread.
+#[cfg(target_os = "linux")]
+#[cold]
+fn is_alone() -> bool {
+    let (Some(before), Some((all, _)), Some(after)) = (own_running_threads(), running_threads(), own_running_threads())
+    else {
+        return false;
+    };
+    all <= before.max(after)
+}
+
+#[cfg(not(target_os = "linux"))]
+fn is_alone() -> bool {
+    false
+}
+
+/// With more threads than these they are not counted.
+const MANY: usize = 64;
+
+/// How many threads of this process are running or ready to run.
+#[cfg(target_os = "linux")]
+fn own_running_threads() -> Option<u32> {
+    // As above.
+    let _section = Critical::enter();
+    let mut running = 0;
+    for (n, thread) in std::fs::read_dir("/proc/self/task").ok()?.flatten().enumerate() {
+        if n == MANY {
+            return None;
+        }
+        // One that has ended meanwhile does not run.
+        let stat = std::fs::read(thread.path().join("stat")).unwrap_or_default();
+        running += u32::from(says_running(&stat));
+    }
+    Some(running)
+}
+
+/// Whether the state in `12 (name) R …` is that one; any bytes may stand in the name.
+pub(super) fn says_running(stat: &[u8]) -> bool {
+    let after = stat.iter().rposition(|b| *b == b')').map_or(&[][..], |at| &stat[at..]);
+    after.get(2) == Some(&b'R')
+}
+
 /// The count in `0.20 0.18 0.12 3/467 5123`.
 fn running_of(loadavg: &[u8]) -> Option<u32> {
     let fourth = loadavg.split(|b| *b == b' ').nth(3)?;
@@ -195,7 +246,10 @@ mod tests {
             assert_eq!(running_of(odd), None);
         }
         #[cfg(target_os = "linux")]
-        assert!(running_threads().is_none_or(|(running, cores)| running > 0 && cores > 0));
+        {
+            assert!(running_threads().is_none_or(|(running, cores)| running > 0 && cores > 0));
+            assert!(own_running_threads().is_none_or(|running| running > 0));
+        }
     }
 
     #[test]
@@ -221,18 +275,31 @@ mod tests {
     #[test]
     fn late_yields_stop_the_looks_for_twice_as_long_each_time_and_are_forgotten() {
         let load = Load::new();
-        let none = || None;
+        let (none, foreign) = (|| None, || false);
         let mut now = MS;
         for quiet in [10, 20, 40, 80, 160, 320, 640, 1280, 2000, 2000] {
             assert!(load.allows(now, none));
-            load.yielded(2 * MS, now);
+            load.yielded(2 * MS, now, foreign);
+            // Another thread gave way to the same.
+            load.yielded(2 * MS, now + 1, foreign);
             assert!(!load.allows(now + (quiet - 1) * MS, none), "{quiet}");
             now += quiet * MS;
             // Some prompt ones in between are not enough.
-            (1..FORGIVEN).for_each(|_| load.yielded(MS / 1000, now));
+            (1..FORGIVEN).for_each(|_| load.yielded(MS / 1000, now, foreign));
         }
-        load.yielded(MS / 1000, now);
-        load.yielded(2 * MS, now);
+        load.yielded(MS / 1000, now, foreign);
+        load.yielded(2 * MS, now, foreign);
         assert!(load.allows(now + 10 * MS, none), "after enough prompt ones it is the first again");
+    }
+
+    #[test]
+    fn what_the_process_does_itself_in_a_late_yield_is_no_reason_to_stop() {
+        let load = Load::new();
+        for now in 1..100 {
+            load.yielded(2 * MS, now * MS, || true);
+            assert!(load.allows(now * MS, || None));
+        }
+        load.yielded(2 * MS, 100 * MS, || false);
+        assert!(!load.allows(101 * MS, || None));
     }
 }
