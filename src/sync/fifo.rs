@@ -91,7 +91,7 @@ impl Fifo {
         // that is tried leaves behind is told of every change.
         let many = (count > 1 && wait.interrupt.non_blocking().is_none()).then(|| self.rooms.enter(count));
         let room = many.as_ref().map_or(&self.room, |many| many.changed());
-        let done = room.wait_until(wait, || {
+        let look = || {
             if self.queue.is_full(count) && !closed() {
                 return None;
             }
@@ -99,7 +99,8 @@ impl Fifo {
                 Ok(Push::Full) => None,
                 done => Some(done),
             }
-        })?;
+        };
+        let done = room.wait_to_take(wait, look, || !self.queue.is_full(1) || closed())?;
         done.unwrap_or_else(|| {
             Err(err!(
                 Timeout,
@@ -114,13 +115,14 @@ impl Fifo {
     pub fn read(&self, out: &mut Message, wait: &Wait, closed: impl Fn() -> bool) -> Result<Pop> {
         out.clear();
         let pop = |out: &mut Message| !self.queue.is_empty() && self.queue.pop(out);
-        let found = self.items.wait_until(wait, || {
+        let look = || {
             if pop(out) {
                 return Some(Pop::Item);
             }
             // Once more: what was written before it was closed is to be read.
             closed().then(|| if pop(out) { Pop::Item } else { Pop::Closed })
-        })?;
+        };
+        let found = self.items.wait_to_take(wait, look, || !self.queue.is_empty() || closed())?;
         self.items.refresh(|| !self.queue.is_empty() || closed());
         if found == Some(Pop::Item) && self.queue.capacity().is_some() {
             self.room.notify_one();

@@ -186,7 +186,18 @@ impl EventCount {
 
     /// Waits until `look` returns something, which is looked for at once, also when the deadline is past; `None` when
     /// time runs out. Several threads may wait; `look` runs without any lock of this layer and must not block.
-    pub fn wait_until<T>(&self, wait: &Wait, mut look: impl FnMut() -> Option<T>) -> Result<Option<T>> {
+    pub fn wait_until<T>(&self, wait: &Wait, look: impl FnMut() -> Option<T>) -> Result<Option<T>> {
+        self.wait_to_take(wait, look, || true)
+    }
+
+    /// As [`wait_until`](EventCount::wait_until), for a `take` that leaves less for the others. `more` says whether
+    /// there is anything left: who has taken the last calls nobody.
+    pub fn wait_to_take<T>(
+        &self,
+        wait: &Wait,
+        mut look: impl FnMut() -> Option<T>,
+        more: impl Fn() -> bool,
+    ) -> Result<Option<T>> {
         wait.check()?;
         if let Some(found) = look() {
             return Ok(Some(found));
@@ -210,6 +221,7 @@ impl EventCount {
                     look()
                 });
                 if found.is_some() {
+                    looker.leaves(more);
                     return Ok(found);
                 }
                 looker.sleeps()
@@ -222,6 +234,7 @@ impl EventCount {
             // After the epoch is read: a call that comes later changes it, and this thread does not sleep.
             waiting.answer();
             if let Some(found) = look() {
+                waiting.pass_on &= more();
                 return Ok(Some(found));
             }
             match park(&self.epoch, key, wait, asleep.longest(wait)) {
@@ -344,15 +357,23 @@ impl<'a> Looker<'a> {
     }
 }
 
-impl Drop for Looker<'_> {
-    /// Has found something. A call since the last answer is for those who sleep.
-    fn drop(&mut self) {
-        if self.counted {
+impl Looker<'_> {
+    /// Has found something. A call since the last answer is for those who sleep, if there is `more`: what it was for
+    /// may be what was found. Who calls later finds nobody who looks, and wakes one.
+    fn leaves(&mut self, more: impl FnOnce() -> bool) {
+        if std::mem::take(&mut self.counted) {
             let before = self.events.state.fetch_and(!(LOOKS | CALLED | MORE), Ordering::SeqCst);
-            if self.pass_on || before & CALLED != 0 {
+            if (self.pass_on || before & CALLED != 0) && more() {
                 self.events.call(1, MORE);
             }
         }
+    }
+}
+
+impl Drop for Looker<'_> {
+    /// After a panic, too.
+    fn drop(&mut self) {
+        self.leaves(|| true);
     }
 }
 

@@ -55,7 +55,7 @@ impl TaskSource {
     /// Waits for a task.
     pub fn next(&self, wait: &Wait) -> Result<Order> {
         let pool = &*self.pool;
-        let order = pool.moved.wait_until(wait, || {
+        let look = || {
             if pool.queued.load(Ordering::SeqCst) == 0 {
                 return pool.is_over().then_some(Order::Leave);
             }
@@ -71,7 +71,9 @@ impl TaskSource {
             pool.queued.store(queue.tasks.len(), Ordering::SeqCst);
             queue.slots[at].current = Some(future);
             Some(Order::Run(task))
-        })?;
+        };
+        let more = || pool.queued.load(Ordering::SeqCst) > 0 || pool.is_over();
+        let order = pool.moved.wait_to_take(wait, look, more)?;
         Ok(order.unwrap_or(Order::Idle))
     }
 

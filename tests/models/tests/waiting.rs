@@ -42,7 +42,8 @@ fn wants_one(shop: &Arc<Shop>) -> thread::JoinHandle<()> {
     let its = shop.clone();
     thread::spawn(move || {
         let wait = Wait::until(Deadline::NEVER);
-        its.changes.wait_until(&wait, || take(&its.items)).unwrap().unwrap();
+        let more = || its.items.load(Ordering::Relaxed) > 0;
+        its.changes.wait_to_take(&wait, || take(&its.items), more).unwrap().unwrap();
     })
 }
 
