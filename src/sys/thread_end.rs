@@ -14,8 +14,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 /// As many as there are such calls in the library.
 const MOST: usize = 2;
 
+type Calls = [Option<fn()>; MOST];
+
 thread_local! {
-    static CALLS: Cell<[Option<fn()>; MOST]> = const { Cell::new([None; MOST]) };
+    static CALLS: Cell<Calls> = const { Cell::new([None; MOST]) };
 }
 
 /// The key and one; 0 until it is made.
