@@ -52,10 +52,9 @@ impl WatchSet {
 
     /// Watches `fd` no more; whether it did. One that is not in the set, or closed already, is no error.
     pub fn remove(&self, fd: RawFd) -> bool {
+        let Ok(set) = self.fd.check() else { return false };
         // SAFETY: removal reads no event.
-        self.fd
-            .check()
-            .is_ok_and(|set| unsafe { libc::epoll_ctl(set, libc::EPOLL_CTL_DEL, fd, std::ptr::null_mut()) } == 0)
+        unsafe { libc::epoll_ctl(set, libc::EPOLL_CTL_DEL, fd, std::ptr::null_mut()) == 0 }
     }
 
     /// The numbers of up to `most` descriptors that have something to read now, each added to `out`. Descriptors take

@@ -92,8 +92,8 @@ fn watch(set: &WatchSet, (fd, events): Watched) -> Result<bool> {
     set.add_absent(fd, 0, events & libc::POLLIN != 0, events & libc::POLLOUT != 0)
 }
 
-/// The event of one call. Others may hold it beyond the call's end, which then wakes whoever has it next for nothing:
-/// what is told by it is known by this, not by the event.
+/// The event of one call. An [`EventCount`](super::EventCount) knows callers by this, not by the event inside, which
+/// the next call gets: once this call has ended, it is a dead reference there.
 #[derive(Debug)]
 pub(super) struct PooledEvent(Arc<Event>);
 

@@ -382,8 +382,8 @@ function Group:within(limit, operation, detail, body, ...)
    self:breakDown(place, a, called)
 end
 
---- What a call is to begin with, `look(group, …)`: the other nodes wait for a node whose value is refused, so that call
---- ends on all of them.
+--- What a call is to begin with, `look(group, …)`. The other nodes wait for one whose value is refused: where `look`
+--- raises, the call ends on all of them.
 function Group:prepare(limit, operation, detail, look, ...)
    local ok, result = pcall(look, self, ...)
    if ok then return result end

@@ -48,8 +48,8 @@ unsafe extern "C-unwind" {
 /// Checks at each line of a trace.
 const BY_LINE: &std::ffi::CStr = c"l";
 
-/// Of a state whose thread may be interrupted: dropped when that closes. It may do so while [`Armed`] is there: `os.exit`
-/// closes it, and ends no call.
+/// Kept by a state whose thread may be interrupted, and dropped when that state closes: `os.exit` may close it while
+/// [`Armed`] is still there, and an interrupt would then write to freed memory.
 struct AtClose;
 
 impl Drop for AtClose {
