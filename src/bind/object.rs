@@ -252,6 +252,7 @@ impl<'a> Lua<'a> {
     }
 
     /// The object in slot `index`, a `T`, may hold more or less than it did: its charge is made anew.
+    #[cold]
     pub fn recharge<T: Class>(self, index: c_int) {
         let Some(block) = block::<T>(self, index) else { return };
         let charge = match block.value.try_borrow() {
@@ -264,7 +265,7 @@ impl<'a> Lua<'a> {
     }
 
     /// `bytes` were written to the object in slot `index`, a `T`.
-    #[inline]
+    #[inline(always)]
     pub fn wrote<T: Class>(self, index: c_int, bytes: usize) {
         if self.state().account.wrote(bytes) {
             self.recharge::<T>(index);

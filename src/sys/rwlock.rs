@@ -66,10 +66,15 @@ impl Raw {
     #[inline]
     fn read(&self) {
         if !self.try_read() {
-            let take = |raw: &Raw| raw.word.load(Ordering::SeqCst) & (WRITTEN | WANTED) == 0 && raw.try_read();
-            if self.wait(&self.readers, take) {
-                self.came_in();
-            }
+            self.read_later();
+        }
+    }
+
+    #[cold]
+    fn read_later(&self) {
+        let take = |raw: &Raw| raw.word.load(Ordering::SeqCst) & (WRITTEN | WANTED) == 0 && raw.try_read();
+        if self.wait(&self.readers, take) {
+            self.came_in();
         }
     }
 
@@ -84,6 +89,7 @@ impl Raw {
         }
     }
 
+    #[inline]
     fn try_read(&self) -> bool {
         if self.word.fetch_add(1, Ordering::SeqCst) & (WRITTEN | WANTED) == 0 {
             return true;
@@ -195,7 +201,7 @@ impl<T> RwLock<T> {
     }
 
     /// The right to read, beside other readers. Not to be asked for twice by one thread: a writer may want in between.
-    #[inline]
+    #[inline(always)]
     pub fn read(&self) -> ReadGuard<'_, T> {
         let section = Critical::enter();
         self.raw.read();

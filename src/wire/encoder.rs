@@ -1,7 +1,10 @@
 //! Writing a message's bytes: MessagePack straight into a buffer, table headers patched in afterwards.
+//!
+//! Imports its sibling `copy`.
 
 use rmp::encode as mp;
 
+use super::copy::copy;
 use super::ext;
 
 /// Appends values to a buffer. What is longer than 32 bits can say returns `false`. Where there is no memory nothing
@@ -24,6 +27,8 @@ pub struct Mark(usize);
 const ARRAY32: u8 = 0xdd;
 const MAP32: u8 = 0xdf;
 const EXT32: u8 = 0xc9;
+/// A buffer that grows has room for so many bytes afterwards: a small table, from the first on.
+const LEAST: usize = 56;
 /// `EXT32`, the length, the code.
 const EXT_HEADER: usize = 6;
 
@@ -51,7 +56,7 @@ impl<'a> Encoder<'a> {
     #[cold]
     #[inline(never)]
     fn grow(&mut self, n: usize) -> bool {
-        if !self.failed && self.out.try_reserve(n).is_ok() {
+        if !self.failed && self.out.try_reserve(n.max(LEAST)).is_ok() {
             return true;
         }
         self.failed = true;
@@ -104,7 +109,7 @@ impl<'a> Encoder<'a> {
     }
 
     /// A number of a Lua that has floats only: an integer where it is one exactly, so that it arrives as one elsewhere.
-    #[inline]
+    #[inline(always)]
     pub fn number(&mut self, n: f64) {
         let i = n as i64;
         // -0.0 and the integers past 2^53, where neighbours fall together, stay floats.
@@ -130,7 +135,7 @@ impl<'a> Encoder<'a> {
         unsafe {
             let end = self.out.as_mut_ptr().add(self.out.len());
             end.write(0xa0 | bytes.len() as u8);
-            end.add(1).copy_from_nonoverlapping(bytes.as_ptr(), bytes.len());
+            copy(bytes.as_ptr(), end.add(1), bytes.len());
             self.out.set_len(self.out.len() + 1 + bytes.len());
         }
         true

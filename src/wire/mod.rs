@@ -1,5 +1,6 @@
 //! The form of a message: MessagePack bytes plus attachments, and the queue that holds messages.
 
+mod copy;
 mod decoder;
 mod deferred_drop;
 mod encoder;

@@ -6,11 +6,14 @@
 //!
 //! One thread writes and one reads at a time (the queue's two locks see to that); they meet only in the count of
 //! written messages, whose release and acquire make everything before it visible.
+//!
+//! Imports its siblings `copy` and `message`.
 
 use std::alloc::{Layout, alloc, dealloc, handle_alloc_error};
 use std::mem::{size_of, take};
 use std::ptr;
 
+use super::copy::copy;
 use super::{Attachment, Message};
 use crate::sys::atomic::{AtomicPtr, Ordering};
 
@@ -101,7 +104,10 @@ impl Cursor {
     /// # Safety
     /// This is the writer's cursor of the chain whose emptied chunks come to `spare`, and only the caller writes.
     pub(super) unsafe fn make_room(&mut self, messages: &[Message], spare: &Spare) -> bool {
-        let need: usize = messages.iter().map(room_for).sum();
+        let need = match messages {
+            [one] => room_for(one),
+            all => all.iter().map(room_for).sum(),
+        };
         // SAFETY: the writer's chunk is alive: the reader stays in it until the writer has left.
         let size = unsafe { (*self.chunk).size };
         // Room is always kept for the header that says END.
@@ -146,7 +152,7 @@ impl Cursor {
             if moved {
                 to.cast::<Vec<u8>>().write(take(&mut message.bytes));
             } else {
-                ptr::copy_nonoverlapping(message.bytes.as_ptr(), to, len);
+                copy(message.bytes.as_ptr(), to, len);
             }
         }
         self.at += need;
@@ -181,7 +187,12 @@ impl Cursor {
                 out.bytes = from.cast::<Vec<u8>>().read();
                 from = from.add(VEC);
             } else {
-                out.bytes.extend_from_slice(std::slice::from_raw_parts(from, len));
+                if len <= out.bytes.capacity() {
+                    copy(from, out.bytes.as_mut_ptr(), len);
+                    out.bytes.set_len(len);
+                } else {
+                    out.bytes.extend_from_slice(std::slice::from_raw_parts(from, len));
+                }
                 from = from.add(len.next_multiple_of(WORD));
             }
             out.functions = header & FUNCTIONS != 0;

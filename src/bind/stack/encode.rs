@@ -119,7 +119,7 @@ fn bare_walk(lua: Lua<'_>, i: c_int, message: &mut Message, route: Route) -> boo
 }
 
 /// Writes the number in slot `i`.
-#[inline]
+#[inline(always)]
 pub(super) fn number(l: *mut ffi::lua_State, i: c_int, out: &mut Encoder<'_>) {
     // SAFETY: slot i holds a number; reading it raises nothing.
     unsafe {

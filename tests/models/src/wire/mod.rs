@@ -1,5 +1,7 @@
 //! As src/wire, without the codec.
 
+#[path = "../../../../src/wire/copy.rs"]
+mod copy;
 #[path = "../../../../src/wire/message.rs"]
 mod message;
 #[path = "../../../../src/wire/queue.rs"]
