@@ -38,7 +38,7 @@ impl<'a> Lua<'a> {
 
     /// Slot `i` in words: its type, or the class of an object.
     pub fn describe(self, i: c_int) -> String {
-        match crate::bind::module::class_of(self, i) {
+        match self.class_name(i) {
             Some(name) => name.to_string(),
             None => self.kind(i).name().to_string(),
         }

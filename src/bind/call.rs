@@ -15,7 +15,6 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use mlua_sys as ffi;
 
 use crate::bind::account::collect;
-use crate::bind::cancel::end_code_too;
 use crate::bind::lua::{Lua, WITHOUT_SELF};
 use crate::bind::state::State;
 use crate::err;
@@ -218,7 +217,7 @@ const LONGEST_END: f64 = 10.0;
 #[inline(never)]
 fn fail(lua: Lua<'_>, e: Error) -> Pushed {
     if e.code() == Code::Cancelled {
-        end_code_too(lua);
+        (lua.state().library.cancelled)(lua);
     }
     if another_thread_ends_process() && lua.takes_signals() {
         // The error is of its doing: raised here, it would have this thread go on, or end the process with another

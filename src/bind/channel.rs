@@ -5,7 +5,7 @@ use std::sync::Arc;
 use crate::bind::call::Pushed;
 use crate::bind::items;
 use crate::bind::lua::{Kind, Lua};
-use crate::bind::module::add_maker;
+use crate::bind::maker::add_maker;
 use crate::bind::object::{Class, ClassInfo, Method};
 use crate::bind::select;
 use crate::bind::stack::Route;

@@ -11,7 +11,6 @@ use std::marker::PhantomData;
 
 use mlua_sys as ffi;
 
-use crate::bind::module::CLASSES;
 use crate::bind::object::identity_at;
 use crate::bind::state::State;
 use crate::err;
@@ -422,7 +421,7 @@ impl Interrupt for Lua<'_> {
     }
 
     fn purpose(&self) -> Option<Purpose> {
-        let object = if self.place.contains(':') { identity_at(*self, 1, CLASSES) } else { 0 };
+        let object = if self.place.contains(':') { identity_at(*self, 1) } else { 0 };
         Some(Purpose { place: self.place, object })
     }
 

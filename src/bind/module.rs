@@ -1,12 +1,13 @@
 //! The table that `require 'libipc'` returns, and what a Lua state needs before it.
 
-use std::ffi::{c_char, c_int};
+use std::ffi::c_int;
 
 use mlua_sys as ffi;
 
 use crate::bind::atomic;
 use crate::bind::batch;
-use crate::bind::call::{Count, Pushed, c_function, count};
+use crate::bind::call::{Count, Pushed, count};
+use crate::bind::cancel;
 use crate::bind::channel;
 use crate::bind::class;
 use crate::bind::client;
@@ -15,12 +16,14 @@ use crate::bind::flock;
 use crate::bind::future;
 use crate::bind::host;
 use crate::bind::launch;
+use crate::bind::library::Library;
+use crate::bind::load::push_bound;
 use crate::bind::lua::Lua;
 use crate::bind::map;
 use crate::bind::marshal;
 use crate::bind::meeting;
 use crate::bind::mutex;
-use crate::bind::object::{ClassInfo, Method, class_at};
+use crate::bind::object::{ClassInfo, Method};
 use crate::bind::pool;
 use crate::bind::process;
 use crate::bind::report;
@@ -28,14 +31,12 @@ use crate::bind::scheduler;
 use crate::bind::select;
 use crate::bind::server;
 use crate::bind::sharedtable;
-use crate::bind::state::State;
 use crate::bind::system;
 use crate::bind::tensor;
 use crate::bind::workqueue;
 use crate::error::{Code, Result};
 use crate::lua_fn;
 use crate::sys::{has_room_for_thread_locals, prepare_memory, tell_panics};
-use crate::wait::show_thread_of;
 
 /// The functions of the module.
 const FUNCTIONS: &[&[Method]] = &[
@@ -62,7 +63,7 @@ const FUNCTIONS: &[&[Method]] = &[
 ];
 
 /// Every class whose objects Lua can hold.
-pub(super) const CLASSES: &[&ClassInfo] = &[
+const CLASSES: &[&ClassInfo] = &[
     &marshal::INFO,
     &atomic::INFO,
     &flock::INFO,
@@ -86,31 +87,8 @@ pub(super) const CLASSES: &[&ClassInfo] = &[
     &tensor::STORAGE,
 ];
 
-/// Adds the table on top to the module's, below it, as field `name`, and lets `make` be called by calling it. It is a
-/// loaded module too, so that it and its functions may be upvalues of functions that travel.
-pub(super) fn add_maker(lua: Lua<'_>, name: &str, make: ffi::lua_CFunction) -> Result<()> {
-    lua.new_table(0, 1)?;
-    lua.push_function(make)?;
-    lua.raw_set_field(-2, "__call")?;
-    lua.set_metatable(-2);
-    lua.push_value(-1);
-    lua.push_string(&format!("libipc.{name}"))?;
-    // SAFETY: in protect everything may be called; slot 1 is the table, 2 its name. "_LOADED" is package.loaded on
-    // every Lua there is.
-    lua.protect(2, 0, |l| unsafe {
-        ffi::lua_getfield(l, ffi::LUA_REGISTRYINDEX, c"_LOADED".as_ptr());
-        if ffi::lua_type(l, -1) == ffi::LUA_TTABLE {
-            ffi::lua_pushvalue(l, 2);
-            ffi::lua_pushvalue(l, 1);
-            ffi::lua_settable(l, -3);
-        }
-        0
-    })?;
-    lua.raw_set_field(-2, name)
-}
-
-/// Where the registry keeps the State: one a Lua state, however often the module is opened.
-const STATE: &std::ffi::CStr = c"libipc.state";
+static LIBRARY: Library =
+    Library { open: luaopen_libipc, classes: CLASSES, variant: tensor::class_name, cancelled: cancel::end_code_too };
 
 /// `require 'libipc'`.
 ///
@@ -128,87 +106,24 @@ pub unsafe extern "C-unwind" fn luaopen_libipc(l: *mut ffi::lua_State) -> c_int 
         }
         crate::wait::prepare_thread();
         crate::wire::prepare_thread();
-        push_state(l);
-        ffi::lua_pushcclosure(l, lua_fn!("require 'libipc'", open), 1);
+        push_bound(l, &LIBRARY, lua_fn!("require 'libipc'", open));
         ffi::lua_call(l, 0, 1);
         1
     }
 }
 
-/// Pushes the State of `l`, made at the first call.
+/// `require 'libipc.torch'`: these tensors, whatever else is installed.
 ///
 /// # Safety
-/// Called by Lua with its own state; no value of the callers' frames needs dropping.
-pub(super) unsafe fn push_state(l: *mut ffi::lua_State) {
-    // SAFETY: as promised, Lua may raise; the State is written into its userdata before anything can.
+/// Called by Lua with its own state.
+#[unsafe(no_mangle)]
+pub unsafe extern "C-unwind" fn luaopen_libipc_torch(l: *mut ffi::lua_State) -> Count {
+    // SAFETY: nothing in this frame needs dropping, so Lua may raise from anywhere in it.
     unsafe {
-        ffi::lua_getfield(l, ffi::LUA_REGISTRYINDEX, STATE.as_ptr());
-        if ffi::lua_type(l, -1) == ffi::LUA_TUSERDATA {
-            return;
-        }
-        ffi::lua_settop(l, -2);
-        let state = ffi::lua_newuserdata(l, size_of::<State>()) as *mut State;
-        const { assert!(align_of::<State>() <= 8, "Lua aligns userdata to 8 bytes") };
-        state.write(State::new());
-        show_thread_of((*state).owner());
-        if ffi::lua_pushthread(l) != 0 {
-            (*state).main.set(l);
-        }
-        ffi::lua_settop(l, -2);
-        ffi::lua_createtable(l, 0, 1);
-        ffi::lua_pushcclosure(l, close_state, 0);
-        ffi::lua_setfield(l, -2, c"__gc".as_ptr());
-        ffi::lua_setmetatable(l, -2);
-
-        ffi::lua_pushvalue(l, -1);
-        ffi::lua_pushcclosure(l, c_function(run_job), 1);
-        (*state).protected.set((*state).references.add(l));
-        let empty = b"return";
-        ffi::luaL_loadbufferx(l, empty.as_ptr() as *const c_char, empty.len(), c"=libipc".as_ptr(), c"t".as_ptr());
-        (*state).empty.set((*state).references.add(l));
-        ffi::lua_pushglobaltable(l);
-        (*state).globals.set((*state).references.add(l));
-
-        ffi::lua_pushvalue(l, -1);
-        ffi::lua_setfield(l, ffi::LUA_REGISTRYINDEX, STATE.as_ptr());
+        push_bound(l, &LIBRARY, lua_fn!("require 'libipc.torch'", tensor::open));
+        ffi::lua_call(l, 0, 1);
+        count(1)
     }
-}
-
-/// Pushes a bound function, with the State of `l` as its upvalue.
-///
-/// # Safety
-/// As [`push_state`].
-pub(super) unsafe fn push_bound(l: *mut ffi::lua_State, f: ffi::lua_CFunction) {
-    // SAFETY: as promised.
-    unsafe {
-        push_state(l);
-        ffi::lua_pushcclosure(l, f, 1);
-    }
-}
-
-/// The finalizer of the State: called once, when the Lua state closes.
-unsafe extern "C-unwind" fn close_state(l: *mut ffi::lua_State) -> c_int {
-    // SAFETY: slot 1 is the State userdata. Its memory stays until the Lua state is gone.
-    unsafe {
-        let state = ffi::lua_touserdata(l, 1) as *const State;
-        if !state.is_null() {
-            let _ = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| (*state).close()));
-        }
-    }
-    0
-}
-
-/// The one C function that `Lua::protect` calls: runs the job that the State holds.
-unsafe extern "C-unwind" fn run_job(l: *mut ffi::lua_State) -> Count {
-    // SAFETY: upvalue 1 is the State; the job's data waits in the frame that called pcall.
-    let n = unsafe {
-        let state = ffi::lua_touserdata(l, ffi::lua_upvalueindex(1)) as *const State;
-        match (*state).job.take() {
-            Some((call, data)) => call(data, l),
-            None => 0,
-        }
-    };
-    count(n)
 }
 
 /// Builds the module's table.
@@ -226,14 +141,6 @@ fn open(lua: Lua<'_>) -> Result<Pushed> {
     scheduler::install(lua)?;
     tensor::install(lua)?;
     Ok(1)
-}
-
-/// The class of the object in slot `i`, if it is one of ours.
-pub fn class_of(lua: Lua<'_>, i: c_int) -> Option<&'static str> {
-    if let Some(name) = tensor::class_name(lua, i) {
-        return Some(name);
-    }
-    class_at(lua, i, CLASSES).map(|info| info.name)
 }
 
 /// `ipc.type(x)`: the class of an object of ours, else `type(x)`.

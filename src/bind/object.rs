@@ -183,8 +183,8 @@ pub(super) fn served_at<'a>(lua: Lua<'a>, index: c_int, way: Way) -> &'a Cell<u3
 }
 
 /// What tells the object behind the handle in slot `index` from others; 0 where there is none.
-pub(super) fn identity_at(lua: Lua<'_>, index: c_int, classes: &[&'static ClassInfo]) -> usize {
-    let Some(info) = class_at(lua, index, classes) else { return 0 };
+pub(super) fn identity_at(lua: Lua<'_>, index: c_int) -> usize {
+    let Some(info) = lua.class_info(index) else { return 0 };
     // SAFETY: class_at found `info` in the block's first word, so `object` is the one of its type.
     unsafe { (info.object)(ffi::lua_touserdata(lua.raw(), index)) }.as_ref().map_or(0, identity)
 }

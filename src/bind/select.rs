@@ -8,8 +8,7 @@ use std::rc::Rc;
 
 use crate::bind::call::Pushed;
 use crate::bind::lua::{Kind, Lua};
-use crate::bind::module::CLASSES;
-use crate::bind::object::{ClassInfo, Method, class_at, served_at, source_at};
+use crate::bind::object::{ClassInfo, Method, served_at, source_at};
 use crate::err;
 use crate::error::{Error, Result};
 use crate::lua_fn;
@@ -44,7 +43,7 @@ fn way_at(lua: Lua<'_>, i: c_int) -> Result<Way> {
 /// `obj:fd(['read'|'write'])` → a descriptor, and what to poll it for.
 fn fd(lua: Lua<'_>) -> Result<Pushed> {
     let way = way_at(lua, 2)?;
-    let Some(info) = class_at(lua, 1, CLASSES) else {
+    let Some(info) = lua.class_info(1) else {
         return Err(err!(Argument, "expected {WAITABLE} as self, got {}", lua.describe(1)));
     };
     let Some(source) = source_at(lua, 1, info, way)? else { return Err(refusal(info, way)) };
@@ -119,7 +118,7 @@ fn select_first(lua: Lua<'_>) -> Result<Pushed> {
     let mut candidates = Vec::new();
     for index in 1..=count as i64 {
         let way = push_entry(lua, index)?;
-        let Some(info) = class_at(lua, -1, CLASSES) else { return Err(wrong(lua, index, WAITABLE)) };
+        let Some(info) = lua.class_info(-1) else { return Err(wrong(lua, index, WAITABLE)) };
         let source = match source_at(lua, -1, info, way) {
             Ok(Some(source)) => Some(source),
             Ok(None) => {
@@ -141,7 +140,7 @@ fn select_first(lua: Lua<'_>) -> Result<Pushed> {
     // Signal handlers may have changed the list meanwhile.
     let index = found as i64 + 1;
     let way = push_entry(lua, index)?;
-    if class_at(lua, -1, CLASSES).is_some() {
+    if lua.class_info(-1).is_some() {
         turns.serve(served_at(lua, -1, way));
     }
     lua.push_integer(index);

@@ -12,7 +12,7 @@ use self::convert::{key, push, push_key, push_last, value, written_key};
 use crate::bind::atomic;
 use crate::bind::call::Pushed;
 use crate::bind::lua::{Kind, Lua};
-use crate::bind::module::add_maker;
+use crate::bind::maker::add_maker;
 use crate::bind::object::{Class, ClassInfo, Method};
 use crate::err;
 use crate::error::Result;

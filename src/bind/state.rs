@@ -14,6 +14,7 @@ use mlua_sys as ffi;
 use crate::bind::account::Account;
 use crate::bind::depth::Depth;
 use crate::bind::last::Last;
+use crate::bind::library::Library;
 use crate::bind::object::ClassInfo;
 use crate::bind::reference::References;
 use crate::bind::tensor;
@@ -30,6 +31,8 @@ type AtClose = Box<dyn FnOnce()>;
 
 /// Everything libipc knows about one Lua state.
 pub struct State {
+    /// What is loaded.
+    pub(super) library: &'static Library,
     /// Who this state is to queues and locks.
     owner: Owner,
     /// The main thread (coroutine) of the Lua state; null where it is not known.
@@ -90,8 +93,9 @@ impl std::fmt::Debug for State {
 const KEEP_BYTES: usize = 1 << 20;
 
 impl State {
-    pub(super) fn new() -> Self {
+    pub(super) fn new(library: &'static Library) -> Self {
         State {
+            library,
             owner: Owner::new(),
             main: Cell::new(std::ptr::null_mut()),
             protected: Cell::new(ffi::LUA_NOREF),

@@ -11,8 +11,9 @@ use mlua_sys as ffi;
 
 use crate::bind::call::{Count, Pushed, c_function, count};
 use crate::bind::cancel;
+use crate::bind::library::Library;
+use crate::bind::load::push_bound;
 use crate::bind::lua::{Kind, Lua, raised};
-use crate::bind::module::{luaopen_libipc, push_bound};
 use crate::bind::stack::Route;
 use crate::bind::tensor;
 use crate::bind::traceback;
@@ -36,6 +37,7 @@ const TENSORS: [&str; 2] = ["torch", "ipc.torch"];
 pub(super) struct Setup {
     /// Whether a cancel shall end code that runs also where that costs speed.
     cancel_code: bool,
+    library: &'static Library,
     surroundings: Surroundings,
 }
 
@@ -51,7 +53,7 @@ struct Surroundings {
 impl Setup {
     /// The surroundings of `lua`.
     pub(super) fn new(lua: Lua<'_>, cancel_code: bool) -> Result<Setup> {
-        Ok(Setup { cancel_code, surroundings: Surroundings::of(lua)? })
+        Ok(Setup { cancel_code, library: lua.state().library, surroundings: Surroundings::of(lua)? })
     }
 }
 
@@ -177,7 +179,7 @@ unsafe extern "C-unwind" fn boot(l: *mut ffi::lua_State) -> Count {
     // SAFETY: called under pcall, with nothing to drop in this frame; RUN is set, so the Run is there and nobody else
     // uses it.
     unsafe {
-        let surroundings = &(*run).setup.surroundings;
+        let Setup { library, surroundings, .. } = &*(*run).setup;
         ffi::luaL_openlibs(l);
         ffi::lua_getfield(l, ffi::LUA_REGISTRYINDEX, LOADED.as_ptr());
         ffi::lua_getfield(l, -1, c"package".as_ptr());
@@ -188,7 +190,7 @@ unsafe extern "C-unwind" fn boot(l: *mut ffi::lua_State) -> Count {
             }
         }
         ffi::lua_settop(l, -2);
-        ffi::lua_pushcclosure(l, luaopen_libipc, 0);
+        ffi::lua_pushcclosure(l, library.open, 0);
         ffi::lua_pushstring(l, c"libipc".as_ptr());
         ffi::lua_call(l, 1, 1);
         for name in [c"libipc", c"ipc"] {
@@ -196,7 +198,7 @@ unsafe extern "C-unwind" fn boot(l: *mut ffi::lua_State) -> Count {
             ffi::lua_setfield(l, -3, name.as_ptr());
         }
         ffi::lua_settop(l, 0);
-        push_bound(l, lua_fn!("ipc.map", work));
+        push_bound(l, library, lua_fn!("ipc.map", work));
         ffi::lua_call(l, 0, 0);
     }
     count(0)

@@ -10,7 +10,7 @@ use mlua_sys as ffi;
 use super::class::{Family, class_name, push_metatable, push_storage};
 use super::context::Context;
 use super::{construct, storage_at};
-use crate::bind::call::{Count, Pushed, count};
+use crate::bind::call::Pushed;
 use crate::bind::class;
 use crate::bind::lua::{Kind, Lua};
 use crate::bind::object::Method;
@@ -331,21 +331,6 @@ pub fn install(lua: Lua<'_>) -> Result<()> {
         ffi::lua_rawseti(l, -2, end as _);
         0
     })
-}
-
-/// `require 'libipc.torch'`: these tensors, whatever else is installed.
-///
-/// # Safety
-/// Called by Lua with its own state.
-#[unsafe(no_mangle)]
-pub unsafe extern "C-unwind" fn luaopen_libipc_torch(l: *mut ffi::lua_State) -> Count {
-    // SAFETY: nothing in this frame needs dropping, so Lua may raise from anywhere in it.
-    unsafe {
-        crate::bind::module::push_state(l);
-        ffi::lua_pushcclosure(l, lua_fn!("require 'libipc.torch'", open), 1);
-        ffi::lua_call(l, 0, 1);
-    }
-    count(1)
 }
 
 /// The class name that the registry knows for the metatable of slot `i`: pushes it, or nil.

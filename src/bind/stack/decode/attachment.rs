@@ -10,7 +10,6 @@ use mlua_sys as ffi;
 
 use super::{Attachments, Walk};
 use crate::bind::lua::Lua;
-use crate::bind::module::CLASSES;
 use crate::bind::stack::Go;
 use crate::bind::{class, tensor};
 use crate::err;
@@ -69,7 +68,7 @@ impl Walk<'_> {
 /// Pushes an object of ours.
 fn adopt(lua: Lua<'_>, object: Arc<dyn Object>) -> Result<()> {
     let class = object.class();
-    for info in CLASSES {
+    for info in lua.state().library.classes {
         if info.name == class && (info.adopt)(lua, object.clone())? {
             return Ok(());
         }

@@ -10,8 +10,7 @@ use mlua_sys as ffi;
 
 use super::{Walk, string_at};
 use crate::bind::class;
-use crate::bind::module::CLASSES;
-use crate::bind::object::{attachment_at, class_at};
+use crate::bind::object::attachment_at;
 use crate::bind::stack::Go;
 use crate::err;
 use crate::error::{Error, Lossy};
@@ -26,7 +25,7 @@ impl Walk<'_> {
                 return Ok(());
             }
             let lua = self.lua;
-            let attachment = match class_at(lua, i, CLASSES) {
+            let attachment = match lua.class_info(i) {
                 Some(info) => match attachment_at(lua, i, info) {
                     Some(Attachment::Object(_)) if self.route.peer => {
                         return Err(self.fail(err!(Unsupported, "{} cannot leave its process", info.name)));
