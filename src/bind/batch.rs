@@ -3,11 +3,11 @@
 use std::sync::Arc;
 
 use crate::bind::call::Pushed;
+use crate::bind::fd;
 use crate::bind::future;
 use crate::bind::lua::Lua;
 use crate::bind::object::{Class, ClassInfo, Method};
 use crate::bind::pool::task;
-use crate::bind::select;
 use crate::err;
 use crate::error::Result;
 use crate::lua_fn;
@@ -32,7 +32,7 @@ const METHODS: &[Method] = &[
     ("next", lua_fn!("batch:next", next)),
     ("results", lua_fn!("batch:results", results)),
     ("pending", lua_fn!("batch:pending", pending)),
-    select::FD,
+    fd::FD,
 ];
 
 /// What yields under a scheduler.

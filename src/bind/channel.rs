@@ -3,11 +3,11 @@
 use std::sync::Arc;
 
 use crate::bind::call::Pushed;
+use crate::bind::fd;
 use crate::bind::items;
 use crate::bind::lua::{Kind, Lua};
 use crate::bind::maker::add_maker;
 use crate::bind::object::{Class, ClassInfo, Method};
-use crate::bind::select;
 use crate::bind::stack::Route;
 use crate::err;
 use crate::error::Result;
@@ -29,7 +29,7 @@ const METHODS: &[Method] = &[
     ("tryread", lua_fn!("channel:tryread", tryread)),
     ("items", lua_fn!("channel:items", items)),
     ("num_items", lua_fn!("channel:num_items", num_items)),
-    select::FD,
+    fd::FD,
     ("close", lua_fn!("channel:close", close)),
     ("closed", lua_fn!("channel:closed", closed)),
     ("drained", lua_fn!("channel:drained", drained)),

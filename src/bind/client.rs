@@ -3,10 +3,10 @@
 use std::sync::Arc;
 
 use crate::bind::call::Pushed;
+use crate::bind::fd;
 use crate::bind::link::{self, Given, Link};
 use crate::bind::lua::Lua;
 use crate::bind::object::{Class, ClassInfo, Method};
-use crate::bind::select;
 use crate::error::Result;
 use crate::lua_fn;
 use crate::peer::dial;
@@ -28,7 +28,7 @@ const METHODS: &[Method] = &[
     ("tryrecv", lua_fn!("client:tryrecv", link::tryrecv::<Client>)),
     ("address", lua_fn!("client:address", link::address::<Client>)),
     ("netStats", lua_fn!("client:netStats", link::net_stats::<Client>)),
-    select::FD,
+    fd::FD,
     ("close", lua_fn!("client:close", link::close::<Client>)),
 ];
 

@@ -4,9 +4,9 @@ use std::os::fd::RawFd;
 use std::sync::Arc;
 
 use crate::bind::call::Pushed;
+use crate::bind::fd;
 use crate::bind::lua::Lua;
 use crate::bind::object::{Class, ClassInfo, Method};
-use crate::bind::select;
 use crate::error::Result;
 use crate::lua_fn;
 use crate::sync::Timer;
@@ -21,13 +21,12 @@ pub(super) const FUNCTIONS: &[Method] =
     &[("fd", lua_fn!("ipc.fd", fd)), ("after", lua_fn!("ipc.after", after)), ("every", lua_fn!("ipc.every", every))];
 
 /// The class `ipc.fd`.
-pub(super) static FD: ClassInfo = ClassInfo::of::<Foreign>("ipc.fd", &[select::FD], &[]);
+pub(super) static FD: ClassInfo = ClassInfo::of::<Foreign>("ipc.fd", &[fd::FD], &[]);
 
 /// The class `ipc.timer`.
 pub(super) static TIMER: ClassInfo = ClassInfo::of::<Handle>("ipc.timer", METHODS, &[]);
 
-const METHODS: &[Method] =
-    &[("read", lua_fn!("timer:read", read)), select::FD, ("close", lua_fn!("timer:close", close))];
+const METHODS: &[Method] = &[("read", lua_fn!("timer:read", read)), fd::FD, ("close", lua_fn!("timer:close", close))];
 
 /// What yields under a scheduler.
 pub(super) const NON_BLOCKING: &[Method] = &[("read", try_fn!("timer:read", read))];

@@ -4,9 +4,9 @@ use std::fmt;
 use std::sync::Arc;
 
 use crate::bind::call::Pushed;
+use crate::bind::fd;
 use crate::bind::lua::{Lua, raised};
 use crate::bind::object::{Class, ClassInfo, Method};
-use crate::bind::select;
 use crate::bind::stack::Route;
 use crate::err;
 use crate::error::{Code, Error, Lossy, Result, words};
@@ -24,7 +24,7 @@ const METHODS: &[Method] = &[
     ("get", lua_fn!("future:get", get)),
     ("done", lua_fn!("future:done", done)),
     ("cancel", lua_fn!("future:cancel", cancel)),
-    select::FD,
+    fd::FD,
 ];
 
 /// What yields under a scheduler.

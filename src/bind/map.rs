@@ -8,9 +8,9 @@ use mlua_sys as ffi;
 
 use crate::bind::args::Options;
 use crate::bind::call::Pushed;
+use crate::bind::fd;
 use crate::bind::lua::{Kind, Lua};
 use crate::bind::object::{Class, ClassInfo, Method};
-use crate::bind::select;
 use crate::bind::stack::{RESULTS_OF_MAP, Route};
 use crate::bind::worker::{self, Setup, call_init, said};
 use crate::err;
@@ -36,7 +36,7 @@ const METHODS: &[Method] = &[
     ("checkErrors", lua_fn!("map:checkErrors", check_errors)),
     ("poll", lua_fn!("map:poll", poll)),
     ("cancel", lua_fn!("map:cancel", cancel)),
-    select::FD,
+    fd::FD,
 ];
 
 /// What yields under a scheduler.

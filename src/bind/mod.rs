@@ -22,6 +22,7 @@ pub mod class;
 pub mod client;
 mod depth;
 pub mod events;
+mod fd;
 mod file;
 pub mod flock;
 pub mod future;

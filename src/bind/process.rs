@@ -6,11 +6,11 @@ use std::sync::Arc;
 
 use crate::bind::args::Options;
 use crate::bind::call::Pushed;
+use crate::bind::fd::FD;
 use crate::bind::file::file_at;
 use crate::bind::last::Holder;
 use crate::bind::lua::{Kind, Lua};
 use crate::bind::object::{Class, ClassInfo, Method};
-use crate::bind::select::FD;
 use crate::err;
 use crate::error::{Lossy, Result, words};
 use crate::lua_fn;

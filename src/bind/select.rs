@@ -1,65 +1,26 @@
-//! Waiting on many: `ipc.select`, and `obj:fd()` of everything that can be waited for.
+//! Waiting on many: `ipc.select`.
 //!
-//! A class takes part by [`Class::source`](crate::bind::object::Class::source) and by [`FD`] in its list of methods.
+//! A class takes part by [`Class::source`](crate::bind::object::Class::source).
 
 use std::cell::Cell;
-use std::ffi::c_int;
 use std::rc::Rc;
 
 use crate::bind::call::Pushed;
+use crate::bind::fd::{WAITABLE, WAYS, refusal};
 use crate::bind::lua::{Kind, Lua};
-use crate::bind::object::{ClassInfo, Method, served_at, source_at};
+use crate::bind::object::{Method, served_at, source_at};
 use crate::err;
 use crate::error::{Error, Result};
 use crate::lua_fn;
 use crate::sys::check_memory;
 use crate::try_fn;
-use crate::wait::{Candidate, Deadline, Interest, Way, select};
+use crate::wait::{Candidate, Deadline, Way, select};
 
 /// What the module offers of this.
 pub(super) const FUNCTIONS: &[Method] = &[("select", lua_fn!("ipc.select", select_first))];
 
 /// What yields under a scheduler.
 pub(super) const NON_BLOCKING: &[Method] = &[("select", try_fn!("ipc.select", select_first))];
-
-/// The method of every class that can be waited for.
-pub(super) const FD: Method = ("fd", lua_fn!("object:fd", fd));
-
-/// Every way as the user says it.
-const WAYS: &[(&str, Way)] = &[("read", Way::Read), ("write", Way::Write)];
-
-/// The way that slot `i` names: reading where it names none.
-fn way_at(lua: Lua<'_>, i: c_int) -> Result<Way> {
-    match lua.optional(i, Lua::str)? {
-        None => Ok(Way::Read),
-        Some(name) => WAYS
-            .iter()
-            .find(|(n, _)| *n == name)
-            .map(|(_, way)| *way)
-            .ok_or_else(|| lua.bad_value(i, format_args!("expected 'read' or 'write', got '{name}'"))),
-    }
-}
-
-/// `obj:fd(['read'|'write'])` → a descriptor, and what to poll it for.
-fn fd(lua: Lua<'_>) -> Result<Pushed> {
-    let way = way_at(lua, 2)?;
-    let Some(info) = lua.class_info(1) else {
-        return Err(err!(Argument, "expected {WAITABLE} as self, got {}", lua.describe(1)));
-    };
-    let Some(source) = source_at(lua, 1, info, way)? else { return Err(refusal(info, way)) };
-    let (fd, interest) = source.watch()?;
-    lua.push_integer(fd.into());
-    lua.push_string(if interest == Interest::Write { "write" } else { "read" })?;
-    Ok(2)
-}
-
-const WAITABLE: &str = "something that can be waited for";
-
-/// The error for an object that cannot be waited for like that.
-fn refusal(info: &ClassInfo, way: Way) -> Error {
-    let what = if way == Way::Write { "room to write" } else { "something to read" };
-    err!(Argument, "{} cannot be waited for until it has {what}", info.name)
-}
 
 /// Counts the results of `ipc.select` in one Lua state: what was returned longest ago goes first.
 #[derive(Clone)]

@@ -8,10 +8,10 @@ use std::sync::Arc;
 
 use self::handle::push_client;
 use crate::bind::call::Pushed;
+use crate::bind::fd;
 use crate::bind::link::{Given, push_traffic};
 use crate::bind::lua::{Kind, Lua};
 use crate::bind::object::{Class, ClassInfo, Method};
-use crate::bind::select;
 use crate::bind::stack::{Route, is_too_deep};
 use crate::err;
 use crate::error::{Code, Error, Lossy, Result};
@@ -35,7 +35,7 @@ const METHODS: &[Method] = &[
     ("tryrecvAny", lua_fn!("server:tryrecvAny", tryrecv_any)),
     ("address", lua_fn!("server:address", address)),
     ("netStats", lua_fn!("server:netStats", net_stats)),
-    select::FD,
+    fd::FD,
     ("close", lua_fn!("server:close", close)),
 ];
 

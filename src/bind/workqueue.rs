@@ -3,10 +3,10 @@
 use std::sync::Arc;
 
 use crate::bind::call::Pushed;
+use crate::bind::fd;
 use crate::bind::items;
 use crate::bind::lua::{Kind, Lua};
 use crate::bind::object::{Class, ClassInfo, Method};
-use crate::bind::select;
 use crate::bind::stack::Route;
 use crate::error::Result;
 use crate::lua_fn;
@@ -30,7 +30,7 @@ const METHODS: &[Method] = &[
     ("read", lua_fn!("workqueue:read", read)),
     ("tryread", lua_fn!("workqueue:tryread", tryread)),
     ("drain", lua_fn!("workqueue:drain", drain)),
-    select::FD,
+    fd::FD,
     ("pending", lua_fn!("workqueue:pending", pending)),
     ("close", lua_fn!("workqueue:close", close)),
 ];

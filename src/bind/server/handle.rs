@@ -4,10 +4,10 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use crate::bind::call::Pushed;
+use crate::bind::fd;
 use crate::bind::link::{self, Link};
 use crate::bind::lua::{Kind, Lua};
 use crate::bind::object::{Class, ClassInfo, Method};
-use crate::bind::select;
 use crate::error::{Lossy, Result};
 use crate::lua_fn;
 use crate::peer;
@@ -30,7 +30,7 @@ const METHODS: &[Method] = &[
     ("tag", lua_fn!("client:tag", tag)),
     ("address", lua_fn!("client:address", address)),
     ("netStats", lua_fn!("client:netStats", link::net_stats::<Client>)),
-    select::FD,
+    fd::FD,
     ("close", lua_fn!("client:close", link::close::<Client>)),
 ];
 
