@@ -40,6 +40,7 @@ pub mod marshal;
 pub mod meeting;
 pub mod module;
 pub mod mutex;
+mod non_blocking;
 pub mod object;
 pub mod pool;
 pub mod process;
