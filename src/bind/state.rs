@@ -17,7 +17,6 @@ use crate::bind::last::Last;
 use crate::bind::library::Library;
 use crate::bind::object::ClassInfo;
 use crate::bind::reference::References;
-use crate::bind::tensor;
 use crate::sync::Key;
 use crate::sys::is_torn;
 use crate::wait::{Cancel, Owner};
@@ -60,8 +59,8 @@ pub struct State {
     pub(super) arguments: Cell<c_int>,
     /// Metatables that exist already, by class.
     pub(super) metatables: RefCell<Vec<(&'static ClassInfo, c_int)>>,
-    /// The metatables of tensors and storages, by class; 0 until the first value of a class is pushed.
-    pub(super) torch: [Cell<c_int>; tensor::CLASSES],
+    /// Those of the variants of classes, which have one each; 0 until the first value of it is pushed.
+    pub(super) variants: [Cell<c_int>; VARIANTS],
     /// The memory behind the handles of this state.
     pub(super) account: Account,
     /// The numbers of what the registry keeps for us.
@@ -89,6 +88,9 @@ impl std::fmt::Debug for State {
     }
 }
 
+/// How many variants of classes there are at most: of tensors and storages one each, by what their elements are.
+pub const VARIANTS: usize = 64;
+
 /// A reused message past this size gives its memory back.
 const KEEP_BYTES: usize = 1 << 20;
 
@@ -109,7 +111,7 @@ impl State {
             depth: Depth::default(),
             arguments: Cell::new(-1),
             metatables: RefCell::default(),
-            torch: Default::default(),
+            variants: [const { Cell::new(0) }; VARIANTS],
             account: Account::default(),
             references: References::default(),
             anchors: RefCell::default(),

@@ -15,6 +15,7 @@ use crate::bind::account::Charge;
 use crate::bind::call::Pushed;
 use crate::bind::lua::{Kind, Lua};
 use crate::bind::object::{Class, ClassInfo, Method};
+use crate::bind::state::VARIANTS;
 use crate::error::Result;
 use crate::tensor::{DType, Storage, Tensor};
 use crate::wire::Attachment;
@@ -52,8 +53,8 @@ impl Class for Storage {
     }
 }
 
-/// How many classes there are: what [`crate::bind::state::State`] keeps a reference for, each.
-pub const CLASSES: usize = 2 * DType::ALL.len();
+// The State keeps a number for the metatable of each.
+const _: () = assert!(2 * DType::ALL.len() <= VARIANTS);
 
 /// Tensor or storage: what the two kinds of classes have different.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -178,7 +179,7 @@ impl<'a> Lua<'a> {
 
 /// Pushes the metatable of a class, made at its first use in this Lua state.
 pub fn push_metatable(lua: Lua<'_>, family: Family, dtype: DType) -> Result<()> {
-    let known = &lua.state().torch[family.slot(dtype)];
+    let known = &lua.state().variants[family.slot(dtype)];
     if known.get() != 0 {
         lua.push_reference(known.get());
         return Ok(());

@@ -45,7 +45,7 @@ mod shape;
 use crate::bind::object::Method;
 use crate::bind::storage;
 
-pub use class::{CLASSES, STORAGE, TENSOR, class_name, push, push_storage, storage_at, tensor_at};
+pub use class::{STORAGE, TENSOR, class_name, push, push_storage, storage_at, tensor_at};
 pub use construct::storage as new_storage;
 pub use convert::{pointer, storage_as};
 pub use module::{install, open, open_later, searcher};
