@@ -8,7 +8,7 @@ fn main() {
     let flags = std::env::var("CARGO_ENCODED_RUSTFLAGS").unwrap_or_default();
     let cfi = flags.contains("sanitizer=cfi") || flags.contains("sanitizer=kcfi");
     if cfi && std::env::var_os("CARGO_FEATURE_LUAJIT").is_some() {
-        // src/bind/call.rs has the reason.
+        // src/bind/vm/call.rs has the reason.
         println!(
             "cargo::error=C functions for LuaJIT return a full register, which control-flow integrity takes for another type"
         );

@@ -2,12 +2,12 @@
 
 use std::sync::Arc;
 
-use crate::bind::call::Pushed;
-use crate::bind::fd;
 use crate::bind::future;
-use crate::bind::lua::Lua;
-use crate::bind::object::{Class, ClassInfo, Method};
 use crate::bind::pool::task;
+use crate::bind::vm::call::Pushed;
+use crate::bind::vm::fd;
+use crate::bind::vm::lua::Lua;
+use crate::bind::vm::object::{Class, ClassInfo, Method};
 use crate::err;
 use crate::error::Result;
 use crate::lua_fn;

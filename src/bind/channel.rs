@@ -2,13 +2,13 @@
 
 use std::sync::Arc;
 
-use crate::bind::call::Pushed;
-use crate::bind::fd;
 use crate::bind::items;
-use crate::bind::lua::{Kind, Lua};
-use crate::bind::maker::add_maker;
-use crate::bind::object::{Class, ClassInfo, Method};
 use crate::bind::stack::Route;
+use crate::bind::vm::call::Pushed;
+use crate::bind::vm::fd;
+use crate::bind::vm::lua::{Kind, Lua};
+use crate::bind::vm::maker::add_maker;
+use crate::bind::vm::object::{Class, ClassInfo, Method};
 use crate::err;
 use crate::error::Result;
 use crate::lua_fn;

@@ -10,10 +10,10 @@ use std::sync::Arc;
 
 use mlua_sys as ffi;
 
-use crate::bind::call::Pushed;
-use crate::bind::lua::{Kind, Lua};
-use crate::bind::object::Method;
 use crate::bind::stack::{set_dropped, string_at};
+use crate::bind::vm::call::Pushed;
+use crate::bind::vm::lua::{Kind, Lua};
+use crate::bind::vm::object::Method;
 use crate::err;
 use crate::error::{Lossy, Result};
 use crate::lua_fn;

@@ -2,11 +2,11 @@
 
 use std::sync::Arc;
 
-use crate::bind::call::Pushed;
-use crate::bind::fd;
 use crate::bind::link::{self, Given, Link};
-use crate::bind::lua::Lua;
-use crate::bind::object::{Class, ClassInfo, Method};
+use crate::bind::vm::call::Pushed;
+use crate::bind::vm::fd;
+use crate::bind::vm::lua::Lua;
+use crate::bind::vm::object::{Class, ClassInfo, Method};
 use crate::error::Result;
 use crate::lua_fn;
 use crate::peer::dial;

@@ -3,11 +3,11 @@
 use std::fmt;
 use std::sync::Arc;
 
-use crate::bind::call::Pushed;
-use crate::bind::fd;
-use crate::bind::lua::{Lua, raised};
-use crate::bind::object::{Class, ClassInfo, Method};
 use crate::bind::stack::Route;
+use crate::bind::vm::call::Pushed;
+use crate::bind::vm::fd;
+use crate::bind::vm::lua::{Lua, raised};
+use crate::bind::vm::object::{Class, ClassInfo, Method};
 use crate::err;
 use crate::error::{Code, Error, Lossy, Result, words};
 use crate::lua_fn;

@@ -2,10 +2,10 @@
 
 use std::slice;
 
-use crate::bind::args::Options;
-use crate::bind::lua::Lua;
-use crate::bind::object::Class;
 use crate::bind::stack::Route;
+use crate::bind::vm::args::Options;
+use crate::bind::vm::lua::Lua;
+use crate::bind::vm::object::Class;
 use crate::error::Result;
 use crate::sync::Limits;
 use crate::wire::Message;

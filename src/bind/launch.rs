@@ -3,9 +3,9 @@
 
 use std::ffi::c_int;
 
-use crate::bind::call::Pushed;
-use crate::bind::lua::{Kind, Lua};
-use crate::bind::object::{Class, ClassInfo, Method};
+use crate::bind::vm::call::Pushed;
+use crate::bind::vm::lua::{Kind, Lua};
+use crate::bind::vm::object::{Class, ClassInfo, Method};
 use crate::err;
 use crate::error::{Lossy, Result};
 use crate::lua_fn;

@@ -5,11 +5,11 @@ use std::sync::Arc;
 
 use zeroize::Zeroizing;
 
-use crate::bind::call::Pushed;
-use crate::bind::lua::{Kind, Lua};
-use crate::bind::object::Class;
 use crate::bind::stack::Route;
 use crate::bind::tensor::{storage_at, tensor_at};
+use crate::bind::vm::call::Pushed;
+use crate::bind::vm::lua::{Kind, Lua};
+use crate::bind::vm::object::Class;
 use crate::err;
 use crate::error::{Code, Result};
 use crate::peer::{self, Place};

@@ -3,10 +3,10 @@
 
 use std::sync::Arc;
 
-use crate::bind::call::Pushed;
-use crate::bind::lua::Lua;
-use crate::bind::object::{Class, ClassInfo, Method};
 use crate::bind::stack::Route;
+use crate::bind::vm::call::Pushed;
+use crate::bind::vm::lua::Lua;
+use crate::bind::vm::object::{Class, ClassInfo, Method};
 use crate::err;
 use crate::error::Result;
 use crate::lua_fn;

@@ -9,53 +9,35 @@
 //!    table.
 //! 3. Annotate it in `lua/library/ipc.lua` and specify it in `spec/`.
 
-pub mod account;
-pub mod args;
 pub mod atomic;
 pub mod batch;
-pub mod call;
 pub mod cancel;
-#[cfg(feature = "luajit")]
-pub mod cdata;
 pub mod channel;
 pub mod class;
 pub mod client;
-mod depth;
 pub mod events;
-mod fd;
 mod file;
 pub mod flock;
 pub mod future;
-pub mod host;
 mod items;
-mod last;
 pub mod launch;
-pub mod library;
 pub mod link;
-mod load;
-pub mod lua;
-mod maker;
 pub mod map;
 pub mod marshal;
 pub mod meeting;
 pub mod module;
 pub mod mutex;
-mod non_blocking;
-pub mod object;
 pub mod pool;
 pub mod process;
-mod protect;
-mod reference;
 pub mod report;
 pub mod scheduler;
 pub mod select;
 pub mod server;
 pub mod sharedtable;
 pub mod stack;
-pub mod state;
 pub mod storage;
 pub mod system;
 pub mod tensor;
-pub mod traceback;
+pub mod vm;
 pub mod worker;
 pub mod workqueue;

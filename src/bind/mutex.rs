@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use crate::bind::call::Pushed;
-use crate::bind::lua::{Kind, Lua};
-use crate::bind::object::{Class, ClassInfo, Method};
+use crate::bind::vm::call::Pushed;
+use crate::bind::vm::lua::{Kind, Lua};
+use crate::bind::vm::object::{Class, ClassInfo, Method};
 use crate::err;
 use crate::error::{Error, Result};
 use crate::lua_fn;

@@ -8,12 +8,12 @@ use std::sync::Arc;
 
 use self::work::Plan;
 use crate::bind::batch;
-use crate::bind::call::Pushed;
 use crate::bind::future;
-use crate::bind::lua::{Kind, Lua};
 use crate::bind::map::{cancel_code, push_init, split_number};
-use crate::bind::object::{Class, ClassInfo, Method};
 use crate::bind::stack::Route;
+use crate::bind::vm::call::Pushed;
+use crate::bind::vm::lua::{Kind, Lua};
+use crate::bind::vm::object::{Class, ClassInfo, Method};
 use crate::bind::worker::{STACK, Setup};
 use crate::error::{Code, Error, Result, words};
 use crate::lua_fn;

@@ -9,10 +9,10 @@
 
 use std::ffi::c_int;
 
-use crate::bind::call::Pushed;
-use crate::bind::lua::{Kind, Lua};
-use crate::bind::non_blocking::descriptors;
-use crate::bind::object::{ClassInfo, Method};
+use crate::bind::vm::call::Pushed;
+use crate::bind::vm::lua::{Kind, Lua};
+use crate::bind::vm::non_blocking::descriptors;
+use crate::bind::vm::object::{ClassInfo, Method};
 use crate::bind::{
     batch, channel, client, events, flock, future, map, mutex, pool, process, select, server, system, workqueue,
 };

@@ -7,12 +7,12 @@ use std::ffi::c_int;
 use std::sync::Arc;
 
 use self::handle::push_client;
-use crate::bind::call::Pushed;
-use crate::bind::fd;
 use crate::bind::link::{Given, push_traffic};
-use crate::bind::lua::{Kind, Lua};
-use crate::bind::object::{Class, ClassInfo, Method};
 use crate::bind::stack::{Route, is_too_deep};
+use crate::bind::vm::call::Pushed;
+use crate::bind::vm::fd;
+use crate::bind::vm::lua::{Kind, Lua};
+use crate::bind::vm::object::{Class, ClassInfo, Method};
 use crate::err;
 use crate::error::{Code, Error, Lossy, Result};
 use crate::lua_fn;

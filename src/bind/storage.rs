@@ -2,10 +2,10 @@
 
 use std::ffi::c_int;
 
-use crate::bind::call::Pushed;
-use crate::bind::lua::Lua;
-use crate::bind::object::Method;
 use crate::bind::tensor::{pointer, push_storage, storage_as, storage_at};
+use crate::bind::vm::call::Pushed;
+use crate::bind::vm::lua::Lua;
+use crate::bind::vm::object::Method;
 use crate::err;
 use crate::error::Result;
 use crate::lua_fn;

@@ -9,14 +9,14 @@ use std::sync::Arc;
 
 use mlua_sys as ffi;
 
-use crate::bind::call::{Count, Pushed, c_function, count};
 use crate::bind::cancel;
-use crate::bind::library::Library;
-use crate::bind::load::push_bound;
-use crate::bind::lua::{Kind, Lua, raised};
 use crate::bind::stack::Route;
 use crate::bind::tensor;
-use crate::bind::traceback;
+use crate::bind::vm::call::{Count, Pushed, c_function, count};
+use crate::bind::vm::library::Library;
+use crate::bind::vm::load::push_bound;
+use crate::bind::vm::lua::{Kind, Lua, raised};
+use crate::bind::vm::traceback;
 use crate::err;
 use crate::error::{Code, Error, Result, words};
 use crate::lua_fn;

@@ -6,9 +6,9 @@ use std::sync::Arc;
 
 use super::{function, task_of, this};
 use crate::bind::batch;
-use crate::bind::call::Pushed;
 use crate::bind::future::push_outcome;
-use crate::bind::lua::{Kind, Lua};
+use crate::bind::vm::call::Pushed;
+use crate::bind::vm::lua::{Kind, Lua};
 use crate::err;
 use crate::error::{Code, Error, Result, words};
 use crate::lua_fn;

@@ -3,11 +3,11 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use crate::bind::call::Pushed;
-use crate::bind::fd;
 use crate::bind::link::{self, Link};
-use crate::bind::lua::{Kind, Lua};
-use crate::bind::object::{Class, ClassInfo, Method};
+use crate::bind::vm::call::Pushed;
+use crate::bind::vm::fd;
+use crate::bind::vm::lua::{Kind, Lua};
+use crate::bind::vm::object::{Class, ClassInfo, Method};
 use crate::error::{Lossy, Result};
 use crate::lua_fn;
 use crate::peer;

@@ -3,9 +3,9 @@
 use std::ffi::c_int;
 
 use crate::bind::atomic;
-use crate::bind::last::Holder;
-use crate::bind::lua::{Kind, Lua};
 use crate::bind::stack::Route;
+use crate::bind::vm::last::Holder;
+use crate::bind::vm::lua::{Kind, Lua};
 use crate::err;
 use crate::error::Result;
 use crate::sync::{KeyRef, Number, Short, Value};

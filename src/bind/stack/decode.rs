@@ -11,10 +11,10 @@ use std::ffi::c_int;
 use mlua_sys as ffi;
 
 use super::{Failure, Go, Route, Stop, descend};
-use crate::bind::call::Pushed;
 use crate::bind::class;
-use crate::bind::last::push_string;
-use crate::bind::lua::{Lua, no_room, raised};
+use crate::bind::vm::call::Pushed;
+use crate::bind::vm::last::push_string;
+use crate::bind::vm::lua::{Lua, no_room, raised};
 use crate::err;
 use crate::error::{Code, Error, Result};
 use crate::sys::try_push;
@@ -221,7 +221,7 @@ impl<'w> Walk<'w> {
     /// Pushes a 64-bit integer that fits no number of this Lua.
     fn boxed(&mut self, signed: bool, bits: u64) -> Go {
         #[cfg(feature = "luajit")]
-        return crate::bind::cdata::push(self.lua, signed, bits).map_err(|e| self.fail(e));
+        return crate::bind::vm::cdata::push(self.lua, signed, bits).map_err(|e| self.fail(e));
         #[cfg(not(feature = "luajit"))]
         {
             let n = if signed { (bits as i64).to_string() } else { bits.to_string() };

@@ -17,8 +17,8 @@ mod seen;
 #[cfg(feature = "luajit")]
 use std::ffi::{c_int, c_void};
 
-use crate::bind::depth;
-use crate::bind::lua::{Lua, no_room, raised};
+use crate::bind::vm::depth;
+use crate::bind::vm::lua::{Lua, no_room, raised};
 use crate::err;
 use crate::error::{Error, Result};
 use crate::wire::ext;

@@ -8,9 +8,9 @@ use mlua_sys as ffi;
 
 use super::args::Numbers;
 use super::class::{storage_at, tensor_at};
-use crate::bind::call::{Body, Count, Pushed, at_once, c_function, enter};
-use crate::bind::lua::{Kind, Lua};
-use crate::bind::object::Method;
+use crate::bind::vm::call::{Body, Count, Pushed, at_once, c_function, enter};
+use crate::bind::vm::lua::{Kind, Lua};
+use crate::bind::vm::object::Method;
 use crate::err;
 use crate::error::Result;
 use crate::lua_fn;

@@ -3,8 +3,8 @@
 //! Stands on: args, class.
 
 use super::args::{Target, result};
-use crate::bind::call::Pushed;
-use crate::bind::lua::{Kind, Lua};
+use crate::bind::vm::call::Pushed;
+use crate::bind::vm::lua::{Kind, Lua};
 use crate::err;
 use crate::error::Result;
 use crate::tensor::{Scalar, Tensor, describe};

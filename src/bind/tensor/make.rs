@@ -9,8 +9,8 @@ use super::args::{Target, result};
 
 use super::class::tensor_at;
 use super::construct::{default_type, target_and_sizes};
-use crate::bind::call::Pushed;
-use crate::bind::lua::{Kind, Lua};
+use crate::bind::vm::call::Pushed;
+use crate::bind::vm::lua::{Kind, Lua};
 use crate::error::Result;
 use crate::sys::{check_memory, try_collect, try_push};
 use crate::tensor::{Binary, DType, Tensor};

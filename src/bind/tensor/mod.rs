@@ -17,9 +17,9 @@
 /// place.
 macro_rules! bound {
     ($methods:ident, $functions:ident: $($name:literal => $body:path,)*) => {
-        pub(super) const $methods: &[$crate::bind::object::Method] =
+        pub(super) const $methods: &[$crate::bind::vm::object::Method] =
             &[$(($name, $crate::lua_fn!(concat!("tensor:", $name), $body)),)*];
-        pub(super) const $functions: &[$crate::bind::object::Method] =
+        pub(super) const $functions: &[$crate::bind::vm::object::Method] =
             &[$(($name, $crate::lua_fn!(concat!("torch.", $name), $body)),)*];
     };
 }
@@ -42,8 +42,8 @@ mod random;
 mod reduce;
 mod shape;
 
-use crate::bind::object::Method;
 use crate::bind::storage;
+use crate::bind::vm::object::Method;
 
 pub use class::{STORAGE, TENSOR, class_name, push, push_storage, storage_at, tensor_at};
 pub use construct::storage as new_storage;

@@ -6,8 +6,8 @@ use std::ffi::c_int;
 
 use super::args::{Target, result};
 use super::class::push;
-use crate::bind::call::Pushed;
-use crate::bind::lua::{Kind, Lua};
+use crate::bind::vm::call::Pushed;
+use crate::bind::vm::lua::{Kind, Lua};
 use crate::err;
 use crate::error::Result;
 use crate::tensor::{DType, Scalar, Tensor};

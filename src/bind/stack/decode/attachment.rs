@@ -9,8 +9,8 @@ use std::sync::Arc;
 use mlua_sys as ffi;
 
 use super::{Attachments, Walk};
-use crate::bind::lua::Lua;
 use crate::bind::stack::Go;
+use crate::bind::vm::lua::Lua;
 use crate::bind::{class, tensor};
 use crate::err;
 use crate::error::Result;

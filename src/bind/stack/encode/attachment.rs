@@ -10,8 +10,8 @@ use mlua_sys as ffi;
 
 use super::{Walk, string_at};
 use crate::bind::class;
-use crate::bind::object::attachment_at;
 use crate::bind::stack::Go;
+use crate::bind::vm::object::attachment_at;
 use crate::err;
 use crate::error::{Error, Lossy};
 use crate::sys::check_memory;
@@ -87,7 +87,7 @@ impl Walk<'_> {
     #[cfg(feature = "luajit")]
     pub(super) unsafe fn cdata(&mut self, l: *mut ffi::lua_State, i: c_int) -> Go {
         debug_assert!(std::ptr::eq(l, self.lua.raw()));
-        match crate::bind::cdata::read(self.lua, i) {
+        match crate::bind::vm::cdata::read(self.lua, i) {
             Ok(Some((true, bits))) => self.out.boxed(ext::INT64, bits),
             Ok(Some((false, bits))) => self.out.boxed(ext::UINT64, bits),
             Ok(None) => return Err(self.fail(err!(Unsupported, "cdata other than int64_t and uint64_t cannot travel"))),

@@ -7,10 +7,10 @@ use std::ffi::{CStr, c_int};
 use mlua_sys as ffi;
 
 use super::ROOM;
-use crate::bind::lua::no_room;
 use crate::bind::stack::function::push_loaded;
 use crate::bind::stack::string_at;
-use crate::bind::state::State;
+use crate::bind::vm::lua::no_room;
+use crate::bind::vm::state::State;
 use crate::error::{Error, Result};
 use crate::wire::Encoder;
 

@@ -8,10 +8,10 @@ use std::io::BufRead;
 use mlua_sys as ffi;
 
 use super::{MAX_DEPTH, push_helper};
-use crate::bind::call::Pushed;
 use crate::bind::class::push_metatable;
-use crate::bind::lua::{Kind, Lua};
 use crate::bind::tensor::class::{push, push_storage};
+use crate::bind::vm::call::Pushed;
+use crate::bind::vm::lua::{Kind, Lua};
 use crate::err;
 use crate::error::Result;
 use crate::tensor::DType;

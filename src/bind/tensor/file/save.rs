@@ -8,8 +8,8 @@ use std::io::Write;
 use mlua_sys as ffi;
 
 use super::{MAX_DEPTH, push_helper};
-use crate::bind::lua::{Kind, Lua};
 use crate::bind::tensor::class::{storage_at, tensor_at};
+use crate::bind::vm::lua::{Kind, Lua};
 use crate::err;
 use crate::error::{Code, Error, Lossy, Result, words};
 use crate::tensor::t7::{Form, Identity, Writer};

@@ -4,7 +4,7 @@
 
 use std::ffi::c_int;
 
-use crate::bind::lua::Lua;
+use crate::bind::vm::lua::Lua;
 use crate::error::Result;
 
 /// `read(x)` → 1 (int64), 2 (uint64) or 0, the high and low halves; `make(signed, high, low)` → cdata.
@@ -38,7 +38,7 @@ fn push_helper(lua: Lua<'_>, name: &'static str, at: c_int) -> Result<()> {
 }
 
 /// The boxed integer in slot `i`: whether it is signed, and its bits; `None` for other cdata.
-pub(super) fn read(lua: Lua<'_>, i: c_int) -> Result<Option<(bool, u64)>> {
+pub(in crate::bind) fn read(lua: Lua<'_>, i: c_int) -> Result<Option<(bool, u64)>> {
     push_helper(lua, "cdata.read", -2)?;
     lua.push_value(i);
     lua.call(1, 3)?;
@@ -49,7 +49,7 @@ pub(super) fn read(lua: Lua<'_>, i: c_int) -> Result<Option<(bool, u64)>> {
 }
 
 /// Pushes a boxed integer.
-pub(super) fn push(lua: Lua<'_>, signed: bool, bits: u64) -> Result<()> {
+pub(in crate::bind) fn push(lua: Lua<'_>, signed: bool, bits: u64) -> Result<()> {
     push_helper(lua, "cdata.make", -1)?;
     lua.push_boolean(signed);
     lua.push_number((bits >> 32) as f64);

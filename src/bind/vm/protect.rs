@@ -5,8 +5,8 @@ use std::ffi::{c_char, c_int, c_void};
 
 use mlua_sys as ffi;
 
-use crate::bind::depth::too_deep;
-use crate::bind::lua::{Kind, Lua, no_room, raised};
+use crate::bind::vm::depth::too_deep;
+use crate::bind::vm::lua::{Kind, Lua, no_room, raised};
 use crate::error::{Code, Error, Result, words};
 
 impl<'a> Lua<'a> {
@@ -327,7 +327,7 @@ impl<'a> Lua<'a> {
     }
 
     /// The error `libipc [code] PLACE: headTEXT`, whose text may be of any bytes.
-    pub(super) fn failure(self, code: Code, head: &str, text: &[u8]) -> Error {
+    pub(in crate::bind) fn failure(self, code: Code, head: &str, text: &[u8]) -> Error {
         let head = words(format_args!("libipc [{code}] {}: {head}", self.place()));
         let text = if text.is_empty() { &b"not enough memory"[..] } else { text };
         self.push_error_parts(head.as_bytes(), text);

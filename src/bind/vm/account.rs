@@ -21,7 +21,7 @@ use std::sync::Arc;
 use hashbrown::HashTable;
 use mlua_sys as ffi;
 
-use crate::bind::lua::Lua;
+use crate::bind::vm::lua::Lua;
 use crate::sys::is_torn;
 use crate::wire::Ledger;
 
@@ -296,7 +296,7 @@ fn is_running(_: Lua<'_>) -> bool {
 
 impl Lua<'_> {
     /// Collects garbage if that is due. For a thread's own loop, which no call from Lua enters; there are free slots.
-    pub(super) fn collect_if_due(self) {
+    pub(in crate::bind) fn collect_if_due(self) {
         if self.state().account.is_due() {
             collect(self);
         }

@@ -8,9 +8,9 @@ use std::cell::RefCell;
 use std::ffi::c_int;
 use std::rc::Rc;
 
-use crate::bind::call::{Body, Pushed};
-use crate::bind::lua::{Lua, raised};
-use crate::bind::object::{Class, ClassInfo};
+use crate::bind::vm::call::{Body, Pushed};
+use crate::bind::vm::lua::{Lua, raised};
+use crate::bind::vm::object::{Class, ClassInfo};
 use crate::err;
 use crate::error::{Code, Result};
 use crate::wait::{FdPool, Interest, NonBlockingCall};
@@ -21,8 +21,8 @@ use crate::wait::{FdPool, Interest, NonBlockingCall};
 #[macro_export]
 macro_rules! try_fn {
     ($place:expr, $body:path) => {{
-        fn try_call(lua: $crate::bind::lua::Lua<'_>) -> $crate::error::Result<$crate::bind::call::Pushed> {
-            $crate::bind::non_blocking::try_call(lua, $body)
+        fn try_call(lua: $crate::bind::vm::lua::Lua<'_>) -> $crate::error::Result<$crate::bind::vm::call::Pushed> {
+            $crate::bind::vm::non_blocking::try_call(lua, $body)
         }
         $crate::lua_fn!($place, try_call)
     }};
@@ -40,7 +40,7 @@ impl Class for Token {
 }
 
 /// See [`try_fn!`](crate::try_fn).
-pub(super) fn try_call(lua: Lua<'_>, body: Body) -> Result<Pushed> {
+pub(in crate::bind) fn try_call(lua: Lua<'_>, body: Body) -> Result<Pushed> {
     let non_blocking = if lua.is_nil(1) {
         Rc::new(NonBlockingCall::new(descriptors(lua).borrow().clone()))
     } else {
@@ -87,6 +87,6 @@ pub(super) fn try_call(lua: Lua<'_>, body: Body) -> Result<Pushed> {
 }
 
 /// Where the calls of this state have the descriptors from that they hand to the scheduler.
-pub(super) fn descriptors(lua: Lua<'_>) -> Rc<RefCell<Rc<FdPool>>> {
+pub(in crate::bind) fn descriptors(lua: Lua<'_>) -> Rc<RefCell<Rc<FdPool>>> {
     lua.state().extra(Rc::default)
 }

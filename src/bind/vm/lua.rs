@@ -11,8 +11,8 @@ use std::marker::PhantomData;
 
 use mlua_sys as ffi;
 
-use crate::bind::object::identity_at;
-use crate::bind::state::State;
+use crate::bind::vm::object::identity_at;
+use crate::bind::vm::state::State;
 use crate::err;
 use crate::error::{Code, Error, Result};
 use crate::wait::{Cancel, Deadline, Interrupt, NonBlockingCall, Purpose, Wait, on_own_thread};
@@ -82,12 +82,12 @@ impl Kind {
 }
 
 /// A pcall'd error value is on top of the stack.
-pub(super) fn raised() -> Error {
+pub(in crate::bind) fn raised() -> Error {
     Error::new(Code::Raised, "", "")
 }
 
 /// The error for a Lua stack that does not grow: all but 5.1 and LuaJIT do not tell its limit from a want of memory.
-pub(super) fn no_room(count: c_int) -> Error {
+pub(in crate::bind) fn no_room(count: c_int) -> Error {
     err!(Limit, "no room for {count} values on the Lua stack, or not enough memory for it")
 }
 
@@ -96,7 +96,7 @@ impl<'a> Lua<'a> {
     ///
     /// # Safety
     /// `l` is a live state, run by this thread, and `state` is its `State`.
-    pub(super) unsafe fn new(l: *mut ffi::lua_State, state: &'a State, place: &'static str) -> Self {
+    pub(in crate::bind) unsafe fn new(l: *mut ffi::lua_State, state: &'a State, place: &'static str) -> Self {
         Lua { l, state, place, non_blocking: None, call: PhantomData }
     }
 
@@ -116,7 +116,7 @@ impl<'a> Lua<'a> {
     }
 
     /// The same state, at another place: for what a thread waits for in reports.
-    pub(super) fn at(self, place: &'static str) -> Self {
+    pub(in crate::bind) fn at(self, place: &'static str) -> Self {
         Lua { place, ..self }
     }
 
@@ -365,7 +365,7 @@ impl<'a> Lua<'a> {
     }
 
     /// A call that waits until `deadline` and cannot be tried again and again: see [`on_own_thread`].
-    pub(super) fn on_own_thread<T, C>(self, deadline: Deadline, call: impl FnOnce() -> C) -> Result<T>
+    pub(in crate::bind) fn on_own_thread<T, C>(self, deadline: Deadline, call: impl FnOnce() -> C) -> Result<T>
     where
         T: Send + 'static,
         C: FnOnce(&Wait) -> Result<T> + Send + 'static,
@@ -379,17 +379,17 @@ impl<'a> Lua<'a> {
     }
 
     /// The same call, which sleeps where it has to.
-    pub(super) fn sleeping(self) -> Self {
+    pub(in crate::bind) fn sleeping(self) -> Self {
         Lua { non_blocking: None, ..self }
     }
 
     /// What this call is a try of, if it is one.
-    pub(super) fn non_blocking(self) -> Option<&'a NonBlockingCall> {
+    pub(in crate::bind) fn non_blocking(self) -> Option<&'a NonBlockingCall> {
         self.non_blocking
     }
 
     /// Whether this call is a try.
-    pub(super) fn is_non_blocking(self) -> bool {
+    pub(in crate::bind) fn is_non_blocking(self) -> bool {
         self.non_blocking.is_some()
     }
 }

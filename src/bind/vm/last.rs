@@ -1,9 +1,9 @@
 //! A string as the last result of a bound function, without `lua_pcall`.
 //!
-//! To push a string may raise: memory can run out. Below [`catch_unwind`](crate::bind::call) that takes a `lua_pcall`,
-//! which costs as much as the string. But in the frame above nothing needs dropping, so from there Lua may raise. A
-//! body that ends with a string therefore leaves it here, with what holds its bytes, and
-//! [`enter`](crate::bind::call::enter) pushes it.
+//! To push a string may raise: memory can run out. Below [`catch_unwind`](crate::bind::vm::call) that takes a
+//! `lua_pcall`, which costs as much as the string. But in the frame above nothing needs dropping, so from there Lua may
+//! raise. A body that ends with a string therefore leaves it here, with what holds its bytes, and
+//! [`enter`](crate::bind::vm::call::enter) pushes it.
 
 use std::any::Any;
 use std::cell::Cell;
@@ -15,7 +15,7 @@ use mlua_sys as ffi;
 use crate::wire::Message;
 
 /// Who keeps the bytes alive while they are pushed: the collector may run meanwhile, and finalizers in it.
-pub(super) enum Holder {
+pub(in crate::bind) enum Holder {
     /// A message of the State, which wants it back.
     Message(Box<Message>),
     /// Something that others hold as well. It is kept, never looked at.
@@ -24,7 +24,7 @@ pub(super) enum Holder {
 
 /// The place where a body leaves its last result.
 #[derive(Default)]
-pub(super) struct Last {
+pub(in crate::bind) struct Last {
     /// Set between the end of a body and the push.
     due: Cell<bool>,
     /// The string, while it is being pushed.
@@ -85,7 +85,7 @@ impl Last {
 /// # Safety
 /// As the module says: Lua may raise. The bytes are there, and so is a free slot.
 #[inline]
-pub(super) unsafe fn push_string(l: *mut ffi::lua_State, p: *const u8, n: usize) {
+pub(in crate::bind) unsafe fn push_string(l: *mut ffi::lua_State, p: *const u8, n: usize) {
     #[cfg(not(any(feature = "luajit", feature = "lua51")))]
     use ffi::lua_pushlstring as push;
     #[cfg(any(feature = "luajit", feature = "lua51"))]

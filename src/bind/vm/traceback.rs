@@ -4,9 +4,9 @@ use std::ffi::c_int;
 
 use mlua_sys as ffi;
 
-use crate::bind::call::{Count, Pushed, count};
-use crate::bind::lua::{Kind, Lua};
-use crate::bind::state::State;
+use crate::bind::vm::call::{Count, Pushed, count};
+use crate::bind::vm::lua::{Kind, Lua};
+use crate::bind::vm::state::State;
 use crate::error::Result;
 use crate::lua_fn;
 use crate::sys::try_bytes;
@@ -17,7 +17,7 @@ use crate::sys::try_bytes;
 ///
 /// # Safety
 /// Called by Lua, with the State as upvalue 1.
-pub(super) unsafe extern "C-unwind" fn handler(l: *mut ffi::lua_State) -> Count {
+pub(in crate::bind) unsafe extern "C-unwind" fn handler(l: *mut ffi::lua_State) -> Count {
     // SAFETY: Lua may raise: nothing in this frame needs dropping.
     unsafe {
         if ffi::lua_type(l, 1) != ffi::LUA_TSTRING {
@@ -50,7 +50,7 @@ unsafe fn keep(l: *mut ffi::lua_State) {
 }
 
 /// A text that [`handler`] made, without the `frames` C functions at the bottom of the stack, which are ours.
-pub(super) fn without_ours(mut text: &[u8], frames: usize) -> &[u8] {
+pub(in crate::bind) fn without_ours(mut text: &[u8], frames: usize) -> &[u8] {
     for _ in 0..frames {
         match text.iter().rposition(|b| *b == b'\n') {
             Some(at) if text[at..].starts_with(b"\n\t[C]:") => text = &text[..at],

@@ -17,10 +17,10 @@ use std::sync::Arc;
 
 use mlua_sys as ffi;
 
-use crate::bind::account::{Charge, Charged};
-use crate::bind::call::{Count, Pushed, c_function, enter};
-use crate::bind::lua::Lua;
-use crate::bind::state::State;
+use crate::bind::vm::account::{Charge, Charged};
+use crate::bind::vm::call::{Count, Pushed, c_function, enter};
+use crate::bind::vm::lua::Lua;
+use crate::bind::vm::state::State;
 use crate::err;
 use crate::error::Result;
 use crate::sys::is_torn;
@@ -85,12 +85,12 @@ pub struct ClassInfo {
     pub methods: &'static [Method],
     /// Set in the metatable itself; `__gc`, `__tostring` and `__index` have defaults.
     pub metamethods: &'static [Method],
-    pub(super) gc: ffi::lua_CFunction,
-    pub(super) tostring: ffi::lua_CFunction,
-    pub(super) attach: unsafe fn(*const c_void) -> Option<Attachment>,
+    pub(in crate::bind) gc: ffi::lua_CFunction,
+    pub(in crate::bind) tostring: ffi::lua_CFunction,
+    pub(in crate::bind) attach: unsafe fn(*const c_void) -> Option<Attachment>,
     source: unsafe fn(*const c_void, Way) -> Result<Option<Waitable>>,
-    pub(super) object: unsafe fn(*const c_void) -> Option<Arc<dyn Object>>,
-    pub(super) adopt: fn(Lua<'_>, Arc<dyn Object>) -> Result<bool>,
+    pub(in crate::bind) object: unsafe fn(*const c_void) -> Option<Arc<dyn Object>>,
+    pub(in crate::bind) adopt: fn(Lua<'_>, Arc<dyn Object>) -> Result<bool>,
 }
 
 impl ClassInfo {
@@ -163,19 +163,24 @@ pub fn class_at(lua: Lua<'_>, index: c_int, classes: &[&'static ClassInfo]) -> O
 }
 
 /// What the object of class `info` in slot `index` sends to another thread.
-pub(super) fn attachment_at(lua: Lua<'_>, index: c_int, info: &'static ClassInfo) -> Option<Attachment> {
+pub(in crate::bind) fn attachment_at(lua: Lua<'_>, index: c_int, info: &'static ClassInfo) -> Option<Attachment> {
     // SAFETY: class_at found `info` in the block's first word, so `attach` is the one of its type.
     unsafe { (info.attach)(ffi::lua_touserdata(lua.raw(), index)) }
 }
 
 /// How the object of class `info` in slot `index` is waited for.
-pub(super) fn source_at(lua: Lua<'_>, index: c_int, info: &'static ClassInfo, way: Way) -> Result<Option<Waitable>> {
+pub(in crate::bind) fn source_at(
+    lua: Lua<'_>,
+    index: c_int,
+    info: &'static ClassInfo,
+    way: Way,
+) -> Result<Option<Waitable>> {
     // SAFETY: class_at found `info` in the block's first word, so `source` is the one of its type.
     unsafe { (info.source)(ffi::lua_touserdata(lua.raw(), index), way) }
 }
 
 /// When the object of one of our classes in slot `index` was served last.
-pub(super) fn served_at<'a>(lua: Lua<'a>, index: c_int, way: Way) -> &'a Cell<u32> {
+pub(in crate::bind) fn served_at<'a>(lua: Lua<'a>, index: c_int, way: Way) -> &'a Cell<u32> {
     // SAFETY: class_at has found a class of ours in the block's first word; in every block the same fields come first,
     // and the slot keeps the userdata alive while the call runs.
     let block = unsafe { &*(ffi::lua_touserdata(lua.raw(), index) as *const Block<()>) };

@@ -1,22 +1,23 @@
 //! `obj:fd()` of everything that can be waited for.
 //!
-//! A class takes part by [`Class::source`](crate::bind::object::Class::source) and by [`FD`] in its list of methods.
+//! A class takes part by [`Class::source`](crate::bind::vm::object::Class::source) and by [`FD`] in its list of
+//! methods.
 
 use std::ffi::c_int;
 
-use crate::bind::call::Pushed;
-use crate::bind::lua::Lua;
-use crate::bind::object::{ClassInfo, Method, source_at};
+use crate::bind::vm::call::Pushed;
+use crate::bind::vm::lua::Lua;
+use crate::bind::vm::object::{ClassInfo, Method, source_at};
 use crate::err;
 use crate::error::{Error, Result};
 use crate::lua_fn;
 use crate::wait::{Interest, Way};
 
 /// The method of every class that can be waited for.
-pub(super) const FD: Method = ("fd", lua_fn!("object:fd", fd));
+pub(in crate::bind) const FD: Method = ("fd", lua_fn!("object:fd", fd));
 
 /// Every way as the user says it.
-pub(super) const WAYS: &[(&str, Way)] = &[("read", Way::Read), ("write", Way::Write)];
+pub(in crate::bind) const WAYS: &[(&str, Way)] = &[("read", Way::Read), ("write", Way::Write)];
 
 /// The way that slot `i` names: reading where it names none.
 fn way_at(lua: Lua<'_>, i: c_int) -> Result<Way> {
@@ -44,10 +45,10 @@ fn fd(lua: Lua<'_>) -> Result<Pushed> {
 }
 
 /// What is expected where something else was given.
-pub(super) const WAITABLE: &str = "something that can be waited for";
+pub(in crate::bind) const WAITABLE: &str = "something that can be waited for";
 
 /// The error for an object that cannot be waited for like that.
-pub(super) fn refusal(info: &ClassInfo, way: Way) -> Error {
+pub(in crate::bind) fn refusal(info: &ClassInfo, way: Way) -> Error {
     let what = if way == Way::Write { "room to write" } else { "something to read" };
     err!(Argument, "{} cannot be waited for until it has {what}", info.name)
 }

@@ -46,7 +46,7 @@ fn running() -> Option<&'static CStr> {
 ///
 /// # Safety
 /// Called by Lua with its own state; no value of the callers' frames needs dropping.
-pub(super) unsafe fn check(l: *mut ffi::lua_State) -> c_int {
+pub(in crate::bind) unsafe fn check(l: *mut ffi::lua_State) -> c_int {
     match running() {
         Some(name) if name != BUILT_FOR => {
             let text = c"libipc [state] require 'libipc': this library was built for %s, and %s is loading it: \

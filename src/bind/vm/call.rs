@@ -14,9 +14,9 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use mlua_sys as ffi;
 
-use crate::bind::account::collect;
-use crate::bind::lua::{Lua, WITHOUT_SELF};
-use crate::bind::state::State;
+use crate::bind::vm::account::collect;
+use crate::bind::vm::lua::{Lua, WITHOUT_SELF};
+use crate::bind::vm::state::State;
 use crate::err;
 use crate::error::{Code, Error, Result};
 use crate::sync::another_thread_ends_process;
@@ -36,13 +36,13 @@ pub type Body = fn(Lua<'_>) -> Result<Pushed>;
 #[macro_export]
 macro_rules! lua_fn {
     ($place:expr, $body:path) => {{
-        unsafe extern "C-unwind" fn entry(l: *mut mlua_sys::lua_State) -> $crate::bind::call::Count {
+        unsafe extern "C-unwind" fn entry(l: *mut mlua_sys::lua_State) -> $crate::bind::vm::call::Count {
             const PLACE: &str = $place;
-            const BODY: $crate::bind::call::Body = $body;
+            const BODY: $crate::bind::vm::call::Body = $body;
             // SAFETY: Lua calls this with its own state, and the function was made with the State as upvalue 1.
-            unsafe { $crate::bind::call::enter::<{ $crate::bind::call::may_repeat(PLACE) }>(l, PLACE, BODY) }
+            unsafe { $crate::bind::vm::call::enter::<{ $crate::bind::vm::call::may_repeat(PLACE) }>(l, PLACE, BODY) }
         }
-        $crate::bind::call::c_function(entry)
+        $crate::bind::vm::call::c_function(entry)
     }};
 }
 

@@ -2,12 +2,12 @@
 
 use mlua_sys as ffi;
 
-use crate::bind::lua::Lua;
+use crate::bind::vm::lua::Lua;
 use crate::error::Result;
 
 /// Adds the table on top to the module's, below it, as field `name`, and lets `make` be called by calling it. It is a
 /// loaded module too, so that it and its functions may be upvalues of functions that travel.
-pub(super) fn add_maker(lua: Lua<'_>, name: &str, make: ffi::lua_CFunction) -> Result<()> {
+pub(in crate::bind) fn add_maker(lua: Lua<'_>, name: &str, make: ffi::lua_CFunction) -> Result<()> {
     lua.new_table(0, 1)?;
     lua.push_function(make)?;
     lua.raw_set_field(-2, "__call")?;

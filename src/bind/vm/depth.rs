@@ -2,8 +2,8 @@
 //!
 //! A function of ours that calls a function of the user's, which calls ours, and so on, fills the C stack. PUC Lua
 //! counts such calls (200 in one coroutine); LuaJIT checks its Lua stack alone, and 5.1 begins to count anew in each
-//! coroutine. So every call into Lua ([`Lua::protect`](crate::bind::lua::Lua::protect) and its kin) compares its own
-//! address with the end of the thread's stack first: two loads and a comparison.
+//! coroutine. So every call into Lua ([`Lua::protect`](crate::bind::vm::lua::Lua::protect) and its kin) compares its
+//! own address with the end of the thread's stack first: two loads and a comparison.
 
 use std::cell::Cell;
 use std::ffi::c_int;

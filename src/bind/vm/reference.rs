@@ -10,14 +10,14 @@ use std::ffi::c_int;
 
 use mlua_sys as ffi;
 
-use crate::bind::lua::Lua;
+use crate::bind::vm::lua::Lua;
 use crate::error::Result;
 
 /// The first number, far from those that others may use; the rest are above it.
 const FIRST: c_int = -0x6970_6300;
 
 /// The numbers that one Lua state has given out.
-pub(super) struct References {
+pub(in crate::bind) struct References {
     next: Cell<c_int>,
     /// Numbers that were given back.
     free: RefCell<Vec<c_int>>,
@@ -34,7 +34,7 @@ impl References {
     ///
     /// # Safety
     /// There is a value on top of `l`. Raises where memory runs out: nothing in the callers' frames needs dropping.
-    pub(super) unsafe fn add(&self, l: *mut ffi::lua_State) -> c_int {
+    pub(in crate::bind) unsafe fn add(&self, l: *mut ffi::lua_State) -> c_int {
         let free = self.free.borrow().last().copied();
         let number = free.unwrap_or(self.next.get());
         // SAFETY: as promised; no borrow lasts until here.

@@ -11,12 +11,12 @@ use std::sync::Arc;
 
 use mlua_sys as ffi;
 
-use crate::bind::account::Account;
-use crate::bind::depth::Depth;
-use crate::bind::last::Last;
-use crate::bind::library::Library;
-use crate::bind::object::ClassInfo;
-use crate::bind::reference::References;
+use crate::bind::vm::account::Account;
+use crate::bind::vm::depth::Depth;
+use crate::bind::vm::last::Last;
+use crate::bind::vm::library::Library;
+use crate::bind::vm::object::ClassInfo;
+use crate::bind::vm::reference::References;
 use crate::sync::Key;
 use crate::sys::is_torn;
 use crate::wait::{Cancel, Owner};
@@ -31,48 +31,48 @@ type AtClose = Box<dyn FnOnce()>;
 /// Everything libipc knows about one Lua state.
 pub struct State {
     /// What is loaded.
-    pub(super) library: &'static Library,
+    pub(in crate::bind) library: &'static Library,
     /// Who this state is to queues and locks.
     owner: Owner,
     /// The main thread (coroutine) of the Lua state; null where it is not known.
-    pub(super) main: Cell<*mut ffi::lua_State>,
+    pub(in crate::bind) main: Cell<*mut ffi::lua_State>,
     /// Runs [`State::job`] when it is called: its number in the registry, as with the next ones.
-    pub(super) protected: Cell<c_int>,
+    pub(in crate::bind) protected: Cell<c_int>,
     /// An empty Lua function: calling it runs the interpreter's pending hooks.
-    pub(super) empty: Cell<c_int>,
+    pub(in crate::bind) empty: Cell<c_int>,
     /// The globals. On 5.1 and LuaJIT each coroutine may have others, which its code is to stay in.
-    pub(super) globals: Cell<c_int>,
+    pub(in crate::bind) globals: Cell<c_int>,
     /// The error value that a handler has seen last, if it was no string; only the states of workers keep it.
-    pub(super) raised: Cell<c_int>,
+    pub(in crate::bind) raised: Cell<c_int>,
     /// Whether there is one.
-    pub(super) has_raised: Cell<bool>,
+    pub(in crate::bind) has_raised: Cell<bool>,
     /// A table, with weak keys, of the places where metatables, classes and modules were found, or false for metatables
     /// that tables travel without; made at first need.
-    pub(super) places: Cell<c_int>,
+    pub(in crate::bind) places: Cell<c_int>,
     /// Whether there is, or was, a false among the places.
-    pub(super) drops_metatables: Cell<bool>,
+    pub(in crate::bind) drops_metatables: Cell<bool>,
     /// What [`State::protected`] runs next.
-    pub(super) job: Cell<Option<Job>>,
+    pub(in crate::bind) job: Cell<Option<Job>>,
     /// How far down the C stack calls into Lua may go.
-    pub(super) depth: Depth,
+    pub(in crate::bind) depth: Depth,
     /// How many arguments of the running call are in their slots still; -1 once it has moved them.
-    pub(super) arguments: Cell<c_int>,
+    pub(in crate::bind) arguments: Cell<c_int>,
     /// Metatables that exist already, by class.
-    pub(super) metatables: RefCell<Vec<(&'static ClassInfo, c_int)>>,
+    pub(in crate::bind) metatables: RefCell<Vec<(&'static ClassInfo, c_int)>>,
     /// Those of the variants of classes, which have one each; 0 until the first value of it is pushed.
-    pub(super) variants: [Cell<c_int>; VARIANTS],
+    pub(in crate::bind) variants: [Cell<c_int>; VARIANTS],
     /// The memory behind the handles of this state.
-    pub(super) account: Account,
+    pub(in crate::bind) account: Account,
     /// The numbers of what the registry keeps for us.
-    pub(super) references: References,
+    pub(in crate::bind) references: References,
     /// Those of what is made once, by name.
-    pub(super) anchors: RefCell<HashMap<&'static str, c_int>>,
+    pub(in crate::bind) anchors: RefCell<HashMap<&'static str, c_int>>,
     /// A message whose memory is used again and again.
     message: Cell<Option<Box<Message>>>,
     /// The string that a bound function ends with.
-    pub(super) last: Last,
+    pub(in crate::bind) last: Last,
     /// The keys of shared tables whose updates run in this state, by the table's address.
-    pub(super) updating: RefCell<Vec<(usize, Key)>>,
+    pub(in crate::bind) updating: RefCell<Vec<(usize, Key)>>,
     /// Cancels the calls of this state, if it belongs to a worker.
     cancel: RefCell<Option<Arc<Cancel>>>,
     /// The same while the worker's code runs, for every call to look at; else null.
@@ -95,7 +95,7 @@ pub const VARIANTS: usize = 64;
 const KEEP_BYTES: usize = 1 << 20;
 
 impl State {
-    pub(super) fn new(library: &'static Library) -> Self {
+    pub(in crate::bind) fn new(library: &'static Library) -> Self {
         State {
             library,
             owner: Owner::new(),
@@ -157,13 +157,13 @@ impl State {
 
     /// What has cancelled the code that runs in this state.
     #[inline]
-    pub(super) fn cancelled(&self) -> Option<&Cancel> {
+    pub(in crate::bind) fn cancelled(&self) -> Option<&Cancel> {
         // SAFETY: null, or what this State holds until it closes.
         unsafe { self.ends.get().as_ref() }.filter(|cancel| cancel.fired())
     }
 
     /// Whether the cancel also ends calls that do not wait: from now on, or no longer.
-    pub(super) fn end_all_calls(&self, all: bool) {
+    pub(in crate::bind) fn end_all_calls(&self, all: bool) {
         self.ends.set(self.cancel_ptr().filter(|_| all).unwrap_or(std::ptr::null()));
     }
 
@@ -190,7 +190,7 @@ impl State {
     }
 
     /// Lets go of everything; called by the finalizer. The state stays usable, as one that holds nothing.
-    pub(super) fn close(&self) {
+    pub(in crate::bind) fn close(&self) {
         if is_torn() {
             // What these lead to may be half changed; all of it goes with the process.
             return;

@@ -7,7 +7,7 @@ use std::fmt;
 
 use mlua_sys as ffi;
 
-use crate::bind::lua::{Kind, Lua};
+use crate::bind::vm::lua::{Kind, Lua};
 use crate::err;
 use crate::error::{Error, Result};
 use crate::sys::{try_bytes, try_text};

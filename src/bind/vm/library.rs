@@ -4,8 +4,8 @@ use std::ffi::c_int;
 
 use mlua_sys as ffi;
 
-use crate::bind::lua::Lua;
-use crate::bind::object::{ClassInfo, class_at};
+use crate::bind::vm::lua::Lua;
+use crate::bind::vm::object::{ClassInfo, class_at};
 
 /// The whole library, as one Lua state has it.
 #[derive(Debug)]

@@ -4,9 +4,9 @@ use std::ffi::{c_char, c_int};
 
 use mlua_sys as ffi;
 
-use crate::bind::call::{Count, c_function, count};
-use crate::bind::library::Library;
-use crate::bind::state::State;
+use crate::bind::vm::call::{Count, c_function, count};
+use crate::bind::vm::library::Library;
+use crate::bind::vm::state::State;
 use crate::wait::show_thread_of;
 
 /// Where the registry keeps the State: one a Lua state, however often the module is opened.
@@ -55,7 +55,7 @@ unsafe fn push_state(l: *mut ffi::lua_State, library: &'static Library) {
 ///
 /// # Safety
 /// As [`push_state`].
-pub(super) unsafe fn push_bound(l: *mut ffi::lua_State, library: &'static Library, f: ffi::lua_CFunction) {
+pub(in crate::bind) unsafe fn push_bound(l: *mut ffi::lua_State, library: &'static Library, f: ffi::lua_CFunction) {
     // SAFETY: as promised.
     unsafe {
         push_state(l, library);
