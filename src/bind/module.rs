@@ -87,8 +87,14 @@ const CLASSES: &[&ClassInfo] = &[
     &tensor::STORAGE,
 ];
 
-static LIBRARY: Library =
-    Library { open: luaopen_libipc, classes: CLASSES, variant: tensor::class_name, cancelled: cancel::end_code_too };
+static LIBRARY: Library = Library {
+    open: luaopen_libipc,
+    classes: CLASSES,
+    variant: tensor::class_name,
+    push_tensor: tensor::push,
+    push_storage: tensor::push_storage,
+    cancelled: cancel::end_code_too,
+};
 
 /// `require 'libipc'`.
 ///

@@ -6,6 +6,8 @@ use mlua_sys as ffi;
 
 use crate::bind::vm::lua::Lua;
 use crate::bind::vm::object::{ClassInfo, class_at};
+use crate::error::Result;
+use crate::tensor::{Storage, Tensor};
 
 /// The whole library, as one Lua state has it.
 #[derive(Debug)]
@@ -16,6 +18,10 @@ pub struct Library {
     pub classes: &'static [&'static ClassInfo],
     /// The name of the class in a slot, for the classes that share a Rust type.
     pub variant: fn(Lua<'_>, c_int) -> Option<&'static str>,
+    /// Pushes a tensor that has arrived.
+    pub push_tensor: fn(Lua<'_>, Tensor) -> Result<()>,
+    /// Pushes a storage that has arrived.
+    pub push_storage: fn(Lua<'_>, Storage) -> Result<()>,
     /// Called when a call raises `[cancelled]`.
     pub cancelled: fn(Lua<'_>),
 }

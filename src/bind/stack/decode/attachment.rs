@@ -9,9 +9,9 @@ use std::sync::Arc;
 use mlua_sys as ffi;
 
 use super::{Attachments, Walk};
+use crate::bind::class;
 use crate::bind::stack::Go;
 use crate::bind::vm::lua::Lua;
-use crate::bind::{class, tensor};
 use crate::err;
 use crate::error::Result;
 use crate::sys::check_memory;
@@ -21,12 +21,13 @@ impl Walk<'_> {
     /// Pushes attachment `number`.
     pub(super) unsafe fn attachment(&mut self, l: *mut ffi::lua_State, number: u32) -> Go {
         let lua = self.lua;
+        let library = lua.state().library;
         let i = number as usize;
         let pushed = match &mut self.attachments {
             Attachments::Moved(list) => match list.get_mut(i) {
                 None => None,
-                Some(Attachment::Tensor(t)) => Some(tensor::push(lua, t.clone())),
-                Some(Attachment::Storage(s)) => Some(tensor::push_storage(lua, s.clone())),
+                Some(Attachment::Tensor(t)) => Some((library.push_tensor)(lua, t.clone())),
+                Some(Attachment::Storage(s)) => Some((library.push_storage)(lua, s.clone())),
                 Some(Attachment::Object(o)) => Some(adopt(lua, o.clone())),
                 Some(Attachment::Foreign(f)) => {
                     // The reference passes over to the new userdata: the drop of the message must not give it back.
@@ -46,8 +47,8 @@ impl Walk<'_> {
             },
             Attachments::Shared(list) => match list.get(i) {
                 None => None,
-                Some(Attachment::Tensor(t)) => Some(tensor::push(lua, t.clone())),
-                Some(Attachment::Storage(s)) => Some(tensor::push_storage(lua, s.clone())),
+                Some(Attachment::Tensor(t)) => Some((library.push_tensor)(lua, t.clone())),
+                Some(Attachment::Storage(s)) => Some((library.push_storage)(lua, s.clone())),
                 Some(Attachment::Object(o)) => Some(adopt(lua, o.clone())),
                 // SAFETY: as the module says.
                 Some(Attachment::Foreign(f)) => Some(match unsafe { class::push_retained(l, f) } {
