@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
+use crate::bind::codec::Route;
 use crate::bind::items;
-use crate::bind::stack::Route;
 use crate::bind::vm::call::Pushed;
 use crate::bind::vm::fd;
 use crate::bind::vm::lua::{Kind, Lua};

@@ -2,7 +2,7 @@
 
 use std::slice;
 
-use crate::bind::stack::Route;
+use crate::bind::codec::Route;
 use crate::bind::vm::args::Options;
 use crate::bind::vm::lua::Lua;
 use crate::bind::vm::object::Class;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use zeroize::Zeroizing;
 
-use crate::bind::stack::Route;
+use crate::bind::codec::Route;
 use crate::bind::tensor::{storage_at, tensor_at};
 use crate::bind::vm::call::Pushed;
 use crate::bind::vm::lua::{Kind, Lua};

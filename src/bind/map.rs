@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use mlua_sys as ffi;
 
-use crate::bind::stack::{RESULTS_OF_MAP, Route};
+use crate::bind::codec::{RESULTS_OF_MAP, Route};
 use crate::bind::vm::args::Options;
 use crate::bind::vm::call::Pushed;
 use crate::bind::vm::fd;

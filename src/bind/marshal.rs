@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use crate::bind::stack::Route;
+use crate::bind::codec::Route;
 use crate::bind::vm::call::Pushed;
 use crate::bind::vm::lua::Lua;
 use crate::bind::vm::object::{Class, ClassInfo, Method};

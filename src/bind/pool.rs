@@ -8,9 +8,9 @@ use std::sync::Arc;
 
 use self::work::Plan;
 use crate::bind::batch;
+use crate::bind::codec::Route;
 use crate::bind::future;
 use crate::bind::map::{cancel_code, push_init, split_number};
-use crate::bind::stack::Route;
 use crate::bind::vm::call::Pushed;
 use crate::bind::vm::lua::{Kind, Lua};
 use crate::bind::vm::object::{Class, ClassInfo, Method};

@@ -7,8 +7,8 @@ use std::ffi::c_int;
 use std::sync::Arc;
 
 use self::handle::push_client;
+use crate::bind::codec::{Route, is_too_deep};
 use crate::bind::link::{Given, push_traffic};
-use crate::bind::stack::{Route, is_too_deep};
 use crate::bind::vm::call::Pushed;
 use crate::bind::vm::fd;
 use crate::bind::vm::lua::{Kind, Lua};

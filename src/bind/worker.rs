@@ -10,7 +10,7 @@ use std::sync::Arc;
 use mlua_sys as ffi;
 
 use crate::bind::cancel;
-use crate::bind::stack::Route;
+use crate::bind::codec::Route;
 use crate::bind::tensor;
 use crate::bind::vm::call::{Count, Pushed, c_function, count};
 use crate::bind::vm::library::Library;

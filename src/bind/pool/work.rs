@@ -6,7 +6,7 @@ use std::ffi::c_int;
 use mlua_sys as ffi;
 
 use super::FEW_BYTES;
-use crate::bind::stack::{RESULTS_OF_POOL, Route};
+use crate::bind::codec::{RESULTS_OF_POOL, Route};
 use crate::bind::vm::account::collect;
 use crate::bind::vm::lua::{Kind, Lua, raised};
 use crate::bind::worker::{self, Setup, call_init, failure, keep_raised_values, raised_value, said};

@@ -3,7 +3,7 @@
 use std::ffi::c_int;
 
 use crate::bind::atomic;
-use crate::bind::stack::Route;
+use crate::bind::codec::Route;
 use crate::bind::vm::last::Holder;
 use crate::bind::vm::lua::{Kind, Lua};
 use crate::err;

@@ -10,7 +10,7 @@ use mlua_sys as ffi;
 use super::class::{Family, class_name, push_metatable, push_storage};
 use super::context::Context;
 use super::{construct, storage_at};
-use crate::bind::class;
+use crate::bind::codec::class;
 use crate::bind::vm::call::Pushed;
 use crate::bind::vm::lua::{Kind, Lua};
 use crate::bind::vm::object::Method;

@@ -8,7 +8,7 @@ use std::io::BufRead;
 use mlua_sys as ffi;
 
 use super::{MAX_DEPTH, push_helper};
-use crate::bind::class::push_metatable;
+use crate::bind::codec::class::push_metatable;
 use crate::bind::tensor::class::{push, push_storage};
 use crate::bind::vm::call::Pushed;
 use crate::bind::vm::lua::{Kind, Lua};

@@ -11,8 +11,8 @@ use std::ffi::c_int;
 use mlua_sys as ffi;
 
 use super::{Failure, Walk, string_at, too_long};
-use crate::bind::stack::place::{self, Filter, Reach};
-use crate::bind::stack::{Go, Stop};
+use crate::bind::codec::place::{self, Filter, Reach};
+use crate::bind::codec::{Go, Stop};
 use crate::err;
 use crate::sys::try_push;
 use crate::wire::ext;

@@ -9,8 +9,8 @@ use std::sync::Arc;
 use mlua_sys as ffi;
 
 use super::{Attachments, Walk};
-use crate::bind::class;
-use crate::bind::stack::Go;
+use crate::bind::codec::Go;
+use crate::bind::codec::class;
 use crate::bind::vm::lua::Lua;
 use crate::err;
 use crate::error::Result;

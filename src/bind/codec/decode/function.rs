@@ -9,10 +9,10 @@ use std::ffi::{c_char, c_int};
 use mlua_sys as ffi;
 
 use super::Walk;
-use crate::bind::stack::place::{self, Words};
+use crate::bind::codec::place::{self, Words};
 #[cfg(not(feature = "lua51"))]
-use crate::bind::stack::upvalue_join;
-use crate::bind::stack::{Go, Stop, VM, function, string_at, vm_name};
+use crate::bind::codec::upvalue_join;
+use crate::bind::codec::{Go, Stop, VM, function, string_at, vm_name};
 use crate::bind::vm::lua::raised;
 use crate::err;
 use crate::error::Lossy;

@@ -7,8 +7,8 @@ use std::ffi::{CStr, c_int};
 use mlua_sys as ffi;
 
 use super::ROOM;
-use crate::bind::stack::function::push_loaded;
-use crate::bind::stack::string_at;
+use crate::bind::codec::function::push_loaded;
+use crate::bind::codec::string_at;
 use crate::bind::vm::lua::no_room;
 use crate::bind::vm::state::State;
 use crate::error::{Error, Result};
@@ -16,7 +16,7 @@ use crate::wire::Encoder;
 
 /// How far a search goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::bind::stack) enum Reach {
+pub(in crate::bind::codec) enum Reach {
     /// Loaded modules themselves.
     Modules,
     /// All places.

@@ -9,8 +9,8 @@ use std::ffi::c_int;
 use mlua_sys as ffi;
 
 use super::{Walk, string_at};
-use crate::bind::class;
-use crate::bind::stack::Go;
+use crate::bind::codec::Go;
+use crate::bind::codec::class;
 use crate::bind::vm::object::attachment_at;
 use crate::err;
 use crate::error::{Error, Lossy};

@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use mlua_sys as ffi;
 
-use crate::bind::stack::{set_dropped, string_at};
+use super::{set_dropped, string_at};
 use crate::bind::vm::call::Pushed;
 use crate::bind::vm::lua::{Kind, Lua};
 use crate::bind::vm::object::Method;
@@ -22,12 +22,12 @@ use crate::text;
 use crate::wire::Foreign;
 
 /// What the module offers of this.
-pub(super) const FUNCTIONS: &[Method] = &[("register", lua_fn!("ipc.register", register))];
+pub(in crate::bind) const FUNCTIONS: &[Method] = &[("register", lua_fn!("ipc.register", register))];
 
 /// `ipc.register(name, metatable, [{peers = true}])`: tables with that metatable travel, and arrive with whatever
 /// metatable the receiver registered under the name; with `peers` also where it has finalizers. `false` for a name:
 /// they travel without it. Returns the metatable.
-pub(super) fn register(lua: Lua<'_>) -> Result<Pushed> {
+pub(in crate::bind) fn register(lua: Lua<'_>) -> Result<Pushed> {
     let name = match lua.kind(1) {
         Kind::Boolean if !lua.truth(1) => None,
         _ => match lua.bytes(1)? {
@@ -178,7 +178,7 @@ pub(super) unsafe fn push_lender(l: *mut ffi::lua_State, i: c_int) -> bool {
 }
 
 /// Pushes the metatable that this state has under `name`; false (and nothing pushed) if it has none.
-pub(super) unsafe fn push_metatable(l: *mut ffi::lua_State, name: &[u8]) -> bool {
+pub(in crate::bind) unsafe fn push_metatable(l: *mut ffi::lua_State, name: &[u8]) -> bool {
     // SAFETY: as said above.
     unsafe {
         let top = ffi::lua_gettop(l);

@@ -3,11 +3,11 @@
 //! Both directions run in three frames: the call that owns the buffers; `lua_pcall`; the walk, whose frames hold
 //! nothing that needs dropping when Lua raises (out of memory, an error in a `metatablename`). What went wrong is
 //! written into the outer frame, with the path to the culprit.
-
 //!
-//! This file is what both directions share; `calls` is what the binding calls.
+//! This file is what both directions share; `calls` is what the binding calls, `class` knows metatables by name.
 
 mod calls;
+pub mod class;
 mod decode;
 mod encode;
 mod function;

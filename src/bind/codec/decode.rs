@@ -11,7 +11,7 @@ use std::ffi::c_int;
 use mlua_sys as ffi;
 
 use super::{Failure, Go, Route, Stop, descend};
-use crate::bind::class;
+use crate::bind::codec::class;
 use crate::bind::vm::call::Pushed;
 use crate::bind::vm::last::push_string;
 use crate::bind::vm::lua::{Lua, no_room, raised};

@@ -15,7 +15,7 @@ use self::path::{key_path, placed};
 use super::place::Filter;
 use super::seen::{self, Seen};
 use super::{Failure, Go, Route, Stop, descend, function};
-use crate::bind::class;
+use crate::bind::codec::class;
 use crate::bind::vm::lua::{Lua, raised};
 use crate::err;
 use crate::error::{Error, Result};
