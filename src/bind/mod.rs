@@ -34,7 +34,6 @@ pub mod scheduler;
 pub mod select;
 pub mod server;
 pub mod sharedtable;
-pub mod storage;
 pub mod system;
 pub mod tensor;
 pub mod vm;

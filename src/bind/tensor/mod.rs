@@ -41,8 +41,8 @@ mod print;
 mod random;
 mod reduce;
 mod shape;
+mod storage;
 
-use crate::bind::storage;
 use crate::bind::vm::object::Method;
 
 pub use class::{STORAGE, TENSOR, class_name, push, push_storage, storage_at, tensor_at};

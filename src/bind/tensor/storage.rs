@@ -1,8 +1,8 @@
-//! Storages: `torch.FloatStorage` and its kin. Their class and constructors are the tensors' (`bind/tensor`).
+//! Storages: `torch.FloatStorage` and its kin. Their class and constructors are the tensors' (`class`, `construct`).
 
 use std::ffi::c_int;
 
-use crate::bind::tensor::{pointer, push_storage, storage_as, storage_at};
+use super::{pointer, push_storage, storage_as, storage_at};
 use crate::bind::vm::call::Pushed;
 use crate::bind::vm::lua::Lua;
 use crate::bind::vm::object::Method;
