@@ -11,7 +11,6 @@ use crate::bind::channel;
 use crate::bind::client;
 use crate::bind::codec::class;
 use crate::bind::events;
-use crate::bind::flock;
 use crate::bind::future;
 use crate::bind::launch;
 use crate::bind::map;
@@ -19,13 +18,14 @@ use crate::bind::marshal;
 use crate::bind::meeting;
 use crate::bind::mutex;
 use crate::bind::pool;
-use crate::bind::process;
+use crate::bind::process::flock;
+use crate::bind::process::spawn;
+use crate::bind::process::system;
 use crate::bind::report;
 use crate::bind::scheduler;
 use crate::bind::select;
 use crate::bind::server;
 use crate::bind::sharedtable;
-use crate::bind::system;
 use crate::bind::tensor;
 use crate::bind::vm::call::{Count, Pushed, count};
 use crate::bind::vm::host;
@@ -49,7 +49,7 @@ const FUNCTIONS: &[&[Method]] = &[
     system::FUNCTIONS,
     flock::FUNCTIONS,
     report::FUNCTIONS,
-    process::FUNCTIONS,
+    spawn::FUNCTIONS,
     launch::FUNCTIONS,
     workqueue::FUNCTIONS,
     map::FUNCTIONS,
@@ -76,7 +76,7 @@ const CLASSES: &[&ClassInfo] = &[
     &batch::INFO,
     &future::INFO,
     &meeting::INFO,
-    &process::INFO,
+    &spawn::INFO,
     &launch::INFO,
     &client::INFO,
     &server::INFO,

@@ -9,13 +9,24 @@
 
 use std::ffi::c_int;
 
+use crate::bind::batch;
+use crate::bind::channel;
+use crate::bind::client;
+use crate::bind::events;
+use crate::bind::future;
+use crate::bind::map;
+use crate::bind::mutex;
+use crate::bind::pool;
+use crate::bind::process::flock;
+use crate::bind::process::spawn;
+use crate::bind::process::system;
+use crate::bind::select;
+use crate::bind::server;
 use crate::bind::vm::call::Pushed;
 use crate::bind::vm::lua::{Kind, Lua};
 use crate::bind::vm::non_blocking::descriptors;
 use crate::bind::vm::object::{ClassInfo, Method};
-use crate::bind::{
-    batch, channel, client, events, flock, future, map, mutex, pool, process, select, server, system, workqueue,
-};
+use crate::bind::workqueue;
 use crate::err;
 use crate::error::Result;
 use crate::lua_fn;
@@ -29,7 +40,7 @@ const NON_BLOCKING: &[(&ClassInfo, &[Method])] = &[
     (&future::INFO, future::NON_BLOCKING),
     (&batch::INFO, batch::NON_BLOCKING),
     (&pool::INFO, pool::NON_BLOCKING),
-    (&process::INFO, process::NON_BLOCKING),
+    (&spawn::INFO, spawn::NON_BLOCKING),
     (&client::INFO, client::NON_BLOCKING),
     (&server::INFO, server::NON_BLOCKING),
     (&server::handle::INFO, server::handle::NON_BLOCKING),

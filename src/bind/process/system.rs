@@ -11,7 +11,7 @@ use crate::try_fn;
 use crate::wait::{Deadline, sleep, wait_pid};
 
 /// What the module offers of this.
-pub(super) const FUNCTIONS: &[Method] = &[
+pub(in crate::bind) const FUNCTIONS: &[Method] = &[
     ("fork", lua_fn!("ipc.fork", fork)),
     ("waitpid", lua_fn!("ipc.waitpid", waitpid)),
     ("getpid", lua_fn!("ipc.getpid", getpid)),
@@ -25,7 +25,7 @@ pub(super) const FUNCTIONS: &[Method] = &[
 ];
 
 /// What yields under a scheduler.
-pub(super) const NON_BLOCKING: &[Method] =
+pub(in crate::bind) const NON_BLOCKING: &[Method] =
     &[("sleep", try_fn!("ipc.sleep", nap)), ("waitpid", try_fn!("ipc.waitpid", waitpid))];
 
 /// `ipc.fork()` → the child's id; 0 in the child.

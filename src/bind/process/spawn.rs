@@ -4,7 +4,7 @@ use std::ffi::{CString, OsString, c_int};
 use std::os::unix::ffi::OsStringExt;
 use std::sync::Arc;
 
-use crate::bind::file::file_at;
+use crate::bind::process::file::file_at;
 use crate::bind::vm::args::Options;
 use crate::bind::vm::call::Pushed;
 use crate::bind::vm::fd::FD;
@@ -22,10 +22,10 @@ use crate::wait::{Deadline, Source, Wait, Way, source};
 use crate::wire::{Attachment, Object, downcast};
 
 /// What the module offers of this.
-pub(super) const FUNCTIONS: &[Method] = &[("spawn", lua_fn!("ipc.spawn", spawn))];
+pub(in crate::bind) const FUNCTIONS: &[Method] = &[("spawn", lua_fn!("ipc.spawn", spawn))];
 
 /// The class `ipc.spawn`.
-pub(super) static INFO: ClassInfo = ClassInfo::of::<Child>("ipc.spawn", METHODS, &[]);
+pub(in crate::bind) static INFO: ClassInfo = ClassInfo::of::<Child>("ipc.spawn", METHODS, &[]);
 
 const METHODS: &[Method] = &[
     ("pid", lua_fn!("spawn:pid", pid)),
@@ -41,7 +41,7 @@ const METHODS: &[Method] = &[
 ];
 
 /// What yields under a scheduler.
-pub(super) const NON_BLOCKING: &[Method] = &[
+pub(in crate::bind) const NON_BLOCKING: &[Method] = &[
     ("wait", try_fn!("spawn:wait", wait)),
     ("stdin", try_fn!("spawn:stdin", stdin)),
     ("stdout", try_fn!("spawn:stdout", stdout)),

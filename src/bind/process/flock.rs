@@ -18,13 +18,13 @@ use crate::wait::flock as flock_at;
 use crate::wire::{Attachment, Object, downcast};
 
 /// What the module offers of this.
-pub(super) const FUNCTIONS: &[Method] = &[("flock", lua_fn!("ipc.flock", flock))];
+pub(in crate::bind) const FUNCTIONS: &[Method] = &[("flock", lua_fn!("ipc.flock", flock))];
 
 /// The function that yields under a scheduler.
-pub(super) const NON_BLOCKING_FUNCTIONS: &[Method] = &[("flock", try_fn!("ipc.flock", flock))];
+pub(in crate::bind) const NON_BLOCKING_FUNCTIONS: &[Method] = &[("flock", try_fn!("ipc.flock", flock))];
 
 /// The class `ipc.flock`.
-pub(super) static INFO: ClassInfo = ClassInfo::of::<FlockHandle>("ipc.flock", METHODS, &[]);
+pub(in crate::bind) static INFO: ClassInfo = ClassInfo::of::<FlockHandle>("ipc.flock", METHODS, &[]);
 
 const METHODS: &[Method] = &[
     ("read", lua_fn!("flock:read", read)),
