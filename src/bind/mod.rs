@@ -9,30 +9,24 @@
 //!    table.
 //! 3. Annotate it in `lua/library/ipc.lua` and specify it in `spec/`.
 
-pub mod atomic;
 pub mod batch;
 pub mod cancel;
-pub mod channel;
 pub mod client;
 pub mod codec;
 pub mod events;
 pub mod future;
-mod items;
 pub mod launch;
 pub mod link;
 pub mod map;
-pub mod marshal;
 pub mod meeting;
 pub mod module;
-pub mod mutex;
 pub mod pool;
 pub mod process;
 pub mod report;
 pub mod scheduler;
 pub mod select;
 pub mod server;
-pub mod sharedtable;
+pub mod sync;
 pub mod tensor;
 pub mod vm;
 pub mod worker;
-pub mod workqueue;

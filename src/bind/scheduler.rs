@@ -10,23 +10,23 @@
 use std::ffi::c_int;
 
 use crate::bind::batch;
-use crate::bind::channel;
 use crate::bind::client;
 use crate::bind::events;
 use crate::bind::future;
 use crate::bind::map;
-use crate::bind::mutex;
 use crate::bind::pool;
 use crate::bind::process::flock;
 use crate::bind::process::spawn;
 use crate::bind::process::system;
 use crate::bind::select;
 use crate::bind::server;
+use crate::bind::sync::channel;
+use crate::bind::sync::mutex;
+use crate::bind::sync::workqueue;
 use crate::bind::vm::call::Pushed;
 use crate::bind::vm::lua::{Kind, Lua};
 use crate::bind::vm::non_blocking::descriptors;
 use crate::bind::vm::object::{ClassInfo, Method};
-use crate::bind::workqueue;
 use crate::err;
 use crate::error::Result;
 use crate::lua_fn;

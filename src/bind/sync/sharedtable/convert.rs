@@ -2,8 +2,8 @@
 
 use std::ffi::c_int;
 
-use crate::bind::atomic;
 use crate::bind::codec::Route;
+use crate::bind::sync::atomic;
 use crate::bind::vm::last::Holder;
 use crate::bind::vm::lua::{Kind, Lua};
 use crate::err;

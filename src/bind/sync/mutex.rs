@@ -15,10 +15,10 @@ use crate::wait::{Deadline, Owner};
 use crate::wire::{Attachment, Object, downcast};
 
 /// What the module offers of this.
-pub(super) const FUNCTIONS: &[Method] = &[("mutex", lua_fn!("ipc.mutex", mutex))];
+pub(in crate::bind) const FUNCTIONS: &[Method] = &[("mutex", lua_fn!("ipc.mutex", mutex))];
 
 /// The class `ipc.mutex`.
-pub(super) static INFO: ClassInfo = ClassInfo::of::<MutexHandle>("ipc.mutex", METHODS, &[]);
+pub(in crate::bind) static INFO: ClassInfo = ClassInfo::of::<MutexHandle>("ipc.mutex", METHODS, &[]);
 
 const METHODS: &[Method] = &[
     ("lock", lua_fn!("mutex:lock", lock)),
@@ -29,7 +29,7 @@ const METHODS: &[Method] = &[
 ];
 
 /// What yields under a scheduler.
-pub(super) const NON_BLOCKING: &[Method] = &[
+pub(in crate::bind) const NON_BLOCKING: &[Method] = &[
     ("lock", try_fn!("mutex:lock", lock)),
     ("trylock", try_fn!("mutex:trylock", trylock)),
     ("barrier", try_fn!("mutex:barrier", barrier)),

@@ -14,10 +14,10 @@ use crate::sync::{Atomic, Number};
 use crate::wire::{Attachment, Object, downcast};
 
 /// What the module offers of this.
-pub(super) const FUNCTIONS: &[Method] = &[("atomic", lua_fn!("ipc.atomic", atomic))];
+pub(in crate::bind) const FUNCTIONS: &[Method] = &[("atomic", lua_fn!("ipc.atomic", atomic))];
 
 /// The class `ipc.atomic`.
-pub(super) static INFO: ClassInfo = ClassInfo::of::<Cell>("ipc.atomic", METHODS, &[]);
+pub(in crate::bind) static INFO: ClassInfo = ClassInfo::of::<Cell>("ipc.atomic", METHODS, &[]);
 
 const METHODS: &[Method] = &[
     ("get", lua_fn!("atomic:get", get)),
@@ -49,7 +49,7 @@ impl Class for Cell {
 }
 
 /// The number in slot `i`, of the kind that Lua holds it as.
-pub(super) fn number(lua: Lua<'_>, i: c_int) -> Result<Number> {
+pub(in crate::bind) fn number(lua: Lua<'_>, i: c_int) -> Result<Number> {
     #[cfg(any(feature = "lua53", feature = "lua54", feature = "lua55"))]
     // SAFETY: reads the kind of the value in a slot; any slot is allowed.
     if lua.kind(i) == Kind::Number && unsafe { mlua_sys::lua_isinteger(lua.raw(), i) } != 0 {
@@ -59,7 +59,7 @@ pub(super) fn number(lua: Lua<'_>, i: c_int) -> Result<Number> {
 }
 
 /// Pushes a number, of its kind where Lua has both.
-pub(super) fn push(lua: Lua<'_>, n: Number) {
+pub(in crate::bind) fn push(lua: Lua<'_>, n: Number) {
     match n {
         Number::Integer(n) => lua.push_integer(n),
         Number::Float(x) => lua.push_number(x),
@@ -67,7 +67,7 @@ pub(super) fn push(lua: Lua<'_>, n: Number) {
 }
 
 /// A whole number, as this Lua writes it.
-pub(super) fn whole(n: i32) -> Number {
+pub(in crate::bind) fn whole(n: i32) -> Number {
     if cfg!(any(feature = "lua53", feature = "lua54", feature = "lua55")) {
         Number::Integer(n.into())
     } else {

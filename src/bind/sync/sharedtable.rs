@@ -9,7 +9,7 @@ use std::ffi::c_int;
 use std::sync::Arc;
 
 use self::convert::{key, push, push_key, push_last, value, written_key};
-use crate::bind::atomic;
+use crate::bind::sync::atomic;
 use crate::bind::vm::call::Pushed;
 use crate::bind::vm::lua::{Kind, Lua};
 use crate::bind::vm::maker::add_maker;
@@ -24,10 +24,10 @@ use crate::wait::Deadline;
 use crate::wire::{Attachment, Object, downcast};
 
 /// What the module offers of this, besides what `install` adds.
-pub(super) const FUNCTIONS: &[Method] = &[("sharedtable_size", lua_fn!("ipc.sharedtable_size", size))];
+pub(in crate::bind) const FUNCTIONS: &[Method] = &[("sharedtable_size", lua_fn!("ipc.sharedtable_size", size))];
 
 /// The class `ipc.sharedtable`.
-pub(super) static INFO: ClassInfo = ClassInfo::of::<SharedTable>("ipc.sharedtable", &[], METAMETHODS);
+pub(in crate::bind) static INFO: ClassInfo = ClassInfo::of::<SharedTable>("ipc.sharedtable", &[], METAMETHODS);
 
 /// About what a key with a small value takes in a table, in bytes.
 const ENTRY: usize = 64;
@@ -89,7 +89,7 @@ impl Class for Walk {
 }
 
 /// Puts `ipc.sharedtable` into the module's table, on top.
-pub(super) fn install(lua: Lua<'_>) -> Result<()> {
+pub(in crate::bind) fn install(lua: Lua<'_>) -> Result<()> {
     lua.new_table(0, FIELDS.len() as c_int)?;
     for (name, function) in FIELDS {
         lua.push_function(*function)?;

@@ -19,7 +19,7 @@ pub(super) fn limits(options: Options<'_>) -> Result<Limits> {
 }
 
 /// Makes an item of each argument after `self`, a `C`, and hands all of them to `send` at once.
-pub(super) fn send<C: Class, T>(
+pub(in crate::bind) fn send<C: Class, T>(
     lua: Lua<'_>,
     route: Route,
     send: impl FnOnce(&mut [Message]) -> Result<T>,

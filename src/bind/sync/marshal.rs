@@ -15,11 +15,11 @@ use crate::transport;
 use crate::wire::{Attachment, Message, Object, downcast, drop_deferred};
 
 /// What the module offers of this.
-pub(super) const FUNCTIONS: &[Method] =
+pub(in crate::bind) const FUNCTIONS: &[Method] =
     &[("marshal", lua_fn!("ipc.marshal", marshal)), ("unmarshal", lua_fn!("ipc.unmarshal", unmarshal))];
 
 /// The class `ipc.marshal`.
-pub(super) static INFO: ClassInfo = ClassInfo::of::<Marshal>("ipc.marshal", METHODS, &[]);
+pub(in crate::bind) static INFO: ClassInfo = ClassInfo::of::<Marshal>("ipc.marshal", METHODS, &[]);
 
 const METHODS: &[Method] = &[
     ("read", lua_fn!("marshal:read", read)),

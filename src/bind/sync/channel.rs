@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::bind::codec::Route;
-use crate::bind::items;
+use crate::bind::sync::items;
 use crate::bind::vm::call::Pushed;
 use crate::bind::vm::fd;
 use crate::bind::vm::lua::{Kind, Lua};
@@ -19,7 +19,7 @@ use crate::wait::{Deadline, Source, Way, source};
 use crate::wire::{Attachment, Object, downcast};
 
 /// The class `ipc.channel`.
-pub(super) static INFO: ClassInfo = ClassInfo::of::<ChannelHandle>("ipc.channel", METHODS, METAMETHODS);
+pub(in crate::bind) static INFO: ClassInfo = ClassInfo::of::<ChannelHandle>("ipc.channel", METHODS, METAMETHODS);
 
 const METHODS: &[Method] = &[
     ("write", lua_fn!("channel:write", write)),
@@ -36,7 +36,7 @@ const METHODS: &[Method] = &[
 ];
 
 /// What yields under a scheduler.
-pub(super) const NON_BLOCKING: &[Method] = &[
+pub(in crate::bind) const NON_BLOCKING: &[Method] = &[
     ("write", try_fn!("channel:write", write)),
     ("writeup", try_fn!("channel:writeup", writeup)),
     ("read", try_fn!("channel:read", read)),
@@ -77,7 +77,7 @@ fn number(status: Status) -> i64 {
 }
 
 /// Puts `ipc.channel` into the module's table on top: a table of the statuses that is called to make a channel.
-pub(super) fn install(lua: Lua<'_>) -> Result<()> {
+pub(in crate::bind) fn install(lua: Lua<'_>) -> Result<()> {
     lua.new_table(0, 3)?;
     for (name, status) in [("OPEN", Status::Open), ("CLOSED", Status::Closed), ("DRAINED", Status::Drained)] {
         lua.push_integer(number(status));

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::bind::codec::Route;
-use crate::bind::items;
+use crate::bind::sync::items;
 use crate::bind::vm::call::Pushed;
 use crate::bind::vm::fd;
 use crate::bind::vm::lua::{Kind, Lua};
@@ -18,10 +18,10 @@ use crate::wait::{Deadline, Source, Way, source};
 use crate::wire::{Attachment, Object, downcast};
 
 /// What the module offers of this.
-pub(super) const FUNCTIONS: &[Method] = &[("workqueue", lua_fn!("ipc.workqueue", workqueue))];
+pub(in crate::bind) const FUNCTIONS: &[Method] = &[("workqueue", lua_fn!("ipc.workqueue", workqueue))];
 
 /// The class `ipc.workqueue`.
-pub(super) static INFO: ClassInfo = ClassInfo::of::<WorkQueueHandle>("ipc.workqueue", METHODS, &[]);
+pub(in crate::bind) static INFO: ClassInfo = ClassInfo::of::<WorkQueueHandle>("ipc.workqueue", METHODS, &[]);
 
 const METHODS: &[Method] = &[
     ("write", lua_fn!("workqueue:write", write)),
@@ -36,7 +36,7 @@ const METHODS: &[Method] = &[
 ];
 
 /// What yields under a scheduler.
-pub(super) const NON_BLOCKING: &[Method] = &[
+pub(in crate::bind) const NON_BLOCKING: &[Method] = &[
     ("write", try_fn!("workqueue:write", write)),
     ("writeup", try_fn!("workqueue:writeup", writeup)),
     ("read", try_fn!("workqueue:read", read)),
