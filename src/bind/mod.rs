@@ -11,21 +11,17 @@
 
 pub mod batch;
 pub mod cancel;
-pub mod client;
 pub mod codec;
 pub mod events;
 pub mod future;
-pub mod launch;
-pub mod link;
 pub mod map;
-pub mod meeting;
 pub mod module;
+pub mod peer;
 pub mod pool;
 pub mod process;
 pub mod report;
 pub mod scheduler;
 pub mod select;
-pub mod server;
 pub mod sync;
 pub mod tensor;
 pub mod vm;

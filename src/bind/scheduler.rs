@@ -10,7 +10,7 @@
 use std::ffi::c_int;
 
 use crate::bind::batch;
-use crate::bind::client;
+use crate::bind::peer::client;
 use crate::bind::events;
 use crate::bind::future;
 use crate::bind::map;
@@ -19,7 +19,7 @@ use crate::bind::process::flock;
 use crate::bind::process::spawn;
 use crate::bind::process::system;
 use crate::bind::select;
-use crate::bind::server;
+use crate::bind::peer::server;
 use crate::bind::sync::channel;
 use crate::bind::sync::mutex;
 use crate::bind::sync::workqueue;

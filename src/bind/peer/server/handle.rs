@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use crate::bind::link::{self, Link};
+use crate::bind::peer::link::{self, Link};
 use crate::bind::vm::call::Pushed;
 use crate::bind::vm::fd;
 use crate::bind::vm::lua::{Kind, Lua};

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use self::handle::push_client;
 use crate::bind::codec::{Route, is_too_deep};
-use crate::bind::link::{Given, push_traffic};
+use crate::bind::peer::link::{Given, push_traffic};
 use crate::bind::vm::call::Pushed;
 use crate::bind::vm::fd;
 use crate::bind::vm::lua::{Kind, Lua};
@@ -23,10 +23,10 @@ use crate::wait::{Deadline, Source, Way, source};
 use crate::wire::{Attachment, Object, downcast};
 
 /// What the module offers of this.
-pub(super) const FUNCTIONS: &[Method] = &[("server", lua_fn!("ipc.server", server))];
+pub(in crate::bind) const FUNCTIONS: &[Method] = &[("server", lua_fn!("ipc.server", server))];
 
 /// The class `ipc.server`.
-pub(super) static INFO: ClassInfo = ClassInfo::of::<Server>("ipc.server", METHODS, &[]);
+pub(in crate::bind) static INFO: ClassInfo = ClassInfo::of::<Server>("ipc.server", METHODS, &[]);
 
 const METHODS: &[Method] = &[
     ("clients", lua_fn!("server:clients", clients)),
@@ -40,7 +40,7 @@ const METHODS: &[Method] = &[
 ];
 
 /// What yields under a scheduler.
-pub(super) const NON_BLOCKING: &[Method] = &[
+pub(in crate::bind) const NON_BLOCKING: &[Method] = &[
     ("clients", try_fn!("server:clients", clients)),
     ("recvAny", try_fn!("server:recvAny", recv_any)),
     ("tryrecvAny", try_fn!("server:tryrecvAny", tryrecv_any)),

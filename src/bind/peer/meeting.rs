@@ -9,11 +9,11 @@ use crate::lua_fn;
 use crate::peer::meeting::{Meeting, Place};
 
 /// The functions of the module.
-pub(super) const FUNCTIONS: &[Method] =
+pub(in crate::bind) const FUNCTIONS: &[Method] =
     &[("__meeting", lua_fn!("LocalhostTree", claim)), ("__meeting_find", lua_fn!("LocalhostTree", find))];
 
 /// `libipc.meeting`: not for users, so outside `ipc.`
-pub(super) static INFO: ClassInfo = ClassInfo::of::<MeetingHandle>("libipc.meeting", METHODS, &[]);
+pub(in crate::bind) static INFO: ClassInfo = ClassInfo::of::<MeetingHandle>("libipc.meeting", METHODS, &[]);
 
 const METHODS: &[Method] =
     &[("publish", lua_fn!("meeting:publish", publish)), ("close", lua_fn!("meeting:close", close))];

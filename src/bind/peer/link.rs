@@ -17,7 +17,7 @@ use crate::transport::{Connection, Secret, Target, Traffic};
 use crate::wait::{self, Candidate, Deadline, Source, Way};
 
 /// A class whose objects talk to one peer.
-pub(super) trait Link: Class {
+pub(in crate::bind) trait Link: Class {
     /// The link, and the time-out of calls that are given none.
     fn link(&self) -> (&Arc<dyn Connection>, Option<f64>);
 }
@@ -30,7 +30,7 @@ fn this<T: Link>(lua: Lua<'_>) -> Result<(Arc<dyn Connection>, Option<f64>)> {
 }
 
 /// `c:send(v, [timeout])`. In a table with the time-out `more` may say that another message follows at once.
-pub(super) fn send<T: Link>(lua: Lua<'_>) -> Result<Pushed> {
+pub(in crate::bind) fn send<T: Link>(lua: Lua<'_>) -> Result<Pushed> {
     let (connection, timeout) = this::<T>(lua)?;
     let (deadline, more) = match lua.kind(3) {
         Kind::Table => {
@@ -139,19 +139,19 @@ pub(super) fn tryrecv<T: Link>(lua: Lua<'_>) -> Result<Pushed> {
 }
 
 /// `c:close()`
-pub(super) fn close<T: Link>(lua: Lua<'_>) -> Result<Pushed> {
+pub(in crate::bind) fn close<T: Link>(lua: Lua<'_>) -> Result<Pushed> {
     this::<T>(lua)?.0.close();
     Ok(0)
 }
 
 /// `c:address()` → where the peer is.
-pub(super) fn address<T: Link>(lua: Lua<'_>) -> Result<Pushed> {
+pub(in crate::bind) fn address<T: Link>(lua: Lua<'_>) -> Result<Pushed> {
     lua.push_string(this::<T>(lua)?.0.peer())?;
     Ok(1)
 }
 
 /// How a link is waited for: until it has something to receive, or room for what is sent.
-pub(super) fn source<T: Link>(link: &T, way: Way) -> Box<dyn Source> {
+pub(in crate::bind) fn source<T: Link>(link: &T, way: Way) -> Box<dyn Source> {
     source_of(link.link().0, way)
 }
 

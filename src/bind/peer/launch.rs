@@ -13,7 +13,7 @@ use crate::sys::{self, SignalWatch, signal_name, signal_number, try_push};
 use crate::wait::{Interest, Watch, poll_many};
 
 /// What the module offers of this.
-pub(super) const FUNCTIONS: &[Method] = &[
+pub(in crate::bind) const FUNCTIONS: &[Method] = &[
     ("tree", lua_fn!("ipc.tree", tree)),
     ("__signals", lua_fn!("ipcrun", signals)),
     ("__poll", lua_fn!("ipcrun", poll)),
@@ -22,7 +22,7 @@ pub(super) const FUNCTIONS: &[Method] = &[
 ];
 
 /// `libipc.signals`: not for users, so outside `ipc.`
-pub(super) static INFO: ClassInfo = ClassInfo::of::<SignalWatch>("libipc.signals", METHODS, &[]);
+pub(in crate::bind) static INFO: ClassInfo = ClassInfo::of::<SignalWatch>("libipc.signals", METHODS, &[]);
 
 const METHODS: &[Method] = &[("fd", lua_fn!("signals:fd", fd)), ("next", lua_fn!("signals:next", next))];
 

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::bind::link::{self, Given, Link};
+use crate::bind::peer::link::{self, Given, Link};
 use crate::bind::vm::call::Pushed;
 use crate::bind::vm::fd;
 use crate::bind::vm::lua::Lua;
@@ -16,10 +16,10 @@ use crate::wait::{Deadline, Source, Way};
 use crate::wire::{Attachment, Object, downcast};
 
 /// What the module offers of this.
-pub(super) const FUNCTIONS: &[Method] = &[("client", lua_fn!("ipc.client", client))];
+pub(in crate::bind) const FUNCTIONS: &[Method] = &[("client", lua_fn!("ipc.client", client))];
 
 /// The class `ipc.client`.
-pub(super) static INFO: ClassInfo = ClassInfo::of::<Client>("ipc.client", METHODS, &[]);
+pub(in crate::bind) static INFO: ClassInfo = ClassInfo::of::<Client>("ipc.client", METHODS, &[]);
 
 const METHODS: &[Method] = &[
     ("send", lua_fn!("client:send", link::send::<Client>)),
@@ -33,10 +33,10 @@ const METHODS: &[Method] = &[
 ];
 
 /// The function that yields under a scheduler.
-pub(super) const NON_BLOCKING_FUNCTIONS: &[Method] = &[("client", try_fn!("ipc.client", client))];
+pub(in crate::bind) const NON_BLOCKING_FUNCTIONS: &[Method] = &[("client", try_fn!("ipc.client", client))];
 
 /// What yields under a scheduler.
-pub(super) const NON_BLOCKING: &[Method] = &[
+pub(in crate::bind) const NON_BLOCKING: &[Method] = &[
     ("send", try_fn!("client:send", link::send::<Client>)),
     ("recv", try_fn!("client:recv", link::recv::<Client>)),
     ("tryrecv", try_fn!("client:tryrecv", link::tryrecv::<Client>)),
