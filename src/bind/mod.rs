@@ -9,20 +9,15 @@
 //!    table.
 //! 3. Annotate it in `lua/library/ipc.lua` and specify it in `spec/`.
 
-pub mod batch;
-pub mod cancel;
 pub mod codec;
 pub mod events;
-pub mod future;
-pub mod map;
 pub mod module;
 pub mod peer;
-pub mod pool;
 pub mod process;
 pub mod report;
 pub mod scheduler;
 pub mod select;
 pub mod sync;
 pub mod tensor;
+pub mod threads;
 pub mod vm;
-pub mod worker;

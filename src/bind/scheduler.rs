@@ -9,17 +9,17 @@
 
 use std::ffi::c_int;
 
-use crate::bind::batch;
-use crate::bind::peer::client;
+use crate::bind::threads::batch;
 use crate::bind::events;
-use crate::bind::future;
-use crate::bind::map;
-use crate::bind::pool;
+use crate::bind::threads::future;
+use crate::bind::threads::map;
+use crate::bind::peer::client;
+use crate::bind::peer::server;
+use crate::bind::threads::pool;
 use crate::bind::process::flock;
 use crate::bind::process::spawn;
 use crate::bind::process::system;
 use crate::bind::select;
-use crate::bind::peer::server;
 use crate::bind::sync::channel;
 use crate::bind::sync::mutex;
 use crate::bind::sync::workqueue;

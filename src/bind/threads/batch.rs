@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use crate::bind::future;
-use crate::bind::pool::task;
+use crate::bind::threads::future;
+use crate::bind::threads::pool::task;
 use crate::bind::vm::call::Pushed;
 use crate::bind::vm::fd;
 use crate::bind::vm::lua::Lua;
@@ -18,13 +18,13 @@ use crate::wait::{Source, Way, source};
 use crate::wire::{Attachment, Object, downcast};
 
 /// What lua/ipc/BackgroundTaskPool.lua stands on; not for users.
-pub(super) const FUNCTIONS: &[Method] = &[("__next", lua_fn!("BackgroundTaskPool", peek))];
+pub(in crate::bind) const FUNCTIONS: &[Method] = &[("__next", lua_fn!("BackgroundTaskPool", peek))];
 
 /// What of it yields under a scheduler.
-pub(super) const NON_BLOCKING_FUNCTIONS: &[Method] = &[("__next", try_fn!("BackgroundTaskPool", peek))];
+pub(in crate::bind) const NON_BLOCKING_FUNCTIONS: &[Method] = &[("__next", try_fn!("BackgroundTaskPool", peek))];
 
 /// The class `ipc.batch`.
-pub(super) static INFO: ClassInfo =
+pub(in crate::bind) static INFO: ClassInfo =
     ClassInfo::of::<Handle>("ipc.batch", METHODS, &[("__len", lua_fn!("#batch", pending))]);
 
 const METHODS: &[Method] = &[
@@ -36,12 +36,12 @@ const METHODS: &[Method] = &[
 ];
 
 /// What yields under a scheduler.
-pub(super) const NON_BLOCKING: &[Method] =
+pub(in crate::bind) const NON_BLOCKING: &[Method] =
     &[("next", try_fn!("batch:next", next)), ("results", try_fn!("batch:results", step_of))];
 
 /// One Lua state's hold on a batch.
 #[derive(Debug)]
-pub struct Handle(pub(super) Arc<Batch>);
+pub struct Handle(pub(in crate::bind) Arc<Batch>);
 
 impl Class for Handle {
     fn info() -> &'static ClassInfo {

@@ -18,7 +18,7 @@ use crate::wait::{Source, Way, source};
 use crate::wire::{Attachment, Message, Object, downcast};
 
 /// The class `ipc.future`.
-pub(super) static INFO: ClassInfo = ClassInfo::of::<Handle>("ipc.future", METHODS, &[]);
+pub(in crate::bind) static INFO: ClassInfo = ClassInfo::of::<Handle>("ipc.future", METHODS, &[]);
 
 const METHODS: &[Method] = &[
     ("get", lua_fn!("future:get", get)),
@@ -28,11 +28,11 @@ const METHODS: &[Method] = &[
 ];
 
 /// What yields under a scheduler.
-pub(super) const NON_BLOCKING: &[Method] = &[("get", try_fn!("future:get", get))];
+pub(in crate::bind) const NON_BLOCKING: &[Method] = &[("get", try_fn!("future:get", get))];
 
 /// One Lua state's hold on a future.
 #[derive(Debug)]
-pub struct Handle(pub(super) Arc<Future>);
+pub struct Handle(pub(in crate::bind) Arc<Future>);
 
 impl Class for Handle {
     fn info() -> &'static ClassInfo {

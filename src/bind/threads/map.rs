@@ -12,7 +12,7 @@ use crate::bind::vm::call::Pushed;
 use crate::bind::vm::fd;
 use crate::bind::vm::lua::{Kind, Lua};
 use crate::bind::vm::object::{Class, ClassInfo, Method};
-use crate::bind::worker::{self, Setup, call_init, said};
+use crate::bind::threads::worker::{self, Setup, call_init, said};
 use crate::err;
 use crate::error::{Code, Error, Result, words};
 use crate::lua_fn;
@@ -24,11 +24,11 @@ use crate::wait::{Source, Way, source};
 use crate::wire::{Entry, Ledger, Message, Object, drop_deferred};
 
 /// What the Lua module has of this file.
-pub(super) const FUNCTIONS: &[Method] =
+pub(in crate::bind) const FUNCTIONS: &[Method] =
     &[("map", lua_fn!("ipc.map", map)), ("map_extended", lua_fn!("ipc.map_extended", map_extended))];
 
 /// `ipc.map`, the class.
-pub(super) static INFO: ClassInfo = ClassInfo::of::<Map>("ipc.map", METHODS, &[]);
+pub(in crate::bind) static INFO: ClassInfo = ClassInfo::of::<Map>("ipc.map", METHODS, &[]);
 
 const METHODS: &[Method] = &[
     ("join", lua_fn!("map:join", join)),
@@ -40,7 +40,7 @@ const METHODS: &[Method] = &[
 ];
 
 /// What yields under a scheduler.
-pub(super) const NON_BLOCKING: &[Method] =
+pub(in crate::bind) const NON_BLOCKING: &[Method] =
     &[("join", try_fn!("map:join", join)), ("results", try_fn!("map:results", next_of))];
 
 /// A handle on running threads. Collected, it cancels them.

@@ -5,8 +5,8 @@ use std::ffi::c_int;
 use std::sync::Arc;
 
 use super::{function, task_of, this};
-use crate::bind::batch;
-use crate::bind::future::push_outcome;
+use crate::bind::threads::batch;
+use crate::bind::threads::future::push_outcome;
 use crate::bind::vm::call::Pushed;
 use crate::bind::vm::lua::{Kind, Lua};
 use crate::err;

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use mlua_sys as ffi;
 
-use crate::bind::cancel;
+use crate::bind::threads::cancel;
 use crate::bind::codec::Route;
 use crate::bind::tensor;
 use crate::bind::vm::call::{Count, Pushed, c_function, count};
@@ -52,7 +52,7 @@ struct Surroundings {
 
 impl Setup {
     /// The surroundings of `lua`.
-    pub(super) fn new(lua: Lua<'_>, cancel_code: bool) -> Result<Setup> {
+    pub(in crate::bind) fn new(lua: Lua<'_>, cancel_code: bool) -> Result<Setup> {
         Ok(Setup { cancel_code, library: lua.state().library, surroundings: Surroundings::of(lua)? })
     }
 }
@@ -112,7 +112,7 @@ thread_local! {
 }
 
 /// Does a thread's job: makes a Lua state, does `work` in it, and closes it. `cancel` ends its calls.
-pub(super) fn run<'a>(
+pub(in crate::bind) fn run<'a>(
     setup: &'a Setup,
     cancel: &'a Arc<Cancel>,
     work: &'a mut Work<'a>,
@@ -232,7 +232,7 @@ fn kept(text: &[u8]) -> Failure {
 }
 
 /// What is told of an error: of one that Lua raised, its text lies on top of the stack.
-pub(super) fn failure(lua: Lua<'_>, e: Error) -> Failure {
+pub(in crate::bind) fn failure(lua: Lua<'_>, e: Error) -> Failure {
     // No text at all stands for a want of memory: there may be many tasks to fail, and each text would take some more
     // of it.
     if memory_is_short() {
@@ -287,7 +287,7 @@ pub(super) fn call_init(lua: Lua<'_>, init: c_int, handler: c_int) -> Result<()>
 }
 
 /// An error of the codec, told from the thread's side.
-pub(super) fn said(what: &str, e: Error) -> Error {
+pub(in crate::bind) fn said(what: &str, e: Error) -> Error {
     match e.code() {
         Code::Raised => raised(),
         code => Error::new(code, "", words(format_args!("{what} {}", e.what()))),

@@ -7,14 +7,14 @@ use std::ffi::c_int;
 use std::sync::Arc;
 
 use self::work::Plan;
-use crate::bind::batch;
+use crate::bind::threads::batch;
 use crate::bind::codec::Route;
-use crate::bind::future;
-use crate::bind::map::{cancel_code, push_init, split_number};
+use crate::bind::threads::future;
+use crate::bind::threads::map::{cancel_code, push_init, split_number};
 use crate::bind::vm::call::Pushed;
 use crate::bind::vm::lua::{Kind, Lua};
 use crate::bind::vm::object::{Class, ClassInfo, Method};
-use crate::bind::worker::{STACK, Setup};
+use crate::bind::threads::worker::{STACK, Setup};
 use crate::error::{Code, Error, Result, words};
 use crate::lua_fn;
 use crate::sync::{Batch, Pool, Task, Terms};
@@ -25,10 +25,10 @@ use crate::try_fn;
 use crate::wire::{Attachment, Message, Object, downcast};
 
 /// What the module offers of this.
-pub(super) const FUNCTIONS: &[Method] = &[("pool", lua_fn!("ipc.pool", pool))];
+pub(in crate::bind) const FUNCTIONS: &[Method] = &[("pool", lua_fn!("ipc.pool", pool))];
 
 /// The class `ipc.pool`.
-pub(super) static INFO: ClassInfo = ClassInfo::of::<Handle>("ipc.pool", METHODS, &[]);
+pub(in crate::bind) static INFO: ClassInfo = ClassInfo::of::<Handle>("ipc.pool", METHODS, &[]);
 
 const METHODS: &[Method] = &[
     ("submit", lua_fn!("pool:submit", submit)),
@@ -40,7 +40,7 @@ const METHODS: &[Method] = &[
 ];
 
 /// What yields under a scheduler.
-pub(super) const NON_BLOCKING: &[Method] = &[
+pub(in crate::bind) const NON_BLOCKING: &[Method] = &[
     ("map", try_fn!("pool:map", list::try_map)),
     ("each", try_fn!("pool:each", list::advance)),
     ("close", try_fn!("pool:close", close)),
@@ -127,7 +127,7 @@ fn route(upvalues: bool) -> Route {
 }
 
 /// The bytes of the function in slot `i` if it has no state: no upvalues but those that go by name, and no attachments.
-pub(super) fn function(lua: Lua<'_>, i: c_int, upvalues: bool) -> Result<Option<Box<[u8]>>> {
+pub(in crate::bind) fn function(lua: Lua<'_>, i: c_int, upvalues: bool) -> Result<Option<Box<[u8]>>> {
     lua.check(i, Kind::Function)?;
     let mut message = lua.state().take_message();
     let bytes = lua.encode(i, &mut message, Route::THREAD).and_then(|()| {

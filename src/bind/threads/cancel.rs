@@ -38,7 +38,7 @@ pub(super) struct Armed<'a> {
 
 impl<'a> Armed<'a> {
     /// Lets `cancel`, which outlives the call, end the Lua code of this state: where that costs little, or if `asked`.
-    pub(super) fn new(lua: Lua<'a>, cancel: &'a Cancel, asked: bool) -> Armed<'a> {
+    pub(in crate::bind) fn new(lua: Lua<'a>, cancel: &'a Cancel, asked: bool) -> Armed<'a> {
         CANCEL.set(cancel);
         lua.state().end_all_calls(true);
         if asked || FREE {
@@ -74,7 +74,7 @@ impl Drop for Armed<'_> {
 /// from now on: what the error has it clean up takes less than [`COUNT`] instructions, and a loop that catches the
 /// error of each call takes more. The main thread too, since each of those calls may be a coroutine's that ends with
 /// it.
-pub(super) fn end_code_too(lua: Lua<'_>) {
+pub(in crate::bind) fn end_code_too(lua: Lua<'_>) {
     // SAFETY: as in `hook`.
     if FREE || cfg!(feature = "luajit") || !unsafe { CANCEL.get().as_ref() }.is_some_and(Cancel::fired) {
         return;
@@ -149,7 +149,7 @@ mod closing {
     }
 
     /// Notes that the thread is told to end; what more to hook.
-    pub(super) fn raised() -> c_int {
+    pub(in crate::bind) fn raised() -> c_int {
         INSIDE.set(None);
         let since = SINCE.get().unwrap_or_else(Instant::now);
         SINCE.set(Some(since));
@@ -207,7 +207,7 @@ mod closing {
 
     use mlua_sys as ffi;
 
-    pub(super) fn raised() -> c_int {
+    pub(in crate::bind) fn raised() -> c_int {
         0
     }
 
