@@ -10,14 +10,11 @@
 //! 3. Annotate it in `lua/library/ipc.lua` and specify it in `spec/`.
 
 pub mod codec;
-pub mod events;
 pub mod module;
 pub mod peer;
 pub mod process;
-pub mod report;
-pub mod scheduler;
-pub mod select;
 pub mod sync;
 pub mod tensor;
 pub mod threads;
 pub mod vm;
+pub mod wait;

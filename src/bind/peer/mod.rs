@@ -1,4 +1,4 @@
-//! Peers: `client` and `server` and what both ends share (`link`), the `meeting` of a tree, and what `launch` knows of the
+//! Peers: `client`, `server` and what both ends share (`link`), the `meeting` of a tree, and what `launch` knows of the
 //! nodes that ipcrun started.
 
 pub mod client;

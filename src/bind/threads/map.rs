@@ -7,12 +7,12 @@ use std::sync::Arc;
 use mlua_sys as ffi;
 
 use crate::bind::codec::{RESULTS_OF_MAP, Route};
+use crate::bind::threads::worker::{self, Setup, call_init, said};
 use crate::bind::vm::args::Options;
 use crate::bind::vm::call::Pushed;
 use crate::bind::vm::fd;
 use crate::bind::vm::lua::{Kind, Lua};
 use crate::bind::vm::object::{Class, ClassInfo, Method};
-use crate::bind::threads::worker::{self, Setup, call_init, said};
 use crate::err;
 use crate::error::{Code, Error, Result, words};
 use crate::lua_fn;

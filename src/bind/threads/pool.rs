@@ -7,14 +7,14 @@ use std::ffi::c_int;
 use std::sync::Arc;
 
 use self::work::Plan;
-use crate::bind::threads::batch;
 use crate::bind::codec::Route;
+use crate::bind::threads::batch;
 use crate::bind::threads::future;
 use crate::bind::threads::map::{cancel_code, push_init, split_number};
+use crate::bind::threads::worker::{STACK, Setup};
 use crate::bind::vm::call::Pushed;
 use crate::bind::vm::lua::{Kind, Lua};
 use crate::bind::vm::object::{Class, ClassInfo, Method};
-use crate::bind::threads::worker::{STACK, Setup};
 use crate::error::{Code, Error, Result, words};
 use crate::lua_fn;
 use crate::sync::{Batch, Pool, Task, Terms};

@@ -9,9 +9,9 @@ use std::sync::Arc;
 
 use mlua_sys as ffi;
 
-use crate::bind::threads::cancel;
 use crate::bind::codec::Route;
 use crate::bind::tensor;
+use crate::bind::threads::cancel;
 use crate::bind::vm::call::{Count, Pushed, c_function, count};
 use crate::bind::vm::library::Library;
 use crate::bind::vm::load::push_bound;
@@ -34,7 +34,7 @@ const TENSORS: [&str; 2] = ["torch", "ipc.torch"];
 
 /// What threads start with.
 #[derive(Debug)]
-pub(super) struct Setup {
+pub(in crate::bind) struct Setup {
     /// Whether a cancel shall end code that runs also where that costs speed.
     cancel_code: bool,
     library: &'static Library,

@@ -7,9 +7,9 @@ use mlua_sys as ffi;
 
 use super::FEW_BYTES;
 use crate::bind::codec::{RESULTS_OF_POOL, Route};
+use crate::bind::threads::worker::{self, Setup, call_init, failure, keep_raised_values, raised_value, said};
 use crate::bind::vm::account::collect;
 use crate::bind::vm::lua::{Kind, Lua, raised};
-use crate::bind::threads::worker::{self, Setup, call_init, failure, keep_raised_values, raised_value, said};
 use crate::error::Result;
 use crate::sync::{Failure, Order, Outcome, Task, TaskSource};
 use crate::sys::{check_memory, try_bytes};

@@ -17,10 +17,10 @@ use crate::try_fn;
 use crate::wait::{Candidate, Deadline, Way, select};
 
 /// What the module offers of this.
-pub(super) const FUNCTIONS: &[Method] = &[("select", lua_fn!("ipc.select", select_first))];
+pub(in crate::bind) const FUNCTIONS: &[Method] = &[("select", lua_fn!("ipc.select", select_first))];
 
 /// What yields under a scheduler.
-pub(super) const NON_BLOCKING: &[Method] = &[("select", try_fn!("ipc.select", select_first))];
+pub(in crate::bind) const NON_BLOCKING: &[Method] = &[("select", try_fn!("ipc.select", select_first))];
 
 /// Counts the results of `ipc.select` in one Lua state: what was returned longest ago goes first.
 #[derive(Clone)]

@@ -9,24 +9,24 @@
 
 use std::ffi::c_int;
 
-use crate::bind::threads::batch;
-use crate::bind::events;
-use crate::bind::threads::future;
-use crate::bind::threads::map;
 use crate::bind::peer::client;
 use crate::bind::peer::server;
-use crate::bind::threads::pool;
 use crate::bind::process::flock;
 use crate::bind::process::spawn;
 use crate::bind::process::system;
-use crate::bind::select;
 use crate::bind::sync::channel;
 use crate::bind::sync::mutex;
 use crate::bind::sync::workqueue;
+use crate::bind::threads::batch;
+use crate::bind::threads::future;
+use crate::bind::threads::map;
+use crate::bind::threads::pool;
 use crate::bind::vm::call::Pushed;
 use crate::bind::vm::lua::{Kind, Lua};
 use crate::bind::vm::non_blocking::descriptors;
 use crate::bind::vm::object::{ClassInfo, Method};
+use crate::bind::wait::events;
+use crate::bind::wait::select;
 use crate::err;
 use crate::error::Result;
 use crate::lua_fn;
@@ -113,7 +113,7 @@ fn push_methods(lua: Lua<'_>, list: c_int, tries: &[Method]) -> Result<()> {
 const MODULE: c_int = mlua_sys::lua_upvalueindex(2);
 
 /// Puts `ipc.scheduler` into the module's table on top.
-pub(super) fn install(lua: Lua<'_>) -> Result<()> {
+pub(in crate::bind) fn install(lua: Lua<'_>) -> Result<()> {
     lua.push_value(-1);
     lua.push_closure(lua_fn!("ipc.scheduler", scheduler), 1)?;
     lua.raw_set_field(-2, "scheduler")

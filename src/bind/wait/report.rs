@@ -11,7 +11,7 @@ use crate::sync::Report;
 use crate::sys::try_format;
 
 /// What the module offers of this.
-pub(super) const FUNCTIONS: &[Method] = &[("report", lua_fn!("ipc.report", report))];
+pub(in crate::bind) const FUNCTIONS: &[Method] = &[("report", lua_fn!("ipc.report", report))];
 
 /// Where the metatable of a report keeps its text.
 const TEXT: &str = "text";

@@ -17,19 +17,19 @@ use crate::wait::{Interest, Source, Way, source, source_for};
 use crate::wire::{Attachment, Object, downcast};
 
 /// What the module offers of this.
-pub(super) const FUNCTIONS: &[Method] =
+pub(in crate::bind) const FUNCTIONS: &[Method] =
     &[("fd", lua_fn!("ipc.fd", fd)), ("after", lua_fn!("ipc.after", after)), ("every", lua_fn!("ipc.every", every))];
 
 /// The class `ipc.fd`.
-pub(super) static FD: ClassInfo = ClassInfo::of::<Foreign>("ipc.fd", &[fd::FD], &[]);
+pub(in crate::bind) static FD: ClassInfo = ClassInfo::of::<Foreign>("ipc.fd", &[fd::FD], &[]);
 
 /// The class `ipc.timer`.
-pub(super) static TIMER: ClassInfo = ClassInfo::of::<Handle>("ipc.timer", METHODS, &[]);
+pub(in crate::bind) static TIMER: ClassInfo = ClassInfo::of::<Handle>("ipc.timer", METHODS, &[]);
 
 const METHODS: &[Method] = &[("read", lua_fn!("timer:read", read)), fd::FD, ("close", lua_fn!("timer:close", close))];
 
 /// What yields under a scheduler.
-pub(super) const NON_BLOCKING: &[Method] = &[("read", try_fn!("timer:read", read))];
+pub(in crate::bind) const NON_BLOCKING: &[Method] = &[("read", try_fn!("timer:read", read))];
 
 /// A descriptor that somebody else owns.
 #[derive(Debug)]
