@@ -24,12 +24,8 @@ use crate::bind::threads::cancel;
 use crate::bind::threads::future;
 use crate::bind::threads::map;
 use crate::bind::threads::pool;
-use crate::bind::vm::call::{Count, Pushed, count};
 use crate::bind::vm::host;
-use crate::bind::vm::library::Library;
-use crate::bind::vm::load::push_bound;
-use crate::bind::vm::lua::Lua;
-use crate::bind::vm::object::{ClassInfo, Method};
+use crate::bind::vm::{ClassInfo, Count, Library, Lua, Method, Pushed, count, push_bound};
 use crate::bind::wait::events;
 use crate::bind::wait::report;
 use crate::bind::wait::scheduler;
@@ -81,7 +77,7 @@ const CLASSES: &[&ClassInfo] = &[
     &client::INFO,
     &server::INFO,
     &server::handle::INFO,
-    &events::FD,
+    &events::DESCRIPTOR,
     &events::TIMER,
     &tensor::TENSOR,
     &tensor::STORAGE,

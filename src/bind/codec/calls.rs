@@ -6,9 +6,7 @@ use std::sync::Arc;
 
 use super::decode::Plain;
 use super::{Route, decode, encode};
-use crate::bind::vm::call::Pushed;
-use crate::bind::vm::last::Holder;
-use crate::bind::vm::lua::{Kind, Lua};
+use crate::bind::vm::{Holder, Kind, Lua, Pushed};
 use crate::err;
 use crate::error::{Error, Result};
 use crate::wire::{Encoder, Message};

@@ -11,9 +11,7 @@ use std::sync::Arc;
 use mlua_sys as ffi;
 
 use super::{set_dropped, string_at};
-use crate::bind::vm::call::Pushed;
-use crate::bind::vm::lua::{Kind, Lua};
-use crate::bind::vm::object::Method;
+use crate::bind::vm::{Kind, Lua, Method, Pushed};
 use crate::err;
 use crate::error::{Lossy, Result};
 use crate::lua_fn;

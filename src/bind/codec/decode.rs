@@ -12,9 +12,7 @@ use mlua_sys as ffi;
 
 use super::{Failure, Go, Route, Stop, descend};
 use crate::bind::codec::class;
-use crate::bind::vm::call::Pushed;
-use crate::bind::vm::last::push_string;
-use crate::bind::vm::lua::{Lua, no_room, raised};
+use crate::bind::vm::{Lua, Pushed, no_room, push_string, raised};
 use crate::err;
 use crate::error::{Code, Error, Result};
 use crate::sys::try_push;

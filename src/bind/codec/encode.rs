@@ -16,7 +16,7 @@ use super::place::Filter;
 use super::seen::{self, Seen};
 use super::{Failure, Go, Route, Stop, descend, function};
 use crate::bind::codec::class;
-use crate::bind::vm::lua::{Lua, raised};
+use crate::bind::vm::{Lua, raised};
 use crate::err;
 use crate::error::{Error, Result};
 use crate::wire::{Attachment, Encoder, Message, ext};

@@ -155,7 +155,7 @@ pub(super) unsafe fn encode(walk: &mut Walk<'_>, l: *mut ffi::lua_State, i: c_in
     unsafe {
         let builtin = is_builtin(l, i);
         if builtin && ffi::lua_checkstack(l, 8) == 0 {
-            return Err(walk.fail(crate::bind::vm::lua::no_room(8)));
+            return Err(walk.fail(crate::bind::vm::no_room(8)));
         }
         if !walk.route.functions {
             let about = if builtin { builtin_name(l, i) } else { describe(l, i) };

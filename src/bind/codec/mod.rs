@@ -18,7 +18,7 @@ mod seen;
 use std::ffi::{c_int, c_void};
 
 use crate::bind::vm::depth;
-use crate::bind::vm::lua::{Lua, no_room, raised};
+use crate::bind::vm::{Lua, no_room, raised};
 use crate::err;
 use crate::error::{Error, Result};
 use crate::wire::ext;

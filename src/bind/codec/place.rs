@@ -21,7 +21,7 @@ pub(super) use self::search::Reach;
 use self::search::search;
 use super::encode::string_at;
 use super::function::push_loaded;
-use crate::bind::vm::state::State;
+use crate::bind::vm::State;
 use crate::error::{Lossy, Result};
 use crate::sys::env_var;
 use crate::wire::{Decoder, Token};

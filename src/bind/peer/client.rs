@@ -3,10 +3,7 @@
 use std::sync::Arc;
 
 use crate::bind::peer::link::{self, Given, Link};
-use crate::bind::vm::call::Pushed;
-use crate::bind::vm::fd;
-use crate::bind::vm::lua::Lua;
-use crate::bind::vm::object::{Class, ClassInfo, Method};
+use crate::bind::vm::{Class, ClassInfo, FD, Lua, Method, Pushed};
 use crate::error::Result;
 use crate::lua_fn;
 use crate::peer::dial;
@@ -28,7 +25,7 @@ const METHODS: &[Method] = &[
     ("tryrecv", lua_fn!("client:tryrecv", link::tryrecv::<Client>)),
     ("address", lua_fn!("client:address", link::address::<Client>)),
     ("netStats", lua_fn!("client:netStats", link::net_stats::<Client>)),
-    fd::FD,
+    FD,
     ("close", lua_fn!("client:close", link::close::<Client>)),
 ];
 

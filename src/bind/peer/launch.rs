@@ -3,9 +3,7 @@
 
 use std::ffi::c_int;
 
-use crate::bind::vm::call::Pushed;
-use crate::bind::vm::lua::{Kind, Lua};
-use crate::bind::vm::object::{Class, ClassInfo, Method};
+use crate::bind::vm::{Class, ClassInfo, Kind, Lua, Method, Pushed};
 use crate::err;
 use crate::error::{Lossy, Result};
 use crate::lua_fn;

@@ -7,9 +7,7 @@ use zeroize::Zeroizing;
 
 use crate::bind::codec::Route;
 use crate::bind::tensor::{storage_at, tensor_at};
-use crate::bind::vm::call::Pushed;
-use crate::bind::vm::lua::{Kind, Lua};
-use crate::bind::vm::object::Class;
+use crate::bind::vm::{Class, Kind, Lua, Pushed};
 use crate::err;
 use crate::error::{Code, Result};
 use crate::peer::{self, Place};

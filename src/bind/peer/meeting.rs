@@ -1,8 +1,6 @@
 //! `ipc.__meeting` and `ipc.__meeting_find`: what lua/ipc/LocalhostTree.lua stands on; not for users.
 
-use crate::bind::vm::call::Pushed;
-use crate::bind::vm::lua::Lua;
-use crate::bind::vm::object::{Class, ClassInfo, Method};
+use crate::bind::vm::{Class, ClassInfo, Lua, Method, Pushed};
 use crate::err;
 use crate::error::Result;
 use crate::lua_fn;

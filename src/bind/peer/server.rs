@@ -9,10 +9,7 @@ use std::sync::Arc;
 use self::handle::push_client;
 use crate::bind::codec::{Route, is_too_deep};
 use crate::bind::peer::link::{Given, push_traffic};
-use crate::bind::vm::call::Pushed;
-use crate::bind::vm::fd;
-use crate::bind::vm::lua::{Kind, Lua};
-use crate::bind::vm::object::{Class, ClassInfo, Method};
+use crate::bind::vm::{Class, ClassInfo, FD, Kind, Lua, Method, Pushed};
 use crate::err;
 use crate::error::{Code, Error, Lossy, Result};
 use crate::lua_fn;
@@ -35,7 +32,7 @@ const METHODS: &[Method] = &[
     ("tryrecvAny", lua_fn!("server:tryrecvAny", tryrecv_any)),
     ("address", lua_fn!("server:address", address)),
     ("netStats", lua_fn!("server:netStats", net_stats)),
-    fd::FD,
+    FD,
     ("close", lua_fn!("server:close", close)),
 ];
 

@@ -4,7 +4,7 @@ use std::ffi::c_int;
 
 use mlua_sys as ffi;
 
-use crate::bind::vm::lua::{Kind, Lua};
+use crate::bind::vm::{Kind, Lua};
 use crate::error::Result;
 
 /// What every Lua has at the start of a file's userdata.

@@ -5,9 +5,7 @@ use std::os::unix::ffi::OsStringExt;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use crate::bind::vm::call::Pushed;
-use crate::bind::vm::lua::{Kind, Lua};
-use crate::bind::vm::object::{Class, ClassInfo, Method};
+use crate::bind::vm::{Class, ClassInfo, Kind, Lua, Method, Pushed};
 use crate::error::Result;
 use crate::lua_fn;
 use crate::sys::FileLock;

@@ -5,12 +5,7 @@ use std::os::unix::ffi::OsStringExt;
 use std::sync::Arc;
 
 use crate::bind::process::file::file_at;
-use crate::bind::vm::args::Options;
-use crate::bind::vm::call::Pushed;
-use crate::bind::vm::fd::FD;
-use crate::bind::vm::last::Holder;
-use crate::bind::vm::lua::{Kind, Lua};
-use crate::bind::vm::object::{Class, ClassInfo, Method};
+use crate::bind::vm::{Class, ClassInfo, FD, Holder, Kind, Lua, Method, Options, Pushed};
 use crate::err;
 use crate::error::{Lossy, Result, words};
 use crate::lua_fn;

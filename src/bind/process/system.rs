@@ -1,8 +1,6 @@
 //! `ipc.fork` and its kin: processes, threads, clocks, cores.
 
-use crate::bind::vm::call::Pushed;
-use crate::bind::vm::lua::Lua;
-use crate::bind::vm::object::Method;
+use crate::bind::vm::{Lua, Method, Pushed};
 use crate::err;
 use crate::error::Result;
 use crate::lua_fn;

@@ -3,11 +3,9 @@
 use std::ffi::c_int;
 use std::sync::Arc;
 
-use crate::bind::vm::call::Pushed;
 #[cfg(any(feature = "lua53", feature = "lua54", feature = "lua55"))]
-use crate::bind::vm::lua::Kind;
-use crate::bind::vm::lua::Lua;
-use crate::bind::vm::object::{Class, ClassInfo, Method};
+use crate::bind::vm::Kind;
+use crate::bind::vm::{Class, ClassInfo, Lua, Method, Pushed};
 use crate::error::Result;
 use crate::lua_fn;
 use crate::sync::{Atomic, Number};

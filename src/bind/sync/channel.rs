@@ -4,11 +4,7 @@ use std::sync::Arc;
 
 use crate::bind::codec::Route;
 use crate::bind::sync::items;
-use crate::bind::vm::call::Pushed;
-use crate::bind::vm::fd;
-use crate::bind::vm::lua::{Kind, Lua};
-use crate::bind::vm::maker::add_maker;
-use crate::bind::vm::object::{Class, ClassInfo, Method};
+use crate::bind::vm::{Class, ClassInfo, FD, Kind, Lua, Method, Pushed, add_maker};
 use crate::err;
 use crate::error::Result;
 use crate::lua_fn;
@@ -29,7 +25,7 @@ const METHODS: &[Method] = &[
     ("tryread", lua_fn!("channel:tryread", tryread)),
     ("items", lua_fn!("channel:items", items)),
     ("num_items", lua_fn!("channel:num_items", num_items)),
-    fd::FD,
+    FD,
     ("close", lua_fn!("channel:close", close)),
     ("closed", lua_fn!("channel:closed", closed)),
     ("drained", lua_fn!("channel:drained", drained)),

@@ -3,9 +3,7 @@
 use std::slice;
 
 use crate::bind::codec::Route;
-use crate::bind::vm::args::Options;
-use crate::bind::vm::lua::Lua;
-use crate::bind::vm::object::Class;
+use crate::bind::vm::{Class, Lua, Options};
 use crate::error::Result;
 use crate::sync::Limits;
 use crate::wire::Message;

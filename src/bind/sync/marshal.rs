@@ -4,9 +4,7 @@
 use std::sync::Arc;
 
 use crate::bind::codec::Route;
-use crate::bind::vm::call::Pushed;
-use crate::bind::vm::lua::Lua;
-use crate::bind::vm::object::{Class, ClassInfo, Method};
+use crate::bind::vm::{Class, ClassInfo, Lua, Method, Pushed};
 use crate::err;
 use crate::error::Result;
 use crate::lua_fn;

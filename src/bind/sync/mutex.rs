@@ -2,9 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::bind::vm::call::Pushed;
-use crate::bind::vm::lua::{Kind, Lua};
-use crate::bind::vm::object::{Class, ClassInfo, Method};
+use crate::bind::vm::{Class, ClassInfo, Kind, Lua, Method, Pushed};
 use crate::err;
 use crate::error::{Error, Result};
 use crate::lua_fn;

@@ -10,10 +10,7 @@ use std::sync::Arc;
 
 use self::convert::{key, push, push_key, push_last, value, written_key};
 use crate::bind::sync::atomic;
-use crate::bind::vm::call::Pushed;
-use crate::bind::vm::lua::{Kind, Lua};
-use crate::bind::vm::maker::add_maker;
-use crate::bind::vm::object::{Class, ClassInfo, Method};
+use crate::bind::vm::{Class, ClassInfo, Kind, Lua, Method, Pushed, add_maker};
 use crate::err;
 use crate::error::Result;
 use crate::lua_fn;

@@ -4,10 +4,7 @@ use std::sync::Arc;
 
 use crate::bind::codec::Route;
 use crate::bind::sync::items;
-use crate::bind::vm::call::Pushed;
-use crate::bind::vm::fd;
-use crate::bind::vm::lua::{Kind, Lua};
-use crate::bind::vm::object::{Class, ClassInfo, Method};
+use crate::bind::vm::{Class, ClassInfo, FD, Kind, Lua, Method, Pushed};
 use crate::error::Result;
 use crate::lua_fn;
 use crate::sync::{Limits, WorkQueue, WorkQueueHandle};
@@ -30,7 +27,7 @@ const METHODS: &[Method] = &[
     ("read", lua_fn!("workqueue:read", read)),
     ("tryread", lua_fn!("workqueue:tryread", tryread)),
     ("drain", lua_fn!("workqueue:drain", drain)),
-    fd::FD,
+    FD,
     ("pending", lua_fn!("workqueue:pending", pending)),
     ("close", lua_fn!("workqueue:close", close)),
 ];

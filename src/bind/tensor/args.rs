@@ -7,7 +7,7 @@ use std::ffi::c_int;
 use smallvec::SmallVec;
 
 use super::class::{push, storage_at};
-use crate::bind::vm::lua::{Kind, Lua};
+use crate::bind::vm::{Kind, Lua};
 use crate::err;
 use crate::error::{Error, Result};
 use crate::tensor::{DType, Scalar, Tensor, dimension, position};

@@ -11,11 +11,7 @@ use std::ffi::{c_char, c_int};
 
 use mlua_sys as ffi;
 
-use crate::bind::vm::account::Charge;
-use crate::bind::vm::call::Pushed;
-use crate::bind::vm::lua::{Kind, Lua};
-use crate::bind::vm::object::{Class, ClassInfo, Method};
-use crate::bind::vm::state::VARIANTS;
+use crate::bind::vm::{Charge, Class, ClassInfo, Kind, Lua, Method, Pushed, VARIANTS};
 use crate::error::Result;
 use crate::tensor::{DType, Storage, Tensor};
 use crate::wire::Attachment;

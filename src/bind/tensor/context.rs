@@ -3,7 +3,7 @@
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
-use crate::bind::vm::lua::Lua;
+use crate::bind::vm::Lua;
 use crate::tensor::{DType, Generator};
 
 /// One for each Lua state that uses it.

@@ -6,9 +6,7 @@ use std::ffi::c_int;
 
 use super::args::MAX_NESTING;
 use super::class::{class_name, push_storage, tensor_at};
-use crate::bind::vm::call::Pushed;
-use crate::bind::vm::lua::{Kind, Lua};
-use crate::bind::vm::object::Method;
+use crate::bind::vm::{Kind, Lua, Method, Pushed};
 use crate::err;
 use crate::error::Result;
 use crate::lua_fn;

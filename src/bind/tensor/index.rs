@@ -8,9 +8,7 @@ use mlua_sys as ffi;
 
 use super::args::Numbers;
 use super::class::{storage_at, tensor_at};
-use crate::bind::vm::call::{Body, Count, Pushed, at_once, c_function, enter};
-use crate::bind::vm::lua::{Kind, Lua};
-use crate::bind::vm::object::Method;
+use crate::bind::vm::{Body, Count, Kind, Lua, Method, Pushed, at_once, c_function, enter};
 use crate::err;
 use crate::error::Result;
 use crate::lua_fn;

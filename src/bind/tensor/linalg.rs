@@ -3,8 +3,7 @@
 //! Stands on: args, class.
 
 use super::args::{Target, result};
-use crate::bind::vm::call::Pushed;
-use crate::bind::vm::lua::{Kind, Lua};
+use crate::bind::vm::{Kind, Lua, Pushed};
 use crate::err;
 use crate::error::Result;
 use crate::tensor::{Scalar, Tensor, describe};

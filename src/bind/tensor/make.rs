@@ -9,8 +9,7 @@ use super::args::{Target, result};
 
 use super::class::tensor_at;
 use super::construct::{default_type, target_and_sizes};
-use crate::bind::vm::call::Pushed;
-use crate::bind::vm::lua::{Kind, Lua};
+use crate::bind::vm::{Kind, Lua, Pushed};
 use crate::error::Result;
 use crate::sys::{check_memory, try_collect, try_push};
 use crate::tensor::{Binary, DType, Tensor};

@@ -4,9 +4,7 @@
 
 use super::args::{Form, Target, result};
 use super::class::tensor_at;
-use crate::bind::vm::call::Pushed;
-use crate::bind::vm::lua::{Kind, Lua};
-use crate::bind::vm::object::Method;
+use crate::bind::vm::{Kind, Lua, Method, Pushed};
 use crate::err;
 use crate::error::Result;
 use crate::lua_fn;

@@ -17,9 +17,9 @@
 /// place.
 macro_rules! bound {
     ($methods:ident, $functions:ident: $($name:literal => $body:path,)*) => {
-        pub(super) const $methods: &[$crate::bind::vm::object::Method] =
+        pub(super) const $methods: &[$crate::bind::vm::Method] =
             &[$(($name, $crate::lua_fn!(concat!("tensor:", $name), $body)),)*];
-        pub(super) const $functions: &[$crate::bind::vm::object::Method] =
+        pub(super) const $functions: &[$crate::bind::vm::Method] =
             &[$(($name, $crate::lua_fn!(concat!("torch.", $name), $body)),)*];
     };
 }
@@ -43,7 +43,7 @@ mod reduce;
 mod shape;
 mod storage;
 
-use crate::bind::vm::object::Method;
+use crate::bind::vm::Method;
 
 pub use class::{STORAGE, TENSOR, class_name, push, push_storage, storage_at, tensor_at};
 pub use construct::storage as new_storage;

@@ -2,9 +2,7 @@
 //!
 //! Stands on: class.
 
-use crate::bind::vm::call::Pushed;
-use crate::bind::vm::lua::Lua;
-use crate::bind::vm::object::Method;
+use crate::bind::vm::{Lua, Method, Pushed};
 use crate::error::Result;
 use crate::lua_fn;
 use crate::tensor::{format_storage, format_tensor};

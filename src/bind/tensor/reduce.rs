@@ -6,8 +6,7 @@ use std::ffi::c_int;
 
 use super::args::{Target, result};
 use super::class::push;
-use crate::bind::vm::call::Pushed;
-use crate::bind::vm::lua::{Kind, Lua};
+use crate::bind::vm::{Kind, Lua, Pushed};
 use crate::err;
 use crate::error::Result;
 use crate::tensor::{DType, Scalar, Tensor};

@@ -3,9 +3,7 @@
 use std::ffi::c_int;
 
 use super::{pointer, push_storage, storage_as, storage_at};
-use crate::bind::vm::call::Pushed;
-use crate::bind::vm::lua::Lua;
-use crate::bind::vm::object::Method;
+use crate::bind::vm::{Lua, Method, Pushed};
 use crate::err;
 use crate::error::Result;
 use crate::lua_fn;

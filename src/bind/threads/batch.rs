@@ -4,10 +4,7 @@ use std::sync::Arc;
 
 use crate::bind::threads::future;
 use crate::bind::threads::pool::task;
-use crate::bind::vm::call::Pushed;
-use crate::bind::vm::fd;
-use crate::bind::vm::lua::Lua;
-use crate::bind::vm::object::{Class, ClassInfo, Method};
+use crate::bind::vm::{Class, ClassInfo, FD, Lua, Method, Pushed};
 use crate::err;
 use crate::error::Result;
 use crate::lua_fn;
@@ -32,7 +29,7 @@ const METHODS: &[Method] = &[
     ("next", lua_fn!("batch:next", next)),
     ("results", lua_fn!("batch:results", results)),
     ("pending", lua_fn!("batch:pending", pending)),
-    fd::FD,
+    FD,
 ];
 
 /// What yields under a scheduler.

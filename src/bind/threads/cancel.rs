@@ -9,7 +9,7 @@ use std::cell::Cell;
 
 use mlua_sys as ffi;
 
-use crate::bind::vm::lua::Lua;
+use crate::bind::vm::Lua;
 use crate::wait::Cancel;
 
 #[cfg(all(feature = "luajit", target_os = "linux"))]

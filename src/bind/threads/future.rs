@@ -4,10 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use crate::bind::codec::Route;
-use crate::bind::vm::call::Pushed;
-use crate::bind::vm::fd;
-use crate::bind::vm::lua::{Lua, raised};
-use crate::bind::vm::object::{Class, ClassInfo, Method};
+use crate::bind::vm::{Class, ClassInfo, FD, Lua, Method, Pushed, raised};
 use crate::err;
 use crate::error::{Code, Error, Lossy, Result, words};
 use crate::lua_fn;
@@ -24,7 +21,7 @@ const METHODS: &[Method] = &[
     ("get", lua_fn!("future:get", get)),
     ("done", lua_fn!("future:done", done)),
     ("cancel", lua_fn!("future:cancel", cancel)),
-    fd::FD,
+    FD,
 ];
 
 /// What yields under a scheduler.

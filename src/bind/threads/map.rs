@@ -8,11 +8,7 @@ use mlua_sys as ffi;
 
 use crate::bind::codec::{RESULTS_OF_MAP, Route};
 use crate::bind::threads::worker::{self, Setup, call_init, said};
-use crate::bind::vm::args::Options;
-use crate::bind::vm::call::Pushed;
-use crate::bind::vm::fd;
-use crate::bind::vm::lua::{Kind, Lua};
-use crate::bind::vm::object::{Class, ClassInfo, Method};
+use crate::bind::vm::{Class, ClassInfo, FD, Kind, Lua, Method, Options, Pushed};
 use crate::err;
 use crate::error::{Code, Error, Result, words};
 use crate::lua_fn;
@@ -36,7 +32,7 @@ const METHODS: &[Method] = &[
     ("checkErrors", lua_fn!("map:checkErrors", check_errors)),
     ("poll", lua_fn!("map:poll", poll)),
     ("cancel", lua_fn!("map:cancel", cancel)),
-    fd::FD,
+    FD,
 ];
 
 /// What yields under a scheduler.

@@ -36,13 +36,13 @@ pub type Body = fn(Lua<'_>) -> Result<Pushed>;
 #[macro_export]
 macro_rules! lua_fn {
     ($place:expr, $body:path) => {{
-        unsafe extern "C-unwind" fn entry(l: *mut mlua_sys::lua_State) -> $crate::bind::vm::call::Count {
+        unsafe extern "C-unwind" fn entry(l: *mut mlua_sys::lua_State) -> $crate::bind::vm::Count {
             const PLACE: &str = $place;
-            const BODY: $crate::bind::vm::call::Body = $body;
+            const BODY: $crate::bind::vm::Body = $body;
             // SAFETY: Lua calls this with its own state, and the function was made with the State as upvalue 1.
-            unsafe { $crate::bind::vm::call::enter::<{ $crate::bind::vm::call::may_repeat(PLACE) }>(l, PLACE, BODY) }
+            unsafe { $crate::bind::vm::enter::<{ $crate::bind::vm::may_repeat(PLACE) }>(l, PLACE, BODY) }
         }
-        $crate::bind::vm::call::c_function(entry)
+        $crate::bind::vm::c_function(entry)
     }};
 }
 

@@ -11,22 +11,35 @@
 //! traceback       of errors in threads; maker: tables that are called to make something
 //! ```
 
-pub mod account;
-pub mod args;
-pub mod call;
+mod account;
+mod args;
+mod call;
 #[cfg(feature = "luajit")]
-pub mod cdata;
-pub mod depth;
-pub mod fd;
-pub mod host;
-pub mod last;
-pub mod library;
-pub mod load;
-pub mod lua;
-pub mod maker;
-pub mod non_blocking;
-pub mod object;
-pub mod protect;
-pub mod reference;
-pub mod state;
-pub mod traceback;
+pub(super) mod cdata;
+pub(super) mod depth;
+mod fd;
+pub(super) mod host;
+mod last;
+mod library;
+mod load;
+mod lua;
+mod maker;
+mod non_blocking;
+mod object;
+mod protect;
+mod reference;
+mod state;
+pub(super) mod traceback;
+
+pub(super) use account::{Charge, collect};
+pub(super) use args::Options;
+pub(super) use call::{Body, Count, Pushed, at_once, c_function, count, enter, may_repeat};
+pub(super) use fd::{FD, WAITABLE, WAYS, refusal};
+pub(super) use last::{Holder, push_string};
+pub(super) use library::Library;
+pub(super) use load::push_bound;
+pub(super) use lua::{Kind, Lua, no_room, raised};
+pub(super) use maker::add_maker;
+pub(super) use non_blocking::{descriptors, try_call};
+pub(super) use object::{Class, ClassInfo, Method, attachment_at, served_at, source_at};
+pub(super) use state::{State, VARIANTS};

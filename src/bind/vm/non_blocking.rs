@@ -21,8 +21,8 @@ use crate::wait::{FdPool, Interest, NonBlockingCall};
 #[macro_export]
 macro_rules! try_fn {
     ($place:expr, $body:path) => {{
-        fn try_call(lua: $crate::bind::vm::lua::Lua<'_>) -> $crate::error::Result<$crate::bind::vm::call::Pushed> {
-            $crate::bind::vm::non_blocking::try_call(lua, $body)
+        fn try_call(lua: $crate::bind::vm::Lua<'_>) -> $crate::error::Result<$crate::bind::vm::Pushed> {
+            $crate::bind::vm::try_call(lua, $body)
         }
         $crate::lua_fn!($place, try_call)
     }};

@@ -3,10 +3,7 @@
 use std::os::fd::RawFd;
 use std::sync::Arc;
 
-use crate::bind::vm::call::Pushed;
-use crate::bind::vm::fd;
-use crate::bind::vm::lua::Lua;
-use crate::bind::vm::object::{Class, ClassInfo, Method};
+use crate::bind::vm::{Class, ClassInfo, FD, Lua, Method, Pushed};
 use crate::error::Result;
 use crate::lua_fn;
 use crate::sync::Timer;
@@ -21,12 +18,12 @@ pub(in crate::bind) const FUNCTIONS: &[Method] =
     &[("fd", lua_fn!("ipc.fd", fd)), ("after", lua_fn!("ipc.after", after)), ("every", lua_fn!("ipc.every", every))];
 
 /// The class `ipc.fd`.
-pub(in crate::bind) static FD: ClassInfo = ClassInfo::of::<Foreign>("ipc.fd", &[fd::FD], &[]);
+pub(in crate::bind) static DESCRIPTOR: ClassInfo = ClassInfo::of::<Foreign>("ipc.fd", &[FD], &[]);
 
 /// The class `ipc.timer`.
 pub(in crate::bind) static TIMER: ClassInfo = ClassInfo::of::<Handle>("ipc.timer", METHODS, &[]);
 
-const METHODS: &[Method] = &[("read", lua_fn!("timer:read", read)), fd::FD, ("close", lua_fn!("timer:close", close))];
+const METHODS: &[Method] = &[("read", lua_fn!("timer:read", read)), FD, ("close", lua_fn!("timer:close", close))];
 
 /// What yields under a scheduler.
 pub(in crate::bind) const NON_BLOCKING: &[Method] = &[("read", try_fn!("timer:read", read))];
@@ -37,7 +34,7 @@ struct Shared(RawFd);
 
 impl Object for Shared {
     fn class(&self) -> &'static str {
-        FD.name
+        DESCRIPTOR.name
     }
 
     fn state(&self) -> String {
@@ -49,7 +46,7 @@ struct Foreign(Arc<Shared>);
 
 impl Class for Foreign {
     fn info() -> &'static ClassInfo {
-        &FD
+        &DESCRIPTOR
     }
 
     fn describe(&self) -> String {

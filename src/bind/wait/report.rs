@@ -2,9 +2,7 @@
 
 use mlua_sys as ffi;
 
-use crate::bind::vm::call::Pushed;
-use crate::bind::vm::lua::{Kind, Lua};
-use crate::bind::vm::object::Method;
+use crate::bind::vm::{Kind, Lua, Method, Pushed};
 use crate::error::Result;
 use crate::lua_fn;
 use crate::sync::Report;

@@ -1,14 +1,11 @@
 //! Waiting on many: `ipc.select`.
 //!
-//! A class takes part by [`Class::source`](crate::bind::vm::object::Class::source).
+//! A class takes part by [`Class::source`](crate::bind::vm::Class::source).
 
 use std::cell::Cell;
 use std::rc::Rc;
 
-use crate::bind::vm::call::Pushed;
-use crate::bind::vm::fd::{WAITABLE, WAYS, refusal};
-use crate::bind::vm::lua::{Kind, Lua};
-use crate::bind::vm::object::{Method, served_at, source_at};
+use crate::bind::vm::{Kind, Lua, Method, Pushed, WAITABLE, WAYS, refusal, served_at, source_at};
 use crate::err;
 use crate::error::{Error, Result};
 use crate::lua_fn;

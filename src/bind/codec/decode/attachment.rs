@@ -11,7 +11,7 @@ use mlua_sys as ffi;
 use super::{Attachments, Walk};
 use crate::bind::codec::Go;
 use crate::bind::codec::class;
-use crate::bind::vm::lua::Lua;
+use crate::bind::vm::Lua;
 use crate::err;
 use crate::error::Result;
 use crate::sys::check_memory;

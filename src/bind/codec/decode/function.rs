@@ -13,7 +13,7 @@ use crate::bind::codec::place::{self, Words};
 #[cfg(not(feature = "lua51"))]
 use crate::bind::codec::upvalue_join;
 use crate::bind::codec::{Go, Stop, VM, function, string_at, vm_name};
-use crate::bind::vm::lua::raised;
+use crate::bind::vm::raised;
 use crate::err;
 use crate::error::Lossy;
 use crate::sys::try_push;

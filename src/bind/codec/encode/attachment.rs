@@ -11,7 +11,7 @@ use mlua_sys as ffi;
 use super::{Walk, string_at};
 use crate::bind::codec::Go;
 use crate::bind::codec::class;
-use crate::bind::vm::object::attachment_at;
+use crate::bind::vm::attachment_at;
 use crate::err;
 use crate::error::{Error, Lossy};
 use crate::sys::check_memory;

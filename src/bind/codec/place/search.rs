@@ -9,8 +9,7 @@ use mlua_sys as ffi;
 use super::ROOM;
 use crate::bind::codec::function::push_loaded;
 use crate::bind::codec::string_at;
-use crate::bind::vm::lua::no_room;
-use crate::bind::vm::state::State;
+use crate::bind::vm::{State, no_room};
 use crate::error::{Error, Result};
 use crate::wire::Encoder;
 

@@ -4,10 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use crate::bind::peer::link::{self, Link};
-use crate::bind::vm::call::Pushed;
-use crate::bind::vm::fd;
-use crate::bind::vm::lua::{Kind, Lua};
-use crate::bind::vm::object::{Class, ClassInfo, Method};
+use crate::bind::vm::{Class, ClassInfo, FD, Kind, Lua, Method, Pushed};
 use crate::error::{Lossy, Result};
 use crate::lua_fn;
 use crate::peer;
@@ -30,7 +27,7 @@ const METHODS: &[Method] = &[
     ("tag", lua_fn!("client:tag", tag)),
     ("address", lua_fn!("client:address", address)),
     ("netStats", lua_fn!("client:netStats", link::net_stats::<Client>)),
-    fd::FD,
+    FD,
     ("close", lua_fn!("client:close", link::close::<Client>)),
 ];
 

@@ -4,8 +4,7 @@ use std::ffi::c_int;
 
 use crate::bind::codec::Route;
 use crate::bind::sync::atomic;
-use crate::bind::vm::last::Holder;
-use crate::bind::vm::lua::{Kind, Lua};
+use crate::bind::vm::{Holder, Kind, Lua};
 use crate::err;
 use crate::error::Result;
 use crate::sync::{KeyRef, Number, Short, Value};

@@ -1,8 +1,7 @@
 //! What a shared table starts with: the keys and values of a plain one. Imports its sibling `convert`.
 
 use super::convert::{push, push_key, value, with_written_key};
-use crate::bind::vm::account::collect;
-use crate::bind::vm::lua::{Kind, Lua};
+use crate::bind::vm::{Kind, Lua, collect};
 use crate::err;
 use crate::error::{Code, Error, Result};
 use crate::sync::{KeyRef, Table};

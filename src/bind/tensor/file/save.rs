@@ -9,7 +9,7 @@ use mlua_sys as ffi;
 
 use super::{MAX_DEPTH, push_helper};
 use crate::bind::tensor::class::{storage_at, tensor_at};
-use crate::bind::vm::lua::{Kind, Lua};
+use crate::bind::vm::{Kind, Lua};
 use crate::err;
 use crate::error::{Code, Error, Lossy, Result, words};
 use crate::tensor::t7::{Form, Identity, Writer};

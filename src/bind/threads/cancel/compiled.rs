@@ -34,7 +34,7 @@ use mlua_sys as ffi;
 
 use self::board::{board, man};
 use self::request::{Request, callback};
-use crate::bind::vm::lua::Lua;
+use crate::bind::vm::Lua;
 use crate::wait::Cancel;
 
 type Callback = unsafe extern "C-unwind" fn(*mut c_void, *mut ffi::lua_State, c_int, c_int);

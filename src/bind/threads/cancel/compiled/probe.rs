@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use mlua_sys as ffi;
 
-use crate::bind::vm::call::{Count, c_function, count};
+use crate::bind::vm::{Count, c_function, count};
 use crate::sys::{Sigprof, sigprof};
 
 /// Bits of the mask: the hooks that the API knows.
