@@ -25,6 +25,23 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("bind", &["error", "sys", "tensor", "wait", "wire", "sync", "transport", "lane", "peer", "collective"]),
 ];
 
+/// The rooms of layers that have some, in the same way: a file directly in the layer is a room of its own, and its
+/// `mod.rs` none.
+const ROOMS: &[(&str, &[(&str, &[&str])])] = &[(
+    "bind",
+    &[
+        ("vm", &[]),
+        ("codec", &["vm"]),
+        ("tensor", &["vm", "codec"]),
+        ("sync", &["vm", "codec", "tensor"]),
+        ("process", &["vm", "codec", "tensor"]),
+        ("peer", &["vm", "codec", "tensor"]),
+        ("threads", &["vm", "codec", "tensor"]),
+        ("wait", &["vm", "codec", "tensor", "sync", "process", "peer", "threads"]),
+        ("module", &["vm", "codec", "tensor", "sync", "process", "peer", "threads", "wait"]),
+    ],
+)];
+
 /// A file that no one would read in one sitting.
 const LONGEST: usize = 900;
 
@@ -137,6 +154,35 @@ fn layer_of<'a>(segment: &'a str, all: &'a [Source]) -> &'a str {
     all.iter().find(defines).map_or(segment, |s| &s.layer)
 }
 
+/// What a file names: its own paths, and those in the macros that it names, which speak for their users.
+fn named(source: &Source, all: &[Source]) -> Vec<Vec<String>> {
+    let mut found = paths(&code(&source.text));
+    for name in found.iter().map(|path| path[0].clone()).collect::<BTreeSet<_>>() {
+        let rule = format!("macro_rules! {name} ");
+        for text in all.iter().filter_map(|s| s.text.split_once(&rule)).map(|(_, rest)| rest) {
+            found.extend(paths(&code(text.split("\n}\n").next().unwrap())));
+        }
+    }
+    found
+}
+
+/// The room in `layer` that a path leads into, if it does.
+fn room_of<'a>(layer: &str, path: &'a [String], all: &'a [Source]) -> Option<&'a str> {
+    let rule = format!("macro_rules! {} ", path[0]);
+    let room = match all.iter().find(|s| s.text.contains("#[macro_export]") && s.text.contains(&rule)) {
+        Some(defines) if defines.layer == layer => room_with(&defines.path),
+        None if path[0] == layer => path.get(1)?,
+        _ => return None,
+    };
+    let folder = Path::new(layer).join(room);
+    all.iter().any(|s| s.path == folder.with_extension("rs") || s.path.starts_with(&folder)).then_some(room)
+}
+
+/// The room that a file lies in.
+fn room_with(path: &Path) -> &str {
+    path.iter().nth(1).unwrap().to_str().unwrap().trim_end_matches(".rs")
+}
+
 fn below(layer: &str) -> &'static [&'static str] {
     let found = LAYERS.iter().find(|(name, _)| *name == layer);
     found.unwrap_or_else(|| panic!("src/{layer} is not a layer: add it to the table in tests/layering.rs")).1
@@ -156,6 +202,56 @@ fn a_file_imports_only_from_floors_below_its_own() {
         }
     }
     assert!(wrong.is_empty(), "these reach up or across:\n{}", Vec::from_iter(wrong).join("\n"));
+}
+
+#[test]
+fn a_room_imports_only_from_rooms_below_its_own() {
+    let all = sources();
+    let mut wrong = BTreeSet::new();
+    for (layer, rooms) in ROOMS {
+        let mut seen = BTreeSet::new();
+        for source in all.iter().filter(|s| s.layer == *layer && s.path != Path::new(layer).join("mod.rs")) {
+            let own = room_with(&source.path);
+            let Some((_, allowed)) = rooms.iter().find(|(room, _)| *room == own) else {
+                panic!("{} is in no room: add it to the table in tests/layering.rs", source.path.display());
+            };
+            seen.insert(own);
+            for path in named(source, &all) {
+                if let Some(room) = room_of(layer, &path, &all)
+                    && room != own
+                    && !allowed.contains(&room)
+                {
+                    wrong.insert(format!("{}: names crate::{}", source.path.display(), path.join("::")));
+                }
+            }
+        }
+        assert_eq!(seen.len(), rooms.len(), "src/{layer} has no longer all rooms of the table in tests/layering.rs");
+    }
+    assert!(wrong.is_empty(), "these reach up or across:\n{}", Vec::from_iter(wrong).join("\n"));
+}
+
+#[test]
+fn the_table_of_rooms_has_no_circle() {
+    for (_, rooms) in ROOMS {
+        for (at, (room, allowed)) in rooms.iter().enumerate() {
+            for below in *allowed {
+                assert!(rooms[..at].iter().any(|(name, _)| name == below), "{room} stands on {below}, further down");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_macro_is_charged_to_its_user() {
+    let text = |path: &str, text: &str| Source { path: path.into(), layer: "bind".into(), text: text.into() };
+    let all = [
+        text("bind/low.rs", "#[macro_export]\nmacro_rules! make {\n    () => { $crate::bind::high::Thing }\n}\n"),
+        text("bind/high/mod.rs", "pub struct Thing;\n"),
+        text("bind/user.rs", "use crate::make;\n"),
+    ];
+    let rooms: Vec<_> =
+        named(&all[2], &all).iter().filter_map(|p| room_of("bind", p, &all).map(str::to_owned)).collect();
+    assert_eq!(rooms, ["low", "high"]);
 }
 
 #[test]
