@@ -27,20 +27,32 @@ const LAYERS: &[(&str, &[&str])] = &[
 
 /// The rooms of layers that have some, in the same way: a file directly in the layer is a room of its own, and its
 /// `mod.rs` none.
-const ROOMS: &[(&str, &[(&str, &[&str])])] = &[(
-    "bind",
-    &[
-        ("vm", &[]),
-        ("codec", &["vm"]),
-        ("tensor", &["vm", "codec"]),
-        ("sync", &["vm", "codec", "tensor"]),
-        ("process", &["vm", "codec", "tensor"]),
-        ("peer", &["vm", "codec", "tensor"]),
-        ("threads", &["vm", "codec", "tensor"]),
-        ("wait", &["vm", "codec", "tensor", "sync", "process", "peer", "threads"]),
-        ("module", &["vm", "codec", "tensor", "sync", "process", "peer", "threads", "wait"]),
-    ],
-)];
+const ROOMS: &[(&str, &[(&str, &[&str])])] = &[
+    (
+        "tensor",
+        &[
+            ("data", &[]),
+            ("kernel", &["data"]),
+            ("file", &["data"]),
+            ("ops", &["data", "kernel"]),
+            ("property", &["data", "kernel", "file", "ops"]),
+        ],
+    ),
+    (
+        "bind",
+        &[
+            ("vm", &[]),
+            ("codec", &["vm"]),
+            ("tensor", &["vm", "codec"]),
+            ("sync", &["vm", "codec", "tensor"]),
+            ("process", &["vm", "codec", "tensor"]),
+            ("peer", &["vm", "codec", "tensor"]),
+            ("threads", &["vm", "codec", "tensor"]),
+            ("wait", &["vm", "codec", "tensor", "sync", "process", "peer", "threads"]),
+            ("module", &["vm", "codec", "tensor", "sync", "process", "peer", "threads", "wait"]),
+        ],
+    ),
+];
 
 /// A file that no one would read in one sitting.
 const LONGEST: usize = 900;
