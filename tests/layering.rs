@@ -25,9 +25,9 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("bind", &["error", "sys", "tensor", "wait", "wire", "sync", "transport", "lane", "peer", "collective"]),
 ];
 
-/// The rooms of layers that have some, in the same way: a file directly in the layer is a room of its own, and its
-/// `mod.rs` none.
-const ROOMS: &[(&str, &[(&str, &[&str])])] = &[
+/// The modules of layers whose modules are layers again, in the same way. A file directly in the layer is one of them,
+/// its `mod.rs` is not.
+const MODULES: &[(&str, &[(&str, &[&str])])] = &[
     (
         "tensor",
         &[
@@ -178,20 +178,20 @@ fn named(source: &Source, all: &[Source]) -> Vec<Vec<String>> {
     found
 }
 
-/// The room in `layer` that a path leads into, if it does.
-fn room_of<'a>(layer: &str, path: &'a [String], all: &'a [Source]) -> Option<&'a str> {
+/// The module of `layer` that a path leads into, if it does.
+fn module_of<'a>(layer: &str, path: &'a [String], all: &'a [Source]) -> Option<&'a str> {
     let rule = format!("macro_rules! {} ", path[0]);
-    let room = match all.iter().find(|s| s.text.contains("#[macro_export]") && s.text.contains(&rule)) {
-        Some(defines) if defines.layer == layer => room_with(&defines.path),
+    let module = match all.iter().find(|s| s.text.contains("#[macro_export]") && s.text.contains(&rule)) {
+        Some(defines) if defines.layer == layer => module_with(&defines.path),
         None if path[0] == layer => path.get(1)?,
         _ => return None,
     };
-    let folder = Path::new(layer).join(room);
-    all.iter().any(|s| s.path == folder.with_extension("rs") || s.path.starts_with(&folder)).then_some(room)
+    let folder = Path::new(layer).join(module);
+    all.iter().any(|s| s.path == folder.with_extension("rs") || s.path.starts_with(&folder)).then_some(module)
 }
 
-/// The room that a file lies in.
-fn room_with(path: &Path) -> &str {
+/// The module of a layer that a file lies in.
+fn module_with(path: &Path) -> &str {
     path.iter().nth(1).unwrap().to_str().unwrap().trim_end_matches(".rs")
 }
 
@@ -217,37 +217,44 @@ fn a_file_imports_only_from_floors_below_its_own() {
 }
 
 #[test]
-fn a_room_imports_only_from_rooms_below_its_own() {
+fn a_module_imports_only_from_modules_below_its_own() {
     let all = sources();
     let mut wrong = BTreeSet::new();
-    for (layer, rooms) in ROOMS {
+    for (layer, modules) in MODULES {
         let mut seen = BTreeSet::new();
         for source in all.iter().filter(|s| s.layer == *layer && s.path != Path::new(layer).join("mod.rs")) {
-            let own = room_with(&source.path);
-            let Some((_, allowed)) = rooms.iter().find(|(room, _)| *room == own) else {
-                panic!("{} is in no room: add it to the table in tests/layering.rs", source.path.display());
+            let own = module_with(&source.path);
+            let Some((_, allowed)) = modules.iter().find(|(module, _)| *module == own) else {
+                panic!("{} is in none of the modules: add it to the table in tests/layering.rs", source.path.display());
             };
             seen.insert(own);
             for path in named(source, &all) {
-                if let Some(room) = room_of(layer, &path, &all)
-                    && room != own
-                    && !allowed.contains(&room)
+                if let Some(module) = module_of(layer, &path, &all)
+                    && module != own
+                    && !allowed.contains(&module)
                 {
                     wrong.insert(format!("{}: names crate::{}", source.path.display(), path.join("::")));
                 }
             }
         }
-        assert_eq!(seen.len(), rooms.len(), "src/{layer} has no longer all rooms of the table in tests/layering.rs");
+        assert_eq!(
+            seen.len(),
+            modules.len(),
+            "src/{layer} no longer has all modules of the table in tests/layering.rs"
+        );
     }
     assert!(wrong.is_empty(), "these reach up or across:\n{}", Vec::from_iter(wrong).join("\n"));
 }
 
 #[test]
-fn the_table_of_rooms_has_no_circle() {
-    for (_, rooms) in ROOMS {
-        for (at, (room, allowed)) in rooms.iter().enumerate() {
+fn the_table_of_modules_has_no_circle() {
+    for (_, modules) in MODULES {
+        for (at, (module, allowed)) in modules.iter().enumerate() {
             for below in *allowed {
-                assert!(rooms[..at].iter().any(|(name, _)| name == below), "{room} stands on {below}, further down");
+                assert!(
+                    modules[..at].iter().any(|(name, _)| name == below),
+                    "{module} stands on {below}, further down"
+                );
             }
         }
     }
@@ -261,9 +268,9 @@ fn a_macro_is_charged_to_its_user() {
         text("bind/high/mod.rs", "pub struct Thing;\n"),
         text("bind/user.rs", "use crate::make;\n"),
     ];
-    let rooms: Vec<_> =
-        named(&all[2], &all).iter().filter_map(|p| room_of("bind", p, &all).map(str::to_owned)).collect();
-    assert_eq!(rooms, ["low", "high"]);
+    let modules: Vec<_> =
+        named(&all[2], &all).iter().filter_map(|p| module_of("bind", p, &all).map(str::to_owned)).collect();
+    assert_eq!(modules, ["low", "high"]);
 }
 
 #[test]

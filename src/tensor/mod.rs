@@ -1,6 +1,6 @@
 //! Tensors: element types, layouts, storages, views and what is computed on them. No I/O to peers.
 //!
-//! Its rooms, from the ground up; a room imports only from those below it (`tests/layering.rs` holds it to that):
+//! Its modules, from the ground up; each imports only from those below it (`tests/layering.rs` holds it to that):
 //!
 //! ```text
 //! ops      arithmetic, reductions, sorting, linear algebra, picking, random numbers, shapes, text
