@@ -14,7 +14,7 @@ use std::time::Instant;
 
 use super::hello::{Agreed, Calling, Ends, Incoming, No, Packet};
 use super::log;
-use super::options::{Options, Place};
+use super::options::{Options, ServerAddress};
 use crate::err;
 use crate::error::{Error, Result};
 use crate::sys::socket::{self, Address, Empty, Moved, Region};
@@ -28,7 +28,7 @@ const PAUSES: (f64, f64) = (0.001, 0.25);
 const EACH: f64 = 5.0;
 
 /// Connects to `place`, where a server may yet have to start.
-pub fn dial(place: &Place, options: &Options, wait: &Wait) -> Result<Arc<dyn Connection>> {
+pub fn dial(place: &ServerAddress, options: &Options, wait: &Wait) -> Result<Arc<dyn Connection>> {
     let dialing = || -> Result<RefCell<Dialing>> {
         let until = wait.deadline.min(Deadline::after(options.connect_timeout));
         Ok(RefCell::new(Dialing::new(place.clone(), options.clone(), until)))
@@ -47,7 +47,7 @@ pub fn dial(place: &Place, options: &Options, wait: &Wait) -> Result<Arc<dyn Con
 
 /// A connection that is being made, as far as it has come.
 struct Dialing {
-    place: Place,
+    place: ServerAddress,
     options: Options,
     began: Instant,
     until: Deadline,
@@ -80,7 +80,7 @@ enum Stage {
 type Tried = std::result::Result<Arc<dyn Connection>, io::Error>;
 
 impl Dialing {
-    fn new(place: Place, options: Options, until: Deadline) -> Dialing {
+    fn new(place: ServerAddress, options: Options, until: Deadline) -> Dialing {
         Dialing {
             place,
             options,
@@ -101,11 +101,11 @@ impl Dialing {
         loop {
             match &self.stage {
                 Stage::Start => match &self.place {
-                    Place::Unix(path) => {
+                    ServerAddress::Unix(path) => {
                         self.addresses = vec![Address::Unix(path.clone())];
                         self.stage = Stage::Next;
                     }
-                    Place::Host(host, port) => self.stage = Stage::Lookup(Lookup::begin(host, *port)?),
+                    ServerAddress::Host(host, port) => self.stage = Stage::Lookup(Lookup::begin(host, *port)?),
                 },
                 Stage::Lookup(lookup) => {
                     self.addresses = lookup.wait(&wait)?.into_iter().map(Address::Tcp).collect();
@@ -199,7 +199,7 @@ impl Dialing {
 }
 
 /// What follows when a socket has been connected, or has failed to be: says hello.
-fn met(fd: Fd, address: &Address, place: &Place, options: &Options, wait: &Wait) -> Result<Tried> {
+fn met(fd: Fd, address: &Address, place: &ServerAddress, options: &Options, wait: &Wait) -> Result<Tried> {
     // A connect to a port of our own range may meet itself there, when nobody listens.
     let own = socket::local_address(&fd);
     let met = socket::take_error(&fd).and_then(|()| match (address, &own) {
@@ -229,7 +229,7 @@ fn met(fd: Fd, address: &Address, place: &Place, options: &Options, wait: &Wait)
 }
 
 /// Whether a server that starts later could answer where now there was `e`.
-fn again<T>(place: &Place, e: io::Error) -> Result<std::result::Result<T, io::Error>> {
+fn again<T>(place: &ServerAddress, e: io::Error) -> Result<std::result::Result<T, io::Error>> {
     use ErrorKind::*;
     match e.kind() {
         ConnectionRefused | NotFound | ConnectionReset | ConnectionAborted | BrokenPipe | TimedOut

@@ -21,5 +21,5 @@ mod tests;
 pub use dial::dial;
 #[cfg(feature = "fuzzing")]
 pub use hello::fuzz_hello;
-pub use options::{Options, Place};
+pub use options::{Options, ServerAddress};
 pub use server::{Arrival, Broadcast, Client, Server, ServerStats, Tag};

@@ -75,18 +75,18 @@ impl Options {
 
 /// A host and a port, or a path, as the user wrote them.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Place {
+pub enum ServerAddress {
     /// An address or a name, and a port.
     Host(String, u16),
     /// A Unix socket.
     Unix(PathBuf),
 }
 
-impl Place {
+impl ServerAddress {
     /// `host` is an address, a name, or `unix:/path`.
-    pub fn new(host: &[u8], port: u16) -> Result<Place> {
+    pub fn new(host: &[u8], port: u16) -> Result<ServerAddress> {
         if let Some(path) = host.strip_prefix(b"unix:") {
-            return Place::unix(path);
+            return ServerAddress::unix(path);
         }
         let Ok(host) = std::str::from_utf8(host) else {
             return Err(err!(Argument, "expected a host, got '{}'", Lossy(host)));
@@ -98,11 +98,11 @@ impl Place {
         if host.len() > 1024 {
             return Err(err!(Argument, "expected a host, got a string of {} bytes", host.len()));
         }
-        Ok(Place::Host(host.to_owned(), port))
+        Ok(ServerAddress::Host(host.to_owned(), port))
     }
 
     /// The path of a Unix socket: any bytes but NUL, at which the system would end it.
-    fn unix(path: &[u8]) -> Result<Place> {
+    fn unix(path: &[u8]) -> Result<ServerAddress> {
         match path {
             b"" => Err(err!(Argument, "'unix:' needs a path, as in 'unix:/tmp/my.socket'")),
             // What the system's address of a Unix socket has room for, with the NUL at its end, on Linux and macOS.
@@ -115,17 +115,19 @@ impl Place {
                 "the path of a Unix socket holds a NUL, which no file's name can: '{}'",
                 Lossy(path)
             )),
-            path => Ok(Place::Unix(OsStr::from_bytes(path).into())),
+            path => Ok(ServerAddress::Unix(OsStr::from_bytes(path).into())),
         }
     }
 }
 
-impl fmt::Display for Place {
+impl fmt::Display for ServerAddress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Place::Host(host, port) if host.contains(':') && !host.starts_with('[') => write!(f, "[{host}]:{port}"),
-            Place::Host(host, port) => write!(f, "{host}:{port}"),
-            Place::Unix(path) => write!(f, "unix:{}", path.display()),
+            ServerAddress::Host(host, port) if host.contains(':') && !host.starts_with('[') => {
+                write!(f, "[{host}]:{port}")
+            }
+            ServerAddress::Host(host, port) => write!(f, "{host}:{port}"),
+            ServerAddress::Unix(path) => write!(f, "unix:{}", path.display()),
         }
     }
 }

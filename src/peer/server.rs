@@ -20,7 +20,7 @@ use super::acceptor::Acceptor;
 use super::cookie::Cookies;
 use super::dial::resolve;
 use super::log;
-use super::options::{Options, Place};
+use super::options::{Options, ServerAddress};
 use super::runtime;
 use super::socket_file::SocketFile;
 use crate::err;
@@ -100,7 +100,7 @@ pub struct ServerStats {
 
 impl Server {
     /// Listens at `place` and begins to take connections in the background.
-    pub fn listen(place: &Place, options: Options, wait: &Wait) -> Result<Server> {
+    pub fn listen(place: &ServerAddress, options: Options, wait: &Wait) -> Result<Server> {
         // Thousands of clients need as many descriptors; the soft limit is for programs that use select().
         socket::raise_descriptor_limit();
         if options.secret.is_none() {
@@ -112,8 +112,8 @@ impl Server {
         runtime::handle()?;
         let watched = WatchSet::new()?;
         let (listener, file) = match place {
-            Place::Unix(path) => SocketFile::listen(path).map(|(fd, file)| (fd, Some(file)))?,
-            Place::Host(host, port) => {
+            ServerAddress::Unix(path) => SocketFile::listen(path).map(|(fd, file)| (fd, Some(file)))?,
+            ServerAddress::Host(host, port) => {
                 let mut last = err!(Io, "the host '{host}' has no address");
                 let found = resolve(host, *port, wait)?
                     .into_iter()

@@ -28,24 +28,24 @@ fn within(seconds: f64) -> Wait<'static> {
     Wait::until(Deadline::after(seconds))
 }
 
-fn local() -> Place {
-    Place::new(b"127.0.0.1", 0).unwrap()
+fn local() -> ServerAddress {
+    ServerAddress::new(b"127.0.0.1", 0).unwrap()
 }
 
-fn serve(options: Options) -> (Server, Place) {
+fn serve(options: Options) -> (Server, ServerAddress) {
     let server = Server::listen(&local(), options, &never()).unwrap();
-    let place = Place::new(b"127.0.0.1", server.address().port()).unwrap();
+    let place = ServerAddress::new(b"127.0.0.1", server.address().port()).unwrap();
     (server, place)
 }
 
 /// A place where nobody listens, and which the system gives to nobody else while the socket lives: that one has the
 /// port and does not listen. Servers may take it all the same, since they set SO_REUSEADDR.
-fn reserved() -> (socket2::Socket, Place) {
+fn reserved() -> (socket2::Socket, ServerAddress) {
     let holder = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
     holder.set_reuse_address(true).unwrap();
     holder.bind(&std::net::SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
     let port = holder.local_addr().unwrap().as_socket().unwrap().port();
-    (holder, Place::new(b"127.0.0.1", port).unwrap())
+    (holder, ServerAddress::new(b"127.0.0.1", port).unwrap())
 }
 
 /// Waits until the other end's system has all that was sent.
@@ -64,7 +64,7 @@ fn delivered(_: &Arc<dyn Connection>) {
     thread::sleep(Duration::from_millis(50));
 }
 
-fn connect(place: &Place) -> Arc<dyn Connection> {
+fn connect(place: &ServerAddress) -> Arc<dyn Connection> {
     dial(place, &Options::default(), &never()).unwrap()
 }
 

@@ -27,7 +27,7 @@ pub(super) enum Attachments<'m> {
     Shared(&'m [Attachment]),
 }
 
-struct Walk<'w> {
+struct DecodeWalk<'w> {
     lua: Lua<'w>,
     bytes: Decoder<'w>,
     attachments: Attachments<'w>,
@@ -63,7 +63,7 @@ pub(super) fn walk(
         ));
     }
     let ahead = u32::try_from(bytes.remaining()).unwrap_or(u32::MAX);
-    let mut walk = Walk {
+    let mut walk = DecodeWalk {
         lua,
         bytes,
         attachments,
@@ -139,7 +139,7 @@ fn fits(n: i64) -> bool {
     cfg!(any(feature = "lua53", feature = "lua54", feature = "lua55")) || n.unsigned_abs() <= ext::MAX_EXACT as u64
 }
 
-impl<'w> Walk<'w> {
+impl<'w> DecodeWalk<'w> {
     #[cold]
     fn fail(&mut self, e: Error) -> Stop {
         self.failure = Some(if e.code() == Code::Raised { Failure::Raised } else { Failure::Ours(e) });

@@ -25,7 +25,7 @@ use crate::wire::{Attachment, Encoder, Message, ext};
 const FREE_SLOTS: c_int = 4;
 
 /// A walk over values: what is written and what was seen.
-pub(super) struct Walk<'w> {
+pub(super) struct EncodeWalk<'w> {
     lua: Lua<'w>,
     pub(super) out: Encoder<'w>,
     attachments: &'w mut Vec<Attachment>,
@@ -64,7 +64,7 @@ pub(super) fn walk(
     if count == 1 && !many && bare_walk(lua, first, message, route) {
         return Ok(());
     }
-    let mut walk = Walk::new(lua, message, route);
+    let mut walk = EncodeWalk::new(lua, message, route);
     if count > FREE_SLOTS {
         lua.reserve(count)?;
     }
@@ -107,7 +107,7 @@ const BARE_DEPTH: usize = 4;
 /// nothing of it, so nothing raises.
 fn bare_walk(lua: Lua<'_>, i: c_int, message: &mut Message, route: Route) -> bool {
     let top = lua.top();
-    let mut walk = Walk::new(lua, message, route);
+    let mut walk = EncodeWalk::new(lua, message, route);
     walk.bare = true;
     // SAFETY: slot i is in use. `bare` keeps the walk from whatever may raise.
     let done = unsafe { walk.value(lua.raw(), i) }.is_ok() && !walk.out.out_of_memory();
@@ -134,9 +134,9 @@ pub(super) fn number(l: *mut ffi::lua_State, i: c_int, out: &mut Encoder<'_>) {
     }
 }
 
-impl<'w> Walk<'w> {
+impl<'w> EncodeWalk<'w> {
     fn new(lua: Lua<'w>, message: &'w mut Message, route: Route) -> Self {
-        Walk {
+        EncodeWalk {
             lua,
             out: Encoder::new(&mut message.bytes),
             attachments: &mut message.attachments,

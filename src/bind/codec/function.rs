@@ -10,7 +10,7 @@ use std::ffi::{CStr, c_char, c_int, c_void};
 
 use mlua_sys as ffi;
 
-use super::encode::{Walk, string_at};
+use super::encode::{EncodeWalk, string_at};
 use super::{Go, VM};
 use crate::err;
 use crate::error::Lossy;
@@ -129,7 +129,7 @@ unsafe fn is_builtin(l: *mut ffi::lua_State, i: c_int) -> bool {
 }
 
 /// Writes the names that were pushed, and pops them.
-unsafe fn write_name(walk: &mut Walk<'_>, l: *mut ffi::lua_State, named: Named) -> Go {
+unsafe fn write_name(walk: &mut EncodeWalk<'_>, l: *mut ffi::lua_State, named: Named) -> Go {
     // SAFETY: as the module says; the names are on top.
     unsafe {
         let names = if named == Named::Function { 2 } else { 1 };
@@ -150,7 +150,7 @@ unsafe fn write_name(walk: &mut Walk<'_>, l: *mut ffi::lua_State, named: Named) 
 }
 
 /// Writes the function in slot `i`.
-pub(super) unsafe fn encode(walk: &mut Walk<'_>, l: *mut ffi::lua_State, i: c_int) -> Go {
+pub(super) unsafe fn encode(walk: &mut EncodeWalk<'_>, l: *mut ffi::lua_State, i: c_int) -> Go {
     // SAFETY: as the module says.
     unsafe {
         let builtin = is_builtin(l, i);
@@ -217,7 +217,7 @@ pub(super) unsafe fn encode(walk: &mut Walk<'_>, l: *mut ffi::lua_State, i: c_in
 }
 
 /// Writes the upvalues of the function in slot `i` as an array.
-unsafe fn upvalues(walk: &mut Walk<'_>, l: *mut ffi::lua_State, i: c_int) -> Go {
+unsafe fn upvalues(walk: &mut EncodeWalk<'_>, l: *mut ffi::lua_State, i: c_int) -> Go {
     // SAFETY: as the module says. Names of upvalues live as long as the function.
     unsafe {
         let list = walk.out.open_table();
@@ -265,7 +265,7 @@ fn is_environment(name: *const c_char) -> bool {
 }
 
 /// Whether upvalue `name` in slot `i` is the globals; in stripped code `_ENV` has no name.
-unsafe fn has_global_environment(walk: &Walk<'_>, l: *mut ffi::lua_State, name: *const c_char, i: c_int) -> bool {
+unsafe fn has_global_environment(walk: &EncodeWalk<'_>, l: *mut ffi::lua_State, name: *const c_char, i: c_int) -> bool {
     // SAFETY: as the module says.
     unsafe {
         if cfg!(any(feature = "luajit", feature = "lua51")) || ffi::lua_type(l, i) != ffi::LUA_TTABLE {
@@ -283,7 +283,7 @@ unsafe fn has_global_environment(walk: &Walk<'_>, l: *mut ffi::lua_State, name: 
 
 /// Whether the table in slot `i` is the globals, or stands for them: it has nothing of its own, nor ever will, since it
 /// passes on what is written, and gives out the globals as `_G`. Test frameworks run their tests in such a table.
-unsafe fn is_global(walk: &Walk<'_>, l: *mut ffi::lua_State, i: c_int) -> bool {
+unsafe fn is_global(walk: &EncodeWalk<'_>, l: *mut ffi::lua_State, i: c_int) -> bool {
     // SAFETY: as the module says; the metatable may run code of the user's.
     unsafe {
         let top = ffi::lua_gettop(l);
@@ -303,7 +303,7 @@ unsafe fn is_global(walk: &Walk<'_>, l: *mut ffi::lua_State, i: c_int) -> bool {
 
 /// The error for a function that would find other globals at the receiver.
 #[cold]
-unsafe fn leaves_sandbox(walk: &mut Walk<'_>, l: *mut ffi::lua_State, i: c_int) -> super::Stop {
+unsafe fn leaves_sandbox(walk: &mut EncodeWalk<'_>, l: *mut ffi::lua_State, i: c_int) -> super::Stop {
     // SAFETY: as the module says.
     let about = unsafe { describe(l, i) };
     walk.fail(err!(
@@ -344,7 +344,7 @@ unsafe fn cell_of(l: *mut ffi::lua_State, i: c_int, n: c_int) -> Option<usize> {
 
 /// The error for a function with upvalues on a route that takes none.
 #[cold]
-unsafe fn refuse(walk: &mut Walk<'_>, l: *mut ffi::lua_State, i: c_int, first: *const c_char) -> super::Stop {
+unsafe fn refuse(walk: &mut EncodeWalk<'_>, l: *mut ffi::lua_State, i: c_int, first: *const c_char) -> super::Stop {
     // SAFETY: as the module says.
     unsafe {
         let mut about: ffi::lua_Debug = std::mem::zeroed();

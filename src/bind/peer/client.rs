@@ -45,12 +45,12 @@ const WEIGHT: usize = 128 << 10;
 
 /// What threads share of a client.
 #[derive(Debug)]
-struct Shared {
+struct ClientObject {
     connection: Arc<dyn Connection>,
     timeout: Option<f64>,
 }
 
-impl Object for Shared {
+impl Object for ClientObject {
     fn class(&self) -> &'static str {
         INFO.name
     }
@@ -67,7 +67,7 @@ impl Object for Shared {
 }
 
 /// A handle of it.
-struct Client(Arc<Shared>);
+struct Client(Arc<ClientObject>);
 
 impl Class for Client {
     fn info() -> &'static ClassInfo {
@@ -101,6 +101,6 @@ impl Link for Client {
 fn client(lua: Lua<'_>) -> Result<Pushed> {
     let Given { place, options, timeout } = Given::read(lua, 1)?;
     let connection = dial(&place, &options, &lua.wait(Deadline::NEVER))?;
-    lua.push_object(Client(Arc::new(Shared { connection, timeout })))?;
+    lua.push_object(Client(Arc::new(ClientObject { connection, timeout })))?;
     Ok(1)
 }

@@ -10,7 +10,7 @@ use crate::bind::tensor::{storage_at, tensor_at};
 use crate::bind::vm::{Class, Kind, Lua, Pushed};
 use crate::err;
 use crate::error::{Code, Result};
-use crate::peer::{self, Place};
+use crate::peer::{self, ServerAddress};
 use crate::transport::{Connection, Secret, Target, Traffic};
 use crate::wait::{self, Candidate, Deadline, Source, Way};
 
@@ -205,7 +205,7 @@ pub(super) fn push_traffic(lua: Lua<'_>, tx: &Traffic, rx: &Traffic) -> Result<(
 /// Where to listen or to connect, and how, as `ipc.server` and `ipc.client` take it: `([host], [port], [options])`.
 pub(super) struct Given {
     /// Where.
-    pub place: Place,
+    pub place: ServerAddress,
     /// How.
     pub options: peer::Options,
     /// The time-out of calls that are given none.
@@ -252,7 +252,7 @@ impl Given {
         let Some(port) = port.or((least_port == 0).then_some(0)) else {
             return Err(lua.expected(if lua.kind(1) == Kind::String { 2 } else { 1 }, "a port"));
         };
-        let place = Place::new(host, port).map_err(|e| lua.bad_value(1, e.what()))?;
+        let place = ServerAddress::new(host, port).map_err(|e| lua.bad_value(1, e.what()))?;
         if !lua.is_nil(options + 1) {
             return Err(lua.bad_value(options + 1, "the options come last: nothing follows them"));
         }

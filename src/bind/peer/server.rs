@@ -49,13 +49,13 @@ const WEIGHT: usize = 256 << 10;
 
 /// What threads share of a server.
 #[derive(Debug)]
-struct Shared {
+struct ServerObject {
     server: peer::Server,
     functions: bool,
     timeout: Option<f64>,
 }
 
-impl Object for Shared {
+impl Object for ServerObject {
     fn class(&self) -> &'static str {
         INFO.name
     }
@@ -74,7 +74,7 @@ impl Object for Shared {
     }
 }
 
-struct Server(Arc<Shared>);
+struct Server(Arc<ServerObject>);
 
 impl Class for Server {
     fn info() -> &'static ClassInfo {
@@ -106,12 +106,12 @@ fn server(lua: Lua<'_>) -> Result<Pushed> {
     let (functions, timeout) = (given.options.functions, given.timeout);
     let server = peer::Server::listen(&given.place, given.options, &lua.wait(Deadline::NEVER))?;
     let port = server.address().port();
-    lua.push_object(Server(Arc::new(Shared { server, functions, timeout })))?;
+    lua.push_object(Server(Arc::new(ServerObject { server, functions, timeout })))?;
     lua.push_integer(port.into());
     Ok(2)
 }
 
-fn this(lua: Lua<'_>) -> Result<Arc<Shared>> {
+fn this(lua: Lua<'_>) -> Result<Arc<ServerObject>> {
     Ok(lua.object::<Server>(1)?.0.clone())
 }
 
@@ -155,7 +155,7 @@ fn clients(lua: Lua<'_>) -> Result<Pushed> {
 }
 
 /// Pushes a list of the handles.
-fn push_clients(lua: Lua<'_>, shared: &Shared, list: Vec<Arc<peer::Client>>) -> Result<Pushed> {
+fn push_clients(lua: Lua<'_>, shared: &ServerObject, list: Vec<Arc<peer::Client>>) -> Result<Pushed> {
     lua.new_table(list.len().min(1 << 16) as c_int, 0)?;
     for (i, client) in list.into_iter().enumerate() {
         push_client(lua, client, shared.timeout)?;
@@ -259,7 +259,13 @@ enum Found {
     Gone,
 }
 
-fn receive_any(lua: Lua<'_>, shared: &Shared, tag: Option<&[u8]>, gone: bool, deadline: Deadline) -> Result<Found> {
+fn receive_any(
+    lua: Lua<'_>,
+    shared: &ServerObject,
+    tag: Option<&[u8]>,
+    gone: bool,
+    deadline: Deadline,
+) -> Result<Found> {
     let base = lua.top();
     loop {
         let mut message = lua.state().take_message();

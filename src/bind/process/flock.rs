@@ -32,9 +32,9 @@ const METHODS: &[Method] = &[
 
 /// What threads share of a lock.
 #[derive(Debug)]
-struct Shared(FileLock);
+struct SharedLock(FileLock);
 
-impl Object for Shared {
+impl Object for SharedLock {
     fn class(&self) -> &'static str {
         INFO.name
     }
@@ -45,7 +45,7 @@ impl Object for Shared {
 }
 
 /// A handle of it.
-struct FlockHandle(Arc<Shared>);
+struct FlockHandle(Arc<SharedLock>);
 
 impl Class for FlockHandle {
     fn info() -> &'static ClassInfo {
@@ -72,14 +72,14 @@ fn flock(lua: Lua<'_>) -> Result<Pushed> {
     let deadline = lua.timeout(2, None)?;
     let create = lua.kind(2) != Kind::Boolean || !lua.truth(2);
     match flock_at(&path, create, &lua.wait(deadline))? {
-        Some(lock) => lua.push_object(FlockHandle(Arc::new(Shared(lock))))?,
+        Some(lock) => lua.push_object(FlockHandle(Arc::new(SharedLock(lock))))?,
         None => lua.push_nil(),
     }
     Ok(1)
 }
 
 /// The lock in slot 1, held beyond any finalizer that Lua runs meanwhile.
-fn this(lua: Lua<'_>) -> Result<Arc<Shared>> {
+fn this(lua: Lua<'_>) -> Result<Arc<SharedLock>> {
     Ok(lua.object::<FlockHandle>(1)?.0.clone())
 }
 

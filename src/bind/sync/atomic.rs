@@ -15,7 +15,7 @@ use crate::wire::{Attachment, Object, downcast};
 pub(in crate::bind) const FUNCTIONS: &[Method] = &[("atomic", lua_fn!("ipc.atomic", atomic))];
 
 /// The class `ipc.atomic`.
-pub(in crate::bind) static INFO: ClassInfo = ClassInfo::of::<Cell>("ipc.atomic", METHODS, &[]);
+pub(in crate::bind) static INFO: ClassInfo = ClassInfo::of::<AtomicHandle>("ipc.atomic", METHODS, &[]);
 
 const METHODS: &[Method] = &[
     ("get", lua_fn!("atomic:get", get)),
@@ -26,9 +26,9 @@ const METHODS: &[Method] = &[
 
 /// One Lua state's hold on an atomic number.
 #[derive(Debug)]
-pub struct Cell(Arc<Atomic>);
+pub struct AtomicHandle(Arc<Atomic>);
 
-impl Class for Cell {
+impl Class for AtomicHandle {
     fn info() -> &'static ClassInfo {
         &INFO
     }
@@ -42,7 +42,7 @@ impl Class for Cell {
     }
 
     fn adopt(_: Lua<'_>, object: Arc<dyn Object>) -> Option<Self> {
-        downcast(object).map(Cell)
+        downcast(object).map(AtomicHandle)
     }
 }
 
@@ -76,33 +76,33 @@ pub(in crate::bind) fn whole(n: i32) -> Number {
 /// `ipc.atomic([n])`
 fn atomic(lua: Lua<'_>) -> Result<Pushed> {
     let start = lua.optional(1, number)?.unwrap_or(whole(0));
-    lua.push_object(Cell(Arc::new(Atomic::new(start))))?;
+    lua.push_object(AtomicHandle(Arc::new(Atomic::new(start))))?;
     Ok(1)
 }
 
 /// `a:get()` → the number.
 fn get(lua: Lua<'_>) -> Result<Pushed> {
-    push(lua, lua.object::<Cell>(1)?.0.get());
+    push(lua, lua.object::<AtomicHandle>(1)?.0.get());
     Ok(1)
 }
 
 /// `a:set(n)` → what it held before.
 fn set(lua: Lua<'_>) -> Result<Pushed> {
-    let cell = lua.object::<Cell>(1)?;
+    let cell = lua.object::<AtomicHandle>(1)?;
     push(lua, cell.0.set(number(lua, 2)?));
     Ok(1)
 }
 
 /// `a:add(n)` → the sum.
 fn add(lua: Lua<'_>) -> Result<Pushed> {
-    let cell = lua.object::<Cell>(1)?;
+    let cell = lua.object::<AtomicHandle>(1)?;
     push(lua, cell.0.add(number(lua, 2)?));
     Ok(1)
 }
 
 /// `a:cas(old, new)` → true if it held `old` and now holds `new`, else false and what it holds.
 fn cas(lua: Lua<'_>) -> Result<Pushed> {
-    let cell = lua.object::<Cell>(1)?;
+    let cell = lua.object::<AtomicHandle>(1)?;
     let (done, now) = cell.0.cas(number(lua, 2)?, number(lua, 3)?);
     lua.push_boolean(done);
     if done {

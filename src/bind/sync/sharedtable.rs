@@ -30,7 +30,7 @@ pub(in crate::bind) static INFO: ClassInfo = ClassInfo::of::<SharedTable>("ipc.s
 const ENTRY: usize = 64;
 
 /// What `pairs` walks with. Nobody has use for its class: it has no name among ours and does not travel.
-static WALK: ClassInfo = ClassInfo::of::<Walk>("pairs of ipc.sharedtable", &[], &[]);
+static WALK: ClassInfo = ClassInfo::of::<PairsWalk>("pairs of ipc.sharedtable", &[], &[]);
 
 const METAMETHODS: &[Method] = &[
     ("__index", lua_fn!("sharedtable[key]", index)),
@@ -74,12 +74,12 @@ impl Class for SharedTable {
 
 /// A walk of `pairs`.
 #[derive(Debug)]
-struct Walk {
+struct PairsWalk {
     table: Arc<Table>,
     cursor: Cursor,
 }
 
-impl Class for Walk {
+impl Class for PairsWalk {
     fn info() -> &'static ClassInfo {
         &WALK
     }
@@ -169,7 +169,7 @@ fn equal(lua: Lua<'_>) -> Result<Pushed> {
 fn pairs(lua: Lua<'_>) -> Result<Pushed> {
     let table = this(lua)?;
     lua.push_function(lua_fn!("pairs", step))?;
-    lua.push_object(Walk { table, cursor: Cursor::default() })?;
+    lua.push_object(PairsWalk { table, cursor: Cursor::default() })?;
     lua.push_nil();
     Ok(3)
 }
@@ -177,8 +177,8 @@ fn pairs(lua: Lua<'_>) -> Result<Pushed> {
 /// One step of `pairs`: the next key and its value, or nil.
 fn step(lua: Lua<'_>) -> Result<Pushed> {
     let next = {
-        let mut walk = lua.object_mut::<Walk>(1)?;
-        let Walk { table, cursor } = &mut *walk;
+        let mut walk = lua.object_mut::<PairsWalk>(1)?;
+        let PairsWalk { table, cursor } = &mut *walk;
         cursor.next(table)?
     };
     let Some((key, value)) = next else {

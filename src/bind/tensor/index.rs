@@ -129,13 +129,13 @@ unsafe fn method(l: *mut ffi::lua_State) -> bool {
 fn element(lua: Lua<'_>) -> Result<Pushed> {
     let tensor = lua.tensor(1)?;
     match key(lua, &tensor, 2)? {
-        Place::Element(at) => {
+        Indexed::Element(at) => {
             lua.push_scalar(held(&tensor)?.get(at)?);
             Ok(1)
         }
-        Place::View(view) => lua.give(view),
-        Place::Mask(mask) => lua.give(tensor.masked_select(&mask)?),
-        Place::None => {
+        Indexed::View(view) => lua.give(view),
+        Indexed::Mask(mask) => lua.give(tensor.masked_select(&mask)?),
+        Indexed::None => {
             lua.push_nil();
             Ok(1)
         }
@@ -148,20 +148,20 @@ fn set_element(lua: Lua<'_>) -> Result<Pushed> {
     let place = key(lua, &tensor, 2)?;
     if let Some(value) = lua.to_scalar(3) {
         match place {
-            Place::Element(at) => held(&tensor)?.put(at, value)?,
-            Place::View(view) => view.fill(value)?,
-            Place::Mask(mask) => tensor.masked_fill(&mask, value)?,
-            Place::None => return Err(lua.expected(2, "index")),
+            Indexed::Element(at) => held(&tensor)?.put(at, value)?,
+            Indexed::View(view) => view.fill(value)?,
+            Indexed::Mask(mask) => tensor.masked_fill(&mask, value)?,
+            Indexed::None => return Err(lua.expected(2, "index")),
         }
     } else if let Some(source) = tensor_at(lua, 3) {
         match place {
-            Place::Element(at) if source.numel() == 1 => {
+            Indexed::Element(at) if source.numel() == 1 => {
                 held(&tensor)?.put(at, source.get(&vec![0; source.ndim()])?)?;
             }
-            Place::Element(_) => return Err(err!(Argument, "expected a number or a tensor of one element")),
-            Place::View(view) => view.copy_from(&source)?,
-            Place::Mask(mask) => tensor.masked_copy(&mask, &source)?,
-            Place::None => return Err(lua.expected(2, "index")),
+            Indexed::Element(_) => return Err(err!(Argument, "expected a number or a tensor of one element")),
+            Indexed::View(view) => view.copy_from(&source)?,
+            Indexed::Mask(mask) => tensor.masked_copy(&mask, &source)?,
+            Indexed::None => return Err(lua.expected(2, "index")),
         }
     } else {
         return Err(lua.expected(3, "number or tensor as the new value"));
@@ -170,7 +170,7 @@ fn set_element(lua: Lua<'_>) -> Result<Pushed> {
 }
 
 /// What a key means.
-enum Place {
+enum Indexed {
     /// The element at this place of the storage.
     Element(usize),
     /// A part of the tensor.
@@ -181,7 +181,7 @@ enum Place {
     None,
 }
 
-fn key(lua: Lua<'_>, tensor: &Tensor, i: c_int) -> Result<Place> {
+fn key(lua: Lua<'_>, tensor: &Tensor, i: c_int) -> Result<Indexed> {
     match lua.kind(i) {
         Kind::Number => one(lua, tensor, i),
         Kind::Table => ranges(lua, tensor, i),
@@ -190,17 +190,17 @@ fn key(lua: Lua<'_>, tensor: &Tensor, i: c_int) -> Result<Place> {
                 if mask.dtype() != DType::Byte {
                     return Err(lua.expected(i, "torch.ByteTensor as a mask"));
                 }
-                return Ok(Place::Mask(mask));
+                return Ok(Indexed::Mask(mask));
             }
             match storage_at(lua, i) {
                 Some(storage) if storage.dtype() == DType::Long => {
                     let numbers = lua.numbers(i)?;
-                    at(tensor, &numbers).map(Place::Element)
+                    at(tensor, &numbers).map(Indexed::Element)
                 }
                 _ => Err(lua.expected(i, "index")),
             }
         }
-        Kind::String => Ok(Place::None),
+        Kind::String => Ok(Indexed::None),
         _ => Err(lua.expected(i, "index: a number, a table, a LongStorage or a ByteTensor")),
     }
 }
@@ -223,20 +223,20 @@ fn at(tensor: &Tensor, numbers: &Numbers) -> Result<usize> {
 }
 
 /// A number: an element of a tensor of one dimension, else a slice along the first.
-fn one(lua: Lua<'_>, tensor: &Tensor, i: c_int) -> Result<Place> {
+fn one(lua: Lua<'_>, tensor: &Tensor, i: c_int) -> Result<Indexed> {
     if tensor.ndim() == 0 {
         return Err(err!(Argument, "index {} is out of range: the tensor is empty", lua.number(i)?));
     }
     let place = position(lua.integer(i)?, tensor.sizes()[0], 0)?;
     if tensor.ndim() == 1 {
-        Ok(Place::Element(tensor.offset() + place * tensor.strides()[0] as usize))
+        Ok(Indexed::Element(tensor.offset() + place * tensor.strides()[0] as usize))
     } else {
-        Ok(Place::View(tensor.select(0, place)?))
+        Ok(Indexed::View(tensor.select(0, place)?))
     }
 }
 
 /// `{2, {1, 3}, {}}`: a position takes its dimension away, a range keeps it, an empty one is all of it.
-fn ranges(lua: Lua<'_>, tensor: &Tensor, i: c_int) -> Result<Place> {
+fn ranges(lua: Lua<'_>, tensor: &Tensor, i: c_int) -> Result<Indexed> {
     let table = lua.abs(i);
     let count = lua.raw_len(table);
     if count > tensor.ndim() {
@@ -251,7 +251,7 @@ fn ranges(lua: Lua<'_>, tensor: &Tensor, i: c_int) -> Result<Place> {
                 let place = position(integer(lua, -1)?, view.sizes()[dim], n - 1)?;
                 if view.ndim() == 1 {
                     // No dimension is left: an element.
-                    return Ok(Place::Element(view.offset() + place * view.strides()[0] as usize));
+                    return Ok(Indexed::Element(view.offset() + place * view.strides()[0] as usize));
                 }
                 view = view.select(dim, place)?;
             }
@@ -279,7 +279,7 @@ fn ranges(lua: Lua<'_>, tensor: &Tensor, i: c_int) -> Result<Place> {
         }
         lua.pop(1);
     }
-    Ok(Place::View(view))
+    Ok(Indexed::View(view))
 }
 
 fn integer(lua: Lua<'_>, i: c_int) -> Result<i64> {

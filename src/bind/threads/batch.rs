@@ -22,7 +22,7 @@ pub(in crate::bind) const NON_BLOCKING_FUNCTIONS: &[Method] = &[("__next", try_f
 
 /// The class `ipc.batch`.
 pub(in crate::bind) static INFO: ClassInfo =
-    ClassInfo::of::<Handle>("ipc.batch", METHODS, &[("__len", lua_fn!("#batch", pending))]);
+    ClassInfo::of::<BatchHandle>("ipc.batch", METHODS, &[("__len", lua_fn!("#batch", pending))]);
 
 const METHODS: &[Method] = &[
     ("submit", lua_fn!("batch:submit", submit)),
@@ -38,9 +38,9 @@ pub(in crate::bind) const NON_BLOCKING: &[Method] =
 
 /// One Lua state's hold on a batch.
 #[derive(Debug)]
-pub struct Handle(pub(in crate::bind) Arc<Batch>);
+pub struct BatchHandle(pub(in crate::bind) Arc<Batch>);
 
-impl Class for Handle {
+impl Class for BatchHandle {
     fn info() -> &'static ClassInfo {
         &INFO
     }
@@ -60,17 +60,17 @@ impl Class for Handle {
     }
 
     fn adopt(_: Lua<'_>, object: Arc<dyn Object>) -> Option<Self> {
-        downcast(object).map(Handle)
+        downcast(object).map(BatchHandle)
     }
 }
 
 /// `b:submit(fn, ...)` → its number in the batch, and its future.
 fn submit(lua: Lua<'_>) -> Result<Pushed> {
-    let batch = lua.object::<Handle>(1)?.0.clone();
+    let batch = lua.object::<BatchHandle>(1)?.0.clone();
     let task = task(lua, 2, batch.pool().terms().upvalues)?;
     let (number, future) = batch.submit(task)?;
     lua.push_integer(number.cast_signed());
-    lua.push_object(future::Handle(future))?;
+    lua.push_object(future::FutureHandle(future))?;
     Ok(2)
 }
 
@@ -86,7 +86,7 @@ fn peek(lua: Lua<'_>) -> Result<Pushed> {
 }
 
 fn next_as(lua: Lua<'_>, push: fn(Lua<'_>, Numbered) -> Result<Pushed>) -> Result<Pushed> {
-    let batch = lua.object::<Handle>(1)?.0.clone();
+    let batch = lua.object::<BatchHandle>(1)?.0.clone();
     let deadline = lua.timeout(2, None)?;
     match batch.next(&lua.wait(deadline))? {
         Next::Future(ended) => push(lua, ended),
@@ -99,7 +99,7 @@ fn next_as(lua: Lua<'_>, push: fn(Lua<'_>, Numbered) -> Result<Pushed>) -> Resul
 
 /// `for number, future in b:results([timeout]) do`: the tasks as they end, until all have been taken.
 fn results(lua: Lua<'_>) -> Result<Pushed> {
-    lua.object::<Handle>(1)?;
+    lua.object::<BatchHandle>(1)?;
     lua.timeout(2, None)?;
     lua.push_iterator(lua_fn!("batch:results", step))?;
     Ok(1)
@@ -112,7 +112,7 @@ fn step(lua: Lua<'_>) -> Result<Pushed> {
 
 /// One step of the loop over the batch in slot 1, with the time-out in slot 2.
 fn step_of(lua: Lua<'_>) -> Result<Pushed> {
-    let batch = lua.object::<Handle>(1)?.0.clone();
+    let batch = lua.object::<BatchHandle>(1)?.0.clone();
     let deadline = lua.timeout(2, None)?;
     match batch.next(&lua.wait(deadline))? {
         Next::Future(ended) => push(lua, ended),
@@ -134,13 +134,13 @@ fn push(lua: Lua<'_>, (number, future): Numbered) -> Result<Pushed> {
 
 fn push_as_it_is(lua: Lua<'_>, (number, future): Numbered) -> Result<Pushed> {
     lua.push_integer(number.cast_signed());
-    lua.push_object(future::Handle(future))?;
+    lua.push_object(future::FutureHandle(future))?;
     Ok(2)
 }
 
 /// `b:pending()`, `#b` → how many were submitted and not taken yet.
 fn pending(lua: Lua<'_>) -> Result<Pushed> {
-    let pending = lua.object::<Handle>(1)?.0.pending();
+    let pending = lua.object::<BatchHandle>(1)?.0.pending();
     lua.push_integer(pending.cast_signed());
     Ok(1)
 }

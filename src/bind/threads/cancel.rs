@@ -140,12 +140,12 @@ mod closing {
     const GRACE: Duration = Duration::from_millis(250);
 
     /// A coroutine, and the depth of its stack in a function that the error calls.
-    type Place = (*mut ffi::lua_State, c_int);
+    type StackPlace = (*mut ffi::lua_State, c_int);
 
     thread_local! {
         /// When the thread was first told to end.
         static SINCE: Cell<Option<Instant>> = const { Cell::new(None) };
-        static INSIDE: Cell<Option<Place>> = const { Cell::new(None) };
+        static INSIDE: Cell<Option<StackPlace>> = const { Cell::new(None) };
     }
 
     /// Notes that the thread is told to end; what more to hook.

@@ -15,7 +15,7 @@ use crate::wait::{Source, Way, source};
 use crate::wire::{Attachment, Message, Object, downcast};
 
 /// The class `ipc.future`.
-pub(in crate::bind) static INFO: ClassInfo = ClassInfo::of::<Handle>("ipc.future", METHODS, &[]);
+pub(in crate::bind) static INFO: ClassInfo = ClassInfo::of::<FutureHandle>("ipc.future", METHODS, &[]);
 
 const METHODS: &[Method] = &[
     ("get", lua_fn!("future:get", get)),
@@ -29,9 +29,9 @@ pub(in crate::bind) const NON_BLOCKING: &[Method] = &[("get", try_fn!("future:ge
 
 /// One Lua state's hold on a future.
 #[derive(Debug)]
-pub struct Handle(pub(in crate::bind) Arc<Future>);
+pub struct FutureHandle(pub(in crate::bind) Arc<Future>);
 
-impl Class for Handle {
+impl Class for FutureHandle {
     fn info() -> &'static ClassInfo {
         &INFO
     }
@@ -51,13 +51,13 @@ impl Class for Handle {
     }
 
     fn adopt(_: Lua<'_>, object: Arc<dyn Object>) -> Option<Self> {
-        downcast(object).map(Handle)
+        downcast(object).map(FutureHandle)
     }
 }
 
 /// `f:get([timeout])` → all results of the task, or its error.
 fn get(lua: Lua<'_>) -> Result<Pushed> {
-    let future = lua.object::<Handle>(1)?.0.clone();
+    let future = lua.object::<FutureHandle>(1)?.0.clone();
     let deadline = lua.timeout(2, None)?;
     match future.wait(&lua.wait(deadline))? {
         Some(outcome) => push_outcome(lua, &future, outcome, format_args!("")),
@@ -105,13 +105,13 @@ fn push_results(lua: Lua<'_>, results: &Message) -> Result<Pushed> {
 
 /// `f:done()` → whether the task has ended, however it did.
 fn done(lua: Lua<'_>) -> Result<Pushed> {
-    lua.push_boolean(lua.object::<Handle>(1)?.0.is_done());
+    lua.push_boolean(lua.object::<FutureHandle>(1)?.0.is_done());
     Ok(1)
 }
 
 /// `f:cancel()` → false if the task had ended before.
 fn cancel(lua: Lua<'_>) -> Result<Pushed> {
-    let future = lua.object::<Handle>(1)?.0.clone();
+    let future = lua.object::<FutureHandle>(1)?.0.clone();
     lua.push_boolean(future.cancel()?);
     Ok(1)
 }

@@ -26,7 +26,7 @@ use crate::wire::{Attachment, Message, Object, downcast};
 pub(in crate::bind) const FUNCTIONS: &[Method] = &[("pool", lua_fn!("ipc.pool", pool))];
 
 /// The class `ipc.pool`.
-pub(in crate::bind) static INFO: ClassInfo = ClassInfo::of::<Handle>("ipc.pool", METHODS, &[]);
+pub(in crate::bind) static INFO: ClassInfo = ClassInfo::of::<PoolHandle>("ipc.pool", METHODS, &[]);
 
 const METHODS: &[Method] = &[
     ("submit", lua_fn!("pool:submit", submit)),
@@ -46,9 +46,9 @@ pub(in crate::bind) const NON_BLOCKING: &[Method] = &[
 
 /// One Lua state's hold on a pool.
 #[derive(Debug)]
-struct Handle(Arc<Pool>);
+struct PoolHandle(Arc<Pool>);
 
-impl Class for Handle {
+impl Class for PoolHandle {
     fn info() -> &'static ClassInfo {
         &INFO
     }
@@ -62,7 +62,7 @@ impl Class for Handle {
     }
 
     fn adopt(_: Lua<'_>, object: Arc<dyn Object>) -> Option<Self> {
-        downcast(object).map(Handle)
+        downcast(object).map(PoolHandle)
     }
 }
 
@@ -83,13 +83,13 @@ fn pool(lua: Lua<'_>) -> Result<Pushed> {
     lua.encode_values(lua.top(), 1, &mut init, route).map_err(|e| renamed(e, |_| "option 'init'".into()))?;
     let plan = Plan { init, route, setup };
     let terms = Terms { name, count, stack: STACK, upvalues };
-    lua.push_object(Handle(Arc::new(Pool::start(terms, move |source| plan.run(source))?)))?;
+    lua.push_object(PoolHandle(Arc::new(Pool::start(terms, move |source| plan.run(source))?)))?;
     Ok(1)
 }
 
 /// The pool in slot 1.
 fn this(lua: Lua<'_>) -> Result<Arc<Pool>> {
-    Ok(lua.object::<Handle>(1)?.0.clone())
+    Ok(lua.object::<PoolHandle>(1)?.0.clone())
 }
 
 /// What arguments and results of a task take, mostly.
@@ -154,14 +154,14 @@ fn renamed(e: Error, name: impl Fn(usize) -> String) -> Error {
 fn submit(lua: Lua<'_>) -> Result<Pushed> {
     let pool = this(lua)?;
     let task = task(lua, 2, pool.terms().upvalues)?;
-    lua.push_object(future::Handle(pool.submit(task)?))?;
+    lua.push_object(future::FutureHandle(pool.submit(task)?))?;
     Ok(1)
 }
 
 /// `p:batch()` → a batch
 fn batch(lua: Lua<'_>) -> Result<Pushed> {
     let pool = this(lua)?;
-    lua.push_object(batch::Handle(Arc::new(Batch::new(pool))))?;
+    lua.push_object(batch::BatchHandle(Arc::new(Batch::new(pool))))?;
     Ok(1)
 }
 

@@ -73,7 +73,7 @@ impl Charged {
 
 /// A storage that handles of this state share.
 #[derive(Debug)]
-struct Shared {
+struct SharedStorage {
     id: usize,
     handles: usize,
     bytes: usize,
@@ -89,7 +89,7 @@ fn hash(id: usize) -> u64 {
 pub struct Account {
     held: Cell<usize>,
     limit: Cell<usize>,
-    storages: RefCell<HashTable<Shared>>,
+    storages: RefCell<HashTable<SharedStorage>>,
     /// Bytes written to objects since a weight was last asked for.
     written: Cell<usize>,
     /// Walks of the codec that are under way.
@@ -179,7 +179,7 @@ impl Account {
         if self.closed.get() || storages.try_reserve(1, |s| hash(s.id)).is_err() {
             return Charged::default();
         }
-        storages.insert_unique(hash(id), Shared { id, handles: 1, bytes }, |s| hash(s.id));
+        storages.insert_unique(hash(id), SharedStorage { id, handles: 1, bytes }, |s| hash(s.id));
         drop(storages);
         self.add(bytes);
         Charged::storage(id)

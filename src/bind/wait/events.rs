@@ -21,7 +21,7 @@ pub(in crate::bind) const FUNCTIONS: &[Method] =
 pub(in crate::bind) static DESCRIPTOR: ClassInfo = ClassInfo::of::<Foreign>("ipc.fd", &[FD], &[]);
 
 /// The class `ipc.timer`.
-pub(in crate::bind) static TIMER: ClassInfo = ClassInfo::of::<Handle>("ipc.timer", METHODS, &[]);
+pub(in crate::bind) static TIMER: ClassInfo = ClassInfo::of::<TimerHandle>("ipc.timer", METHODS, &[]);
 
 const METHODS: &[Method] = &[("read", lua_fn!("timer:read", read)), FD, ("close", lua_fn!("timer:close", close))];
 
@@ -30,9 +30,9 @@ pub(in crate::bind) const NON_BLOCKING: &[Method] = &[("read", try_fn!("timer:re
 
 /// A descriptor that somebody else owns.
 #[derive(Debug)]
-struct Shared(RawFd);
+struct SharedFd(RawFd);
 
-impl Object for Shared {
+impl Object for SharedFd {
     fn class(&self) -> &'static str {
         DESCRIPTOR.name
     }
@@ -42,7 +42,7 @@ impl Object for Shared {
     }
 }
 
-struct Foreign(Arc<Shared>);
+struct Foreign(Arc<SharedFd>);
 
 impl Class for Foreign {
     fn info() -> &'static ClassInfo {
@@ -73,13 +73,13 @@ fn fd(lua: Lua<'_>) -> Result<Pushed> {
     if !sys::is_open(n) {
         return Err(lua.bad_value(1, format_args!("descriptor {n} is not open")));
     }
-    lua.push_object(Foreign(Arc::new(Shared(n))))?;
+    lua.push_object(Foreign(Arc::new(SharedFd(n))))?;
     Ok(1)
 }
 
-struct Handle(Arc<Timer>);
+struct TimerHandle(Arc<Timer>);
 
-impl Class for Handle {
+impl Class for TimerHandle {
     fn info() -> &'static ClassInfo {
         &TIMER
     }
@@ -98,14 +98,14 @@ impl Class for Handle {
     }
 
     fn adopt(_: Lua<'_>, object: Arc<dyn Object>) -> Option<Self> {
-        downcast(object).map(Handle)
+        downcast(object).map(TimerHandle)
     }
 }
 
 /// `ipc.after(seconds)` → a timer that is ready once.
 fn after(lua: Lua<'_>) -> Result<Pushed> {
     let seconds = lua.wait_seconds(1)?;
-    lua.push_object(Handle(Arc::new(Timer::after(seconds))))?;
+    lua.push_object(TimerHandle(Arc::new(Timer::after(seconds))))?;
     Ok(1)
 }
 
@@ -115,13 +115,13 @@ fn every(lua: Lua<'_>) -> Result<Pushed> {
     if seconds == 0.0 {
         return Err(lua.bad_value(1, "expected more than 0 seconds, got 0"));
     }
-    lua.push_object(Handle(Arc::new(Timer::every(seconds))))?;
+    lua.push_object(TimerHandle(Arc::new(Timer::every(seconds))))?;
     Ok(1)
 }
 
 /// `t:read([timeout])` → how often it has ticked since the last read; nil where it did not in time.
 fn read(lua: Lua<'_>) -> Result<Pushed> {
-    let timer = lua.object::<Handle>(1)?.0.clone();
+    let timer = lua.object::<TimerHandle>(1)?.0.clone();
     match timer.read(&lua.wait(lua.timeout(2, None)?))? {
         Some(count) => lua.push_integer(count.cast_signed()),
         None => lua.push_nil(),
@@ -131,6 +131,6 @@ fn read(lua: Lua<'_>) -> Result<Pushed> {
 
 /// `t:close()`
 fn close(lua: Lua<'_>) -> Result<Pushed> {
-    lua.object::<Handle>(1)?.0.close();
+    lua.object::<TimerHandle>(1)?.0.close();
     Ok(0)
 }

@@ -92,12 +92,12 @@ fn a_dead_port_is_a_time_out_and_a_name_that_means_nothing_fails_at_once() {
     let e = dial(&place, &short, &never()).unwrap_err();
     assert_eq!(e.code(), Code::Timeout);
     assert!(e.what().contains("nobody listens") && e.what().contains(&place.to_string()), "{e}");
-    let nowhere = Place::new(b"no-such-host.invalid", 1).unwrap();
+    let nowhere = ServerAddress::new(b"no-such-host.invalid", 1).unwrap();
     let e = dial(&nowhere, &Options::default(), &never()).unwrap_err();
     assert!(e.what().contains("no-such-host.invalid") && e.what().contains("resolve"), "{e}");
     // Somebody who takes the connection and never answers.
     let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let place = Place::new(b"127.0.0.1", silent.local_addr().unwrap().port()).unwrap();
+    let place = ServerAddress::new(b"127.0.0.1", silent.local_addr().unwrap().port()).unwrap();
     assert_eq!(dial(&place, &short, &never()).unwrap_err().code(), Code::Timeout);
     // Somebody else's server.
     let other =
@@ -109,10 +109,11 @@ fn a_dead_port_is_a_time_out_and_a_name_that_means_nothing_fails_at_once() {
 #[test]
 fn names_and_ipv6_work_where_the_host_has_them() {
     for host in ["localhost", "::1", "[::1]"] {
-        let Ok(server) = Server::listen(&Place::new(host.as_bytes(), 0).unwrap(), Options::default(), &never()) else {
+        let Ok(server) = Server::listen(&ServerAddress::new(host.as_bytes(), 0).unwrap(), Options::default(), &never())
+        else {
             continue;
         };
-        let c = connect(&Place::new(host.as_bytes(), server.address().port()).unwrap());
+        let c = connect(&ServerAddress::new(host.as_bytes(), server.address().port()).unwrap());
         send(&c, host);
         assert_eq!(any(&server, None).0, host);
     }
@@ -121,7 +122,7 @@ fn names_and_ipv6_work_where_the_host_has_them() {
 #[test]
 fn a_unix_socket_serves_and_a_left_file_gives_way() {
     let path = std::env::temp_dir().join(format!("ipc-peer-{}", std::process::id()));
-    let place = Place::new(format!("unix:{}", path.display()).as_bytes(), 0).unwrap();
+    let place = ServerAddress::new(format!("unix:{}", path.display()).as_bytes(), 0).unwrap();
     drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
     for options in [Options::default(), secret("s")] {
         let server = Server::listen(&place, options.clone(), &never()).unwrap();
@@ -194,7 +195,7 @@ fn a_forked_child_gets_state_errors_and_may_serve_afresh() {
 #[test]
 fn those_that_leave_before_they_are_admitted_make_room_for_others() {
     let listener = socket::listen(&Address::Tcp(([127, 0, 0, 1], 0).into())).unwrap();
-    let place = Place::new(b"127.0.0.1", socket::local_address(&listener).unwrap().port()).unwrap();
+    let place = ServerAddress::new(b"127.0.0.1", socket::local_address(&listener).unwrap().port()).unwrap();
     let acceptor = Acceptor::of(listener, Options { insecure: true, ..Options::default() }, 2).unwrap();
     // One has left a message, which is still to be had.
     let left = connect(&place);

@@ -69,9 +69,9 @@ impl<C: Number, const MAX: bool> Reduction<C> for Extreme<MAX> {
 }
 
 /// The largest element of a line, or the smallest, with its place: the first of equal ones, the first NaN before all.
-pub(in crate::tensor) struct Place<const MAX: bool>;
+pub(in crate::tensor) struct ArgExtreme<const MAX: bool>;
 
-impl<const MAX: bool> Place<MAX> {
+impl<const MAX: bool> ArgExtreme<MAX> {
     /// The place of the extreme, from 0.
     pub(in crate::tensor) fn found(at: usize) -> usize {
         if at == usize::MAX { 0 } else { at }
@@ -92,7 +92,7 @@ impl<const MAX: bool> Place<MAX> {
 
 // `!(v <= w)` is meant: it holds for NaN.
 #[allow(clippy::neg_cmp_op_on_partial_ord)]
-impl<C: Number, const MAX: bool> Reduction<C> for Place<MAX> {
+impl<C: Number, const MAX: bool> Reduction<C> for ArgExtreme<MAX> {
     type Acc = (C, usize);
     fn start(&self) -> Self::Acc {
         // A place past all others: it stays only when all elements equal the starting value (see `found`).

@@ -11,7 +11,7 @@ use crate::tensor::data::dtype::{DType, convert, to_scalar};
 use crate::tensor::data::number::{Number, Scalar};
 use crate::tensor::data::view::Tensor;
 use crate::tensor::kernel::fold::{Reduction, each_line, reduce, reduce_dim, reduced_sizes};
-use crate::tensor::kernel::reductions::{Extreme, Moments, Norm, Place, Prod, Squares, Sum, Truth, Wide};
+use crate::tensor::kernel::reductions::{ArgExtreme, Extreme, Moments, Norm, Prod, Squares, Sum, Truth, Wide};
 
 /// Folds along a dimension to a tensor of the same type, through `finish`.
 fn along<C: Number, R: Reduction<C>>(t: &Tensor, dim: usize, r: R, finish: impl Fn(R::Acc) -> C) -> Result<Tensor> {
@@ -23,8 +23,8 @@ fn along<C: Number, R: Reduction<C>>(t: &Tensor, dim: usize, r: R, finish: impl 
 fn places<C: Number, const MAX: bool>(t: &Tensor, dim: usize) -> Result<(Tensor, Tensor)> {
     let sizes = reduced_sizes(t, dim)?;
     let (values, places) = (Tensor::with_sizes(t.dtype(), &sizes)?, Tensor::with_sizes(DType::Long, &sizes)?);
-    let finish = |(v, at): (C, usize)| (v, Place::<MAX>::found(at) as i64 + 1);
-    reduce_dim::<C, _>(t, dim, &values, Some(&places), &Place::<MAX>, finish)?;
+    let finish = |(v, at): (C, usize)| (v, ArgExtreme::<MAX>::found(at) as i64 + 1);
+    reduce_dim::<C, _>(t, dim, &values, Some(&places), &ArgExtreme::<MAX>, finish)?;
     Ok((values, places))
 }
 

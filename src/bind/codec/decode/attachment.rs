@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use mlua_sys as ffi;
 
-use super::{Attachments, Walk};
+use super::{Attachments, DecodeWalk};
 use crate::bind::codec::Go;
 use crate::bind::codec::class;
 use crate::bind::vm::Lua;
@@ -17,7 +17,7 @@ use crate::error::Result;
 use crate::sys::check_memory;
 use crate::wire::{Attachment, Object};
 
-impl Walk<'_> {
+impl DecodeWalk<'_> {
     /// Pushes attachment `number`.
     pub(super) unsafe fn attachment(&mut self, l: *mut ffi::lua_State, number: u32) -> Go {
         let lua = self.lua;

@@ -8,7 +8,7 @@ use std::ffi::{c_char, c_int};
 
 use mlua_sys as ffi;
 
-use super::Walk;
+use super::DecodeWalk;
 use crate::bind::codec::place::{self, Words};
 #[cfg(not(feature = "lua51"))]
 use crate::bind::codec::upvalue_join;
@@ -20,7 +20,7 @@ use crate::sys::try_push;
 use crate::text;
 use crate::wire::{Token, ext};
 
-impl Walk<'_> {
+impl DecodeWalk<'_> {
     /// Pushes a function: bytecode and upvalues.
     pub(super) unsafe fn function(&mut self, l: *mut ffi::lua_State) -> Go {
         // SAFETY: as the module says.

@@ -8,7 +8,7 @@ use std::ffi::c_int;
 
 use mlua_sys as ffi;
 
-use super::{Walk, string_at};
+use super::{EncodeWalk, string_at};
 use crate::bind::codec::Go;
 use crate::bind::codec::class;
 use crate::bind::vm::attachment_at;
@@ -17,7 +17,7 @@ use crate::error::{Error, Lossy};
 use crate::sys::check_memory;
 use crate::wire::{Attachment, ext};
 
-impl Walk<'_> {
+impl EncodeWalk<'_> {
     pub(super) unsafe fn userdata(&mut self, l: *mut ffi::lua_State, i: c_int) -> Go {
         // SAFETY: as the module says; the Lua handle serves the protected frame as well, since it names the same state.
         unsafe {

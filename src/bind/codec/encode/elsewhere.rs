@@ -10,7 +10,7 @@ use std::ffi::c_int;
 
 use mlua_sys as ffi;
 
-use super::{Failure, Walk, string_at, too_long};
+use super::{EncodeWalk, Failure, string_at, too_long};
 use crate::bind::codec::place::{self, Filter, Reach};
 use crate::bind::codec::{Go, Stop};
 use crate::err;
@@ -29,7 +29,7 @@ pub(super) struct Mark {
     pub(super) top: c_int,
 }
 
-impl Walk<'_> {
+impl EncodeWalk<'_> {
     /// Where the walk is; the table's own number is given already.
     #[inline]
     pub(super) fn mark(&self, top: c_int) -> Mark {

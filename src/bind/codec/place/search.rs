@@ -79,7 +79,7 @@ impl Search {
     }
 
     /// Looks at places of one kind, in the globals or in all other modules.
-    unsafe fn look(&mut self, kind: Kind, globals: bool) {
+    unsafe fn look(&mut self, kind: HolderKind, globals: bool) {
         // SAFETY: as the module says.
         unsafe {
             self.each(self.loaded, |search, module, value| {
@@ -87,9 +87,9 @@ impl Search {
                     return;
                 }
                 match kind {
-                    Kind::Module if search.is_target(value) => search.candidate([module, 0, 0], 0, 0),
-                    Kind::Module => {}
-                    Kind::Upvalue if ffi::lua_type(search.l, value) == ffi::LUA_TFUNCTION => {
+                    HolderKind::Module if search.is_target(value) => search.candidate([module, 0, 0], 0, 0),
+                    HolderKind::Module => {}
+                    HolderKind::Upvalue if ffi::lua_type(search.l, value) == ffi::LUA_TFUNCTION => {
                         search.upvalues(value, [module, 0, 0], 0);
                     }
                     _ if ffi::lua_type(search.l, value) == ffi::LUA_TTABLE => search.fields(kind, module, value),
@@ -100,19 +100,19 @@ impl Search {
     }
 
     /// Looks at the fields of the module in slot `t`, which is called as slot `module` says.
-    unsafe fn fields(&mut self, kind: Kind, module: c_int, t: c_int) {
+    unsafe fn fields(&mut self, kind: HolderKind, module: c_int, t: c_int) {
         // SAFETY: as the module says.
         unsafe {
             self.each(t, |search, key, value| match (kind, ffi::lua_type(search.l, value)) {
-                (Kind::Field, _) if search.is_target(value) => search.candidate([module, key, 0], 1, 0),
-                (Kind::Nested, ffi::LUA_TTABLE) if !search.is_everything(value) => {
+                (HolderKind::Field, _) if search.is_target(value) => search.candidate([module, key, 0], 1, 0),
+                (HolderKind::Nested, ffi::LUA_TTABLE) if !search.is_everything(value) => {
                     search.each(value, |search, nested, value| {
                         if search.is_target(value) {
                             search.candidate([module, key, nested], 2, 0);
                         }
                     });
                 }
-                (Kind::Upvalue, ffi::LUA_TFUNCTION) => search.upvalues(value, [module, key, 0], 1),
+                (HolderKind::Upvalue, ffi::LUA_TFUNCTION) => search.upvalues(value, [module, key, 0], 1),
                 _ => {}
             });
         }
@@ -147,7 +147,7 @@ impl Search {
 
 /// Kinds of places, the nearest first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Kind {
+enum HolderKind {
     Module,
     Field,
     Nested,
@@ -176,9 +176,9 @@ pub(super) unsafe fn search(
         ffi::lua_settop(l, base + 3);
         let mut search = Search { l, target, loaded, base, steps: 0, upvalue: 0, found: false };
         if ffi::lua_type(l, loaded) == ffi::LUA_TTABLE {
-            let kinds: &[Kind] = match reach {
-                Reach::Modules => &[Kind::Module],
-                Reach::All => &[Kind::Module, Kind::Field, Kind::Nested, Kind::Upvalue],
+            let kinds: &[HolderKind] = match reach {
+                Reach::Modules => &[HolderKind::Module],
+                Reach::All => &[HolderKind::Module, HolderKind::Field, HolderKind::Nested, HolderKind::Upvalue],
             };
             for (globals, kind) in
                 [false, true].into_iter().flat_map(|globals| kinds.iter().map(move |k| (globals, *k)))

@@ -42,12 +42,12 @@ const METAMETHODS: &[Method] = &[("__eq", lua_fn!("==", equal))];
 
 /// What threads share of a handle.
 #[derive(Debug)]
-struct Shared {
+struct ClientObject {
     client: Arc<peer::Client>,
     timeout: Option<f64>,
 }
 
-impl Object for Shared {
+impl Object for ClientObject {
     fn class(&self) -> &'static str {
         INFO.name
     }
@@ -64,7 +64,7 @@ impl Object for Shared {
 }
 
 /// A handle of a client.
-struct Client(Arc<Shared>);
+struct Client(Arc<ClientObject>);
 
 impl Class for Client {
     fn info() -> &'static ClassInfo {
@@ -108,7 +108,7 @@ pub(super) fn push_client(lua: Lua<'_>, client: Arc<peer::Client>, timeout: Opti
     let serial = client.serial();
     if lua.raw_get_index(-1, serial) != Kind::Userdata {
         lua.pop(1);
-        lua.push_object(Client(Arc::new(Shared { client, timeout })))?;
+        lua.push_object(Client(Arc::new(ClientObject { client, timeout })))?;
         lua.push_value(-1);
         lua.raw_set_index(-3, serial)?;
     }

@@ -20,7 +20,7 @@ use crate::wait::Deadline;
 const AHEAD: usize = 4;
 
 /// One iteration over a list.
-struct Walk {
+struct ListCall {
     batch: Arc<Batch>,
     /// How many items the list has.
     count: i64,
@@ -28,9 +28,9 @@ struct Walk {
     function: OnceCell<Option<Box<[u8]>>>,
 }
 
-impl Walk {
+impl ListCall {
     /// Over the list in slot 3, with the function in slot 2.
-    fn begin(lua: Lua<'_>) -> Result<Walk> {
+    fn begin(lua: Lua<'_>) -> Result<ListCall> {
         let pool = this(lua)?;
         lua.check(2, Kind::Function)?;
         lua.check(3, Kind::Table)?;
@@ -39,7 +39,7 @@ impl Walk {
         lua.raw_get_field(3, "n")?;
         let count = lua.to_integer(-1).unwrap_or(lua.raw_len(3) as i64);
         lua.pop(1);
-        Ok(Walk { batch: Arc::new(Batch::new(pool)), count, function: OnceCell::new() })
+        Ok(ListCall { batch: Arc::new(Batch::new(pool)), count, function: OnceCell::new() })
     }
 
     /// Pushes the table that will hold the results; its `n` says how many there are, since any of them may be nil.
@@ -126,8 +126,8 @@ impl Done {
     }
 
     /// Sets the first of the values in the table in slot `results`.
-    fn set(&self, lua: Lua<'_>, walk: &Walk, results: c_int) -> Result<()> {
-        if walk.push(lua, self)? > 0 {
+    fn set(&self, lua: Lua<'_>, call: &ListCall, results: c_int) -> Result<()> {
+        if call.push(lua, self)? > 0 {
             lua.set_top(results + 1);
             lua.raw_set_index(results, self.item)?;
         }
@@ -145,32 +145,32 @@ fn about(e: Error, item: i64) -> Error {
 
 /// `p:map(fn, list, [timeout])` → the first result of each, in the order of the list, and `n`, how many there are.
 pub(super) fn map(lua: Lua<'_>) -> Result<Pushed> {
-    let walk = Walk::begin(lua)?;
+    let call = ListCall::begin(lua)?;
     let deadline = lua.timeout(4, None)?;
-    walk.push_results(lua)?;
-    walk.or_withdraw(collect(lua, &walk, deadline))?;
+    call.push_results(lua)?;
+    call.or_withdraw(collect(lua, &call, deadline))?;
     Ok(1)
 }
 
 /// Fills the table on top.
-fn collect(lua: Lua<'_>, walk: &Walk, deadline: Deadline) -> Result<()> {
+fn collect(lua: Lua<'_>, call: &ListCall, deadline: Deadline) -> Result<()> {
     let results = lua.top();
     loop {
-        walk.feed(lua, 2)?;
-        let Some(done) = walk.next(lua, deadline)? else { return Ok(()) };
-        done.set(lua, walk, results)?;
+        call.feed(lua, 2)?;
+        let Some(done) = call.next(lua, deadline)? else { return Ok(()) };
+        done.set(lua, call, results)?;
     }
 }
 
 /// A `map` between its tries. The results stay where they are until it has all of them.
 struct Mapping {
-    walk: Walk,
+    call: ListCall,
     done: RefCell<Vec<Done>>,
 }
 
 impl Drop for Mapping {
     fn drop(&mut self) {
-        self.walk.batch.withdraw();
+        self.call.batch.withdraw();
     }
 }
 
@@ -178,23 +178,23 @@ impl Drop for Mapping {
 pub(super) fn try_map(lua: Lua<'_>) -> Result<Pushed> {
     let Some(non_blocking) = lua.non_blocking() else { return map(lua) };
     let mapping =
-        non_blocking.state(|| Ok::<_, Error>(Mapping { walk: Walk::begin(lua)?, done: RefCell::default() }))?;
+        non_blocking.state(|| Ok::<_, Error>(Mapping { call: ListCall::begin(lua)?, done: RefCell::default() }))?;
     lua.set_top(4);
     let deadline = lua.timeout(4, None)?;
     loop {
-        mapping.walk.feed(lua, 2)?;
-        let Some(done) = mapping.walk.next(lua, deadline)? else { break };
+        mapping.call.feed(lua, 2)?;
+        let Some(done) = mapping.call.next(lua, deadline)? else { break };
         // What failed is told at once.
         if matches!(done.future.outcome(), Some(Outcome::Done(_))) {
             try_push(&mut mapping.done.borrow_mut(), done)?;
         } else {
-            mapping.walk.push(lua, &done)?;
+            mapping.call.push(lua, &done)?;
         }
     }
     let all = mapping.done.take();
-    mapping.walk.push_results(lua)?;
+    mapping.call.push_results(lua)?;
     let results = lua.top();
-    all.iter().try_for_each(|done| done.set(lua, &mapping.walk, results))?;
+    all.iter().try_for_each(|done| done.set(lua, &mapping.call, results))?;
     Ok(1)
 }
 
@@ -207,13 +207,13 @@ const TIMEOUT: i64 = 5;
 
 /// `p:each(fn, list, [timeout])` → what `for` wants: an iterator over numbers and all results, and its state.
 pub(super) fn each(lua: Lua<'_>) -> Result<Pushed> {
-    let walk = Walk::begin(lua)?;
+    let call = ListCall::begin(lua)?;
     lua.push_function(lua_fn!("pool:each", advance))?;
     lua.new_table(5, 0)?;
     let state = lua.top();
-    lua.push_object(batch::Handle(walk.batch.clone()))?;
+    lua.push_object(batch::BatchHandle(call.batch.clone()))?;
     lua.raw_set_index(state, BATCH)?;
-    lua.push_integer(walk.count);
+    lua.push_integer(call.count);
     lua.raw_set_index(state, COUNT)?;
     for (slot, part) in [(2, FUNCTION), (3, LIST), (4, TIMEOUT)] {
         lua.push_value(slot);
@@ -229,15 +229,15 @@ pub(super) fn advance(lua: Lua<'_>) -> Result<Pushed> {
     for part in [FUNCTION, LIST, TIMEOUT, COUNT, BATCH] {
         lua.raw_get_index(1, part);
     }
-    let batch = lua.object::<batch::Handle>(6)?.0.clone();
-    let walk = Walk { batch, count: lua.integer(5)?, function: OnceCell::new() };
+    let batch = lua.object::<batch::BatchHandle>(6)?.0.clone();
+    let call = ListCall { batch, count: lua.integer(5)?, function: OnceCell::new() };
     lua.check(3, Kind::Table)?;
-    walk.or_withdraw(walk.feed(lua, 2))?;
+    call.or_withdraw(call.feed(lua, 2))?;
     let deadline = lua.timeout(4, None)?;
     // In place of the batch, so that the results follow it.
     lua.push_nil();
     lua.replace(6);
-    match walk.or_withdraw(walk.take(lua, deadline))? {
+    match call.or_withdraw(call.take(lua, deadline))? {
         None => Ok(1),
         Some((item, values)) => {
             lua.push_integer(item);
