@@ -7,6 +7,7 @@ use std::ffi::c_int;
 use super::args::MAX_NESTING;
 use super::class::{class_name, push_storage, tensor_at};
 use crate::bind::vm::{Kind, Lua, Method, Pushed};
+use crate::dtypes;
 use crate::err;
 use crate::error::Result;
 use crate::lua_fn;
@@ -23,16 +24,14 @@ super::bound! { METHODS, FUNCTIONS:
     "map" => map,
     "map2" => map2,
     "data" => data,
-    "byte" => to::<{ DType::Byte as u8 }>,
-    "char" => to::<{ DType::Char as u8 }>,
-    "short" => to::<{ DType::Short as u8 }>,
-    "int" => to::<{ DType::Int as u8 }>,
-    "long" => to::<{ DType::Long as u8 }>,
-    "float" => to::<{ DType::Float as u8 }>,
-    "double" => to::<{ DType::Double as u8 }>,
-    "half" => to::<{ DType::Half as u8 }>,
-    "bfloat16" => to::<{ DType::BFloat16 as u8 }>,
 }
+
+macro_rules! conversions {
+    ($($(#[$doc:meta])* $name:ident $lower:literal = $code:literal, $rust:ty, $c:literal => $compute:ident;)*) => {
+        super::bound! { CONVERSIONS, CONVERSION_FUNCTIONS: $($lower => to::<$code>,)* }
+    };
+}
+dtypes!([conversions]);
 
 /// Not a function as well: `torch.type` is another one.
 pub(super) const TYPE: &[Method] = &[("type", lua_fn!("tensor:type", type_of))];
@@ -201,20 +200,6 @@ fn data(lua: Lua<'_>) -> Result<Pushed> {
     }
 }
 
-/// The C type of an element.
-fn c_type(dtype: DType) -> &'static str {
-    match dtype {
-        DType::Byte => "uint8_t",
-        DType::Char => "int8_t",
-        DType::Short => "int16_t",
-        DType::Int => "int32_t",
-        DType::Long => "int64_t",
-        DType::Float => "float",
-        DType::Double => "double",
-        DType::Half | DType::BFloat16 => "uint16_t",
-    }
-}
-
 /// Pushes an FFI pointer to the element at `at`, or its address as an integer of C's.
 pub fn pointer(lua: Lua<'_>, storage: &Storage, at: usize, address: bool) -> Result<Pushed> {
     if !cfg!(feature = "luajit") {
@@ -230,7 +215,7 @@ pub fn pointer(lua: Lua<'_>, storage: &Storage, at: usize, address: bool) -> Res
         lua.call(0, 1)
     })?;
     let dtype = storage.dtype();
-    let pointer = if address { "intptr_t".to_owned() } else { format!("{} *", c_type(dtype)) };
+    let pointer = if address { "intptr_t".to_owned() } else { format!("{} *", dtype.c_type()) };
     lua.push_string(&pointer)?;
     let address = storage.span()?.as_ptr() as usize + at * dtype.size();
     lua.push_number(address as f64);

@@ -55,6 +55,7 @@ const METHODS: &[&[Method]] = &[
     construct::METHODS,
     shape::METHODS,
     convert::METHODS,
+    convert::CONVERSIONS,
     convert::TYPE,
     make::METHODS,
     math::METHODS,
@@ -66,7 +67,7 @@ const METHODS: &[&[Method]] = &[
 /// What tensors' metatables have besides.
 const METAMETHODS: &[&[Method]] = &[index::METAMETHODS, math::METAMETHODS, print::METAMETHODS];
 /// The methods of storages.
-const STORAGE_METHODS: &[&[Method]] = &[storage::METHODS];
+const STORAGE_METHODS: &[&[Method]] = &[storage::METHODS, storage::CONVERSIONS];
 /// What storages' metatables have besides.
 const STORAGE_METAMETHODS: &[&[Method]] =
     &[index::STORAGE_METAMETHODS, storage::METAMETHODS, print::STORAGE_METAMETHODS];
@@ -74,6 +75,7 @@ const STORAGE_METAMETHODS: &[&[Method]] =
 const FUNCTIONS: &[&[Method]] = &[
     shape::FUNCTIONS,
     convert::FUNCTIONS,
+    convert::CONVERSION_FUNCTIONS,
     make::FUNCTIONS,
     math::FUNCTIONS,
     reduce::FUNCTIONS,

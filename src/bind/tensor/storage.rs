@@ -4,19 +4,20 @@ use std::ffi::c_int;
 
 use super::{pointer, push_storage, storage_as, storage_at};
 use crate::bind::vm::{Lua, Method, Pushed};
+use crate::dtypes;
 use crate::err;
 use crate::error::Result;
 use crate::lua_fn;
 use crate::tensor::{DType, Storage, Tensor};
 
 macro_rules! methods {
-    ($($name:literal => $body:path,)*) => {
+    ($list:ident: $($name:literal => $body:path,)*) => {
         /// What a storage can do.
-        pub const METHODS: &[Method] = &[$(($name, lua_fn!(concat!("storage:", $name), $body)),)*];
+        pub const $list: &[Method] = &[$(($name, lua_fn!(concat!("storage:", $name), $body)),)*];
     };
 }
 
-methods! {
+methods! { METHODS:
     "size" => size,
     "elementSize" => element_size,
     "resize" => resize,
@@ -28,16 +29,14 @@ methods! {
     "data" => data,
     "type" => type_of,
     "new" => new,
-    "byte" => to::<{ DType::Byte as u8 }>,
-    "char" => to::<{ DType::Char as u8 }>,
-    "short" => to::<{ DType::Short as u8 }>,
-    "int" => to::<{ DType::Int as u8 }>,
-    "long" => to::<{ DType::Long as u8 }>,
-    "float" => to::<{ DType::Float as u8 }>,
-    "double" => to::<{ DType::Double as u8 }>,
-    "half" => to::<{ DType::Half as u8 }>,
-    "bfloat16" => to::<{ DType::BFloat16 as u8 }>,
 }
+
+macro_rules! conversions {
+    ($($(#[$doc:meta])* $name:ident $lower:literal = $code:literal, $rust:ty, $c:literal => $compute:ident;)*) => {
+        methods! { CONVERSIONS: $($lower => to::<$code>,)* }
+    };
+}
+dtypes!([conversions]);
 
 /// What the metatable itself has.
 pub const METAMETHODS: &[Method] = &[("__len", lua_fn!("#", length))];

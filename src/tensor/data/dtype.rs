@@ -1,5 +1,5 @@
 //! The types that elements can have: as a value ([`DType`]), as a Rust type ([`Element`]), and the one way from the
-//! first to the second ([`dispatch!`](crate::dispatch)).
+//! first to the second ([`dispatch!`](crate::dispatch)). [`dtypes!`](crate::dtypes) is the table of them.
 //!
 //! Imports its sibling `number`.
 
@@ -11,36 +11,39 @@ use super::number::{Number, Scalar};
 use crate::err;
 use crate::error::Result;
 
-/// The type of a tensor's elements.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[repr(u8)]
-pub enum DType {
-    /// `u8`
-    Byte = 1,
-    /// `i8`
-    Char = 2,
-    /// `i16`
-    Short = 3,
-    /// `i32`
-    Int = 4,
-    /// `i64`
-    Long = 5,
-    /// `f32`
-    Float = 6,
-    /// `f64`
-    Double = 7,
-    /// IEEE 754 half precision; computed in `f32`
-    Half = 8,
-    /// The upper half of an `f32`; computed in `f32`
-    BFloat16 = 9,
+/// The table of all types, which is what lists them: the name, and that of the conversion to it; the number on the
+/// wire; the Rust type, and that of C; the type that elements are computed in. `dtypes!([m] given)` calls the macro `m`
+/// with what is given and, behind it, the table.
+#[macro_export]
+macro_rules! dtypes {
+    ([$($then:tt)*] $($given:tt)*) => {
+        $($then)*! { $($given)*
+            /// `u8`
+            Byte "byte" = 1, u8, "uint8_t" => Long;
+            /// `i8`
+            Char "char" = 2, i8, "int8_t" => Long;
+            /// `i16`
+            Short "short" = 3, i16, "int16_t" => Long;
+            /// `i32`
+            Int "int" = 4, i32, "int32_t" => Long;
+            /// `i64`
+            Long "long" = 5, i64, "int64_t" => Long;
+            /// `f32`
+            Float "float" = 6, f32, "float" => Float;
+            /// `f64`
+            Double "double" = 7, f64, "double" => Double;
+            /// IEEE 754 half precision; computed in `f32`
+            Half "half" = 8, ::half::f16, "uint16_t" => Float;
+            /// The upper half of an `f32`; computed in `f32`
+            BFloat16 "bfloat16" = 9, ::half::bf16, "uint16_t" => Float;
+        }
+    };
 }
 
 /// Evaluates an expression with `$T` standing for the Rust type of the elements: `dispatch!(dtype, T => sum::<T>(t))`.
+/// Whatever is generic over [`Element`](crate::tensor::Element) is reached through it.
 ///
 /// With `compute $C` it stands for what they are computed in: `i64`, `f32` or `f64`.
-///
-/// This is the only place that lists the types; whatever is generic over [`Element`](crate::tensor::Element) is reached
-/// through it.
 #[macro_export]
 macro_rules! dispatch {
     ($dtype:expr, compute $C:ident => $body:expr) => {
@@ -51,16 +54,12 @@ macro_rules! dispatch {
         }
     };
     ($dtype:expr, $T:ident => $body:expr) => {
+        $crate::dtypes!([$crate::dispatch] @all $dtype, $T, $body;)
+    };
+    (@all $dtype:expr, $T:ident, $body:expr;
+        $($(#[$doc:meta])* $name:ident $lower:literal = $code:literal, $rust:ty, $c:literal => $compute:ident;)*) => {
         match $dtype {
-            $crate::tensor::DType::Byte => $crate::dispatch!(@ u8, $T, $body),
-            $crate::tensor::DType::Char => $crate::dispatch!(@ i8, $T, $body),
-            $crate::tensor::DType::Short => $crate::dispatch!(@ i16, $T, $body),
-            $crate::tensor::DType::Int => $crate::dispatch!(@ i32, $T, $body),
-            $crate::tensor::DType::Long => $crate::dispatch!(@ i64, $T, $body),
-            $crate::tensor::DType::Float => $crate::dispatch!(@ f32, $T, $body),
-            $crate::tensor::DType::Double => $crate::dispatch!(@ f64, $T, $body),
-            $crate::tensor::DType::Half => $crate::dispatch!(@ ::half::f16, $T, $body),
-            $crate::tensor::DType::BFloat16 => $crate::dispatch!(@ ::half::bf16, $T, $body),
+            $($crate::tensor::DType::$name => $crate::dispatch!(@ $rust, $T, $body),)*
         }
     };
     (@ $concrete:ty, $T:ident, $body:expr) => {{
@@ -68,6 +67,53 @@ macro_rules! dispatch {
         $body
     }};
 }
+
+macro_rules! declare {
+    ($($(#[$doc:meta])* $name:ident $lower:literal = $code:literal, $rust:ty, $c:literal => $compute:ident;)*) => {
+        /// The type of a tensor's elements.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+        #[repr(u8)]
+        pub enum DType {
+            $($(#[$doc])* $name = $code,)*
+        }
+
+        impl DType {
+            /// Every type, in the order of their codes.
+            pub const ALL: [DType; [$($code),*].len()] = [$(DType::$name),*];
+
+            /// Bytes an element takes.
+            pub const fn size(self) -> usize {
+                match self { $(DType::$name => size_of::<$rust>(),)* }
+            }
+
+            /// Torch's name of the type: `Float`.
+            pub const fn name(self) -> &'static str {
+                match self { $(DType::$name => stringify!($name),)* }
+            }
+
+            /// The class of a tensor of this type: `torch.FloatTensor`.
+            pub const fn tensor_class(self) -> &'static str {
+                match self { $(DType::$name => concat!("torch.", stringify!($name), "Tensor"),)* }
+            }
+
+            /// The class of a storage of this type: `torch.FloatStorage`.
+            pub const fn storage_class(self) -> &'static str {
+                match self { $(DType::$name => concat!("torch.", stringify!($name), "Storage"),)* }
+            }
+
+            /// The type of C that an element is to LuaJIT's FFI: `float`.
+            pub const fn c_type(self) -> &'static str {
+                match self { $(DType::$name => $c,)* }
+            }
+
+            /// The type that elements are computed in: Long for integers, Float for floats up to 32 bits, Double.
+            pub const fn compute(self) -> DType {
+                match self { $(DType::$name => DType::$compute,)* }
+            }
+        }
+    };
+}
+dtypes!([declare]);
 
 /// Evaluates an expression with `$W` standing for an unsigned integer of the size of `$dtype`'s elements: for loops
 /// that move elements, and need not know what they are.
@@ -88,74 +134,6 @@ macro_rules! by_size {
 pub(in crate::tensor) use by_size;
 
 impl DType {
-    /// Every type, in the order of their codes.
-    pub const ALL: [DType; 9] = [
-        DType::Byte,
-        DType::Char,
-        DType::Short,
-        DType::Int,
-        DType::Long,
-        DType::Float,
-        DType::Double,
-        DType::Half,
-        DType::BFloat16,
-    ];
-
-    /// Bytes an element takes.
-    pub const fn size(self) -> usize {
-        match self {
-            DType::Byte | DType::Char => 1,
-            DType::Short | DType::Half | DType::BFloat16 => 2,
-            DType::Int | DType::Float => 4,
-            DType::Long | DType::Double => 8,
-        }
-    }
-
-    /// Torch's name of the type: `Float`.
-    pub const fn name(self) -> &'static str {
-        match self {
-            DType::Byte => "Byte",
-            DType::Char => "Char",
-            DType::Short => "Short",
-            DType::Int => "Int",
-            DType::Long => "Long",
-            DType::Float => "Float",
-            DType::Double => "Double",
-            DType::Half => "Half",
-            DType::BFloat16 => "BFloat16",
-        }
-    }
-
-    /// The class of a tensor of this type: `torch.FloatTensor`.
-    pub const fn tensor_class(self) -> &'static str {
-        match self {
-            DType::Byte => "torch.ByteTensor",
-            DType::Char => "torch.CharTensor",
-            DType::Short => "torch.ShortTensor",
-            DType::Int => "torch.IntTensor",
-            DType::Long => "torch.LongTensor",
-            DType::Float => "torch.FloatTensor",
-            DType::Double => "torch.DoubleTensor",
-            DType::Half => "torch.HalfTensor",
-            DType::BFloat16 => "torch.BFloat16Tensor",
-        }
-    }
-
-    /// The class of a storage of this type: `torch.FloatStorage`.
-    pub const fn storage_class(self) -> &'static str {
-        match self {
-            DType::Byte => "torch.ByteStorage",
-            DType::Char => "torch.CharStorage",
-            DType::Short => "torch.ShortStorage",
-            DType::Int => "torch.IntStorage",
-            DType::Long => "torch.LongStorage",
-            DType::Float => "torch.FloatStorage",
-            DType::Double => "torch.DoubleStorage",
-            DType::Half => "torch.HalfStorage",
-            DType::BFloat16 => "torch.BFloat16Storage",
-        }
-    }
-
     /// The number that stands for the type on the wire. It never changes.
     pub const fn code(self) -> u8 {
         self as u8
@@ -171,22 +149,14 @@ impl DType {
         let short = name.strip_prefix("torch.").unwrap_or(name);
         let short = short.strip_suffix("Tensor").or_else(|| short.strip_suffix("Storage")).unwrap_or(short);
         DType::ALL.into_iter().find(|d| d.name().eq_ignore_ascii_case(short)).ok_or_else(|| {
-            err!(Argument, "expected a tensor type (Byte Char Short Int Long Float Double Half BFloat16), got '{name}'")
+            let names = DType::ALL.map(DType::name).join(" ");
+            err!(Argument, "expected a tensor type ({names}), got '{name}'")
         })
-    }
-
-    /// The type that elements are computed in: Long for integers, Float for floats up to 32 bits, Double.
-    pub const fn compute(self) -> DType {
-        match self {
-            DType::Byte | DType::Char | DType::Short | DType::Int | DType::Long => DType::Long,
-            DType::Float | DType::Half | DType::BFloat16 => DType::Float,
-            DType::Double => DType::Double,
-        }
     }
 
     /// Whether elements have a fraction.
     pub const fn is_float(self) -> bool {
-        matches!(self, DType::Float | DType::Double | DType::Half | DType::BFloat16)
+        !matches!(self.compute(), DType::Long)
     }
 }
 
