@@ -10,6 +10,7 @@
 //!
 //! Imports its siblings `clock` and `critical`.
 
+use std::cell::Cell;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use super::clock::{monotonic_ns, spare_core};
@@ -98,37 +99,46 @@ impl Load {
     }
 }
 
-/// Whether a thread that waits had better look again for a while than sleep at once.
-#[inline]
-pub fn looking_pays() -> bool {
-    LOAD.allows(monotonic_ns(), running_threads)
-}
-
 /// Whether a thread that pauses leaves a core to the one it waits for, which is likely to run there.
 #[inline]
 pub fn pausing_pays() -> bool {
-    spare_core() && looking_pays()
+    spare_core() && LOAD.allows(monotonic_ns(), running_threads)
 }
 
-/// A thread that yields in a wait, until it is dropped.
+/// A thread that yields in a wait, until it is dropped. It reads the clock once a yield: on one core that is a good
+/// part of what two threads that talk to each other take.
 #[derive(Debug)]
-pub struct Looking(());
+pub struct Looking {
+    began: u64,
+    /// When the last yield ended: the next one follows at once.
+    now: Cell<u64>,
+}
 
 impl Looking {
     /// About to yield for the first time; `None` where it had better sleep.
     pub fn begin() -> Option<Looking> {
-        looking_pays().then(|| {
+        let began = monotonic_ns();
+        LOAD.allows(began, running_threads).then(|| {
             LOAD.looking.fetch_add(1, Ordering::Relaxed);
-            Looking(())
+            Looking { began, now: Cell::new(began) }
         })
+    }
+
+    /// Nanoseconds from the beginning to the end of the last yield.
+    pub fn elapsed(&self) -> u64 {
+        self.now.get() - self.began
     }
 
     /// Lets others run; whether that was prompt, so that it may be done again.
     pub fn yield_core(&self) -> bool {
-        let began = monotonic_ns();
         std::thread::yield_now();
         let now = monotonic_ns();
-        LOAD.yielded(now - began, now, is_alone);
+        let took = now - self.now.replace(now);
+        LOAD.yielded(took, now, is_alone);
+        if took > LATE {
+            // To find out whether this process was alone has taken time.
+            self.now.set(monotonic_ns());
+        }
         now >= LOAD.quiet_until.load(Ordering::Relaxed)
     }
 }

@@ -1,6 +1,5 @@
-//! Looking again and again before going to sleep. Imports its siblings `clock` and `load`.
+//! Looking again and again before going to sleep. Imports its sibling `load`.
 
-use super::clock::monotonic_ns;
 use super::load::{Looking, pausing_pays};
 
 /// Pauses in all before the first yield, and between two looks at the condition: each look takes the line away from the
@@ -21,8 +20,8 @@ const YIELDING: u64 = 50_000;
 #[derive(Debug)]
 pub struct Spin {
     looks: usize,
-    /// When the yields began.
-    yielding: Option<(u64, Looking)>,
+    /// While it yields.
+    yielding: Option<Looking>,
 }
 
 impl Spin {
@@ -38,14 +37,10 @@ impl Spin {
             (0..PAUSES_A_LOOK).for_each(|_| std::hint::spin_loop());
             return true;
         }
-        let now = monotonic_ns();
         if self.yielding.is_none() {
-            self.yielding = Looking::begin().map(|looking| (now, looking));
+            self.yielding = Looking::begin();
         }
-        match &self.yielding {
-            Some((since, looking)) => now - since < YIELDING && looking.yield_core(),
-            None => false,
-        }
+        self.yielding.as_ref().is_some_and(|looking| looking.elapsed() < YIELDING && looking.yield_core())
     }
 }
 
