@@ -9,9 +9,12 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+/// Names from the ground up, each with those that it may name.
+type Table = &'static [(&'static str, &'static [&'static str])];
+
 /// Each layer with all layers that its files may name. `sync` stands beside the four from `transport` up: neither wing
 /// knows the other.
-const LAYERS: &[(&str, &[&str])] = &[
+const LAYERS: Table = &[
     ("error", &[]),
     ("sys", &["error"]),
     ("tensor", &["error", "sys"]),
@@ -27,7 +30,7 @@ const LAYERS: &[(&str, &[&str])] = &[
 
 /// The modules of layers whose modules are layers again, in the same way. A file directly in the layer is one of them,
 /// its `mod.rs` is not.
-const MODULES: &[(&str, &[(&str, &[&str])])] = &[
+const MODULES: &[(&str, Table)] = &[
     (
         "tensor",
         &[

@@ -176,7 +176,7 @@ unsafe extern "C-unwind" fn boot(l: *mut ffi::lua_State) -> Count {
     // SAFETY: called under pcall, with nothing to drop in this frame; RUN is set, so the Run is there and nobody else
     // uses it.
     unsafe {
-        let Setup { library, surroundings, .. } = &*(*run).setup;
+        let Setup { library, surroundings, .. } = (*run).setup;
         ffi::luaL_openlibs(l);
         ffi::lua_getfield(l, ffi::LUA_REGISTRYINDEX, LOADED.as_ptr());
         ffi::lua_getfield(l, -1, c"package".as_ptr());
