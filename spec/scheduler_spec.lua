@@ -491,6 +491,40 @@ describe('under ipc.scheduler', function()
     server:close()
   end)
 
+  it('a server that does not answer keeps no connect to another waiting', function()
+    local silent = assert(require('socket').bind('127.0.0.1', 0, 64))
+    local _, port = silent:getsockname()
+    local live, at = ipc.server()
+    local closed, nobody = ipc.server()
+    closed:close()
+    local connected, tasks, server, e = 0, {}, nil, nil
+    for i = 1, 40 do
+      tasks[i] = function()
+        local c = ipc.client('127.0.0.1', port, { connect_timeout = 500 })
+        connected = connected + 1
+        c:close()
+      end
+    end
+    tasks[41] = function()
+      ipc.client('127.0.0.1', at, { connect_timeout = 500 }):close()
+      local co, ok = coroutine.create(function() ipc.client('127.0.0.1', nobody, { connect_timeout = 0.01 }) end), nil
+      ok, e = coroutine.resume(co)
+      while coroutine.status(co) == 'suspended' do
+        coroutine.yield(e)
+        ok, e = coroutine.resume(co)
+      end
+      assert(not ok and connected == 0)
+      -- Who waits is told that this one is gone, and finds the next.
+      silent:close()
+      server = ipc.server('127.0.0.1', port)
+    end
+    loop.run((unpack or table.unpack)(tasks)) -- luacheck: ignore 143
+    assert.are.equal('timeout', ipc.errcode(e))
+    assert.are.equal(40, connected)
+    server:close()
+    live:close()
+  end)
+
   it('a lock of a file goes from coroutine to coroutine', function()
     local path, inside, total, tasks = os.tmpname(), 0, 0, {}
     for i = 1, 20 do

@@ -68,16 +68,13 @@ enum Stage {
     Lookup(Lookup),
     /// A socket that is to be connected by then.
     Connecting(Fd, Deadline),
-    /// The answer to our hello, which a helper thread waits for.
-    Hello(Offloaded<Tried>),
+    /// The answer to our hello.
+    Hello(Box<Handshake>),
     /// The time to try all addresses again.
     Pausing(Deadline),
     /// To try the next address.
     Next,
 }
-
-/// What came of an attempt. The error is one that another attempt may not have.
-type Tried = std::result::Result<Arc<dyn Connection>, io::Error>;
 
 impl Dialing {
     fn new(place: ServerAddress, options: Options, until: Deadline) -> Dialing {
@@ -99,7 +96,7 @@ impl Dialing {
     fn go_on(&mut self, wait: &Wait) -> Result<Arc<dyn Connection>> {
         let wait = wait.sooner(self.until);
         loop {
-            match &self.stage {
+            match &mut self.stage {
                 Stage::Start => match &self.place {
                     ServerAddress::Unix(path) => {
                         self.addresses = vec![Address::Unix(path.clone())];
@@ -118,8 +115,8 @@ impl Dialing {
                         match socket::connect(address) {
                             Ok(fd) => self.stage = Stage::Connecting(fd, until),
                             Err(e) => {
-                                let tried = again(&self.place, e)?;
-                                self.tried(tried);
+                                let e = again(&self.place, e)?;
+                                self.failed(e);
                             }
                         }
                     }
@@ -134,31 +131,22 @@ impl Dialing {
                     let ready = poll_fd(fd.as_raw_fd(), Interest::Write, &wait.sooner(*until))?;
                     let until = *until;
                     let Stage::Connecting(fd, _) = std::mem::replace(&mut self.stage, Stage::Next) else { continue };
-                    let address = self.addresses[self.next].clone();
-                    let (place, options) = (self.place.clone(), self.options.clone());
-                    let shake_hands = move |wait: &Wait| met(fd, &address, &place, &options, wait);
-                    let tried = if !ready {
-                        Err(ErrorKind::TimedOut.into())
-                    } else if wait.interrupt.non_blocking().is_some() {
-                        self.stage = Stage::Hello(Offloaded::begin(until, shake_hands)?);
+                    if !ready {
+                        self.failed(ErrorKind::TimedOut.into());
                         continue;
-                    } else {
-                        shake_hands(&wait.sooner(until))?
-                    };
-                    if let Ok(connection) = tried {
-                        return Ok(connection);
                     }
-                    self.tried(tried);
+                    match Handshake::begin(fd, &self.addresses[self.next], &self.place, &self.options, until)? {
+                        Ok(handshake) => self.stage = Stage::Hello(Box::new(handshake)),
+                        Err(e) => self.failed(e),
+                    }
                 }
-                Stage::Hello(call) => {
-                    // The call knows itself when its time is over.
-                    let ended = call.wait(&Wait { deadline: Deadline::NEVER, ..wait })?;
-                    self.stage = Stage::Next;
-                    let tried = ended.unwrap_or_else(|| Ok(Err(ErrorKind::TimedOut.into())))?;
-                    if let Ok(connection) = tried {
-                        return Ok(connection);
+                Stage::Hello(handshake) => {
+                    let ended = handshake.go_on(&self.place, &wait)?;
+                    let Stage::Hello(handshake) = std::mem::replace(&mut self.stage, Stage::Next) else { continue };
+                    match ended {
+                        Ok(agreed) => return handshake.connection(&self.place, agreed),
+                        Err(e) => self.failed(e),
                     }
-                    self.tried(tried);
                 }
                 Stage::Pausing(until) => {
                     if !until.expired() {
@@ -171,21 +159,18 @@ impl Dialing {
     }
 
     /// An attempt with the next address gave no connection.
-    fn tried(&mut self, tried: Tried) {
+    fn failed(&mut self, e: io::Error) {
         self.next += 1;
         self.stage = Stage::Next;
-        match tried {
-            // An attempt that only ran out of time says less than what an earlier one was told.
-            Err(e) if self.last.is_some() && e.kind() == ErrorKind::TimedOut && self.until.expired() => {}
-            Err(e) => {
-                // Once, not for every attempt that meets the same.
-                if self.last.as_ref().is_none_or(|last| last.kind() != e.kind()) {
-                    log::debug(format_args!("client to {}: an attempt failed: {e}", self.place));
-                }
-                self.last = Some(e);
-            }
-            Ok(_) => {}
+        // An attempt that only ran out of time says less than what an earlier one was told.
+        if self.last.is_some() && e.kind() == ErrorKind::TimedOut && self.until.expired() {
+            return;
         }
+        // Once, not for every attempt that meets the same.
+        if self.last.as_ref().is_none_or(|last| last.kind() != e.kind()) {
+            log::debug(format_args!("client to {}: an attempt failed: {e}", self.place));
+        }
+        self.last = Some(e);
     }
 
     fn too_late(&mut self) -> Error {
@@ -198,100 +183,105 @@ impl Dialing {
     }
 }
 
-/// What follows when a socket has been connected, or has failed to be: says hello.
-fn met(fd: Fd, address: &Address, place: &ServerAddress, options: &Options, wait: &Wait) -> Result<Tried> {
-    // A connect to a port of our own range may meet itself there, when nobody listens.
-    let own = socket::local_address(&fd);
-    let met = socket::take_error(&fd).and_then(|()| match (address, &own) {
-        (Address::Tcp(a), Ok(Address::Tcp(b))) if a == b => Err(ErrorKind::ConnectionRefused.into()),
-        _ => socket::peer_address(&fd),
-    });
-    let peer = match met {
-        Ok(peer) => peer,
-        // The other end has gone already.
-        Err(e) if e.kind() == ErrorKind::NotConnected => return again(place, ErrorKind::ConnectionReset.into()),
-        Err(e) => return again(place, e),
-    };
-    let Ok(ends) = own.and_then(|own| Ends::of(&fd, own, peer)) else {
-        return again(place, ErrorKind::ConnectionReset.into());
-    };
-    let mut link = Blocking { fd: &fd, wait };
-    let agreed = match link.hello(options, &ends) {
-        Ok(agreed) => agreed,
-        Err(Trouble::Line(e)) => return again(place, e),
-        Err(Trouble::Told(No { why: e, .. })) => {
-            let what = format!("{place}: {}", e.what());
-            return Err(Error::new(e.code(), "", what));
-        }
-    };
-    log::linked(format_args!("client to {place}"), address, &agreed);
-    Ok(Ok(Arc::new(Stream::new(fd, address, place.to_string(), agreed.policy, agreed.keys)?)))
+/// The hello over a socket, as far as it has come.
+struct Handshake {
+    fd: Fd,
+    address: Address,
+    until: Deadline,
+    /// Until the server has answered.
+    calling: Option<Calling>,
+    /// Since then.
+    agreed: Option<Agreed>,
+    /// What is to be sent, from `sent` on.
+    out: Vec<u8>,
+    sent: usize,
+    incoming: Incoming,
 }
 
-/// Whether a server that starts later could answer where now there was `e`.
-fn again<T>(place: &ServerAddress, e: io::Error) -> Result<std::result::Result<T, io::Error>> {
-    use ErrorKind::*;
-    match e.kind() {
-        ConnectionRefused | NotFound | ConnectionReset | ConnectionAborted | BrokenPipe | TimedOut
-        | HostUnreachable | NetworkUnreachable | NetworkDown | UnexpectedEof | WouldBlock | AddrNotAvailable => {
-            Ok(Err(e))
-        }
-        _ => Err(err!(Io, "connecting to {place}: {e}").caused_by(&e)),
-    }
-}
-
-/// Why a hello did not come to its end.
-enum Trouble {
-    /// The line broke or time ran out: another attempt may fare better.
-    Line(io::Error),
-    /// The other end, this one, or the user, said no.
-    Told(No),
-}
-
-impl<E: Into<No>> From<E> for Trouble {
-    fn from(e: E) -> Self {
-        Trouble::Told(e.into())
-    }
-}
-
-struct Blocking<'a> {
-    fd: &'a Fd,
-    wait: &'a Wait<'a>,
-}
-
-impl Blocking<'_> {
-    fn hello(&mut self, options: &Options, ends: &Ends) -> std::result::Result<Agreed, Trouble> {
-        let (calling, first) = Calling::begin(options, ends)?;
-        self.write(&first)?;
-        let done = self.answer().and_then(|answer| Ok(calling.answered(&answer)?));
-        match done {
-            Ok((agreed, last)) => {
-                self.write(&last)?;
-                Ok(agreed)
+impl Handshake {
+    /// What follows when a socket has been connected, or has failed to be.
+    fn begin(
+        fd: Fd,
+        address: &Address,
+        place: &ServerAddress,
+        options: &Options,
+        until: Deadline,
+    ) -> Result<std::result::Result<Handshake, io::Error>> {
+        // A connect to a port of our own range may meet itself there, when nobody listens.
+        let own = socket::local_address(&fd);
+        let met = socket::take_error(&fd).and_then(|()| match (address, &own) {
+            (Address::Tcp(a), Ok(Address::Tcp(b))) if a == b => Err(ErrorKind::ConnectionRefused.into()),
+            _ => socket::peer_address(&fd),
+        });
+        let peer = match met {
+            Ok(peer) => peer,
+            // The other end has gone already.
+            Err(e) if e.kind() == ErrorKind::NotConnected => {
+                return again(place, ErrorKind::ConnectionReset.into()).map(Err);
             }
-            Err(Trouble::Told(no)) => {
+            Err(e) => return again(place, e).map(Err),
+        };
+        let Ok(ends) = own.and_then(|own| Ends::of(&fd, own, peer)) else {
+            return again(place, ErrorKind::ConnectionReset.into()).map(Err);
+        };
+        let (calling, out) = Calling::begin(options, &ends).map_err(|e| at(place, e))?;
+        Ok(Ok(Handshake {
+            fd,
+            address: address.clone(),
+            until,
+            calling: Some(calling),
+            agreed: None,
+            out,
+            sent: 0,
+            incoming: Incoming::new(),
+        }))
+    }
+
+    /// Goes on until both ends agree, or nothing comes of it. An error that ends a try leaves it as it is.
+    fn go_on(&mut self, place: &ServerAddress, wait: &Wait) -> Result<std::result::Result<Agreed, io::Error>> {
+        match self.hello(&wait.sooner(self.until)) {
+            Ok(agreed) => Ok(Ok(agreed)),
+            Err(Trouble::Line(e)) => again(place, e).map(Err),
+            Err(Trouble::Refused(no)) => {
                 // So that the server can say why nobody came. It need not get there.
-                let _ = self.write(&no.tell);
-                Err(Trouble::Told(no))
+                (self.out, self.sent) = (no.tell, 0);
+                let _ = self.push();
+                Err(at(place, no.why))
             }
-            Err(trouble) => Err(trouble),
+            Err(Trouble::Ended(e)) => Err(e),
         }
     }
 
-    fn answer(&self) -> std::result::Result<Packet, Trouble> {
-        let mut incoming = Incoming::new();
+    fn hello(&mut self, wait: &Wait) -> std::result::Result<Agreed, Trouble> {
         loop {
-            let space = incoming.space();
+            while !self.push().map_err(Trouble::Line)? {
+                self.ready(Interest::Write, wait)?;
+            }
+            if let Some(agreed) = self.agreed.take() {
+                return Ok(agreed);
+            }
+            let answer = self.answer(wait)?;
+            let Some(calling) = self.calling.take() else {
+                return Err(Trouble::Ended(err!(State, "this handshake is over")));
+            };
+            let (agreed, last) = calling.answered(&answer).map_err(Trouble::Refused)?;
+            (self.agreed, self.out, self.sent) = (Some(agreed), last, 0);
+        }
+    }
+
+    fn answer(&mut self, wait: &Wait) -> std::result::Result<Packet, Trouble> {
+        loop {
+            let space = self.incoming.space();
             let region = Region::new(space.as_mut_ptr(), space.len());
             // SAFETY: the rest of a buffer that is borrowed mutably.
             match unsafe { socket::receive(self.fd.as_raw_fd(), &[region], Empty::Return) }.map_err(Trouble::Line)? {
                 Moved::Bytes(n) => {
-                    if let Some(packet) = incoming.came(n)? {
+                    if let Some(packet) = self.incoming.came(n).map_err(Trouble::Refused)? {
                         return Ok(packet);
                     }
                 }
-                Moved::Blocked => self.ready(Interest::Read)?,
-                Moved::End if incoming.is_short() => {
+                Moved::Blocked => self.ready(Interest::Read, wait)?,
+                Moved::End if self.incoming.is_short() => {
                     let what = "it took the connection and closed it without a word, as a libipc of version 1 of the \
                                 protocol does";
                     return Err(Trouble::Line(io::Error::new(ErrorKind::UnexpectedEof, what)));
@@ -301,22 +291,54 @@ impl Blocking<'_> {
         }
     }
 
-    fn write(&self, mut bytes: &[u8]) -> std::result::Result<(), Trouble> {
-        while !bytes.is_empty() {
+    /// Sends what there is room for; whether that was all.
+    fn push(&mut self) -> io::Result<bool> {
+        while self.sent < self.out.len() {
             // SAFETY: a slice.
-            match unsafe { socket::send(self.fd.as_raw_fd(), &[Region::of(bytes)], false) }.map_err(Trouble::Line)? {
-                Moved::Bytes(n) => bytes = &bytes[n..],
-                _ => self.ready(Interest::Write)?,
+            match unsafe { socket::send(self.fd.as_raw_fd(), &[Region::of(&self.out[self.sent..])], false) }? {
+                Moved::Bytes(n) => self.sent += n,
+                _ => return Ok(false),
             }
         }
-        Ok(())
+        Ok(true)
     }
 
-    fn ready(&self, interest: Interest) -> std::result::Result<(), Trouble> {
-        if poll_fd(self.fd.as_raw_fd(), interest, self.wait)? {
+    fn ready(&self, interest: Interest, wait: &Wait) -> std::result::Result<(), Trouble> {
+        if poll_fd(self.fd.as_raw_fd(), interest, wait).map_err(Trouble::Ended)? {
             return Ok(());
         }
         Err(Trouble::Line(io::Error::new(ErrorKind::TimedOut, "it took the connection and did not answer")))
+    }
+
+    /// The connection that was agreed on.
+    fn connection(self, place: &ServerAddress, agreed: Agreed) -> Result<Arc<dyn Connection>> {
+        log::linked(format_args!("client to {place}"), &self.address, &agreed);
+        Ok(Arc::new(Stream::new(self.fd, &self.address, place.to_string(), agreed.policy, agreed.keys)?))
+    }
+}
+
+/// Why a hello did not come to its end.
+enum Trouble {
+    /// The line broke or time ran out: another attempt may fare better.
+    Line(io::Error),
+    /// The other end, or this one, said no.
+    Refused(No),
+    /// The wait was ended, or this is a try that does not wait.
+    Ended(Error),
+}
+
+/// An error, with the server that it is about.
+fn at(place: &ServerAddress, e: Error) -> Error {
+    Error::new(e.code(), "", format!("{place}: {}", e.what()))
+}
+
+/// `e` itself, if a server that starts later could answer where there was that now.
+fn again(place: &ServerAddress, e: io::Error) -> Result<io::Error> {
+    use ErrorKind::*;
+    match e.kind() {
+        ConnectionRefused | NotFound | ConnectionReset | ConnectionAborted | BrokenPipe | TimedOut
+        | HostUnreachable | NetworkUnreachable | NetworkDown | UnexpectedEof | WouldBlock | AddrNotAvailable => Ok(e),
+        _ => Err(err!(Io, "connecting to {place}: {e}").caused_by(&e)),
     }
 }
 

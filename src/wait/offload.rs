@@ -1,5 +1,4 @@
-//! Calls that cannot be interrupted, or cannot be tried again and again, on a few helper threads: the system's resolver
-//! of names, the handshake of a connection.
+//! Calls that cannot be interrupted, on a few helper threads: the system's resolver of names.
 //!
 //! There are at most [`MOST`] such threads, however many calls there are; the others wait their turn, in order. So what
 //! runs here must come to its end by itself: it never waits for what another such call does.

@@ -12,17 +12,17 @@ use crate::transport::{Handshake, Role};
 
 /// A client that has said hello.
 #[derive(Debug)]
-pub(in crate::peer) struct Calling<'a> {
-    options: &'a Options,
-    ends: &'a Ends,
+pub(in crate::peer) struct Calling {
+    options: Options,
+    ends: Ends,
     hello: Packet,
     handshake: Option<Handshake>,
     cookies: Option<Cookies>,
 }
 
-impl<'a> Calling<'a> {
+impl Calling {
     /// Begins: what to send first.
-    pub fn begin(options: &'a Options, ends: &'a Ends) -> Result<(Calling<'a>, Vec<u8>)> {
+    pub fn begin(options: &Options, ends: &Ends) -> Result<(Calling, Vec<u8>)> {
         let mut hello = Hello::of(options, ends)?;
         let mut cookies = None;
         let (hello, handshake) = match &options.secret {
@@ -39,7 +39,7 @@ impl<'a> Calling<'a> {
             }
         };
         let first = hello.raw.clone();
-        Ok((Calling { options, ends, hello, handshake, cookies }, first))
+        Ok((Calling { options: options.clone(), ends: ends.clone(), hello, handshake, cookies }, first))
     }
 
     /// The server's answer: what was agreed, and what to send last.
@@ -51,7 +51,7 @@ impl<'a> Calling<'a> {
                 let hello = Hello::decode_alone(&handshake.read(packet.body())?)?;
                 let mut keys = handshake.finish()?;
                 let confirm = Packet::new(Kind::Confirm, &keys.seal(&encode(&Choice::default())?)?);
-                Ok((agree(self.options, &hello, Some(keys), Proof::Secret)?, confirm.raw))
+                Ok((agree(&self.options, &hello, Some(keys), Proof::Secret)?, confirm.raw))
             }
             (Kind::Welcome, Some(_)) => {
                 Err(err!(Auth, "the server answered without proof that it knows the secret").into())
@@ -78,7 +78,7 @@ impl<'a> Calling<'a> {
                 return Err(err!(Protocol, "{} bytes follow the server's welcome", rest.len()).into());
             }
             let proof = self.without_cookie()?;
-            return Ok((agree(self.options, &hello, None, proof)?, Packet::new(Kind::Confirm, &choice).raw));
+            return Ok((agree(&self.options, &hello, None, proof)?, Packet::new(Kind::Confirm, &choice).raw));
         };
         let known = self.cookies.as_ref().and_then(|cookies| cookies.find(&[id]));
         let (Some(cookie), Some((said_before, proof)), true) =
@@ -103,12 +103,12 @@ impl<'a> Calling<'a> {
             )
             .into());
         }
-        hello.check_place(self.ends)?;
+        hello.check_place(&self.ends)?;
         let mut confirm = Packet::new(Kind::Confirm, &[&choice[..], &[0; 32]].concat());
         let end = confirm.raw.len() - 32;
         let proof = cookie.prove(&[CLIENT, &self.hello.raw, &packet.raw, &addresses, &confirm.raw[..end]]);
         confirm.raw[end..].copy_from_slice(&proof);
-        Ok((agree(self.options, &hello, None, Proof::Cookie)?, confirm.raw))
+        Ok((agree(&self.options, &hello, None, Proof::Cookie)?, confirm.raw))
     }
 
     /// What a welcome without a cookie is worth.
