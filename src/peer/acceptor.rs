@@ -32,6 +32,8 @@ const HANDSHAKES: usize = 1024;
 /// How many connections there may be that are not admitted; past it nobody is accepted, and the system keeps them
 /// waiting.
 const UNADMITTED: usize = 8192;
+/// So many are accepted before those that were before get their turn.
+const AT_ONCE: u32 = 32;
 /// How often it is looked, while nobody is accepted, which of them have gone.
 const GONE: Duration = Duration::from_secs(1);
 /// After the system had no descriptor for a new connection.
@@ -230,6 +232,7 @@ impl Drop for Handshake {
 async fn listen(acceptor: Arc<Acceptor>, listener: Fd) {
     let Ok(listener) = drive(listener) else { return };
     let mut handshakes: Vec<AbortHandle> = Vec::new();
+    let mut taken = 0u32;
     loop {
         acceptor.wait_for_room().await;
         let Ok(mut ready) = listener.readable().await else { return };
@@ -242,6 +245,12 @@ async fn listen(acceptor: Arc<Acceptor>, listener: Fd) {
                     handshakes.swap_remove(any_of(handshakes.len())).abort();
                 }
                 handshakes.push(tokio::spawn(shake_hands(Handshake::new(&acceptor), fd, from)).abort_handle());
+                taken = taken.wrapping_add(1);
+                if taken % AT_ONCE == 0 {
+                    // As long as there is somebody to accept, this task would go on, and none of them be heard.
+                    drop(ready);
+                    tokio::task::yield_now().await;
+                }
             }
             Ok(None) => {
                 ready.clear_ready();

@@ -10,7 +10,7 @@ use std::net::SocketAddr;
 use std::os::fd::AsRawFd;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::hello::{Agreed, Calling, Ends, Incoming, No, Packet};
 use super::log;
@@ -26,6 +26,9 @@ use crate::wait::{Deadline, Interest, Offloaded, Wait, poll_fd, sleep};
 const PAUSES: (f64, f64) = (0.001, 0.25);
 /// Where a name has several addresses, none of them may use up the time of the others.
 const EACH: f64 = 5.0;
+
+/// How long one attempt waits for a place in the queue of a Unix socket: in the system, where signals are not seen.
+const IN_LINE: Duration = Duration::from_millis(10);
 
 /// Connects to `place`, where a server may yet have to start.
 pub fn dial(place: &ServerAddress, options: &Options, wait: &Wait) -> Result<Arc<dyn Connection>> {
@@ -112,7 +115,13 @@ impl Dialing {
                     Some(address) => {
                         let many = self.addresses.len() > 1;
                         let until = if many { wait.deadline.min(Deadline::after(EACH)) } else { wait.deadline };
-                        match socket::connect(address) {
+                        // Whose connect blocks has the next place in the queue, and this one would always be late.
+                        let connecting = if self.is_queue_full() && wait.interrupt.non_blocking().is_none() {
+                            socket::connect_in_line(address, IN_LINE)
+                        } else {
+                            socket::connect(address)
+                        };
+                        match connecting {
                             Ok(fd) => self.stage = Stage::Connecting(fd, until),
                             Err(e) => {
                                 let e = again(&self.place, e)?;
@@ -123,7 +132,8 @@ impl Dialing {
                     None if wait.deadline.remaining().is_some_and(|left| left.is_zero()) => return Err(self.too_late()),
                     None => {
                         self.next = 0;
-                        self.stage = Stage::Pausing(Deadline::after(self.pause).min(wait.deadline));
+                        let pause = if self.is_queue_full() { PAUSES.0 } else { self.pause };
+                        self.stage = Stage::Pausing(Deadline::after(pause).min(wait.deadline));
                         self.pause = (self.pause * 1.6).min(PAUSES.1);
                     }
                 },
@@ -171,6 +181,11 @@ impl Dialing {
             log::debug(format_args!("client to {}: an attempt failed: {e}", self.place));
         }
         self.last = Some(e);
+    }
+
+    /// Whether the last attempt met a Unix socket whose server is there, and has a full queue.
+    fn is_queue_full(&self) -> bool {
+        self.last.as_ref().is_some_and(|e| e.kind() == ErrorKind::WouldBlock)
     }
 
     fn too_late(&mut self) -> Error {

@@ -10,6 +10,7 @@ use std::io::{self, ErrorKind};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::{AsRawFd, BorrowedFd, IntoRawFd, RawFd};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use socket2::{Domain, SockAddr, SockRef, Socket, TcpKeepalive, Type};
 
@@ -202,6 +203,23 @@ pub fn connect(address: &Address) -> io::Result<Fd> {
         }
         Ok(own(socket))
     })
+}
+
+/// As [`connect`], to a Unix socket whose queue is full: waits in the system's line for a place in it, for up to
+/// `most`. [`ErrorKind::WouldBlock`] where none came, or a signal did.
+pub fn connect_in_line(address: &Address, most: Duration) -> io::Result<Fd> {
+    let (domain, os) = address.to_os()?;
+    let fd = opening(|| new_socket(domain).map(own))?;
+    with(fd.as_raw_fd(), |socket| {
+        socket.set_write_timeout(Some(most))?;
+        socket.set_nonblocking(false)?;
+        let connected = socket.connect(&os);
+        socket.set_nonblocking(true)?;
+        socket.set_write_timeout(None)?;
+        connected
+    })
+    .map_err(|e| if e.kind() == ErrorKind::Interrupted { ErrorKind::WouldBlock.into() } else { e })?;
+    Ok(fd)
 }
 
 fn with<T>(fd: RawFd, f: impl FnOnce(SockRef<'_>) -> T) -> T {

@@ -74,10 +74,14 @@ pub const fn c_function(f: unsafe extern "C-unwind" fn(*mut ffi::lua_State) -> C
 }
 
 /// Whether a call of this name that found memory or descriptors [short](Error::shortage) may be made again: functions
-/// of the module and of tensors. What waits for others, or hands them something, may have changed more than it can
-/// tell.
+/// of the module and of tensors, and `fd` of whatever has it. What waits for others, or hands them something, may have
+/// changed more than it can tell.
 pub const fn may_repeat(place: &str) -> bool {
-    begins(place, "ipc.") || begins(place, "torch.") || begins(place, "tensor:") || begins(place, "storage:")
+    begins(place, "ipc.")
+        || begins(place, "torch.")
+        || begins(place, "tensor:")
+        || begins(place, "storage:")
+        || begins(place, "object:")
 }
 
 const fn begins(text: &str, start: &str) -> bool {

@@ -1,5 +1,7 @@
 //! How a client comes in, who does not, and how it all ends.
 
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use super::*;
 use crate::peer::acceptor::Acceptor;
 use crate::sys::socket;
@@ -242,4 +244,26 @@ fn of_too_many_that_say_nothing_chance_picks_who_goes_and_others_come_in() {
     let gone = gone();
     assert!(gone.len() >= SILENT - 1024, "{} gone", gone.len());
     assert!(gone.iter().any(|n| *n > 2 * (SILENT - 1024)), "{gone:?}");
+}
+
+#[test]
+fn who_connects_is_heard_while_others_come_and_go_without_a_pause() {
+    let path = std::env::temp_dir().join(format!("ipc-peer-flood-{}", std::process::id()));
+    let place = ServerAddress::new(format!("unix:{}", path.display()).as_bytes(), 0).unwrap();
+    let server = Server::listen(&place, Options::default(), &never()).unwrap();
+    let stop = AtomicBool::new(false);
+    thread::scope(|scope| {
+        for _ in 0..3 {
+            // Each waits in the system's line, so that the queue is never empty.
+            scope.spawn(|| {
+                while !stop.load(Ordering::Relaxed) {
+                    drop(std::os::unix::net::UnixStream::connect(&path));
+                }
+            });
+        }
+        let got: Vec<_> = (0..10).map(|_| dial(&place, &Options::default(), &never())).collect();
+        stop.store(true, Ordering::Relaxed);
+        assert!(got.iter().all(|one| one.is_ok()), "{:?}", got.iter().find_map(|one| one.as_ref().err()));
+    });
+    drop(server);
 }
