@@ -507,7 +507,8 @@ describe('under ipc.scheduler', function()
     end
     tasks[41] = function()
       ipc.client('127.0.0.1', at, { connect_timeout = 500 }):close()
-      local co, ok = coroutine.create(function() ipc.client('127.0.0.1', nobody, { connect_timeout = 0.01 }) end), nil
+      local co = coroutine.create(function() ipc.client('127.0.0.1', nobody, { connect_timeout = 0.01 }) end)
+      local ok
       ok, e = coroutine.resume(co)
       while coroutine.status(co) == 'suspended' do
         coroutine.yield(e)

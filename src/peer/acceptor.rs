@@ -246,7 +246,7 @@ async fn listen(acceptor: Arc<Acceptor>, listener: Fd) {
                 }
                 handshakes.push(tokio::spawn(shake_hands(Handshake::new(&acceptor), fd, from)).abort_handle());
                 taken = taken.wrapping_add(1);
-                if taken % AT_ONCE == 0 {
+                if taken.is_multiple_of(AT_ONCE) {
                     // As long as there is somebody to accept, this task would go on, and none of them be heard.
                     drop(ready);
                     tokio::task::yield_now().await;
