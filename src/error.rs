@@ -126,8 +126,7 @@ impl Error {
     /// `call` failed with `cause`; `[limit]` where that is a want of memory.
     pub fn io(place: impl Into<Cow<'static, str>>, call: &str, cause: &std::io::Error) -> Self {
         if cause.kind() == std::io::ErrorKind::OutOfMemory {
-            let of = if call.is_empty() { "" } else { ": " };
-            return Error::new(Code::Limit, place, words(format_args!("{call}{of}not enough memory"))).shortage();
+            return Error::new(Code::Limit, place, words(format_args!("{call}: not enough memory"))).shortage();
         }
         Error::new(Code::Io, place, words(format_args!("{call}: {cause}"))).caused_by(cause)
     }
