@@ -32,7 +32,7 @@ const HANDSHAKES: usize = 1024;
 /// How many connections there may be that are not admitted; past it nobody is accepted, and the system keeps them
 /// waiting.
 const UNADMITTED: usize = 8192;
-/// So many are accepted before those that were before get their turn.
+/// How many connections are accepted in a row before their handshakes get a turn.
 const AT_ONCE: u32 = 32;
 /// How often it is looked, while nobody is accepted, which of them have gone.
 const GONE: Duration = Duration::from_secs(1);
@@ -247,7 +247,7 @@ async fn listen(acceptor: Arc<Acceptor>, listener: Fd) {
                 handshakes.push(tokio::spawn(shake_hands(Handshake::new(&acceptor), fd, from)).abort_handle());
                 taken = taken.wrapping_add(1);
                 if taken.is_multiple_of(AT_ONCE) {
-                    // As long as there is somebody to accept, this task would go on, and none of them be heard.
+                    // This task does not pause while connections keep coming, and no handshake would run.
                     drop(ready);
                     tokio::task::yield_now().await;
                 }

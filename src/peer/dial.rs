@@ -115,7 +115,8 @@ impl Dialing {
                     Some(address) => {
                         let many = self.addresses.len() > 1;
                         let until = if many { wait.deadline.min(Deadline::after(EACH)) } else { wait.deadline };
-                        // Whose connect blocks has the next place in the queue, and this one would always be late.
+                        // A connect that blocks gets the next free place in the queue; one that does not block would
+                        // always come too late.
                         let connecting = if self.is_queue_full() && wait.interrupt.non_blocking().is_none() {
                             socket::connect_in_line(address, IN_LINE)
                         } else {

@@ -16,7 +16,7 @@ pub struct SignalWatch {
 #[cfg(target_os = "linux")]
 impl SignalWatch {
     /// From now on `signals` are read, but SIGHUP where it is ignored: so `nohup` wants it. SIGCHLD is not ignored any
-    /// more, whoever has started this: how children ended would be lost.
+    /// more, no matter who started this: how children ended would be lost.
     pub fn new(signals: &[i32]) -> Result<SignalWatch> {
         if is_ignored(libc::SIGCHLD) {
             // SAFETY: sets what the signal does at first.

@@ -1,4 +1,4 @@
-//! What is to be done when a thread ends, whoever has started it.
+//! What is to be done when a thread ends, no matter who started it.
 //!
 //! A thread-local with a destructor would do it, but for each of those the C library takes memory at the first use in a
 //! thread, and ends the process where there is none. Here the library has one key of POSIX threads, and the list of

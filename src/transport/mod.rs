@@ -94,7 +94,7 @@ pub trait Connection: Send + Sync + fmt::Debug {
     fn is_ready(&self) -> bool;
 
     /// The socket itself, for a set that watches many ([`on_read_ahead`](Self::on_read_ahead) tells what it does not
-    /// show). It stays open until the result is dropped, whoever closes the connection.
+    /// show). It stays open until the result is dropped, no matter who closes the connection.
     fn socket(&self) -> Result<InUse<'_>>;
 
     /// A descriptor that polls readable while a receive would find something: made on the first request.
