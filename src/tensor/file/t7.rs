@@ -7,7 +7,7 @@
 //! object   = 0                                          nil
 //!          | 1 double | 2 string | 5 int                number, string, boolean
 //!          | 3 index [int pairs, (object object)*]      table; the brackets only at an index's first appearance
-//!          | 4 index [string "V 1", string class, …]    torch object: a tensor, a storage, else an object (a table of fields)
+//!          | 4 index [string "V 1", string class, …]    torch object: tensor, storage, or a table of fields
 //!          | 8 index [string bytecode, object upvalues] function
 //! string   = int length, bytes
 //! tensor   = int n, n long sizes, n long strides, long offset from 1, object storage

@@ -7,7 +7,9 @@
 macro_rules! vectorised {
     (
         $(#[$doc:meta])*
-        $vis:vis unsafe fn $name:ident<$($g:ident: $b:path),* $(; const $c:ident: usize)?>($($a:ident: $t:ty),*) -> $r:ty $body:block
+        $vis:vis unsafe fn $name:ident<$($g:ident: $b:path),* $(; const $c:ident: usize)?>(
+            $($a:ident: $t:ty),*
+        ) -> $r:ty $body:block
     ) => {
         $(#[$doc])*
         #[inline]
