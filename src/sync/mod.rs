@@ -35,7 +35,5 @@ pub use report::{ObjectState, Report};
 pub use table::{Cursor, Key, KeyRef, Short, Table, Value};
 pub use timer::Timer;
 pub use unfetched::Unfetched;
-pub use worker::{
-    Failure, NextEnd, ThreadGroup, WorkerContext, after_cancel, another_thread_ends_process, cancel_waits_for_core,
-};
+pub use worker::{Failure, NextEnd, ThreadGroup, WorkerContext, after_cancel, another_thread_ends_process};
 pub use workqueue::{WorkQueue, WorkQueueHandle};

@@ -32,8 +32,8 @@ mod thread;
 
 pub use shutdown::another_thread_ends_process;
 use shutdown::remember;
+pub use state::after_cancel;
 use state::{DISMISSED, GroupState, OPEN, PATIENCE, Shared, Slot};
-pub use state::{after_cancel, cancel_waits_for_core};
 use thread::work;
 
 /// How a job failed: the text that its user will see, of any bytes.
@@ -196,7 +196,7 @@ impl<T: Send + 'static> ThreadGroup<T> {
     }
 
     /// Waits until all threads have ended; false when the time ran out. Threads that have not ended a second after
-    /// their cancel, and after the last end of another cancelled thread, are abandoned: they count as failed.
+    /// their cancel are abandoned: they count as failed.
     pub fn wait(&self, wait: &Wait) -> Result<bool> {
         let state = &self.shared.state;
         let ended = self.wait_for(wait, || (state.running.load(Ordering::Acquire) == 0).then_some(()))?;
@@ -245,8 +245,9 @@ impl<T: Send + 'static> ThreadGroup<T> {
 
     /// Whether [`ThreadGroup::wait`] would not wait.
     pub fn has_ended(&self) -> bool {
+        self.shared.abandon();
         let state = &self.shared.state;
-        !state.is_ours() || state.is_over() || state.patience_is_over()
+        !state.is_ours() || state.is_over()
     }
 
     /// A descriptor that polls readable once all threads have ended; `[state]` in the child of a fork.
@@ -293,7 +294,7 @@ impl<T: Send + 'static> ThreadGroup<T> {
         if self.shared.state.is_ours() {
             // With what the states of its threads hold.
             close_later();
-            self.shared.state.cancel();
+            self.shared.cancel();
             self.abandon_in_time();
         }
     }
@@ -330,7 +331,7 @@ impl<T> Drop for ThreadGroup<T> {
         if self.shared.state.is_ours() {
             // With what the states of its threads hold.
             close_later();
-            self.shared.state.cancel();
+            self.shared.cancel();
         }
     }
 }

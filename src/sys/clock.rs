@@ -8,8 +8,29 @@ pub fn monotonic_ns() -> u64 {
 }
 
 fn nanoseconds(clock: libc::clockid_t) -> u64 {
-    let now = read(clock);
-    now.tv_sec as u64 * 1_000_000_000 + now.tv_nsec as u64
+    as_ns(read(clock))
+}
+
+fn as_ns(time: libc::timespec) -> u64 {
+    time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64
+}
+
+/// For how many nanoseconds thread `tid` of this process (see [`gettid`]) has computed so far; `None` once it has
+/// ended, and where the system does not say.
+pub fn thread_cpu_ns(tid: u64) -> Option<u64> {
+    // MAKE_THREAD_CPUCLOCK(tid, CPUCLOCK_SCHED) of the kernel: what pthread_getcpuclockid makes of a pthread_t.
+    #[cfg(target_os = "linux")]
+    {
+        let clock = (!(tid as libc::clockid_t) << 3) | 6;
+        let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+        // SAFETY: `time` is a valid timespec to write to; a number that names no thread is an error.
+        (tid != 0 && unsafe { libc::clock_gettime(clock, &mut time) } == 0).then(|| as_ns(time))
+    }
+    #[cfg(not(target_os = "linux"))]
+    {
+        let _ = tid;
+        None
+    }
 }
 
 fn read(clock: libc::clockid_t) -> libc::timespec {
@@ -69,6 +90,7 @@ pub fn gettid() -> u64 {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
     use super::*;
 
     #[test]
@@ -85,6 +107,24 @@ mod tests {
         std::thread::scope(|s| {
             s.spawn(move || assert_ne!(gettid(), here));
         });
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn threads_have_clocks_of_their_own() {
+        let (tell, told) = std::sync::mpsc::channel();
+        let (end, ended) = std::sync::mpsc::channel::<()>();
+        let sleeper = std::thread::spawn(move || {
+            tell.send(gettid()).unwrap();
+            let _ = ended.recv();
+        });
+        let asleep = told.recv().unwrap();
+        let before = thread_cpu_ns(gettid()).unwrap();
+        while thread_cpu_ns(gettid()).unwrap() < before + 5_000_000 {}
+        assert!(thread_cpu_ns(asleep).unwrap() < 5_000_000);
+        drop(end);
+        sleeper.join().unwrap();
+        assert_eq!(thread_cpu_ns(0), None);
     }
 
     #[cfg(target_os = "linux")]

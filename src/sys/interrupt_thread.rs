@@ -10,7 +10,7 @@ use std::ptr;
 
 use libc::{SIGPROF, SIGURG, c_int, c_void, itimerval, pthread_t, sigaction, siginfo_t};
 
-use super::load::says_running;
+use super::load::thread_computes;
 use super::{ForkHook, SetOnce, at_fork, gettid};
 
 /// A running thread.
@@ -27,11 +27,9 @@ impl ThreadHandle {
         ThreadHandle { handle: unsafe { libc::pthread_self() }, tid: gettid() }
     }
 
-    /// Whether it computes, or would if a core were free: it does not sleep in a system call. False also once it has
-    /// ended, and where the system does not say.
+    /// Whether it computes: see [`thread_computes`].
     pub fn computes(self) -> bool {
-        let stat = std::fs::read(format!("/proc/self/task/{}/stat", self.tid)).unwrap_or_default();
-        says_running(&stat)
+        thread_computes(self.tid)
     }
 
     /// Runs what [`ThreadInterrupts::begin`] was given in that thread, soon.

@@ -229,8 +229,14 @@ fn own_running_threads() -> Option<u32> {
     Some(running)
 }
 
+/// Whether thread `tid` of this process (see [`gettid`](super::gettid)) computes, or would if a core were free: it does
+/// not sleep in a system call. False also once it has ended, and where the system does not say.
+pub fn thread_computes(tid: u64) -> bool {
+    says_running(&std::fs::read(format!("/proc/self/task/{tid}/stat")).unwrap_or_default())
+}
+
 /// Whether the state in `12 (name) R …` is that one; any bytes may stand in the name.
-pub(super) fn says_running(stat: &[u8]) -> bool {
+fn says_running(stat: &[u8]) -> bool {
     let after = stat.iter().rposition(|b| *b == b')').map_or(&[][..], |at| &stat[at..]);
     after.get(2) == Some(&b'R')
 }

@@ -40,7 +40,7 @@ mod unwinder;
 mod watch;
 mod word_lock;
 
-pub use clock::{cpus, gettid, monotonic_ns, spare_core};
+pub use clock::{cpus, gettid, monotonic_ns, spare_core, thread_cpu_ns};
 pub use critical::{Critical, Torn, is_torn};
 pub use env::{env_var, environment};
 pub use event::Event;
@@ -53,7 +53,7 @@ pub use fork::{ForkHook, at_fork, fork_generation};
 pub use futex::{FutexWait, Scope, futex_wait, futex_wake};
 #[cfg(target_os = "linux")]
 pub use interrupt_thread::{Sigprof, ThreadHandle, ThreadInterrupts, sigprof};
-pub use load::{Looking, pausing_pays};
+pub use load::{Looking, pausing_pays, thread_computes};
 pub use lock::{Guard, Lock};
 pub use memory::{
     Allocator, LARGEST as LARGEST_RESERVED, SharedBytes, Text, ask_for_huge_pages, check_memory, keep_freed_memory,

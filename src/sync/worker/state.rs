@@ -9,20 +9,23 @@ use super::{THREAD_WEIGHT, WorkerContext};
 use crate::err;
 use crate::error::{Lossy, Result};
 use crate::sync::Unfetched;
-use crate::sys::{Lock, SetOnce, check_memory, demote_thread, fork_generation, monotonic_ns};
+use crate::sys::{
+    Lock, SetOnce, check_memory, demote_thread, fork_generation, monotonic_ns, thread_computes, thread_cpu_ns,
+};
 use crate::text;
 use crate::wait::{Cancel, Deadline, EventCount, Wait};
 use crate::wire::Object;
 
-/// How long a thread has to end after its cancel before it is abandoned, in seconds: after its own, or after the last
-/// end of another cancelled thread. Where many end they wait for each other, for a core.
+/// How long a thread has to end after its cancel, and after the last end of another cancelled thread, before it is
+/// abandoned, in seconds. A thread that computes has as much time of a core: among many, or on a busy machine, it may
+/// wait long before it hears of its cancel.
 pub(super) const PATIENCE: f64 = 1.0;
 
-/// So much longer for each thread of its group: until the first of many has ended, all wait for a core.
-const PATIENCE_EACH: f64 = 0.03;
+/// So much of the patience was a core's, if the thread had one to itself.
+const ENOUGH: f64 = 0.9 * PATIENCE;
 
-/// However many others end: so long after its own cancel at the most.
-const MOST_PATIENCE: f64 = 20.0;
+/// However little of a core it gets, and however many others end: so long after its cancel at the most.
+const MOST_PATIENCE: f64 = 60.0;
 
 /// When a cancelled thread ended last, or was last seen to wait for a core, as [`monotonic_ns`] counts.
 static LAST_END: AtomicU64 = AtomicU64::new(0);
@@ -34,6 +37,10 @@ pub(super) const OPEN: u32 = 1;
 /// The system gave too few: go home.
 pub(super) const DISMISSED: u32 = 2;
 
+fn seconds_since(ns: u64) -> f64 {
+    monotonic_ns().saturating_sub(ns) as f64 / 1e9
+}
+
 /// What a job's surroundings do about cancelled threads that call nothing of ours.
 static AFTER_CANCEL: SetOnce<fn()> = SetOnce::new();
 
@@ -41,11 +48,6 @@ static AFTER_CANCEL: SetOnce<fn()> = SetOnce::new();
 /// garbage or the end of the process.
 pub fn after_cancel(then: fn()) {
     AFTER_CANCEL.get_or_init(|| then);
-}
-
-/// A cancelled thread has had no core yet on which to hear of its cancel: the patience begins anew.
-pub fn cancel_waits_for_core() {
-    GroupState::note_end();
 }
 
 /// The part of a group that is the same whatever its jobs give.
@@ -103,21 +105,22 @@ impl GroupState {
         self.running.load(Ordering::Acquire) == 0
     }
 
-    /// Whether cancelled threads that still run are to be abandoned.
-    pub fn patience_is_over(&self) -> bool {
+    /// Whether a thread that still runs and has had its time of a core is to be abandoned.
+    fn patience_is_over(&self) -> bool {
         self.patience().is_some_and(|left| left <= 0.0)
     }
 
     /// How many seconds the patience with cancelled threads still lasts, unless others end; `None` before a cancel.
     fn patience(&self) -> Option<f64> {
+        let since_cancel = self.since_cancel()?;
+        let since_end = seconds_since(LAST_END.load(Ordering::Acquire));
+        Some((PATIENCE - since_cancel.min(since_end)).min(MOST_PATIENCE - since_cancel))
+    }
+
+    /// How many seconds ago it was cancelled; `None` before.
+    fn since_cancel(&self) -> Option<f64> {
         let cancelled = self.cancelled_at.load(Ordering::Acquire);
-        if cancelled == 0 {
-            return None;
-        }
-        let since = |ns: u64| monotonic_ns().saturating_sub(ns) as f64 / 1e9;
-        let first = PATIENCE + PATIENCE_EACH * (self.contexts.len().saturating_sub(1)) as f64 - since(cancelled);
-        let last = PATIENCE - since(LAST_END.load(Ordering::Acquire));
-        Some(first.max(last).min(MOST_PATIENCE - since(cancelled)))
+        (cancelled != 0).then(|| seconds_since(cancelled))
     }
 
     /// The same as a deadline.
@@ -176,6 +179,8 @@ pub(super) enum Slot<T> {
     Running {
         /// 0 before the thread runs.
         tid: u64,
+        /// How long it had computed when it was cancelled, in nanoseconds.
+        computed: u64,
     },
     Done(T),
     Failed(Unfetched),
@@ -202,10 +207,22 @@ impl<T> Shared<T> {
     pub fn new(name: &[u8], owner: u64, count: usize) -> Result<Arc<Shared<T>>> {
         let (mut all, mut ended) = (Vec::new(), VecDeque::new());
         all.try_reserve_exact(count)?;
-        all.extend((0..count).map(|_| Slot::Running { tid: 0 }));
+        all.extend((0..count).map(|_| Slot::Running { tid: 0, computed: 0 }));
         // Each ends once.
         ended.try_reserve_exact(count)?;
         Ok(Arc::new(Shared { state: GroupState::new(name, owner, count)?, slots: Lock::new(Slots { all, ended }) }))
+    }
+
+    /// Cancels the calls of all.
+    pub fn cancel(&self) {
+        if self.state.since_cancel().is_none() {
+            for slot in &mut self.slots.lock().all {
+                if let Slot::Running { tid, computed } = slot {
+                    *computed = thread_cpu_ns(*tid).unwrap_or(0);
+                }
+            }
+        }
+        self.state.cancel();
     }
 
     /// Makes failures of those that still run when the patience with them is over. What they give when they end after
@@ -213,6 +230,9 @@ impl<T> Shared<T> {
     pub fn abandon(&self) {
         if !self.state.is_ours() || !self.state.patience_is_over() {
             return;
+        }
+        if self.state.since_cancel().is_some_and(|since| since < MOST_PATIENCE) && self.waits_for_core() {
+            return GroupState::note_end();
         }
         let text = err!(
             Cancelled,
@@ -225,7 +245,7 @@ impl<T> Shared<T> {
             let mut slots = self.slots.lock();
             let Slots { all, ended } = &mut *slots;
             for (index, slot) in all.iter_mut().enumerate() {
-                if let Slot::Running { tid } = *slot {
+                if let Slot::Running { tid, .. } = *slot {
                     // The thread is there: at its end it takes this lock to leave something in its slot.
                     if tid != 0 {
                         demote_thread(tid);
@@ -237,6 +257,20 @@ impl<T> Shared<T> {
             }
         }
         self.state.one_less(abandoned);
+    }
+
+    /// Whether one of those that still run would compute if it were given a core, of which it has had little since it
+    /// was cancelled.
+    fn waits_for_core(&self) -> bool {
+        let had_little = |slot: &Slot<T>| match *slot {
+            Slot::Running { tid: 0, .. } => true,
+            Slot::Running { tid, computed } => {
+                let since = thread_cpu_ns(tid).map(|now| now.saturating_sub(computed) as f64 / 1e9);
+                since.is_some_and(|since| since < ENOUGH) && thread_computes(tid)
+            }
+            _ => false,
+        };
+        self.slots.lock().all.iter().any(had_little)
     }
 }
 

@@ -2,6 +2,7 @@
 use super::thread::cancelled;
 use super::*;
 use crate::error::Code;
+use crate::sys::{cpus, gettid, thread_cpu_ns};
 use crate::wait::sleep;
 use std::sync::atomic::{AtomicU32, AtomicUsize};
 
@@ -101,6 +102,27 @@ fn a_cancel_reaches_who_waits_and_the_stubborn_are_abandoned() {
     assert_eq!(group.take_results(), [(1, ())]);
     assert_eq!(group.running(), 0);
     stop.store(1, Ordering::Relaxed);
+}
+
+#[test]
+fn who_waits_for_a_core_among_many_is_not_abandoned() {
+    // Each wants a tenth of a second of a core after its cancel, and gets it three seconds later.
+    let count = 32 * cpus().min(8);
+    let group = ThreadGroup::start("test", count, STACK, |context| {
+        while !context.cancel.fired() {
+            std::hint::spin_loop();
+        }
+        let cancelled = thread_cpu_ns(gettid()).unwrap_or(u64::MAX);
+        while thread_cpu_ns(gettid()).is_some_and(|now| now < cancelled.saturating_add(100_000_000)) {}
+        Err::<(), _>(Failure::new())
+    })
+    .unwrap();
+    group.cancel();
+    assert!(group.wait(&forever()).unwrap());
+    while let Some((_, text)) = group.take_failure() {
+        let text = String::from_utf8(text).unwrap();
+        assert!(text.contains("[cancelled]") && !text.contains("abandoned"), "{text}");
+    }
 }
 
 #[test]

@@ -36,7 +36,7 @@ where
     if !state.enter() {
         return state.one_less(1);
     }
-    if let Slot::Running { tid } = &mut shared.slots.lock().all[index] {
+    if let Slot::Running { tid, .. } = &mut shared.slots.lock().all[index] {
         *tid = gettid();
     }
     let context = &state.contexts[index];

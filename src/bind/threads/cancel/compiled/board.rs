@@ -9,7 +9,7 @@ use mlua_sys as ffi;
 
 use super::request::{ASK, NOTHING, Request, TAKE_BACK, callback, interrupted};
 use super::{luaJIT_profile_start, luaJIT_profile_stop};
-use crate::sync::{after_cancel, cancel_waits_for_core};
+use crate::sync::after_cancel;
 use crate::sys::{Lock, SetOnce, Sigprof, ThreadHandle, ThreadInterrupts, fork_generation, sigprof, spawn_quiet};
 use crate::wait::Cancel;
 
@@ -25,8 +25,6 @@ struct Worker {
     since: Option<Instant>,
     /// Whether it was seen to have heard of what it was told.
     heard: bool,
-    /// Whether it has ever heard of anything: it has had a core since its cancel.
-    has_run: bool,
     /// How long to wait before it is asked again: longer each time.
     pause: Duration,
 }
@@ -75,7 +73,7 @@ impl Worker {
     /// Goes on with what it was told.
     fn go_on(&mut self, now: Instant) {
         if !self.heard && self.request.seen.load(Ordering::Acquire) {
-            (self.since, self.heard, self.has_run) = (Some(now), true, true);
+            (self.since, self.heard) = (Some(now), true);
         }
         let waited = self.since.map_or(Duration::ZERO, |since| now.duration_since(since));
         let asked = self.request.asked.load(Ordering::Acquire);
@@ -90,11 +88,6 @@ impl Worker {
             TAKE_BACK if waited >= ASKED_FOR => self.tell(TAKE_BACK, now),
             _ => {}
         }
-    }
-
-    /// Whether it was told, and has had no core since: it is not to be given up for that.
-    fn waits_for_core(&self) -> bool {
-        !self.has_run && !self.heard && self.request.order.load(Ordering::Acquire) != NOTHING
     }
 
     /// Whether the profile must stay ours on its account.
@@ -174,7 +167,6 @@ impl Board {
             request,
             since: None,
             heard: false,
-            has_run: false,
             pause: GRACE,
         });
         self.last_id
@@ -199,20 +191,21 @@ impl Board {
         found
     }
 
-    /// Asks those of `computing` that have not ended meanwhile, and goes on with the others.
-    fn interrupt(&mut self, computing: &[u64], now: Instant) {
+    /// Goes on with those that were asked.
+    fn go_on(&mut self, now: Instant) {
         for worker in self.workers.iter_mut() {
             worker.go_on(now);
         }
-        if self.workers.iter().any(Worker::waits_for_core) {
-            cancel_waits_for_core();
-        }
+        self.release();
+    }
+
+    /// Asks those of `computing` that have not ended meanwhile.
+    fn interrupt(&mut self, computing: &[u64], now: Instant) {
         if !computing.is_empty() && self.hold() {
             for worker in self.workers.iter_mut().filter(|worker| computing.contains(&worker.id)) {
                 worker.tell(ASK, now);
             }
         }
-        self.release();
     }
 }
 
@@ -231,6 +224,8 @@ pub(super) fn man() {
     }
 }
 
+/// So many are looked at before those of them that compute are asked.
+const AT_ONCE: usize = 16;
 /// Between two looks: short while workers end, longer for those who do not come out of C.
 const LOOKS: (Duration, Duration) = (Duration::from_millis(1), Duration::from_millis(20));
 
@@ -245,10 +240,14 @@ fn keep_interrupting() {
         }
         let refused = interrupts.is_none() && !candidates.is_empty();
         let computes = |(id, thread): &(u64, ThreadHandle)| (!refused && thread.computes()).then_some(*id);
-        let computing: Vec<u64> = candidates.iter().filter_map(computes).collect();
+        // Where hundreds compute, looking at all of them takes long: the first may end, and leave their core, meanwhile.
+        for few in candidates.chunks(AT_ONCE) {
+            let computing: Vec<u64> = few.iter().filter_map(computes).collect();
+            board().lock().interrupt(&computing, Instant::now());
+        }
         let left = {
             let mut board = board().lock();
-            board.interrupt(&computing, Instant::now());
+            board.go_on(Instant::now());
             let left = board.workers.iter().filter(|worker| worker.is_due()).count();
             if left == 0 || refused {
                 // The handler goes before another thread can put its own there.
