@@ -133,6 +133,14 @@ impl Memory {
         }
     }
 
+    /// The memory that this is a part of, or this.
+    fn whole(&self) -> &Memory {
+        match self {
+            Memory::Part(m) => m.of.whole(),
+            _ => self,
+        }
+    }
+
     /// The address of the first byte, for the processor.
     pub fn host(&self) -> NonNull<u8> {
         match self {
@@ -252,6 +260,22 @@ impl Span {
         }
         // SAFETY: start + len lies within the span.
         Some(Span { data: unsafe { self.data.add(start) }, len, keep: self.keep.clone() })
+    }
+
+    /// Whether both keep the same memory, or parts of it.
+    pub(super) fn is_of(&self, other: &Span) -> bool {
+        std::ptr::eq(self.keep.whole(), other.keep.whole())
+    }
+
+    /// `len` bytes from `address` on, of the memory that this is a part of; `None` where they reach out of it.
+    pub(super) fn reaching(&self, address: usize, len: usize) -> Option<Span> {
+        let whole = self.keep.whole();
+        let start = address.checked_sub(whole.host().as_ptr() as usize)?;
+        if start.checked_add(len)? > whole.size() {
+            return None;
+        }
+        // SAFETY: start + len lies within the memory, which `keep` keeps whole.
+        Some(Span { data: unsafe { whole.host().add(start) }, len, keep: self.keep.clone() })
     }
 
     /// The bytes as a slice.

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! element(s)      single elements, by place
+//! stretch         which of many views share memory
 //! overlap         whether views meet in memory
 //! view            Tensor: sizes, strides, offset over a storage
 //! storage         Storage: elements in a row, shared between threads
@@ -18,4 +19,5 @@ pub(super) mod memory;
 pub(super) mod number;
 pub(super) mod overlap;
 pub(super) mod storage;
+pub(super) mod stretch;
 pub(super) mod view;

@@ -64,12 +64,29 @@ fn meets(at: i128, steps: &[Step], tries: &mut usize) -> bool {
     false
 }
 
+/// The dimensions of two views, by stride, the largest first; what only one of them has, the other has one element along.
+fn merged(mut a: &[(usize, usize)], mut b: &[(usize, usize)]) -> SmallVec<[Step; 4]> {
+    let mut both = SmallVec::new();
+    loop {
+        let (of_a, of_b) = (a.first().copied(), b.first().copied());
+        let Some(stride) = of_a.max(of_b).map(|(stride, _)| stride) else { return both };
+        let take = |list: &mut &[(usize, usize)], first: Option<(usize, usize)>| match first {
+            Some((s, n)) if s == stride => {
+                *list = &list[1..];
+                n
+            }
+            _ => 1,
+        };
+        both.push((stride, take(&mut a, of_a), take(&mut b, of_b)));
+    }
+}
+
 fn gcd(a: usize, b: usize) -> usize {
     if b == 0 { a } else { gcd(b, a % b) }
 }
 
 /// Whether two views may have an element in common, or part of one.
-fn meet(a: &Operand<'_>, b: &Operand<'_>) -> bool {
+pub(super) fn meet(a: &Operand<'_>, b: &Operand<'_>) -> bool {
     let bytes = |o: &Operand<'_>| (o.layout.end() - o.layout.offset()) * o.item;
     let (first, second) = (a.first as usize, b.first as usize);
     if first + bytes(a) <= second || second + bytes(b) <= first {
@@ -88,10 +105,7 @@ fn meet(a: &Operand<'_>, b: &Operand<'_>) -> bool {
     if common > 1 && apart % common as i128 != 0 {
         return false;
     }
-    if of_a.len() != of_b.len() || of_a.iter().zip(&of_b).any(|(x, y)| x.0 != y.0) {
-        return true;
-    }
-    let both: SmallVec<[Step; 4]> = of_a.iter().zip(&of_b).map(|(x, y)| (x.0, x.1, y.1)).collect();
+    let both = merged(&of_a, &of_b);
     meets(apart, &both, &mut 0)
 }
 

@@ -231,13 +231,13 @@ impl Tensor {
         }
         // SAFETY: the offset lies before `end`, which lies within the span.
         let first = unsafe { span.as_ptr().add(self.offset() * item) };
-        Ok(Operand { _span: span, first, item, layout: &self.layout })
+        Ok(Operand { span, first, item, layout: &self.layout })
     }
 }
 
 /// A view whose every element is proved to lie in memory that this holds.
 pub(in crate::tensor) struct Operand<'a> {
-    _span: Span,
+    span: Span,
     /// The first element.
     pub first: *mut u8,
     /// Bytes of an element.
@@ -247,10 +247,15 @@ pub(in crate::tensor) struct Operand<'a> {
 }
 
 impl Operand<'_> {
+    /// All of the storage's memory.
+    pub(super) fn memory(&self) -> &Span {
+        &self.span
+    }
+
     /// A part of this view that starts at the same element.
     pub fn restricted<'b>(&self, part: &'b Layout) -> Operand<'b> {
         debug_assert!(part.end() <= self.layout.end() && part.offset() == self.layout.offset());
-        Operand { _span: self._span.clone(), first: self.first, item: self.item, layout: part }
+        Operand { span: self.span.clone(), first: self.first, item: self.item, layout: part }
     }
 }
 
