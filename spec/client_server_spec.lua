@@ -424,6 +424,59 @@ describe('a client', function()
     assert.same({ 7, 8 }, got.storage:totable())
   end)
 
+  it('sends memory that tensors share once, and they arrive sharing it', function()
+    local torch = require 'ipc.torch'
+    local cases = { { '127.0.0.1', {} }, { 'unix:' .. support.tmpname(), {} }, { '127.0.0.1', { secret = 's', encrypt = true } } }
+    for _, case in ipairs(cases) do
+      local host, o = case[1], case[2]
+      local server, port = ipc.server(host, 0, o)
+      local m = ipc.map(1, function(host, port, o)
+        local ipc = require 'libipc'
+        local torch = require 'ipc.torch'
+        local client = ipc.client(host, port, o)
+        local t = torch.range(1, 40000):resize(200, 200)
+        client:send({ all = t, turned = t:t(), row = t[7], storage = t:storage() })
+        local got = client:recv()
+        got.all:fill(3)
+        local sum = got.half:sum()
+        client:close()
+        return sum
+      end, host, port, o)
+      local c
+      server:clients(1, function(it) c = it end)
+      local got = c:recv(60)
+      got.turned:fill(2)
+      assert.equal(80000, got.all:sum())
+      assert.equal(400, got.row:sum())
+      assert.equal(2, got.storage[40000])
+      assert.is_true(server:netStats().rx.num_bytes < 40000 * 8 * 1.05, 'it travels once')
+      local t = torch.FloatTensor(100):fill(1)
+      assert.equal(1, server:broadcast({ all = t, half = t:narrow(1, 51, 50) }))
+      assert.equal(150, m:join())
+      server:close()
+    end
+  end)
+
+  it('counts what tensors show, and what goes for them, against max_tensor_bytes', function()
+    local torch = require 'ipc.torch'
+    local server, port = ipc.server('127.0.0.1', 0, { max_tensor_bytes = 1000 })
+    local client = ipc.client('127.0.0.1', port)
+    local t = torch.DoubleTensor(100, 100)
+    -- They meet in one element, and so all between them goes: 50 shown, 8,000 bytes sent.
+    local apart = { t:select(2, 1):narrow(1, 1, 10), t:select(2, 1):narrow(1, 10, 2), t:select(1, 1):narrow(1, 1, 1) }
+    for _, v in ipairs { apart, { torch.DoubleTensor(1), t[1]:narrow(1, 1, 1):expand(200), t[1]:narrow(1, 1, 2) } } do
+      local ok, e = pcall(client.send, client, v)
+      assert.is_false(ok)
+      assert.equal('limit', ipc.errcode(e))
+    end
+    client:send({ t[1]:narrow(1, 1, 50), t[1]:narrow(1, 20, 50) })
+    local got = server:recvAny(nil, 60)
+    got[1][20] = 5
+    assert.equal(5, got[2][1])
+    client:close()
+    server:close()
+  end)
+
   it('lets a message wait for the next one where its sender says that one follows, and not for ever', function()
     for _, options in ipairs { {}, { secret = 'open sesame', encrypt = true } } do
       local _, clients, handles = connected(1, options)

@@ -536,7 +536,7 @@ describe('marshal', function()
     local back = ipc.unmarshal(bytes, { functions = true })
     assert.same({ { 1, 2, 3 }, { 4, 5, 6 } }, back.grid:totable())
     assert.same({ { 1, 4 }, { 2, 5 }, { 3, 6 } }, back.turned:totable())
-    assert.is_true(back.turned:isContiguous())
+    assert.is_false(back.turned:isContiguous(), 'what shares memory keeps its strides')
     assert.is_true(rawequal(back.again, back.grid), 'the same tensor twice is one')
     assert.same({ 1, -2 }, back.list[1]:totable())
     assert.equal('torch.LongStorage', torch.type(back.list[1]))
@@ -552,6 +552,38 @@ describe('marshal', function()
     -- A file is as good as a string.
     local path = support.write(support.tmpname '.bytes', ipc.marshal({ t = torch.IntTensor { 1, 2, 3 } }):bytes())
     assert.same({ 1, 2, 3 }, ipc.unmarshal(support.read(path)).t:totable())
+  end)
+
+  it('carries memory that tensors and storages share once, and they come back sharing it', function()
+    local torch = require 'ipc.torch'
+    local t = torch.range(1, 10000):resize(100, 100)
+    local v = { row = t[2], column = t:select(2, 3), all = t, storage = t:storage(), part = torch.DoubleStorage(t:storage(), 101, 5) }
+    v.other, v.left, v.right = torch.range(1, 4), t:clone():narrow(2, 1, 50), t:clone():narrow(2, 1, 50)
+    local bytes = ipc.marshal(v):bytes()
+    assert.is_true(#bytes < 10000 * 8 + 2 * 5000 * 8 + 1000, #bytes)
+    local back = ipc.unmarshal(bytes)
+    back.column:fill(-1)
+    assert.equal(-1, back.row[3])
+    assert.equal(-1, back.storage[103])
+    assert.equal(-1, back.part[3])
+    assert.equal(-100, back.all:select(2, 3):sum())
+    assert.is_true(back.all:isContiguous() and back.column:stride(1) == 100)
+    back.storage:resize(10001)
+    assert.equal(10001, #back.all:storage(), 'it is one storage')
+    back.left:fill(5)
+    assert.equal(1, back.right[1][1], 'what shares nothing arrives apart')
+    assert.same({ 1, 2, 3, 4 }, back.other:totable())
+    -- Columns that interlock share no element: each is packed.
+    bytes = ipc.marshal({ t:select(2, 1), t:narrow(2, 2, 4) }):bytes()
+    assert.is_true(#bytes < 500 * 8 + 200, #bytes)
+    back = ipc.unmarshal(bytes)
+    assert.is_true(back[1]:isContiguous() and back[2]:isContiguous())
+    -- The same view twice takes no more than once; an expanded one shares with what it repeats.
+    local one = torch.DoubleTensor { 7 }
+    back = ipc.unmarshal(ipc.marshal({ t:select(2, 1), t:select(2, 1), one, one:expand(5) }):bytes())
+    back[1][1], back[3][1] = 70, 8
+    assert.equal(70, back[2][1])
+    assert.same({ 8, 8, 8, 8, 8 }, back[4]:totable())
   end)
 
   it('names what has no form in bytes, with the way to it', function()

@@ -95,6 +95,10 @@ def tensor(kind, dtype, *sizes):
     return struct.pack("<BBH", kind, dtype, len(sizes)) + b"".join(struct.pack("<Q", n) for n in sizes)
 
 
+def within(kind, dtype, memory, offset, sizes, strides=()):
+    return tensor(kind, dtype, *sizes) + b"".join(struct.pack("<Q", n) for n in (memory, offset, *strides))
+
+
 ATTACHED = Raw(b"\xd6\x02\0\0\0\0")
 
 
@@ -355,9 +359,26 @@ def frames(port):
         frame(value({"a": [1, 2.5, "x", None]})), frame(lone, tensor(1, 6, 2), bytes(8)), frame(lone, tensor(1, 6)),
         frame(lone, tensor(1, 6, *[1] * 64), bytes(4)), frame(lone, tensor(1, 6, 0, 0)), frame(lone, tensor(2, 1, 3), bytes(3)),
     ]
+    two, memory = value([ATTACHED, Raw(b"\xd6\x02\0\0\0\1")]), tensor(3, 6, 6)
+    shares = memory + within(4, 6, 0, 1, [2, 2], [2, 1]) + within(5, 6, 0, 4, [2])
+    good += [
+        frame(two, shares, bytes(24)), frame(lone, memory + within(4, 6, 0, 5, [1 << 20], [0]), bytes(24)),
+        frame(two, tensor(1, 6, 2) + memory + within(4, 6, 1, 0, [6], [1]), bytes(32)),
+    ]
     for data in good:
         assert sent(port, data) == "in", data
-    bad = [frame(nil, kind=k) for k in (0, 2, 255)] + [frame(nil, flags=f) for f in (1, 2, 4, 128, 255)]
+    bad_views = [
+        within(4, 6, 0, 0, [7], [1]), within(4, 6, 0, 6, [1], [1]), within(4, 6, 0, 0, [2, 2], [5, 1]), within(4, 6, 0, 1, [2], [5]),
+        within(4, 6, 0, 2**64 - 1, [1], [1]), within(4, 6, 0, 2**63, [2], [1]), within(4, 6, 0, 0, [2], [2**63]), within(4, 6, 0, 0, [3], [2**62]),
+        within(4, 6, 0, 0, [2], [2**64 - 1]), within(4, 6, 1, 0, [1], [1]), within(4, 6, 2**64 - 1, 0, [1], [1]), within(4, 7, 0, 0, [1], [1]),
+        within(4, 6, 0, 0, [0], [1]), within(4, 6, 0, 0, [], []), within(4, 6, 0, 0, [2**61], [0]), within(4, 6, 0, 0, [1] * 65, [1] * 65),
+        within(5, 6, 0, 0, [7]), within(5, 6, 0, 4, [3]), within(5, 6, 0, 0, [1, 1]), within(5, 6, 0, 0, []), within(5, 6, 0, 2**64 - 1, [1]),
+        within(4, 6, 0, 0, [1], [1])[:-1], within(5, 6, 0, 0, [1]) + b"\0", tensor(1, 6, 6), memory, b"",
+    ]
+    bad = [frame(lone, memory + view, bytes(24)) for view in bad_views]
+    bad += [frame(lone, within(4, 6, 0, 0, [1], [1]) + memory, bytes(24)), frame(lone, shares[:12] * 1000 + shares, bytes(24 * 1001))]
+    bad += [frame(lone, tensor(3, 6, 2, 2), bytes(16)), frame(lone, tensor(3, 6), b""), frame(lone, tensor(6, 6, 2), bytes(8))]
+    bad += [frame(nil, kind=k) for k in (0, 2, 255)] + [frame(nil, flags=f) for f in (1, 2, 4, 128, 255)]
     bad += [frame(nil, zero=z) for z in (1, 256, 65535)] + [frame(b"")]
     bad += [frame(nil, n=n) for n in ((1 << 30) + 1, 1 << 40, 2**63, 2**64 - 1, 2**64 - 16)]
     bad += [frame(nil, d=d) for d in (1, 2, 11, (16 << 20) + 1, 2**31, 2**32 - 1)]

@@ -19,7 +19,7 @@ mod property;
 
 pub use data::dtype::{DType, Element, cast};
 pub use data::elements::Places;
-pub use data::layout::{Layout, MAX_ELEMENTS, describe};
+pub use data::layout::{Layout, MAX_ELEMENTS, Sizes, Strides, describe};
 pub use data::memory::{ALIGN, Memory, Span, live_bytes};
 pub use data::number::{Number, Scalar};
 pub use data::storage::Storage;

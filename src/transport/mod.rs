@@ -17,6 +17,7 @@ use crate::wait::Wait;
 use crate::wire::Message;
 
 mod counters;
+mod describe;
 mod frame;
 mod place;
 mod policy;

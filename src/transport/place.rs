@@ -2,7 +2,7 @@
 //! its sibling `frame`.
 
 use super::Target;
-use super::frame::{Descriptor, Kind};
+use super::frame::{Descriptor, Kind, Within};
 use crate::err;
 use crate::error::Result;
 use crate::tensor::{Span, Storage, Tensor};
@@ -20,20 +20,38 @@ pub(super) struct Place {
 }
 
 impl Place {
-    /// New memory for what `d` describes.
-    pub fn new(d: &Descriptor) -> Result<Place> {
+    /// New memory for what `d` describes, or its view of one of the memories among `before`, the places of the
+    /// descriptors before it.
+    pub fn new(d: &Descriptor, before: &[Place]) -> Result<Place> {
+        if let Some(within) = &d.within {
+            return Place::within(d, within, before);
+        }
         match d.kind {
             Kind::Tensor => {
                 let tensor = Tensor::with_sizes(d.dtype, &d.sizes)?;
                 let span = span_of(&tensor)?;
                 Ok(Place { attachment: Attachment::Tensor(tensor), span, through: None })
             }
-            Kind::Storage => {
+            Kind::Storage | Kind::Memory => {
                 let storage = Storage::new(d.dtype, d.sizes[0])?;
                 let span = storage.span()?;
                 Ok(Place { attachment: Attachment::Storage(storage), span, through: None })
             }
         }
+    }
+
+    fn within(d: &Descriptor, within: &Within, before: &[Place]) -> Result<Place> {
+        let Some(Place { attachment: Attachment::Storage(memory), span, .. }) = before.get(within.memory) else {
+            return Err(err!(Protocol, "a {} does not lie in the memory that it is said to be in", d.name()));
+        };
+        let attachment = match d.kind {
+            Kind::Tensor => Attachment::Tensor(Tensor::in_stretch(memory, within.offset, &d.sizes, &within.strides)?),
+            // What is all of it is that storage itself, which can be resized.
+            _ if within.offset == 0 && d.sizes[0] == memory.len() => Attachment::Storage(memory.clone()),
+            _ => Attachment::Storage(memory.view(within.offset, d.sizes[0])?),
+        };
+        let span = span.part(0, 0).ok_or_else(|| err!(State, "memory without a beginning"))?;
+        Ok(Place { attachment, span, through: None })
     }
 
     /// The memory of `target`, which fits; through a tensor of its own where the elements lie apart.
@@ -56,6 +74,15 @@ impl Place {
 
 fn span_of(tensor: &Tensor) -> Result<Span> {
     tensor.bytes().ok_or_else(|| err!(State, "the tensor reaches past the end of its storage, which was made smaller"))
+}
+
+/// The attachments of a message whose descriptors have these places: what they lie in is none itself.
+pub(super) fn attachments(
+    described: &[Descriptor],
+    places: impl IntoIterator<Item = Place>,
+) -> impl Iterator<Item = Attachment> {
+    let both = described.iter().zip(places);
+    both.filter(|(d, _)| d.is_attachment()).map(|(_, place)| place.attachment)
 }
 
 pub(super) fn attachment(target: Target<'_>) -> Attachment {
@@ -93,7 +120,7 @@ pub(super) fn fits(bytes: &[u8], described: &[Descriptor], target: Target<'_>) -
     };
     let one = [len];
     let sizes = if kind == Kind::Storage { &one[..] } else { sizes };
-    let wanted = Descriptor { kind, dtype, sizes: sizes.to_vec() };
+    let wanted = Descriptor::new(kind, dtype, sizes);
     match described {
         [only] if is_lone(bytes) => {
             if *only == wanted {
@@ -103,7 +130,7 @@ pub(super) fn fits(bytes: &[u8], described: &[Descriptor], target: Target<'_>) -
             }
         }
         _ => {
-            let what = match described.len() {
+            let what = match described.iter().filter(|d| d.is_attachment()).count() {
                 0 => "a value without tensors".to_string(),
                 n => format!("a table or other value with {n} tensors in it"),
             };

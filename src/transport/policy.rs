@@ -58,7 +58,8 @@ impl Policy {
     }
 
     /// Refuses a message that the peer would not take, before a byte of it has moved.
-    pub(super) fn refuse(&self, message: &Message, peer: &str) -> Result<()> {
+    /// `tensor_bytes` is how large its tensors are, as the data that goes and as what they show.
+    pub(super) fn refuse(&self, message: &Message, tensor_bytes: (u64, u64), peer: &str) -> Result<()> {
         if message.functions && !self.functions {
             return Err(err!(
                 Unsupported,
@@ -75,10 +76,13 @@ impl Policy {
                 limits.message
             ));
         }
-        if message.attachments.is_empty() { Ok(()) } else { self.refuse_tensors(&message.attachments, peer) }
+        if message.attachments.is_empty() {
+            return Ok(());
+        }
+        self.refuse_tensors(&message.attachments, tensor_bytes.0.max(tensor_bytes.1), peer)
     }
 
-    fn refuse_tensors(&self, attachments: &[Attachment], peer: &str) -> Result<()> {
+    fn refuse_tensors(&self, attachments: &[Attachment], bytes: u64, peer: &str) -> Result<()> {
         let limits = &self.peer_takes;
         if attachments.len() > limits.tensors as usize {
             return Err(err!(
@@ -88,22 +92,20 @@ impl Policy {
                 limits.tensors
             ));
         }
-        let mut sum = 0u64;
         for attachment in attachments {
-            let (dtype, len) = match attachment {
-                Attachment::Tensor(t) => (t.dtype(), t.numel()),
-                Attachment::Storage(s) => (s.dtype(), s.len()),
+            let dtype = match attachment {
+                Attachment::Tensor(t) => t.dtype(),
+                Attachment::Storage(s) => s.dtype(),
                 Attachment::Object(_) | Attachment::Foreign(_) => continue,
             };
             if self.peer_dtypes & 1 << dtype.code() == 0 {
                 return Err(err!(Unsupported, "{peer} does not know tensors of type {}", dtype.name()));
             }
-            sum = sum.saturating_add(len as u64 * dtype.size() as u64);
         }
-        if sum > limits.tensor_bytes {
+        if bytes > limits.tensor_bytes {
             return Err(err!(
                 Limit,
-                "tensors of {sum} bytes in a message are more than {peer} takes ({}; max_tensor_bytes =)",
+                "tensors of {bytes} bytes in a message are more than {peer} takes ({}; max_tensor_bytes =)",
                 limits.tensor_bytes
             ));
         }

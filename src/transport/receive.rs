@@ -7,7 +7,7 @@ use std::os::fd::RawFd;
 
 use super::Target;
 use super::frame::{Descriptor, HEADER, Header};
-use super::place::{Place, attachment, copy, fits, same, view};
+use super::place::{Place, attachment, attachments, copy, fits, same, view};
 use super::policy::Limits;
 use super::read_buffer::ReadBuffer;
 use super::secure::{IDLE, Opener};
@@ -148,7 +148,7 @@ impl Receiver {
                             check_memory().map_err(Fault::Memory)?;
                             self.places.try_reserve(1).map_err(|e| Fault::Memory(e.into()))?;
                             // No shortage of this process's own making: the peer says how much it takes.
-                            self.places.push(Place::new(next).map_err(|e| match e.code() {
+                            self.places.push(Place::new(next, &self.places).map_err(|e| match e.code() {
                                 Code::Limit => Fault::Memory(err!(Limit, "not enough memory: {}", e.what())),
                                 _ => Fault::Stream(e),
                             })?);
@@ -163,7 +163,7 @@ impl Receiver {
                             }
                             self.filled += n;
                         }
-                        self.counts.regions += 1;
+                        self.counts.regions += u64::from(len != 0);
                         self.at += 1;
                         self.filled = 0;
                     }
@@ -197,7 +197,7 @@ impl Receiver {
         if done.is_ok() {
             std::mem::swap(&mut out.bytes, &mut self.bytes);
             out.functions = self.header.functions;
-            out.attachments.extend(self.places.drain(..).map(|p| p.attachment));
+            out.attachments.extend(attachments(&self.described, self.places.drain(..)));
         }
         self.reset();
         done
@@ -273,12 +273,17 @@ impl Receiver {
                 true => Fault::Memory(e),
                 false => Fault::Stream(e),
             })?;
-        let total = described.iter().try_fold(0u64, |sum, d| sum.checked_add(d.data() as u64));
-        let left = total.ok_or_else(|| Fault::Stream(err!(Protocol, "the sizes of a message's tensors overflow")))?;
-        if left > self.limits.tensor_bytes {
+        let total = |of: fn(&Descriptor) -> usize| {
+            let total = described.iter().try_fold(0u64, |sum, d| sum.checked_add(of(d) as u64));
+            total.ok_or_else(|| Fault::Stream(err!(Protocol, "the sizes of a message's tensors overflow")))
+        };
+        // What is shown counts, too: a tensor whose elements are one and the same is as large to who copies it.
+        let left = total(Descriptor::data)?;
+        let most = left.max(total(|d| if d.is_attachment() { d.shown() } else { 0 })?);
+        if most > self.limits.tensor_bytes {
             return Err(Fault::Stream(err!(
                 Limit,
-                "tensors of {left} bytes announced in a message, at most {} are taken (max_tensor_bytes =)",
+                "tensors of {most} bytes announced in a message, at most {} are taken (max_tensor_bytes =)",
                 self.limits.tensor_bytes
             )));
         }

@@ -1,18 +1,17 @@
 //! The sending half of a stream (doc/stream.md): what is to go out, and going on after a part of it went. Imports its
-//! siblings `frame` and `secure`.
+//! siblings `describe`, `frame` and `secure`.
 
 use std::os::fd::RawFd;
 
 use smallvec::SmallVec;
 
-use super::frame::{Descriptor, Header, Kind};
+use super::describe::{Sharing, Spans};
+use super::frame::Header;
 use super::secure::{MAX_PLAIN, Sealer};
-use crate::err;
 use crate::error::{Error, Result};
 use crate::sys::socket::{self, Moved, Region};
-use crate::sys::{check_memory, try_extend};
-use crate::tensor::Span;
-use crate::wire::{Attachment, Message};
+use crate::sys::try_extend;
+use crate::wire::Message;
 
 /// Message bytes up to here are copied behind their header, so that one plain `send` takes both.
 const SMALL: usize = 4 << 10;
@@ -26,12 +25,12 @@ pub(super) struct Layout {
     head: usize,
     /// Whether the message bytes are in the scratch memory.
     inline: bool,
-    spans: SmallVec<[Span; 2]>,
+    spans: Spans,
 }
 
-/// Lays out `message`: header and descriptors go to `scratch`. Every refusal comes from here, before a byte has moved.
-pub(super) fn lay_out(message: &Message, scratch: &mut Vec<u8>) -> Result<Layout> {
-    let mut spans: SmallVec<[Span; 2]> = SmallVec::new();
+/// Lays out `message`, whose attachments share as `sharing` says: header and descriptors go to `scratch`. Every refusal
+/// comes from here, or from before, while no byte has moved.
+pub(super) fn lay_out(message: &Message, sharing: &Sharing, scratch: &mut Vec<u8>) -> Result<Layout> {
     scratch.clear();
     scratch.resize(super::frame::HEADER, 0);
     let inline = message.bytes.len() <= SMALL;
@@ -39,12 +38,7 @@ pub(super) fn lay_out(message: &Message, scratch: &mut Vec<u8>) -> Result<Layout
         try_extend(scratch, &message.bytes)?;
     }
     let head = scratch.len();
-    // Room for all at once: the list is as long as the message says.
-    spans.try_reserve(message.attachments.len()).map_err(|_| Error::no_memory())?;
-    for attachment in &message.attachments {
-        check_memory()?;
-        spans.push(describe(attachment, head, scratch)?);
-    }
+    let spans = if message.attachments.is_empty() { Spans::new() } else { sharing.describe(message, head, scratch)? };
     let header = Header { functions: message.functions, descriptors: scratch.len() - head, bytes: message.bytes.len() };
     scratch[..super::frame::HEADER].copy_from_slice(&header.encode());
     Ok(Layout { head, inline, spans })
@@ -90,19 +84,28 @@ pub struct Parcel {
     message: Message,
     scratch: Vec<u8>,
     layout: Layout,
+    /// See [`Sharing::bytes`].
+    bytes: (u64, u64),
 }
 
 impl Parcel {
     /// Lays `message` out: tensors that do not lie contiguous are copied, here and once.
     pub fn new(message: Message) -> Result<Parcel> {
         let mut scratch = Vec::new();
-        let layout = lay_out(&message, &mut scratch)?;
-        Ok(Parcel { message, scratch, layout })
+        let sharing = Sharing::of(&message)?;
+        let bytes = sharing.bytes(&message);
+        let layout = lay_out(&message, &sharing, &mut scratch)?;
+        Ok(Parcel { message, scratch, layout, bytes })
     }
 
     /// The message.
     pub fn message(&self) -> &Message {
         &self.message
+    }
+
+    /// How large its tensors are: see [`Sharing::bytes`].
+    pub(super) fn tensor_bytes(&self) -> (u64, u64) {
+        self.bytes
     }
 
     /// The message, for its memory to be used again.
@@ -284,25 +287,5 @@ impl Progress {
             }
         }
         plain.len() > before
-    }
-}
-
-/// Appends the descriptor of an attachment and returns its data, made contiguous if it is not. `from` is where the
-/// descriptors begin in `out`.
-pub(super) fn describe(attachment: &Attachment, from: usize, out: &mut Vec<u8>) -> Result<Span> {
-    match attachment {
-        Attachment::Tensor(t) => {
-            Descriptor::encode(Kind::Tensor, t.dtype(), t.sizes(), from, out)?;
-            let bytes = if t.is_contiguous() { t.bytes() } else { t.contiguous()?.bytes() };
-            bytes.ok_or_else(|| err!(State, "a tensor reaches past the end of its storage, which was made smaller"))
-        }
-        Attachment::Storage(s) => {
-            let span = s.span()?;
-            // By the span's length: another thread may resize the storage meanwhile.
-            Descriptor::encode(Kind::Storage, s.dtype(), &[span.len() / s.dtype().size()], from, out)?;
-            Ok(span)
-        }
-        Attachment::Object(o) => Err(err!(Unsupported, "an {} cannot go to another process", o.class())),
-        Attachment::Foreign(f) => Err(err!(Unsupported, "a {} cannot go to another process", f.class)),
     }
 }

@@ -1,16 +1,14 @@
 //! A whole message in one piece of memory, tensors and all, for files and for whatever else carries bytes: the bytes of
 //! the message alone, or, when tensors belong to it, a frame as connections send it (doc/wire.md). Imports its siblings
-//! `frame`, `place` and `send`.
+//! `describe`, `frame` and `place`.
 
 use std::borrow::Cow;
 
-use smallvec::SmallVec;
-
+use super::describe::Sharing;
 use super::frame::{Descriptor, HEADER, Header, KIND_MESSAGE};
-use super::place::Place;
-use super::send::describe;
+use super::place::{Place, attachments};
 use crate::err;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::sys::{check_memory, try_push};
 use crate::tensor::Span;
 use crate::wire::{Attachment, Message, path_to};
@@ -24,18 +22,15 @@ pub fn serialize(message: &Message) -> Result<Cow<'_, [u8]>> {
     if message.attachments.is_empty() {
         return Ok(Cow::Borrowed(&message.bytes));
     }
-    let mut descriptors = Vec::new();
-    let mut spans: SmallVec<[Span; 2]> = SmallVec::new();
     for (i, attachment) in message.attachments.iter().enumerate() {
         let has_form = matches!(attachment, Attachment::Tensor(_) | Attachment::Storage(_)) && LITTLE;
         if !has_form {
             let path = path_to(&message.bytes, i as u32);
             return Err(err!(Unsupported, "{path}: {} has no form in bytes", attachment.kind()));
         }
-        check_memory()?;
-        spans.try_reserve(1).map_err(|_| Error::no_memory())?;
-        spans.push(describe(attachment, 0, &mut descriptors)?);
     }
+    let mut descriptors = Vec::new();
+    let spans = Sharing::of(message)?.describe(message, 0, &mut descriptors)?;
     let data = spans.iter().map(Span::len);
     let total = data.fold(HEADER + message.bytes.len() + descriptors.len(), usize::saturating_add);
     let mut out = Vec::new();
@@ -69,14 +64,17 @@ pub fn deserialize(bytes: &[u8]) -> Result<Message> {
         return Err(err!(Protocol, "{} bytes of data follow, where the tensors take {wanted}", data.len()));
     }
     let mut message = Message { bytes: copy(values)?, functions: header.functions, ..Message::default() };
+    let mut places = Vec::new();
     for d in &described {
-        let place = Place::new(d)?;
+        let place = Place::new(d, &places)?;
         let (mine, others) = data.split_at_checked(place.span.len()).ok_or_else(cut)?;
         place.span.write(0, mine);
         data = others;
         check_memory()?;
-        try_push(&mut message.attachments, place.attachment)?;
+        try_push(&mut places, place)?;
     }
+    message.attachments.try_reserve_exact(places.len())?;
+    message.attachments.extend(attachments(&described, places.drain(..)));
     Ok(message)
 }
 
@@ -130,6 +128,41 @@ mod tests {
     }
 
     #[test]
+    fn what_shares_memory_comes_back_sharing_it_and_takes_it_once() {
+        let t = Tensor::range(DType::Float, 0.0, 9_999.0, 1.0).unwrap().view(&[100, 100]).unwrap();
+        let storage = t.storage().unwrap().clone();
+        let attachments = || {
+            vec![
+                Attachment::Tensor(t.clone()),
+                Attachment::Tensor(t.select(1, 3).unwrap()),
+                Attachment::Storage(storage.clone()),
+                Attachment::Storage(storage.view(50, 10).unwrap()),
+                Attachment::Tensor(Tensor::new(DType::Float)),
+            ]
+        };
+        let bytes = serialize(&holding(attachments())).unwrap().into_owned();
+        assert!(bytes.len() < 40_400, "{}", bytes.len());
+        let back = deserialize(&bytes).unwrap();
+        let [
+            Attachment::Tensor(whole),
+            Attachment::Tensor(column),
+            Attachment::Storage(all),
+            Attachment::Storage(part),
+            Attachment::Tensor(none),
+        ] = &back.attachments[..]
+        else {
+            panic!("{back:?}")
+        };
+        assert_eq!((column.sizes(), column.strides(), none.numel()), (&[100][..], &[100][..], 0));
+        assert!(whole.storage().unwrap().same(all) && part.len() == 10);
+        column.fill(-1.0).unwrap();
+        part.put(2, 7).unwrap();
+        let get = |i| all.get(i).unwrap().to_f64();
+        assert_eq!((get(3), get(9_903), get(52), get(53)), (-1.0, -1.0, 7.0, 53.0));
+        assert_eq!(whole.to_vec::<f32>().unwrap()[103], -1.0);
+    }
+
+    #[test]
     fn a_message_without_tensors_is_its_bytes() {
         let mut message = holding(Vec::new());
         assert_eq!(&*serialize(&message).unwrap(), &message.bytes[..]);
@@ -163,7 +196,36 @@ mod tests {
         assert_eq!(deserialize(&bytes).unwrap_err().code(), Code::Protocol);
     }
 
+    /// Some that share, so that descriptors of all kinds occur.
+    fn sharing() -> Message {
+        let t = Tensor::range(DType::Short, 1.0, 12.0, 1.0).unwrap().view(&[3, 4]).unwrap();
+        let storage = t.storage().unwrap().view(2, 3).unwrap();
+        holding(vec![
+            Attachment::Tensor(t.select(1, 1).unwrap()),
+            Attachment::Tensor(t),
+            Attachment::Storage(storage),
+            Attachment::Tensor(Tensor::range(DType::Byte, 1.0, 3.0, 1.0).unwrap()),
+        ])
+    }
+
     proptest! {
+        #[test]
+        fn changed_bytes_of_what_shares_are_a_message_or_an_error(changes in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..6)) {
+            let mut bytes = serialize(&sharing()).unwrap().into_owned();
+            for (at, byte) in changes {
+                let at = at.index(bytes.len());
+                bytes[at] = byte;
+            }
+            if let Ok(message) = deserialize(&bytes) {
+                for attachment in &message.attachments {
+                    // Whatever they are, all of their elements are there.
+                    if let Attachment::Tensor(t) = attachment && t.numel() < 1000 {
+                        t.contiguous().unwrap();
+                    }
+                }
+            }
+        }
+
         #[test]
         fn changed_bytes_are_a_message_or_an_error(changes in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..6)) {
             let mut bytes = serialize(&some()).unwrap().into_owned();

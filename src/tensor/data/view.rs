@@ -65,7 +65,9 @@ impl Tensor {
 
     /// A one-dimensional view of all of `storage`.
     pub fn of_storage(storage: &Storage) -> Result<Tensor> {
-        Tensor::from_storage(storage, 0, &[storage.len()], None)
+        // Nothing is asked of the storage, which another thread may make smaller just now.
+        let layout = Layout::contiguous(&[storage.len()])?;
+        Ok(Tensor { dtype: storage.dtype(), storage: Some(storage.clone()), layout })
     }
 
     /// Another view of the same storage; the caller derived `layout` from this one's.

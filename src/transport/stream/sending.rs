@@ -1,11 +1,12 @@
 //! How a stream sends: a call that stays for its message, and one that leaves it to the next caller. Imports its
-//! parent's siblings `counters`, `secure` and `send`.
+//! parent's siblings `counters`, `describe`, `secure` and `send`.
 
 use std::os::fd::RawFd;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use super::super::counters::Moves;
+use super::super::describe::Sharing;
 use super::super::secure::IDLE;
 use super::super::send::{Failed, Parcel, Pieces, Progress, Sender, lay_out, push};
 use super::super::{Connection, Sending, Ticket};
@@ -47,7 +48,8 @@ impl Stream {
     pub(super) fn send_whole(&self, message: &Message, wait: &Wait) -> Result<()> {
         let began = monotonic_ns();
         let inside = self.socket.enter()?;
-        self.policy.refuse(message, self.socket.peer())?;
+        let sharing = Sharing::of(message)?;
+        self.policy.refuse(message, sharing.bytes(message), self.socket.peer())?;
         let free = self.tx.try_lock();
         let at_once = free.as_ref().is_some_and(|tx| tx.pending.is_none());
         let Some(mut tx) = (if free.is_some() { free } else { self.tx.lock(wait)? }) else {
@@ -64,7 +66,7 @@ impl Stream {
         }
         // Taken out, so that both the scratch memory and the rest can be used.
         let mut scratch = std::mem::take(&mut tx.sender.scratch);
-        let layout = lay_out(message, &mut scratch);
+        let layout = lay_out(message, &sharing, &mut scratch);
         let sent = layout.and_then(|layout| {
             // Without tensors there was nothing to lay out that a clock could see.
             let laid_out = if at_once && message.attachments.is_empty() { began } else { monotonic_ns() };
@@ -102,7 +104,7 @@ impl Stream {
     pub(super) fn send_some(&self, parcel: &Arc<Parcel>, ticket: &mut Option<Ticket>) -> Result<Sending> {
         let inside = self.socket.enter()?;
         if ticket.is_none() {
-            self.policy.refuse(parcel.message(), self.socket.peer())?;
+            self.policy.refuse(parcel.message(), parcel.tensor_bytes(), self.socket.peer())?;
         }
         let Some(mut tx) = self.tx.try_lock() else {
             return if self.tx.is_mine() { Err(TimedMutex::<Tx>::in_use()) } else { Ok(Sending::Busy) };

@@ -70,6 +70,60 @@ fn a_tensor_goes_straight_into_another_of_any_strides() {
 }
 
 #[test]
+fn what_shares_memory_arrives_sharing_it_and_travels_once() {
+    for sealed in [false, true] {
+        let (a, b) = pair_with(Policy::default(), sealed);
+        let t = tensor(&(0..50_000).map(|i| i as f32).collect::<Vec<_>>()).view(&[100, 500]).unwrap();
+        let attachments = [t.clone(), t.transpose(0, 1).unwrap(), t.narrow(0, 10, 20).unwrap(), tensor(&[1.0; 3])];
+        let mut message = text(&[0x10; 100]);
+        message.attachments = attachments.into_iter().map(Attachment::Tensor).collect();
+        let sender = thread::spawn({
+            let a = a.clone();
+            move || a.send(&message, &never())
+        });
+        let got = receive(&b).unwrap();
+        sender.join().unwrap().unwrap();
+        let views: Vec<_> = got
+            .attachments
+            .iter()
+            .map(|a| match a {
+                Attachment::Tensor(t) => t,
+                other => panic!("{other:?}"),
+            })
+            .collect();
+        assert!(a.stats().tx.bytes < 202_000 && b.stats().rx.bytes < 202_000, "{:?}", a.stats());
+        views[0].fill(2.0).unwrap();
+        assert_eq!(views[1].sizes(), [500, 100]);
+        assert!(views[1].to_vec::<f32>().unwrap().iter().all(|&x| x == 2.0));
+        assert!(views[2].to_vec::<f32>().unwrap().iter().all(|&x| x == 2.0));
+        assert_eq!(views[3].to_vec::<f32>().unwrap(), [1.0; 3]);
+    }
+}
+
+#[test]
+fn what_tensors_show_counts_as_much_as_their_data() {
+    let takes = Limits { tensor_bytes: 1000, ..Limits::default() };
+    let one = tensor(&[1.0]);
+    let many = one.expand(&[300]).unwrap();
+    let mut message = text(&[0x10; 100]);
+    message.attachments = vec![Attachment::Tensor(one), Attachment::Tensor(many)];
+    let (a, b) = pair_with(Policy { takes, peer_takes: takes, ..Policy::default() }, false);
+    assert_eq!(a.send(&message, &never()).unwrap_err().code(), Code::Limit);
+    // From one that does not hold to it.
+    let (c, raw) = socket::pair().unwrap();
+    let raw = Raw(raw);
+    stream(c, Policy::default(), None).send(&message, &never()).unwrap();
+    let all: Vec<u8> = std::iter::from_fn(|| raw.read(1 << 16)).flatten().collect();
+    let (raw, d) = raw_pair(Policy { takes, ..Policy::default() });
+    raw.write(&all);
+    assert_eq!(receive(&d).unwrap_err().code(), Code::Limit);
+    assert!(!d.is_open());
+    message.attachments.truncate(1);
+    a.send(&message, &never()).unwrap();
+    receive(&b).unwrap();
+}
+
+#[test]
 fn what_does_not_fit_names_both_and_the_stream_stays_in_step() {
     let (a, b) = pair();
     let target = tensor(&[0.0; 6]);
@@ -121,7 +175,7 @@ fn announced_sizes_past_the_limits_take_no_memory() {
 #[test]
 fn no_more_tensors_are_announced_than_named() {
     let mut descriptors = Vec::new();
-    (0..1000).for_each(|_| Descriptor::encode(Kind::Tensor, DType::Float, &[], 0, &mut descriptors).unwrap());
+    (0..1000).for_each(|_| Descriptor::new(Kind::Tensor, DType::Float, &[]).encode(0, &mut descriptors).unwrap());
     let (raw, b) = raw_pair(Policy::default());
     raw.write(&Header { functions: false, descriptors: descriptors.len(), bytes: 100 }.encode());
     raw.write(&[0x10; 100]);

@@ -1,0 +1,120 @@
+//! What stands on the wire for the attachments of a message, and where their data lies. Imports its sibling `frame`.
+
+use smallvec::SmallVec;
+
+use super::frame::{Descriptor, Kind, Within};
+use crate::err;
+use crate::error::{Error, Result};
+use crate::sys::{check_memory, try_push};
+use crate::tensor::{DType, Share, Span, Stretches, Tensor};
+use crate::wire::{Attachment, Message};
+
+/// The pieces of data of a message, in order.
+pub(super) type Spans = SmallVec<[Span; 2]>;
+
+/// Which attachments of a message share memory, as of now.
+#[derive(Debug, Default)]
+pub(super) struct Sharing {
+    /// What each attachment views; none of these where there are not two that could share.
+    views: Vec<Tensor>,
+    found: Stretches,
+}
+
+impl Sharing {
+    /// Of `message`.
+    pub fn of(message: &Message) -> Result<Sharing> {
+        if message.attachments.len() < 2 {
+            return Ok(Sharing::default());
+        }
+        let mut views = Vec::new();
+        views.try_reserve_exact(message.attachments.len())?;
+        for attachment in &message.attachments {
+            check_memory()?;
+            let view = match attachment {
+                Attachment::Tensor(t) => t.clone(),
+                Attachment::Storage(s) => Tensor::of_storage(s)?,
+                Attachment::Object(_) | Attachment::Foreign(_) => Tensor::new(DType::Byte),
+            };
+            try_push(&mut views, view)?;
+        }
+        let found = Stretches::of(&views)?;
+        Ok(Sharing { views, found })
+    }
+
+    /// Bytes of data that go for `message`, and of the elements that its attachments show: each of both may be the
+    /// larger one.
+    pub fn bytes(&self, message: &Message) -> (u64, u64) {
+        let mut data = self.found.stretches.iter().fold(0u64, |sum, s| sum.saturating_add(s.span.len() as u64));
+        let mut shown = 0u64;
+        for (i, attachment) in message.attachments.iter().enumerate() {
+            let bytes = match attachment {
+                Attachment::Tensor(t) => (t.numel() * t.dtype().size()) as u64,
+                Attachment::Storage(s) => s.bytes() as u64,
+                Attachment::Object(_) | Attachment::Foreign(_) => 0,
+            };
+            shown = shown.saturating_add(bytes);
+            if self.share(i).is_none() {
+                data = data.saturating_add(bytes);
+            }
+        }
+        (data, shown)
+    }
+
+    fn share(&self, i: usize) -> Option<&Share> {
+        self.found.shares.get(i)?.as_ref()
+    }
+
+    /// Appends the descriptors of `message` and returns its data, made contiguous where it is not. `from` is where the
+    /// descriptors begin in `out`.
+    pub fn describe(&self, message: &Message, from: usize, out: &mut Vec<u8>) -> Result<Spans> {
+        let mut spans = Spans::new();
+        // Room for all at once: the list is as long as the message says.
+        let room = message.attachments.len() + self.found.stretches.len();
+        spans.try_reserve(room).map_err(|_| Error::no_memory())?;
+        // The numbers of the stretches' descriptors: each comes right before the first that lies in it.
+        let mut numbers: Vec<usize> = Vec::new();
+        numbers.try_reserve_exact(self.found.stretches.len())?;
+        let mut number = 0;
+        for (i, attachment) in message.attachments.iter().enumerate() {
+            check_memory()?;
+            if let Some(share) = self.share(i) {
+                if numbers.len() == share.stretch {
+                    let stretch = &self.found.stretches[share.stretch];
+                    let len = stretch.span.len() / stretch.dtype.size();
+                    Descriptor::new(Kind::Memory, stretch.dtype, &[len]).encode(from, out)?;
+                    spans.push(stretch.span.clone());
+                    numbers.push(number);
+                    number += 1;
+                }
+                let kind = if matches!(attachment, Attachment::Tensor(_)) { Kind::Tensor } else { Kind::Storage };
+                let Share { offset, strides, .. } = share.clone();
+                let within = Some(Within { memory: numbers[share.stretch], offset, strides });
+                let view = &self.views[i];
+                Descriptor { within, ..Descriptor::new(kind, view.dtype(), view.sizes()) }.encode(from, out)?;
+            } else {
+                spans.push(describe(attachment, from, out)?);
+            }
+            number += 1;
+        }
+        Ok(spans)
+    }
+}
+
+/// Appends the descriptor of an attachment with data of its own, which it returns.
+fn describe(attachment: &Attachment, from: usize, out: &mut Vec<u8>) -> Result<Span> {
+    match attachment {
+        Attachment::Tensor(t) => {
+            Descriptor::new(Kind::Tensor, t.dtype(), t.sizes()).encode(from, out)?;
+            let bytes = if t.is_contiguous() { t.bytes() } else { t.contiguous()?.bytes() };
+            bytes.ok_or_else(|| err!(State, "a tensor reaches past the end of its storage, which was made smaller"))
+        }
+        Attachment::Storage(s) => {
+            let span = s.span()?;
+            // By the span's length: another thread may resize the storage meanwhile.
+            Descriptor::new(Kind::Storage, s.dtype(), &[span.len() / s.dtype().size()]).encode(from, out)?;
+            Ok(span)
+        }
+        Attachment::Object(o) => Err(err!(Unsupported, "an {} cannot go to another process", o.class())),
+        Attachment::Foreign(f) => Err(err!(Unsupported, "a {} cannot go to another process", f.class)),
+    }
+}
