@@ -457,6 +457,36 @@ describe('a client', function()
     end
   end)
 
+  it('receives while it waits for room: two ends that send to each other at once both finish', function()
+    local size = 3000000
+    local cases = { { '127.0.0.1', {} }, { 'unix:' .. support.tmpname(), {} }, { '127.0.0.1', { secret = 's', encrypt = true } } }
+    for _, case in ipairs(cases) do
+      local host, o = case[1], case[2]
+      local server, port = ipc.server(host, 0, o)
+      local m = ipc.map(1, function(host, port, o, size)
+        local ipc, torch = require 'libipc', require 'ipc.torch'
+        local client = ipc.client(host, port, o)
+        client:send({ torch.DoubleTensor(size):fill(1), 'from the client' }, 60)
+        local got = client:recv(60)
+        client:send('again', 60)
+        local sum = got[1]:sum()
+        client:close()
+        return sum, got[2]
+      end, host, port, o, size)
+      local c
+      server:clients(1, function(it) c = it end)
+      c:send({ torch.DoubleTensor(size):fill(2), 'from the server' }, 60)
+      -- What the send has received is found by whoever looks, and goes where it is wanted.
+      assert.equal(c, (ipc.select({ c }, 60)))
+      local got = server:recvAny(nil, 60)
+      assert.equal(size, got[1]:sum())
+      assert.equal('from the client', got[2])
+      assert.equal('again', c:recv(60))
+      assert.same({ 2 * size, 'from the server' }, { m:join() })
+      server:close()
+    end
+  end)
+
   it('counts what tensors show, and what goes for them, against max_tensor_bytes', function()
     local torch = require 'ipc.torch'
     local server, port = ipc.server('127.0.0.1', 0, { max_tensor_bytes = 1000 })

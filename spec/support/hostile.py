@@ -357,6 +357,7 @@ def frames(port):
     nil, lone = b"\x10\xc0", value(ATTACHED)
     good = [
         frame(value({"a": [1, 2.5, "x", None]})), frame(lone, tensor(1, 6, 2), bytes(8)), frame(lone, tensor(1, 6)),
+        frame(lone, tensor(1, 6, 2**63 - 1, 0)), frame(lone, tensor(1, 7, 2**62, 0, 2**62)), frame(lone, tensor(1, 7, 0, 2**63 - 1)),
         frame(lone, tensor(1, 6, *[1] * 64), bytes(4)), frame(lone, tensor(1, 6, 0, 0)), frame(lone, tensor(2, 1, 3), bytes(3)),
     ]
     two, memory = value([ATTACHED, Raw(b"\xd6\x02\0\0\0\1")]), tensor(3, 6, 6)
@@ -371,7 +372,7 @@ def frames(port):
         within(4, 6, 0, 0, [7], [1]), within(4, 6, 0, 6, [1], [1]), within(4, 6, 0, 0, [2, 2], [5, 1]), within(4, 6, 0, 1, [2], [5]),
         within(4, 6, 0, 2**64 - 1, [1], [1]), within(4, 6, 0, 2**63, [2], [1]), within(4, 6, 0, 0, [2], [2**63]), within(4, 6, 0, 0, [3], [2**62]),
         within(4, 6, 0, 0, [2], [2**64 - 1]), within(4, 6, 1, 0, [1], [1]), within(4, 6, 2**64 - 1, 0, [1], [1]), within(4, 7, 0, 0, [1], [1]),
-        within(4, 6, 0, 0, [0], [1]), within(4, 6, 0, 0, [], []), within(4, 6, 0, 0, [2**61], [0]), within(4, 6, 0, 0, [1] * 65, [1] * 65),
+        within(4, 6, 0, 0, [(1 << 20) + 1], [0]), within(4, 6, 0, 0, [1 << 20, 1 << 20], [0, 0]), within(4, 6, 0, 0, [0], [1]), within(4, 6, 0, 0, [], []), within(4, 6, 0, 0, [2**61], [0]), within(4, 6, 0, 0, [1] * 65, [1] * 65),
         within(5, 6, 0, 0, [7]), within(5, 6, 0, 4, [3]), within(5, 6, 0, 0, [1, 1]), within(5, 6, 0, 0, []), within(5, 6, 0, 2**64 - 1, [1]),
         within(4, 6, 0, 0, [1], [1])[:-1], within(5, 6, 0, 0, [1]) + b"\0", tensor(1, 6, 6), memory, b"",
     ]
@@ -386,7 +387,7 @@ def frames(port):
     bad += [frame(lone, tensor(2, 6, 2, 2), bytes(16)), frame(lone, tensor(2, 6)), frame(lone, tensor(1, 6, *[1] * 65), bytes(4))]
     bad += [frame(lone, struct.pack("<BBH", 1, 6, 65535)), frame(lone, tensor(1, 6, 2) + b"\0", bytes(8)), frame(lone, tensor(1, 6, 2)[:-1], bytes(8))]
     bad += [frame(lone, tensor(1, 6, *sizes)) for sizes in (
-        [2**63], [2**64 - 1], [2**63 - 1], [2**62, 4], [2**32, 2**32], [2**61], [2**60], [2**63 - 1, 0], [2**63, 0], [2**64 - 1, 0],
+        [2**63], [2**64 - 1], [2**63 - 1], [2**62, 4], [2**32, 2**32], [2**61], [2**60], [2**63, 0], [0, 2**63], [2**64 - 1, 0], [2**62, 4, 2**62],
     )]
     bad += [frame(nil, tensor(1, 1, 0) * 100), frame(lone), frame(value(Raw(b"\xd6\x02\0\0\0\7")), tensor(1, 6, 2), bytes(8))]
     many = b"".join(b"\xd6\x02" + struct.pack(">I", i) for i in range(65537))

@@ -57,8 +57,8 @@ pub use load::{Looking, pausing_pays, thread_computes};
 pub use lock::{Guard, Lock};
 pub use memory::{
     Allocator, LARGEST as LARGEST_RESERVED, SharedBytes, Text, ask_for_huge_pages, check_memory, keep_freed_memory,
-    memory_is_short, prepare_memory, settle_shortage, try_bytes, try_collect, try_extend, try_format, try_push,
-    try_text, with_block,
+    leaves_room, memory_is_short, prepare_memory, settle_shortage, try_bytes, try_collect, try_extend, try_format,
+    try_push, try_text, with_block,
 };
 pub use poll::{Polled, poll};
 pub use private_folder::{PrivateFolder, home};
@@ -69,7 +69,7 @@ pub use set_once::SetOnce;
 pub use signals::SignalWatch;
 pub use spawn::{Program, copy_fd, find_byte, pipe, read_some, set_nonblocking, spawn, write_some};
 pub use spin::Spin;
-pub use stack::{stack_bounds, stack_pointer};
+pub use stack::{reach_stack, stack_bounds, stack_pointer};
 pub use stderr::{notice, tell, tell_panics};
 pub use thread::{
     at_exit, demote_thread, exit, has_room_for_thread_locals, spawn_quiet, start_thread, this_thread_name, thread_name,

@@ -1,7 +1,10 @@
-//! The C stack of the calling thread: where it ends, and how far down the caller is.
+//! The C stack of the calling thread: where it ends, and how far down the caller is. Takes numbers of threads and
+//! processes from `clock` and `process`.
 
 use std::cell::Cell;
 use std::ops::Range;
+
+use super::{getpid, gettid};
 
 /// The addresses of the calling thread's stack, guard page included; `None` where the system does not say. Asked once
 /// for each thread.
@@ -52,6 +55,47 @@ fn ask() -> Option<Range<usize>> {
     None
 }
 
+/// Has the stack of the calling thread reach down to `lowest`, which lies in its bounds; false where there is no memory
+/// for that.
+///
+/// The main thread's stack takes its room as it grows. Where everything else has taken the room by then, the system ends
+/// the process, as it does at any place that cannot be written to: so it grows here, where that can be told before.
+pub fn reach_stack(lowest: usize) -> bool {
+    let here = stack_pointer();
+    if lowest >= here || gettid() != u64::from(getpid().unsigned_abs()) {
+        return true;
+    }
+    // SAFETY: a new mapping, which is unmapped as it came.
+    let there_is_room = unsafe {
+        let len = here - lowest;
+        let probe = libc::mmap(
+            std::ptr::null_mut(),
+            len,
+            libc::PROT_READ | libc::PROT_WRITE,
+            libc::MAP_PRIVATE | libc::MAP_ANONYMOUS,
+            -1,
+            0,
+        );
+        probe != libc::MAP_FAILED && libc::munmap(probe, len) == 0
+    };
+    if there_is_room {
+        go_down_to(lowest);
+    }
+    there_is_room
+}
+
+/// Calls itself until its frame lies there. Each frame is smaller than a page, so that each page is touched.
+#[inline(never)]
+fn go_down_to(lowest: usize) {
+    let mut frame = [0u8; 2048];
+    std::hint::black_box(&mut frame);
+    if frame.as_ptr() as usize > lowest {
+        go_down_to(lowest);
+    }
+    // So that it is no loop in one frame.
+    std::hint::black_box(&mut frame);
+}
+
 /// An address in the frame of the caller.
 #[inline(always)]
 pub fn stack_pointer() -> usize {
@@ -76,5 +120,23 @@ mod tests {
         });
         let others = others.unwrap().join().unwrap();
         assert!(others.len() >= 1 << 20 && !others.contains(&stack_pointer()));
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn the_main_stack_grows_while_there_is_memory() {
+        // In a child, whose only thread is its main thread, on a stack of a thread of ours: it reaches everywhere.
+        let code = crate::sys::fork_for_tests(|| {
+            let lowest = stack_pointer() - (100 << 10);
+            let limit = |bytes| libc::rlimit { rlim_cur: bytes, rlim_max: libc::RLIM_INFINITY };
+            let grown = reach_stack(lowest);
+            // SAFETY: the limit is a valid place; it is that of this child.
+            unsafe { libc::setrlimit(libc::RLIMIT_AS, &limit(1 << 20)) };
+            let refused = !reach_stack(stack_pointer() - (64 << 10));
+            // SAFETY: as above.
+            unsafe { libc::setrlimit(libc::RLIMIT_AS, &limit(libc::RLIM_INFINITY)) };
+            grown && refused
+        });
+        assert_eq!(code, 0);
     }
 }

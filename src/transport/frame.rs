@@ -3,7 +3,7 @@
 use crate::err;
 use crate::error::{Error, Result};
 use crate::sys::{check_memory, try_push};
-use crate::tensor::{DType, Layout, Sizes, Strides};
+use crate::tensor::{DType, Layout, Sizes, Strides, fits_stretch};
 use crate::wire::ext;
 
 /// Bytes of a header.
@@ -124,7 +124,10 @@ impl Descriptor {
 
     /// Bytes of its elements, wherever they lie; as above.
     pub fn shown(&self) -> usize {
-        if self.sizes.is_empty() { 0 } else { self.sizes.iter().product::<usize>() * self.dtype.size() }
+        if self.sizes.is_empty() || self.sizes.contains(&0) {
+            return 0;
+        }
+        self.sizes.iter().product::<usize>() * self.dtype.size()
     }
 
     /// For people: `torch.FloatTensor of 2x3`.
@@ -210,7 +213,7 @@ impl Descriptor {
         let fits = |memory: &&Descriptor| {
             memory.kind == Kind::Memory
                 && memory.dtype == self.dtype
-                && layout.as_ref().is_ok_and(|layout| layout.numel() != 0 && layout.end() <= memory.sizes[0])
+                && layout.as_ref().is_ok_and(|layout| fits_stretch(layout, memory.sizes[0]))
         };
         match before.get(*memory).filter(fits) {
             Some(_) => Ok(()),
@@ -241,14 +244,21 @@ impl Descriptor {
             rest = after;
             usize::try_from(u64::from_le_bytes(*bytes)).map_err(|_| bad("overflows"))
         };
-        let mut data = dtype.size();
+        // The product of those that are not 0, which may stand before or after a 0.
+        let (mut data, most) = (dtype.size(), isize::MAX as usize);
         // At most MAX_DIMS.
         let mut sizes = Sizes::new();
         sizes.try_reserve(dims).map_err(|_| Error::no_memory())?;
         for _ in 0..dims {
             let size = number()?;
-            data = data.checked_mul(size).filter(|&n| n <= isize::MAX as usize).ok_or_else(|| bad("overflows"))?;
+            data = data.saturating_mul(size.max(1));
+            if size > most {
+                return Err(bad("overflows"));
+            }
             sizes.push(size);
+        }
+        if data > most && !sizes.contains(&0) {
+            return Err(bad("overflows"));
         }
         let within = if is_within {
             let (memory, offset) = (number()?, number()?);
@@ -367,6 +377,7 @@ mod tests {
             &[&other, &fits],
             &[&memory, &view(0, 2, &[3, 3], &[3, 1])],
             &[&memory, &view(0, 0, &[], &[])],
+            &[&memory, &view(0, 0, &[(1 << 20) + 1], &[0])],
             &[&memory, &view(0, 0, &[4], &[isize::MAX])],
             &[&memory, &view(0, usize::MAX, &[4], &[1])],
         ] {

@@ -13,12 +13,20 @@ use super::read_buffer::ReadBuffer;
 use super::secure::{IDLE, Opener};
 use crate::err;
 use crate::error::{Code, Error, Result};
-use crate::sys::check_memory;
 use crate::sys::socket::Empty;
+use crate::sys::{check_memory, leaves_room};
 use crate::wire::{Attachment, Message};
 
 /// The message's buffer starts at no more than this, whatever was announced, and doubles as data really comes.
 const FIRST_STEP: usize = 1 << 20;
+
+/// Data of fewer bytes is nothing to speak of.
+const FEW: usize = 64 << 10;
+
+/// Nothing has changed: the receive can be tried again.
+fn no_memory_for(next: &Descriptor) -> Error {
+    err!(Limit, "not enough memory for a {}, which is to come", next.name()).shortage()
+}
 
 /// How far a look at the socket got.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -146,10 +154,14 @@ impl Receiver {
                         if self.places.len() == self.at {
                             // Each is small beside its data: many must not live on the allocator's reserve.
                             check_memory().map_err(Fault::Memory)?;
+                            // What was only announced is not to take the last of it.
+                            if next.data() >= FEW && !leaves_room(next.data()) {
+                                return Err(Fault::Memory(no_memory_for(next)));
+                            }
                             self.places.try_reserve(1).map_err(|e| Fault::Memory(e.into()))?;
                             // No shortage of this process's own making: the peer says how much it takes.
                             self.places.push(Place::new(next, &self.places).map_err(|e| match e.code() {
-                                Code::Limit => Fault::Memory(err!(Limit, "not enough memory: {}", e.what())),
+                                Code::Limit => Fault::Memory(no_memory_for(next)),
                                 _ => Fault::Stream(e),
                             })?);
                         }
@@ -317,13 +329,30 @@ impl Receiver {
         Ok(())
     }
 
+    /// How many bytes the data that is awaited has taken, or would take, and not filled.
+    pub fn unfilled(&self) -> usize {
+        match (self.places.get(self.at), self.described.get(self.at)) {
+            (Some(place), _) => place.span.len() - self.filled,
+            (None, Some(next)) => next.data(),
+            (None, None) => 0,
+        }
+    }
+
+    /// Whether a whole message is here, to be handed out.
+    pub fn is_whole(&self) -> bool {
+        matches!(self.phase, Phase::Data) && self.at == self.described.len()
+    }
+
     fn is_partial(&self) -> bool {
         !matches!(self.phase, Phase::Header) || !self.buffer.is_empty()
     }
 
-    /// Whether a whole message lies in the read buffer, or something that a receive would raise at once.
+    /// Whether a whole message is here or in the read buffer, or something that a receive would raise at once.
     pub fn is_ready(&self) -> bool {
         if self.has_record() {
+            return true;
+        }
+        if self.is_whole() {
             return true;
         }
         if !matches!(self.phase, Phase::Header) {

@@ -136,6 +136,10 @@ impl Connection for Stream {
         self.send_some(parcel, ticket)
     }
 
+    fn send_parcel(&self, parcel: &Arc<Parcel>, ticket: &mut Option<Ticket>, wait: &Wait) -> Result<()> {
+        self.send_or_wait(parcel, ticket, wait)
+    }
+
     fn give_up(&self, ticket: Ticket) {
         self.give_up_sending(ticket)
     }
@@ -194,6 +198,10 @@ impl Connection for Stream {
     fn is_ready(&self) -> bool {
         // While another thread receives, that one will find it.
         !self.is_open() || self.rx.try_lock().is_some_and(|rx| rx.is_ready())
+    }
+
+    fn unfilled(&self) -> usize {
+        self.rx.try_lock().map_or(0, |rx| rx.unfilled())
     }
 
     fn socket(&self) -> Result<InUse<'_>> {

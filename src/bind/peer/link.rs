@@ -1,5 +1,6 @@
 //! What a client and a server's handle of one have in common: sending and receiving. And the options of a link.
 
+use std::cell::Cell;
 use std::ffi::c_int;
 use std::sync::Arc;
 
@@ -9,10 +10,11 @@ use crate::bind::codec::Route;
 use crate::bind::tensor::{storage_at, tensor_at};
 use crate::bind::vm::{Class, Kind, Lua, Pushed};
 use crate::err;
-use crate::error::{Code, Result};
+use crate::error::{Code, Error, Result};
 use crate::peer::{self, ServerAddress};
-use crate::transport::{Connection, Secret, Target, Traffic};
-use crate::wait::{self, Candidate, Deadline, Source, Way};
+use crate::transport::{Connection, Parcel, Secret, Target, Ticket, Traffic};
+use crate::wait::{self, Deadline, Source, Wait, Way};
+use crate::wire::Message;
 
 /// A class whose objects talk to one peer.
 pub(in crate::bind) trait Link: Class {
@@ -37,18 +39,52 @@ pub(in crate::bind) fn send<T: Link>(lua: Lua<'_>) -> Result<Pushed> {
         }
         _ => (lua.timeout(3, timeout)?, false),
     };
-    if lua.is_non_blocking() {
-        // A message that has begun to go cannot be tried again: only the wait for room is a try.
-        let room = Candidate { source: Some(source_of(&connection, Way::Write)), rank: 0 };
-        wait::select(&[room], &lua.wait(deadline))?;
+    let encoded = |lua: Lua<'_>| {
+        let mut message = lua.state().take_message();
+        lua.encode(2, &mut message, Route::peer(connection.functions()))?;
+        message.more = more;
+        Ok::<_, Error>(message)
+    };
+    if let Some(non_blocking) = lua.non_blocking() {
+        let outgoing = non_blocking.state(|| Outgoing::new(&connection, *encoded(lua.sleeping())?))?;
+        return outgoing.drive(&lua.wait(deadline)).map(|()| 0);
     }
-    let lua = lua.sleeping();
-    let mut message = lua.state().take_message();
-    lua.encode(2, &mut message, Route::peer(connection.functions()))?;
-    message.more = more;
+    let message = encoded(lua)?;
     connection.send(&message, &lua.wait(deadline))?;
     lua.state().keep_message(message);
     Ok(0)
+}
+
+/// A message that a coroutine sends: what the call keeps between its tries.
+struct Outgoing {
+    connection: Arc<dyn Connection>,
+    parcel: Arc<Parcel>,
+    ticket: Cell<Option<Ticket>>,
+}
+
+impl Outgoing {
+    fn new(connection: &Arc<dyn Connection>, message: Message) -> Result<Outgoing> {
+        Ok(Outgoing {
+            connection: connection.clone(),
+            parcel: Arc::new(Parcel::new(message)?),
+            ticket: Cell::default(),
+        })
+    }
+
+    fn drive(&self, wait: &Wait) -> Result<()> {
+        let mut ticket = self.ticket.take();
+        let sent = self.connection.send_parcel(&self.parcel, &mut ticket, wait);
+        self.ticket.set(ticket.filter(|_| sent.is_err()));
+        sent
+    }
+}
+
+impl Drop for Outgoing {
+    fn drop(&mut self) {
+        if let Some(ticket) = self.ticket.take() {
+            self.connection.give_up(ticket);
+        }
+    }
 }
 
 /// `c:recv([into], [timeout])`

@@ -10,11 +10,17 @@ use std::ffi::c_int;
 
 use crate::err;
 use crate::error::Error;
-use crate::sys::{stack_bounds, stack_pointer};
+use crate::sys::{reach_stack, stack_bounds, stack_pointer};
 
 /// So much of the stack is left for what a callback calls before it comes to us again: Lua's parser and compiler, C
 /// functions of other libraries, the system's look-up of names. Of a smaller stack a quarter.
 const RESERVE: usize = 256 << 10;
+
+/// So much farther down calls may go before it is looked whether the stack reaches there.
+const STEP: usize = 64 << 10;
+
+/// The system may not let a stack grow to its very end.
+const MARGIN: usize = 16 << 10;
 
 /// On a stack that the system knows nothing of (some libraries give each coroutine one) calls are counted: these are
 /// small.
@@ -23,8 +29,8 @@ const UNKNOWN_STACK_CALLS: c_int = 32;
 /// The part of the C stack on which a Lua state may be called.
 #[derive(Debug, Default)]
 pub struct Depth {
-    /// The lowest address, and the bytes from there to the stack's end, of the thread that ran this state last; 0
-    /// before the first call.
+    /// The lowest address as far as is known, and the bytes from there to the stack's end, of the thread that ran this
+    /// state last; 0 before the first call.
     low: Cell<usize>,
     size: Cell<usize>,
     /// How many calls are under way on unknown stacks.
@@ -49,15 +55,22 @@ impl Depth {
         self.descend().is_some()
     }
 
-    /// This is the first call, or in another thread than the last one, or on an unknown stack, or too deep.
+    /// This is the first call, or in another thread than the last one, or deeper than all before, or on an unknown stack,
+    /// or too deep.
     #[cold]
     #[inline(never)]
     fn look(&self, here: usize) -> Option<Level<'_>> {
         if let Some(stack) = stack_bounds().filter(|stack| stack.contains(&here)) {
-            let low = stack.start + RESERVE.min(stack.len() / 4);
+            let reserve = RESERVE.min(stack.len() / 4);
+            let end = stack.start + reserve;
+            // So far at a time, as a stack grows.
+            let low = here.saturating_sub(STEP).max(end);
+            if here < end || !reach_stack((low - reserve).max(stack.start + MARGIN)) {
+                return None;
+            }
             self.low.set(low);
             self.size.set(stack.end - low);
-            return (here >= low).then_some(Level(None));
+            return Some(Level(None));
         }
         let count = self.counted.get();
         if count >= UNKNOWN_STACK_CALLS {

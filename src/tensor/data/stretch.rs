@@ -2,7 +2,7 @@
 //!
 //! Views that have an element in common, directly or by way of others, share a stretch: all elements from the first of
 //! any of them to the last. A view that meets no other is alone, also where its elements interlock with those of others,
-//! as the columns of a matrix do.
+//! as the columns of a matrix do; so is one that repeats its elements very often ([`MOST_REPEATED`]).
 //!
 //! Imports its siblings `dtype`, `layout`, `memory`, `overlap`, `storage` and `view`.
 
@@ -14,6 +14,10 @@ use super::storage::Storage;
 use super::view::{Operand, Tensor};
 use crate::err;
 use crate::error::Result;
+
+/// A view of more elements than its own memory has, since it repeats them, shares it up to this number: a few bytes would
+/// otherwise be as large as anything to who copies it.
+pub const MOST_REPEATED: usize = 1 << 20;
 
 /// So many pairs are looked at among views whose ranges overlap; where there are more, all of those count as meeting.
 const MOST_PAIRS: usize = 1 << 18;
@@ -91,8 +95,12 @@ impl Stretches {
         found.shares.resize(views.len(), None);
         let mut members = room(views.len())?;
         for (index, view) in views.iter().enumerate() {
-            if view.numel() != 0 {
-                members.push(Member::new(index, view)?);
+            if view.numel() == 0 {
+                continue;
+            }
+            let member = Member::new(index, view)?;
+            if view.numel() <= MOST_REPEATED.max((member.end - member.start) / member.operand.item) {
+                members.push(member);
             }
         }
         members.sort_unstable_by_key(|m| (m.start, m.index));
@@ -219,12 +227,17 @@ fn head(cluster: &[Member<'_>], mut i: usize) -> usize {
     i
 }
 
+/// Whether `layout` can be a share of a stretch of `len` elements.
+pub fn fits(layout: &Layout, len: usize) -> bool {
+    (1..=MOST_REPEATED.max(len)).contains(&layout.numel()) && layout.end() <= len
+}
+
 impl Tensor {
     /// The view that a [`Share`] of these `sizes` is, of a stretch that arrived as `storage`; an error where it reaches
     /// past that.
     pub fn in_stretch(storage: &Storage, offset: usize, sizes: &[usize], strides: &[isize]) -> Result<Tensor> {
         let layout = Layout::new(offset, sizes, Some(strides))?;
-        if layout.numel() == 0 || layout.end() > storage.len() {
+        if !fits(&layout, storage.len()) {
             return Err(err!(Protocol, "a tensor that reaches past the memory that it shares"));
         }
         Tensor::from_storage(storage, offset, sizes, Some(strides))

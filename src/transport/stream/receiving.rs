@@ -20,16 +20,39 @@ use crate::wire::Message;
 pub(super) struct Rx {
     receiver: Receiver,
     ended: Option<Error>,
+    /// Why a message was skipped that came during a send: for the next receive.
+    skipped: Option<Error>,
+}
+
+/// What a send that waits has found to receive meanwhile.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Ahead {
+    /// Nothing whole as yet: more may come.
+    Partial,
+    /// A message, or an error, that waits for the next receive.
+    Kept,
+    /// Another call is receiving.
+    Busy,
 }
 
 impl Rx {
     pub fn new(receiver: Receiver) -> Rx {
-        Rx { receiver, ended: None }
+        Rx { receiver, ended: None, skipped: None }
+    }
+
+    /// Whether something waits for the next receive that a send has found.
+    fn is_kept(&self) -> bool {
+        self.ended.is_some() || self.skipped.is_some() || self.receiver.is_whole()
+    }
+
+    /// See [`Connection::unfilled`](super::super::Connection::unfilled).
+    pub fn unfilled(&self) -> usize {
+        self.receiver.unfilled()
     }
 
     /// Whether the next receive has something to say without a look at the socket.
     pub fn is_ready(&self) -> bool {
-        self.ended.is_some() || self.receiver.is_ready()
+        self.ended.is_some() || self.skipped.is_some() || self.receiver.is_ready()
     }
 }
 
@@ -75,6 +98,9 @@ impl Stream {
     }
 
     fn receive(&self, rx: &mut Rx, into: Option<Target<'_>>, out: &mut Message, wait: Option<&Wait>) -> Result<bool> {
+        if let Some(e) = rx.skipped.take() {
+            return Err(e);
+        }
         let inside = self.enter_rx(rx)?;
         let fd = inside.fd();
         let mut budget = None;
@@ -113,8 +139,42 @@ impl Stream {
     ) -> Result<bool> {
         let began = monotonic_ns();
         let got = self.receive(&mut rx, into, out, wait);
+        self.count(&mut rx, monotonic_ns() - began, waited);
+        let tell = !matches!(got, Ok(false));
+        self.leave(rx, tell);
+        got
+    }
+
+    /// For a send that waits for room, since the peer may be waiting for the same: receives up to one whole message,
+    /// and keeps it for the next receive. Never waits.
+    pub(super) fn receive_ahead(&self, fd: RawFd) -> Ahead {
+        let Some(mut rx) = self.rx.try_lock() else { return Ahead::Busy };
+        if rx.is_kept() {
+            return Ahead::Kept;
+        }
+        let began = monotonic_ns();
+        let ahead = match rx.receiver.drive(fd, None, Empty::Return) {
+            Ok(Step::Blocked) => Ahead::Partial,
+            Ok(Step::Whole) => Ahead::Kept,
+            Err(Fault::Message(e)) => {
+                rx.skipped = Some(e);
+                Ahead::Kept
+            }
+            // The next receive says so, if there is no more memory by then.
+            Err(Fault::Memory(_)) => Ahead::Busy,
+            Err(fault) => {
+                self.fault(&mut rx, fault);
+                Ahead::Kept
+            }
+        };
+        self.count(&mut rx, monotonic_ns() - began, 0);
+        self.leave(rx, ahead == Ahead::Kept);
+        ahead
+    }
+
+    /// Counts what was received in `spent` nanoseconds.
+    fn count(&self, rx: &mut Rx, spent: u64, waited: u64) {
         let counts = std::mem::take(&mut rx.receiver.counts);
-        let spent = monotonic_ns() - began;
         self.received.moved(&Moves {
             bytes: counts.bytes,
             regions: counts.regions,
@@ -122,8 +182,13 @@ impl Stream {
             system_ns: spent,
             total_ns: waited + spent,
         });
+    }
+
+    /// Gives the turn back. Who waits for something to receive hears of what is here and not in the socket; `tell`:
+    /// those that watch many, too.
+    fn leave(&self, rx: TimedMutexGuard<'_, Rx>, tell: bool) {
         let followed = self.ready.get().map(|ready| self.follow(ready, &rx)).is_some();
-        let tell = !matches!(got, Ok(false)) && rx.is_ready();
+        let tell = tell && rx.is_ready();
         drop(rx);
         if !followed {
             self.follow_if_made();
@@ -131,6 +196,5 @@ impl Stream {
         if tell {
             self.tell();
         }
-        got
     }
 }

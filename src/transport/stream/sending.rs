@@ -1,5 +1,5 @@
 //! How a stream sends: a call that stays for its message, and one that leaves it to the next caller. Imports its
-//! parent's siblings `counters`, `describe`, `secure` and `send`.
+//! sibling `receiving`, and its parent's siblings `counters`, `describe`, `secure` and `send`.
 
 use std::os::fd::RawFd;
 use std::sync::Arc;
@@ -11,11 +11,15 @@ use super::super::secure::IDLE;
 use super::super::send::{Failed, Parcel, Pieces, Progress, Sender, lay_out, push};
 use super::super::{Connection, Sending, Ticket};
 use super::Stream;
+use super::receiving::Ahead;
 use crate::err;
 use crate::error::{Code, Error, Result};
 use crate::sys::monotonic_ns;
 use crate::wait::{Deadline, Interest, TimedMutex, Wait, poll_fd};
 use crate::wire::Message;
+
+/// After how many seconds a send that waits looks again whether it has to receive: at first, and at most.
+const PAUSES: (f64, f64) = (0.05, 10.0);
 
 /// Who sends has this.
 #[derive(Debug)]
@@ -53,14 +57,15 @@ impl Stream {
         let free = self.tx.try_lock();
         let at_once = free.as_ref().is_some_and(|tx| tx.pending.is_none());
         let Some(mut tx) = (if free.is_some() { free } else { self.tx.lock(wait)? }) else {
-            return Err(err!(Timeout, "another thread went on sending to {} for the given time", self.socket.peer()));
+            return Err(self.others_sent());
         };
         if let Some(e) = &tx.ended {
             return Err(e.clone());
         }
         // What another call has begun goes first.
+        let mut pause = PAUSES.0;
         while !self.push_pending(&mut tx, inside.fd())? {
-            let room = self.wait_for_room(inside.fd(), wait);
+            let room = self.wait_for_room(inside.fd(), wait, &mut pause);
             self.settle(&mut tx);
             room?;
         }
@@ -129,6 +134,39 @@ impl Stream {
         }
     }
 
+    /// [`Connection::send_parcel`].
+    pub(super) fn send_or_wait(&self, parcel: &Arc<Parcel>, ticket: &mut Option<Ticket>, wait: &Wait) -> Result<()> {
+        let mut pause = PAUSES.0;
+        loop {
+            let room = match self.send_some(parcel, ticket)? {
+                Sending::Sent => return Ok(()),
+                Sending::Busy => match self.tx.lock(wait)? {
+                    Some(_) => continue,
+                    None => Err(self.others_sent()),
+                },
+                Sending::Blocked => self.socket.enter().and_then(|at| self.wait_for_room(at.fd(), wait, &mut pause)),
+            };
+            match (room, *ticket) {
+                (Ok(()), _) => {}
+                (Err(e), Some(given)) if e.code() != Code::WouldBlock => {
+                    *ticket = None;
+                    self.give_up_sending(given);
+                    let what = self.ending().map_or_else(String::new, |ending| format!("; {}", ending.what()));
+                    return Err(if e.code() == Code::Timeout {
+                        Error::new(e.code(), "", format!("{}{what}", e.what()))
+                    } else {
+                        e
+                    });
+                }
+                (Err(e), _) => return Err(e),
+            }
+        }
+    }
+
+    fn others_sent(&self) -> Error {
+        err!(Timeout, "another thread went on sending to {} for the given time", self.socket.peer())
+    }
+
     /// [`Connection::give_up`].
     pub(super) fn give_up_sending(&self, ticket: Ticket) {
         self.given_up.store(ticket.0, Ordering::SeqCst);
@@ -140,10 +178,11 @@ impl Stream {
 
     /// Moves everything, waiting where the socket is full.
     fn push(&self, tx: &mut Tx, pieces: Pieces<'_>, progress: &mut Progress, fd: RawFd, wait: &Wait) -> Result<()> {
+        let mut pause = PAUSES.0;
         loop {
             match push(tx.sender.sealer.as_mut(), fd, pieces, progress) {
                 Ok(true) => return Ok(()),
-                Ok(false) => self.wait_for_room(fd, wait)?,
+                Ok(false) => self.wait_for_room(fd, wait, &mut pause)?,
                 Err(Failed::Socket(e)) => return Err(self.send_failed(tx, e)),
                 Err(Failed::Here(e)) => return Err(e),
             }
@@ -215,11 +254,25 @@ impl Stream {
         what
     }
 
-    fn wait_for_room(&self, fd: RawFd, wait: &Wait) -> Result<()> {
-        if poll_fd(fd, Interest::Write, wait)? {
-            return Ok(());
+    /// Waits until the socket may take more. What comes meanwhile is received, up to one whole message: the peer may be
+    /// waiting for its own send. Where another call receives, that one may leave before this one has room: then this
+    /// looks again after `pause`, which grows.
+    fn wait_for_room(&self, fd: RawFd, wait: &Wait, pause: &mut f64) -> Result<()> {
+        loop {
+            let ready = if self.receive_ahead(fd) == Ahead::Partial {
+                poll_fd(fd, Interest::Both, wait)?
+            } else {
+                let ready = poll_fd(fd, Interest::Write, &wait.sooner(Deadline::after(*pause)))?;
+                *pause = (*pause * 2.0).min(PAUSES.1);
+                ready
+            };
+            if ready {
+                return Ok(());
+            }
+            if wait.deadline.expired() {
+                return Err(err!(Timeout, "{} did not take the whole message in the given time", self.socket.peer()));
+            }
         }
-        Err(err!(Timeout, "{} did not take the whole message in the given time", self.socket.peer()))
     }
 
     /// The socket takes nothing any more. What the peer sent before can still be received.

@@ -118,3 +118,113 @@ fn a_blocked_sender_settles_what_another_gives_up() {
         assert_eq!(receive(&b).unwrap_err().code(), Code::Closed);
     }
 }
+
+#[test]
+fn two_that_send_to_each_other_at_once_both_finish() {
+    for (a, b) in pairs() {
+        thread::scope(|s| {
+            for (end, n) in [(&a, 1.0), (&b, 3.0)] {
+                s.spawn(move || {
+                    // Received by the other's send, or in part by that and then by its receive.
+                    end.send(&large(n), &never()).unwrap();
+                    assert_eq!(content(&receive(end).unwrap()), content(&large(4.0 - n)));
+                    end.send(&text(b"and on"), &never()).unwrap();
+                    assert_eq!(receive(end).unwrap().bytes, b"and on");
+                });
+            }
+        });
+        assert_eq!((a.stats().rx.calls, a.stats().rx.bytes), (2, b.stats().tx.bytes));
+    }
+}
+
+/// Sends `large(1.0)` twice: so it waits until the peer has received the first one, though that sends meanwhile.
+fn send_in_the_background(end: &Arc<Stream>) -> thread::JoinHandle<Result<()>> {
+    let end = end.clone();
+    thread::spawn(move || {
+        end.send(&large(1.0), &never())?;
+        end.send(&large(1.0), &never())
+    })
+}
+
+#[test]
+fn what_a_send_receives_is_told_of_and_goes_where_the_next_receive_wants_it() {
+    for (a, b) in pairs() {
+        let told = Arc::new(AtomicUsize::new(0));
+        a.on_read_ahead(Box::new({
+            let told = told.clone();
+            move || {
+                let _ = told.fetch_add(1, Ordering::SeqCst);
+            }
+        }));
+        let fd = a.fd().unwrap();
+        let sender = send_in_the_background(&a);
+        b.send(&large(5.0), &never()).unwrap();
+        b.send(&text(b"the second stays in the socket"), &never()).unwrap();
+        while told.load(Ordering::SeqCst) == 0 {
+            thread::yield_now();
+        }
+        assert!(a.is_ready() && poll_fd(fd, Interest::Read, &never()).unwrap());
+        assert_eq!(a.stats().rx.calls, 0);
+        let into = Tensor::with_sizes(DType::Float, &[1 << 10, 1 << 10]).unwrap();
+        let mut out = Message::default();
+        a.recv(Some(Target::Tensor(&into)), &mut out, &never()).unwrap();
+        assert_eq!(content(&lone(&into)), content(&large(5.0)));
+        assert_eq!(receive(&a).unwrap().bytes, b"the second stays in the socket");
+        assert!(!poll_fd(fd, Interest::Read, &Wait::until(Deadline::now())).unwrap());
+        (0..2).for_each(|_| drop(receive(&b).unwrap()));
+        sender.join().unwrap().unwrap();
+    }
+}
+
+#[test]
+fn what_a_send_finds_wrong_is_raised_by_the_next_receive() {
+    let (a, b) = pair_with(Policy { functions: false, ..Policy::default() }, false);
+    let sender = send_in_the_background(&a);
+    // As from a peer that does not ask.
+    let mut function = Header { functions: true, descriptors: 0, bytes: 2 }.encode().to_vec();
+    function.extend([0x10, 0xc0]);
+    let fd = b.socket().unwrap().fd();
+    // SAFETY: a slice.
+    unsafe { socket::send(fd, &[Region::of(&function)], false) }.unwrap();
+    while !a.is_ready() {
+        thread::yield_now();
+    }
+    (0..2).for_each(|_| drop(receive(&b).unwrap()));
+    sender.join().unwrap().unwrap();
+    assert_eq!(receive(&a).unwrap_err().code(), Code::Unsupported);
+    b.send(&text(b"in step"), &never()).unwrap();
+    assert_eq!(receive(&a).unwrap().bytes, b"in step");
+    // A broken frame ends both directions, and both say so.
+    let sender = send_in_the_background(&a);
+    // SAFETY: a slice.
+    unsafe { socket::send(fd, &[Region::of(&[0xff; 16])], false) }.unwrap();
+    assert_eq!(sender.join().unwrap().unwrap_err().code(), Code::Closed);
+    assert_eq!(receive(&a).unwrap_err().code(), Code::Protocol);
+}
+
+#[test]
+fn a_send_leaves_the_receiving_to_who_is_at_it() {
+    let (a, b) = pair();
+    let receiver = thread::spawn({
+        let a = a.clone();
+        move || [receive(&a), receive(&a)].map(|m| content(&m.unwrap()))
+    });
+    let sender = send_in_the_background(&a);
+    b.send(&large(2.0), &never()).unwrap();
+    b.send(&large(3.0), &never()).unwrap();
+    (0..2).for_each(|_| assert_eq!(content(&receive(&b).unwrap()), content(&large(1.0))));
+    sender.join().unwrap().unwrap();
+    assert_eq!(receiver.join().unwrap(), [content(&large(2.0)), content(&large(3.0))]);
+}
+
+#[test]
+fn a_parcel_that_waits_is_given_up_when_its_time_is_over() {
+    for (a, b) in pairs() {
+        let (whole, mut ticket) = (parcel(large(1.0)), None);
+        let e = a.send_parcel(&whole, &mut ticket, &soon()).unwrap_err();
+        assert_eq!(e.code(), Code::Timeout);
+        assert!(e.what().contains("broken off"), "{e}");
+        assert!(ticket.is_none() && !a.is_open());
+        assert_eq!(receive(&b).unwrap_err().code(), Code::Closed);
+    }
+}

@@ -70,6 +70,13 @@ fn the_same_view_twice_takes_what_it_shows() {
 }
 
 #[test]
+fn what_repeats_its_elements_shares_them_up_to_a_number() {
+    let one = Tensor::from_slice(&[1u8]).unwrap();
+    let of = |n| of(&[&one, &one.expand(&[n]).unwrap()]).stretches.len();
+    assert_eq!((of(MOST_REPEATED), of(MOST_REPEATED + 1)), (1, 0));
+}
+
+#[test]
 fn very_many_views_are_soon_sorted() {
     let t = Tensor::with_sizes(DType::Byte, &[2000, 2000]).unwrap();
     let columns: Vec<_> = (0..2000).map(|i| t.select(1, i).unwrap()).collect();

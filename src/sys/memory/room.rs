@@ -1,0 +1,36 @@
+//! Whether a large block may be taken that somebody else has only asked for.
+
+/// So much has to be left of an address space that has a limit.
+#[cfg(target_os = "linux")]
+const LEFT: usize = 32 << 20;
+
+/// Whether a block of `len` bytes would leave room for everything else. Where the address space has no limit it does:
+/// what is not touched takes no memory.
+#[cfg(target_os = "linux")]
+pub fn leaves_room(len: usize) -> bool {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: a valid place to write to.
+    let known = unsafe { libc::getrlimit(libc::RLIMIT_AS, &mut limit) } == 0;
+    if !known || limit.rlim_cur == libc::RLIM_INFINITY {
+        return true;
+    }
+    let Some(len) = len.checked_add(LEFT) else { return false };
+    // SAFETY: a new mapping, which is unmapped as it came.
+    unsafe {
+        let probe = libc::mmap(
+            std::ptr::null_mut(),
+            len,
+            libc::PROT_READ | libc::PROT_WRITE,
+            libc::MAP_PRIVATE | libc::MAP_ANONYMOUS,
+            -1,
+            0,
+        );
+        probe != libc::MAP_FAILED && libc::munmap(probe, len) == 0
+    }
+}
+
+/// As elsewhere: the allocator will say.
+#[cfg(not(target_os = "linux"))]
+pub fn leaves_room(_: usize) -> bool {
+    true
+}
