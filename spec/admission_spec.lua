@@ -405,6 +405,36 @@ describe('who may connect', function()
 end)
 
 describe('connections', function()
+  it('that say half a hello keep nobody out, where descriptors are few, too', function()
+    -- With 400 descriptors 50 say hello at a time.
+    local limited = support.write(support.tmpname '.sh', 'ulimit -n 400 && exec ' .. support.lua .. ' "$@"\n')
+    local p = support.start([[
+      local ipc = require 'libipc'
+      local server, port = ipc.server()
+      io.write(port, ' ') io.flush()
+      local v, c = server:recvAny(60)
+      c:send(v)
+      server:recvAny(nil, { gone = true, timeout = 60 })
+    ]], { lua = 'bash ' .. limited })
+    local port
+    support.eventually(function()
+      port = p:output():match '^(%d+) '
+      return port
+    end)
+    local all = {}
+    for i = 1, 300 do
+      all[i] = assert(require 'socket'.connect('127.0.0.1', port))
+      all[i]:send 'LIBIPC'
+    end
+    -- Each of them may take 10 seconds.
+    local client = ipc.client(tonumber(port), { connect_timeout = 9 })
+    client:send 'honest'
+    assert.equal('honest', client:recv(60))
+    client:close()
+    assert.equal(0, p:wait().status)
+    for _, s in ipairs(all) do s:close() end
+  end)
+
   it('that are not admitted are bounded: past the bound the server accepts nobody, and refuses nobody', function()
     -- With 400 descriptors at most the bound is 100.
     local limited = support.write(support.tmpname '.sh', 'ulimit -n 400 && exec ' .. support.lua .. ' "$@"\n')

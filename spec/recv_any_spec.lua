@@ -259,6 +259,54 @@ describe('recvAny with gone', function()
     server:close()
   end)
 
+  it('keeps no descriptor of clients that have gone, though their handles were waited for', function()
+    local server, port = ipc.server()
+    local function descriptors() return tonumber(support.sh('ls /proc/' .. ipc.getpid() .. '/fd | wc -l')) end
+    local function come_and_go(n)
+      for i = 1, n do
+        local c = ipc.client(port)
+        c:send(i)
+        local _, h = server:recvAny(60)
+        h:id(i)
+        h:tag('nr ' .. i)
+        h:fd()
+        ipc.select({ { h, 'write' } }, 0)
+        c:close()
+      end
+      support.eventually(function()
+        assert(not server:tryrecvAny())
+        collectgarbage()
+        collectgarbage()
+        return #server:clients() == 0
+      end)
+    end
+    come_and_go(3)
+    local before
+    support.eventually(function()
+      local n = descriptors()
+      before, n = n, before
+      return n == before
+    end)
+    come_and_go(40)
+    support.eventually(function() return descriptors() <= before + 3 end)
+    -- They are told of all the same, by handles that answer.
+    for n = 1, 43 do
+      local i = n > 3 and n - 3 or n
+      local v, h, reason = server:recvAny(nil, { gone = true, timeout = 60 })
+      assert.is_nil(v)
+      assert.equal(i, h:id())
+      assert.equal('nr ' .. i, h:tag())
+      assert.equal('127.0.0.1', (h:address()))
+      assert.equal('closed', ipc.errcode(reason))
+      assert.equal('closed', ipc.errcode(fails(h.recv, h)))
+      assert.equal('closed', ipc.errcode(fails(h.send, h, 1)))
+      assert.equal(h, (ipc.select({ h }, 60)))
+      assert.equal(1, h:netStats().rx.num_calls)
+    end
+    assert.is_false((server:tryrecvAny()))
+    server:close()
+  end)
+
   it('does not tell of clients that were closed here', function()
     local server, clients, handles = stage(4)
     handles[1]:close()

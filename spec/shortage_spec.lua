@@ -1,6 +1,8 @@
 -- Programs where something runs short: descriptors, stack, memory, room in /tmp and /dev/shm. Every call does what it should or
 -- raises an error of this library, the program goes on, and afterwards all is as before.
 local support = require 'spec.support'
+local peer = require 'spec.support.peer'
+local ipc = require 'libipc'
 
 -- Starts `chunk` in a new interpreter under a limit of the shell's `ulimit`; a function that waits for its good end.
 local function begin(limit, chunk)
@@ -101,6 +103,136 @@ local CALLS = [[
     return opened()
   end
 ]]
+
+-- A limit on address space, which the tools below that want it for themselves cannot have.
+local function without_tools()
+  if support.in_valgrind or support.in_tsan then pending 'the tool wants the address space for itself' return false end
+  return true
+end
+
+-- A server in a process that may have `kilobytes` of address space, which answers all; `play(port)`, then it is told to stop.
+local function server_with(kilobytes, play)
+  local path = support.tmpname()
+  local wait = begin('-v ' .. kilobytes, ([[
+    local ipc = require 'libipc'
+    local server, port = ipc.server('127.0.0.1', 0, { insecure = true })
+    local f = assert(io.open(%q, 'w'))
+    f:write(port, ' ')
+    f:close()
+    repeat
+      local v, c, gone = server:recvAny(nil, { gone = true, timeout = 60 })
+      if not gone then c:send(v, 60) end
+    until v == 'stop'
+  ]]):format(path))
+  local port
+  support.eventually(function()
+    port = support.exists(path) and support.read(path):match '^(%d+) '
+    return port
+  end)
+  port = tonumber(port)
+  play(port)
+  local client = ipc.client(port, { insecure = true })
+  client:send 'stop'
+  assert.equal('stop', client:recv(60))
+  wait()
+end
+
+-- One that sends `bytes` after the hello.
+local function stranger(port, bytes)
+  local s = assert(require 'socket'.connect('127.0.0.1', port))
+  s:send(peer.packet(1, peer.hello()) .. peer.packet(6, '\128') .. bytes)
+  return s
+end
+
+describe('a server with little memory', function()
+  it('serves the others while strangers announce more tensors than fit, and never send them', function()
+    if not without_tools() then return end
+    server_with(1500000, function(port)
+      local client = ipc.client(port, { insecure = true })
+      local all = {}
+      for i = 0, 59 do
+        -- The message is its tensor: of 2^30 bytes, 2^29, ….
+        local descriptor = '\1\1' .. peer.little(1, 2) .. peer.little(2 ^ (30 - i % 15), 8)
+        all[#all + 1] = stranger(port, peer.frame(peer.lone, { descriptor, '' }))
+        client:send(i)
+        assert.equal(i, client:recv(60))
+      end
+      for _, s in ipairs(all) do s:close() end
+      client:send(('x'):rep(1000000))
+      assert.equal(1000000, #client:recv(60))
+    end)
+  end)
+
+  it('serves the others after a message whose values do not fit', function()
+    if not without_tools() then return end
+    server_with(400000, function(port)
+      local client = ipc.client(port, { insecure = true })
+      for _ = 1, 2 do
+        -- An array of 8 million empty ones.
+        local s = stranger(port, peer.frame('\16\221' .. peer.little(8000000, 4):reverse() .. ('\144'):rep(8000000)))
+        -- Until that was found to be too much.
+        s:receive '*a'
+        s:close()
+        for _, v in ipairs { 'short', ('x'):rep(4000000) } do
+          client:send(v)
+          assert.equal(#v, #client:recv(60))
+        end
+      end
+    end)
+  end)
+end)
+
+describe('an address space that is full', function()
+  it('shows in a report as an error, or not at all', function()
+    if not without_tools() then return end
+    under('-v 300000', [[
+      local ipc, kept, n = require 'libipc', {}, 0
+      for i = 1, 200000 do kept[i] = false end
+      local ok, e = pcall(function()
+        for i = 1, 200000 do
+          kept[i] = ipc.channel()
+          n = i
+        end
+      end)
+      assert(not ok and (ipc.errcode(e) == 'limit' or tostring(e):find 'not enough memory'), e)
+      local function look(alive)
+        local found, report = pcall(ipc.report)
+        if not found then
+          assert(ipc.errcode(report) == 'limit' or tostring(report):find 'not enough memory', report)
+          return false
+        end
+        assert(#report.objects == alive, #report.objects .. ' of ' .. alive)
+        return true
+      end
+      look(n)
+      for i = n, 11, -1 do kept[i] = nil end
+      collectgarbage()
+      collectgarbage()
+      kept[11] = ipc.mutex()
+      assert(look(11))
+    ]])
+  end)
+
+  it('leaves room for the stack, or says that there is none', function()
+    if not without_tools() then return end
+    under('-v 200000', [[
+      local ipc, kept, n, deep = require 'libipc', {}, 0, {}
+      for _ = 1, 990 do deep = { deep } end
+      for i = 1, 2 ^ 20 do kept[i] = false end
+      pcall(function()
+        for i = 1, 2 ^ 20 do
+          kept[i] = ('x'):rep(4000) .. i
+          n = i
+        end
+      end)
+      -- Most are let go of: the heap keeps what it has taken.
+      for i = 1, n - 1000 do kept[i] = false end
+      collectgarbage()
+      local ok, e = pcall(ipc.marshal, deep)
+      assert(ok or ipc.errcode(e) == 'limit', e)
+    ]])
+  end)
+end)
 
 describe('few descriptors', function()
   it('are an error with words wherever one is wanted, and all goes on once there are some', function()

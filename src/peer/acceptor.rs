@@ -26,7 +26,7 @@ use crate::wait::{EventCount, Wait};
 
 /// How long a peer may take to shake hands.
 const HANDSHAKE_TIME: Duration = Duration::from_secs(10);
-/// How many may be shaking hands at a time; past it one of them has to go. Which one is left to chance, so
+/// How many may be shaking hands at a time, and no more than half of those that may be here; past it one of them has to go. Which one is left to chance, so
 /// that a peer that sends many silent ones cannot see to it that it is always somebody else's.
 const HANDSHAKES: usize = 1024;
 /// How many connections there may be that are not admitted; past it nobody is accepted, and the system keeps them
@@ -96,6 +96,11 @@ impl Acceptor {
         self.made_room();
         self.changed.refresh(|| self.is_ready());
         Some(next)
+    }
+
+    /// How many may be shaking hands at a time: who only does that cannot fill the room of those who have.
+    fn handshakes_at_once(&self) -> usize {
+        HANDSHAKES.min(self.most / 2).max(1)
     }
 
     fn is_full(&self) -> bool {
@@ -238,10 +243,10 @@ async fn listen(acceptor: Arc<Acceptor>, listener: Fd) {
         let Ok(mut ready) = listener.readable().await else { return };
         match socket::accept(listener.get_ref()) {
             Ok(Some((fd, from))) => {
-                if handshakes.len() >= HANDSHAKES {
+                if handshakes.len() >= acceptor.handshakes_at_once() {
                     handshakes.retain(|h| !h.is_finished());
                 }
-                if handshakes.len() >= HANDSHAKES {
+                if handshakes.len() >= acceptor.handshakes_at_once() {
                     handshakes.swap_remove(any_of(handshakes.len())).abort();
                 }
                 handshakes.push(tokio::spawn(shake_hands(Handshake::new(&acceptor), fd, from)).abort_handle());

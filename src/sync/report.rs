@@ -50,7 +50,7 @@ impl Report {
                 let object = ObjectState { number, class, state, identity: identity(object) };
                 done = check_memory().and_then(|()| try_push(&mut objects, object));
             }
-        });
+        })?;
         done?;
         Ok(Report { at: monotonic_ns(), process: getpid(), objects, threads, tensor_bytes: live_bytes() })
     }
@@ -110,7 +110,7 @@ mod tests {
     fn a_report_says_who_waits_for_which_object() {
         let handle = WorkQueue::nameless(Limits::default(), Owner::new());
         let object: Arc<dyn Object> = handle.queue().unwrap().clone();
-        remember(&object);
+        remember(&object).unwrap();
         let mut report = Report::now().unwrap();
         let at = report.objects.iter().find(|o| o.identity == identity(&object)).unwrap();
         let shown = format!("#{} ipc.workqueue: open, 0 questions, 0 answers", at.number);

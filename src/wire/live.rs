@@ -9,6 +9,7 @@ use std::sync::{Arc, Weak};
 
 use super::Object;
 use super::deferred_drop::drop_object;
+use crate::error::{Error, Result};
 use crate::sys::{Lock, SetOnce};
 
 /// Parts of the table, each with a lock of its own: handles are made by many threads.
@@ -39,37 +40,35 @@ pub fn identity(object: &Arc<dyn Object>) -> usize {
     Arc::as_ptr(object).cast::<()>().addr()
 }
 
-/// Enters `object`, if it is not entered yet.
-pub fn remember(object: &Arc<dyn Object>) {
+/// Enters `object`, if it is not entered yet. `[limit]` where there is no memory for the entry.
+pub fn remember(object: &Arc<dyn Object>) -> Result<()> {
     use std::sync::atomic::{AtomicU64, Ordering};
     static NEXT: AtomicU64 = AtomicU64::new(1);
     let key = identity(object);
     // The low bits are the same for all.
     let mut shard = shards()[(key >> 6) % SHARDS].lock();
     if shard.entries.contains_key(&key) {
-        return;
+        return Ok(());
     }
     if shard.entries.len() >= shard.sweep_at {
         shard.entries.retain(|_, entry| entry.object.strong_count() > 0);
         shard.sweep_at = FEW.max(2 * shard.entries.len());
     }
-    // Where there is no memory for the entry, reports do not have the object.
-    if shard.entries.try_reserve(1).is_err() {
-        return;
-    }
+    shard.entries.try_reserve(1).map_err(|_| Error::no_memory())?;
     let number = NEXT.fetch_add(1, Ordering::Relaxed);
     shard.entries.insert(key, Entry { number, object: Arc::downgrade(object) });
+    Ok(())
 }
 
 /// Calls `look` with each object that is alive, and its number: objects have theirs in the order in which they were
-/// made.
-pub fn each_live(mut look: impl FnMut(u64, &Arc<dyn Object>)) {
+/// made. `[limit]` where there is no memory for a list of them.
+pub fn each_live(mut look: impl FnMut(u64, &Arc<dyn Object>)) -> Result<()> {
     let mut found = Vec::new();
     for shard in shards() {
         let shard = shard.lock();
-        if found.try_reserve(shard.entries.len()).is_ok() {
-            found.extend(shard.entries.values().map(|entry| (entry.number, entry.object.clone())));
-        }
+        let alive = || shard.entries.values().filter(|entry| entry.object.strong_count() > 0);
+        found.try_reserve(alive().count()).map_err(|_| Error::no_memory())?;
+        found.extend(alive().map(|entry| (entry.number, entry.object.clone())));
     }
     found.sort_unstable_by_key(|(number, _)| *number);
     for (number, object) in found {
@@ -79,10 +78,12 @@ pub fn each_live(mut look: impl FnMut(u64, &Arc<dyn Object>)) {
             drop_object(object);
         }
     }
+    Ok(())
 }
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
     use super::*;
 
     #[derive(Debug)]
@@ -100,7 +101,8 @@ mod tests {
             if object.class() == "ipc.thing" {
                 found.push(number);
             }
-        });
+        })
+        .unwrap();
         found
     }
 
@@ -109,7 +111,7 @@ mod tests {
         let thing = |n| -> Arc<dyn Object> { Arc::new(Thing(n)) };
         let (a, b) = (thing(1), thing(2));
         for object in [&a, &b, &a, &b, &a] {
-            remember(object);
+            remember(object).unwrap();
         }
         let both = things();
         assert_eq!(both.len(), 2);
@@ -119,7 +121,7 @@ mod tests {
         // Many come and go, in several threads: the table does not grow with them.
         std::thread::scope(|s| {
             for _ in 0..4 {
-                s.spawn(|| (0..10_000).for_each(|n| remember(&thing(n))));
+                s.spawn(|| (0..10_000).for_each(|n| remember(&thing(n)).unwrap()));
             }
         });
         assert!(shards().iter().map(|shard| shard.lock().entries.len()).sum::<usize>() <= 2 * SHARDS * FEW);

@@ -9,15 +9,16 @@ use std::sync::Arc;
 use self::handle::push_client;
 use crate::bind::codec::{Route, is_too_deep};
 use crate::bind::peer::link::{Given, push_traffic};
-use crate::bind::vm::{Class, ClassInfo, FD, Kind, Lua, Method, Pushed};
+use crate::bind::vm::{Class, ClassInfo, FD, Kind, Lua, Method, Pushed, collect};
 use crate::err;
 use crate::error::{Code, Error, Lossy, Result};
 use crate::lua_fn;
 use crate::peer::{self, Arrival};
+use crate::sys::settle_shortage;
 use crate::text;
 use crate::try_fn;
 use crate::wait::{Deadline, Source, Way, source};
-use crate::wire::{Attachment, Object, downcast};
+use crate::wire::{Attachment, Message, Object, downcast};
 
 /// What the module offers of this.
 pub(in crate::bind) const FUNCTIONS: &[Method] = &[("server", lua_fn!("ipc.server", server))];
@@ -269,7 +270,7 @@ fn receive_any(
     let base = lua.top();
     loop {
         let mut message = lua.state().take_message();
-        match shared.server.recv_any(tag, gone, &mut message, &lua.wait(deadline))? {
+        match receive_or_shed(lua, shared, tag, gone, &mut message, deadline)? {
             None => return Ok(Found::Nothing),
             Some(Arrival::Gone(client, reason)) => {
                 lua.push_nil();
@@ -278,14 +279,13 @@ fn receive_any(
                 return Ok(Found::Gone);
             }
             Some(Arrival::Message(client)) => {
-                let length = message.bytes.len();
-                match lua.decode(&mut message, Route::peer(client.connection().functions())) {
-                    Ok(()) => {
+                match decode(lua, &mut message, Route::peer(client.connection().functions()))? {
+                    None => {
                         lua.state().keep_message(message);
                         push_client(lua, client, shared.timeout)?;
                         return Ok(Found::Message);
                     }
-                    Err(e) => shared.server.reject(client, &fault_of_sender(lua, e, length)?),
+                    Some(fault) => shared.server.reject(client, &fault),
                 }
                 lua.set_top(base);
             }
@@ -293,22 +293,59 @@ fn receive_any(
     }
 }
 
+/// Receives the next message. Where memory has run out, garbage is collected first; then go those clients that have
+/// announced tensors which take it, and have not sent them.
+fn receive_or_shed(
+    lua: Lua<'_>,
+    shared: &ServerObject,
+    tag: Option<&[u8]>,
+    gone: bool,
+    message: &mut Message,
+    deadline: Deadline,
+) -> Result<Option<Arrival>> {
+    let mut collected = false;
+    loop {
+        match shared.server.recv_any(tag, gone, message, &lua.wait(deadline)) {
+            Err(e) if e.is_shortage() && !collected => collected = true,
+            Err(e) if e.is_shortage() => {
+                if !shared.server.shed() {
+                    return Err(e);
+                }
+                continue;
+            }
+            other => return other,
+        }
+        collect(lua);
+    }
+}
+
 /// A message up to here, for whose values there is no memory, is no fault of its sender: there is none for anybody's.
 const SMALL: usize = 64 << 10;
 
-/// Why a message of `length` bytes is not accepted; or `e` itself, where it would have met any message: a want of
-/// memory, Ctrl-C, an error in somebody's finalizer.
-fn fault_of_sender(lua: Lua<'_>, e: Error, length: usize) -> Result<Error> {
-    let shortage = match e.code() {
-        Code::Raised if lua.with_bytes(-1, |text| text == b"not enough memory") == Some(true) => true,
-        Code::Raised => return Err(e),
-        Code::Limit => !is_too_deep(&e),
+/// Decodes a message. `Ok` with an error is what its sender did wrong; any other message would have met what is raised:
+/// a want of memory, Ctrl-C, an error in somebody's finalizer.
+fn decode(lua: Lua<'_>, message: &mut Message, route: Route) -> Result<Option<Error>> {
+    let (base, length) = (lua.top(), message.bytes.len());
+    let Err(e) = lua.decode(message, route) else { return Ok(None) };
+    if !lacks_memory(lua, &e) {
+        return if e.code() == Code::Raised { Err(e) } else { Ok(Some(e)) };
+    }
+    // Half a value is garbage, which the next message would meet.
+    lua.set_top(base);
+    collect(lua);
+    settle_shortage();
+    if length > SMALL {
+        return Ok(Some(err!(Limit, "there is no memory for the values in a message of {length} bytes")));
+    }
+    if message.bytes.len() == length { lua.decode(message, route).map(|()| None) } else { Err(e) }
+}
+
+/// Whether `e`, which a decoding has just ended with, says that there was no memory.
+fn lacks_memory(lua: Lua<'_>, e: &Error) -> bool {
+    match e.code() {
+        Code::Raised => lua.with_bytes(-1, |text| text == b"not enough memory") == Some(true),
+        Code::Limit => !is_too_deep(e),
         _ => false,
-    };
-    match (shortage, length) {
-        (false, _) => Ok(e),
-        (true, ..=SMALL) => Err(e),
-        (true, _) => Ok(err!(Limit, "there is no memory for the values in a message of {length} bytes")),
     }
 }
 

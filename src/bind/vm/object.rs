@@ -199,7 +199,7 @@ impl<'a> Lua<'a> {
     pub fn push_object<T: Class>(self, value: T) -> Result<()> {
         let mut weight = 0;
         if let Some(object) = value.object() {
-            remember(&object);
+            remember(&object)?;
             weight = object.weight();
         }
         self.push_object_as(value, T::info(), Charge::Own(weight), |lua| lua.push_metatable(T::info()))

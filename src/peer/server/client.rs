@@ -11,11 +11,25 @@ use crate::transport::Connection;
 pub struct Client {
     pub(super) connection: Arc<dyn Connection>,
     pub(super) number: u64,
+    /// A broadcast has found it gone; what it sent before can still be received.
+    pub(super) deaf: AtomicBool,
+    label: Arc<Label>,
+}
+
+/// What a client is called by: it stays when the handle has gone.
+#[derive(Debug)]
+pub(super) struct Label {
     serial: u32,
     id: AtomicI64,
     tag: Lock<Option<Tag>>,
-    /// A broadcast has found it gone; what it sent before can still be received.
-    pub(super) deaf: AtomicBool,
+    /// It was closed here, so that its end is no news.
+    pub closed_here: AtomicBool,
+}
+
+impl Label {
+    pub fn has(&self, tag: Option<&[u8]>) -> bool {
+        tag.is_none_or(|tag| self.tag.lock().as_deref() == Some(tag))
+    }
 }
 
 /// The tag by which calls choose clients; any bytes.
@@ -26,7 +40,17 @@ impl Client {
     pub(super) fn new(connection: Arc<dyn Connection>, number: u64) -> Client {
         static SERIAL: AtomicU32 = AtomicU32::new(1);
         let serial = SERIAL.fetch_add(1, Ordering::Relaxed) & 0x7fff_ffff;
-        Client { connection, number, serial, id: AtomicI64::new(0), tag: Lock::default(), deaf: AtomicBool::new(false) }
+        let label = Label { serial, id: AtomicI64::new(0), tag: Lock::default(), closed_here: AtomicBool::new(false) };
+        Client { connection, number, deaf: AtomicBool::new(false), label: Arc::new(label) }
+    }
+
+    /// A handle anew of one that has gone, behind what is left of its `connection`.
+    pub(super) fn again(connection: Arc<dyn Connection>, number: u64, label: Arc<Label>) -> Client {
+        Client { connection, number, deaf: AtomicBool::new(true), label }
+    }
+
+    pub(super) fn label(&self) -> &Arc<Label> {
+        &self.label
     }
 
     /// The link to it.
@@ -36,30 +60,38 @@ impl Client {
 
     /// A number that no other client of this process has.
     pub fn serial(&self) -> i64 {
-        self.serial.into()
+        self.label.serial.into()
     }
 
     /// The number by which clients are visited; 0 unless set.
     pub fn id(&self) -> i64 {
-        self.id.load(Ordering::Relaxed)
+        self.label.id.load(Ordering::Relaxed)
     }
 
     /// Sets the number by which clients are visited.
     pub fn set_id(&self, id: i64) {
-        self.id.store(id, Ordering::Relaxed);
+        self.label.id.store(id, Ordering::Relaxed);
     }
 
     /// The tag, if it has one.
     pub fn tag(&self) -> Option<Tag> {
-        self.tag.lock().clone()
+        self.label.tag.lock().clone()
     }
 
     /// Sets the tag.
     pub fn set_tag(&self, tag: Option<Tag>) {
-        *self.tag.lock() = tag;
+        *self.label.tag.lock() = tag;
     }
 
     pub(super) fn has(&self, tag: Option<&[u8]>) -> bool {
-        tag.is_none_or(|tag| self.tag.lock().as_deref() == Some(tag))
+        self.label.has(tag)
+    }
+}
+
+impl Drop for Client {
+    fn drop(&mut self) {
+        if !self.connection.is_open() && self.connection.ending().is_none() {
+            self.label.closed_here.store(true, Ordering::SeqCst);
+        }
     }
 }

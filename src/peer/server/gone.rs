@@ -2,14 +2,16 @@
 
 use std::collections::VecDeque;
 use std::os::fd::RawFd;
-use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Weak};
 
+use super::client::Label;
 use super::{Client, Tag};
 use crate::error::{Error, Result};
 use crate::sys::{Event, Lock, SetOnce, SharedBytes};
+use crate::transport::Ended;
 
-/// So many are remembered where nobody asks, the last ones. Each takes about a kilobyte: its connection has let go of
-/// its buffers.
+/// So many are remembered where nobody asks, the last ones. Each takes less than a kilobyte, and no descriptor.
 const MOST: usize = 16 << 10;
 
 /// The clients, and the calls that wait to be told.
@@ -22,11 +24,38 @@ pub(super) struct Gone {
 
 #[derive(Debug, Default)]
 struct Inner {
-    list: VecDeque<(Arc<Client>, Error)>,
+    list: VecDeque<Departed>,
     /// Calls that wait, by a number of their own, and the tag that each is for.
     waiting: Vec<(u64, Option<Tag>)>,
     count: u64,
     is_set: bool,
+}
+
+/// A client that has gone. Its handle, and what that holds, stays for as long as somebody else has it.
+#[derive(Debug)]
+struct Departed {
+    client: Weak<Client>,
+    number: u64,
+    label: Arc<Label>,
+    left: Ended,
+    reason: Error,
+}
+
+impl Departed {
+    fn new(client: &Arc<Client>, reason: Error) -> Departed {
+        let left = Ended::new(&*client.connection, client.connection.ending().unwrap_or_else(|| reason.clone()));
+        Departed { client: Arc::downgrade(client), number: client.number, label: client.label().clone(), left, reason }
+    }
+
+    /// Its handle, and why it has gone; `None` where it was closed here in the meantime.
+    fn news(self) -> Option<(Arc<Client>, Error)> {
+        let client = match self.client.upgrade() {
+            Some(client) => client.connection.ending().is_some().then_some(client)?,
+            None if self.label.closed_here.load(Ordering::SeqCst) => return None,
+            None => Arc::new(Client::again(Arc::new(self.left), self.number, self.label)),
+        };
+        Some((client, self.reason))
+    }
 }
 
 /// A call that waits to be told, until it is dropped.
@@ -38,10 +67,11 @@ pub(super) struct Waiting {
 
 impl Gone {
     /// Remembers `client`, which has ended for `reason`.
-    pub fn add(&self, client: Arc<Client>, reason: Error) {
+    pub fn add(&self, client: &Arc<Client>, reason: Error) {
+        let departed = Departed::new(client, reason);
         let mut inner = self.inner.lock();
         let forgotten = if inner.list.len() == MOST { inner.list.pop_front() } else { None };
-        inner.list.push_back((client, reason));
+        inner.list.push_back(departed);
         self.refresh(&mut inner);
         drop(inner);
         drop(forgotten);
@@ -49,13 +79,16 @@ impl Gone {
 
     /// The one that went first, of those with the tag. One that was closed here in the meantime is no news.
     pub fn take(&self, tag: Option<&[u8]>) -> Option<(Arc<Client>, Error)> {
-        let mut inner = self.inner.lock();
         loop {
-            let at = inner.list.iter().position(|(client, _)| client.has(tag))?;
-            let found = inner.list.remove(at);
-            self.refresh(&mut inner);
-            if found.as_ref().is_some_and(|(client, _)| client.connection.ending().is_some()) {
-                return found;
+            let found = {
+                let mut inner = self.inner.lock();
+                let at = inner.list.iter().position(|departed| departed.label.has(tag))?;
+                let found = inner.list.remove(at);
+                self.refresh(&mut inner);
+                found
+            };
+            if let Some(news) = found.and_then(Departed::news) {
+                return Some(news);
             }
         }
     }
@@ -77,8 +110,8 @@ impl Gone {
 
     /// Sets the event or clears it, under the lock, so that the last change decides.
     fn refresh(&self, inner: &mut Inner) {
-        let awaited = |client: &Client| inner.waiting.iter().any(|(_, tag)| client.has(tag.as_deref()));
-        let found = !inner.waiting.is_empty() && inner.list.iter().any(|(client, _)| awaited(client));
+        let awaited = |label: &Label| inner.waiting.iter().any(|(_, tag)| label.has(tag.as_deref()));
+        let found = !inner.waiting.is_empty() && inner.list.iter().any(|departed| awaited(&departed.label));
         if let Some(event) = self.event.get()
             && found != inner.is_set
         {
