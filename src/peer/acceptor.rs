@@ -26,8 +26,9 @@ use crate::wait::{EventCount, Wait};
 
 /// How long a peer may take to shake hands.
 const HANDSHAKE_TIME: Duration = Duration::from_secs(10);
-/// How many may be shaking hands at a time, and no more than half of those that may be here; past it one of them has to go. Which one is left to chance, so
-/// that a peer that sends many silent ones cannot see to it that it is always somebody else's.
+/// How many may be shaking hands at a time, and no more than half of those that may be here; past it one of them has to
+/// go. Which one is left to chance, so that a peer that sends many silent ones cannot see to it that it is always
+/// somebody else's.
 const HANDSHAKES: usize = 1024;
 /// How many connections there may be that are not admitted; past it nobody is accepted, and the system keeps them
 /// waiting.

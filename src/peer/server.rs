@@ -288,26 +288,6 @@ impl Server {
         self.end(client, Some(Error::new(reason.code(), "", what)));
     }
 
-    /// Where memory has run out: ends the client whose unfinished message wants the most of it and does not fill it.
-    /// False where that is nobody's.
-    pub fn shed(&self) -> bool {
-        /// Less than this is not why.
-        const LEAST: usize = 64 << 10;
-        let admitted = self.admitted.lock();
-        let largest = admitted.clients.values().map(|client| (client.connection.unfilled(), client));
-        let largest = largest.max_by_key(|(bytes, _)| *bytes).filter(|(bytes, _)| *bytes >= LEAST);
-        let Some((bytes, client)) = largest.map(|(bytes, client)| (bytes, client.clone())) else { return false };
-        drop(admitted);
-        self.reject(
-            client,
-            &err!(
-                Limit,
-                "memory has run out, and tensors that were announced and have not come want {bytes} bytes of it"
-            ),
-        );
-        true
-    }
-
     /// Forgets a client; with a reason, its connection is ended for that.
     fn end(&self, client: Arc<Client>, reason: Option<Error>) {
         if let Some(reason) = &reason {

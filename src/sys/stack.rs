@@ -58,8 +58,9 @@ fn ask() -> Option<Range<usize>> {
 /// Has the stack of the calling thread reach down to `lowest`, which lies in its bounds; false where there is no memory
 /// for that.
 ///
-/// The main thread's stack takes its room as it grows. Where everything else has taken the room by then, the system ends
-/// the process, as it does at any place that cannot be written to: so it grows here, where that can be told before.
+/// The main thread's stack takes its room as it grows. Where everything else has taken the room by then, the system
+/// ends the process, as it does at any place that cannot be written to: so it grows here, where that can be told
+/// before.
 pub fn reach_stack(lowest: usize) -> bool {
     let here = stack_pointer();
     if lowest >= here || gettid() != u64::from(getpid().unsigned_abs()) {

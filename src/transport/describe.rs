@@ -1,8 +1,9 @@
-//! What stands on the wire for the attachments of a message, and where their data lies. Imports its sibling `frame`.
+//! What stands on the wire for the attachments of a message, and where their data lies. Imports its sibling
+//! `descriptor`.
 
 use smallvec::SmallVec;
 
-use super::frame::{Descriptor, Kind, Within};
+use super::descriptor::{Descriptor, Kind, Within};
 use crate::err;
 use crate::error::{Error, Result};
 use crate::sys::{check_memory, try_push};

@@ -1,5 +1,5 @@
-//! What is left of a connection that has ended: who was at the other end, and why it ended. It holds no descriptor, until
-//! one is asked for, and no memory worth mentioning.
+//! What is left of a connection that has ended: who was at the other end, and why it ended. It holds no descriptor,
+//! until one is asked for, and no memory worth mentioning.
 
 use std::os::fd::RawFd;
 use std::sync::Arc;

@@ -19,6 +19,7 @@ use crate::wire::Message;
 
 mod counters;
 mod describe;
+mod descriptor;
 mod ended;
 mod frame;
 mod place;
@@ -47,8 +48,8 @@ pub use stream::fuzz_frames;
 /// A link to one peer: whole messages, in order, both ways. Any number of threads may use it at a time.
 pub trait Connection: Send + Sync + fmt::Debug {
     /// Sends a message. An error before the first byte has moved changes nothing; one after it closes the connection.
-    /// `[timeout]` when the deadline passes. While it waits for room it receives, up to one whole message, which is kept
-    /// for the next receive.
+    /// `[timeout]` when the deadline passes. While it waits for room it receives, up to one whole message, which is
+    /// kept for the next receive.
     fn send(&self, message: &Message, wait: &Wait) -> Result<()>;
 
     /// Moves on with sending `parcel` as far as is possible without waiting; the first call begins it and sets
@@ -56,8 +57,8 @@ pub trait Connection: Send + Sync + fmt::Debug {
     /// first. A caller that does not stay until it has gone has to [`give_up`](Self::give_up).
     fn try_send(&self, parcel: &Arc<Parcel>, ticket: &mut Option<Ticket>) -> Result<Sending>;
 
-    /// As [`try_send`](Self::try_send), until all has gone. Where the wait ends first with an error, the message is given
-    /// up; a call that would wait and may not (see [`Wait`]) is made again with the same `ticket`.
+    /// As [`try_send`](Self::try_send), until all has gone. Where the wait ends first with an error, the message is
+    /// given up; a call that would wait and may not (see [`Wait`]) is made again with the same `ticket`.
     fn send_parcel(&self, parcel: &Arc<Parcel>, ticket: &mut Option<Ticket>, wait: &Wait) -> Result<()>;
 
     /// Gives a message up that has begun with `ticket`: it is taken back, or, when a byte of it has moved, closes the
@@ -102,8 +103,8 @@ pub trait Connection: Send + Sync + fmt::Debug {
     /// read-ahead, or there will never be another.
     fn is_ready(&self) -> bool;
 
-    /// How many bytes of memory the tensor that is awaited has taken, or would take, that its sender has announced and not
-    /// filled.
+    /// How many bytes of memory the tensor that is awaited has taken, or would take, that its sender has announced and
+    /// not filled.
     fn unfilled(&self) -> usize;
 
     /// The socket itself, for a set that watches many ([`on_read_ahead`](Self::on_read_ahead) tells what it does not

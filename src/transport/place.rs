@@ -1,8 +1,8 @@
 //! Where the data of a message's tensors goes, and whether a message is what the caller wants to receive into. Imports
-//! its sibling `frame`.
+//! its sibling `descriptor`.
 
 use super::Target;
-use super::frame::{Descriptor, Kind, Within};
+use super::descriptor::{Descriptor, Kind, Within};
 use crate::err;
 use crate::error::Result;
 use crate::tensor::{Span, Storage, Tensor};

@@ -1,12 +1,13 @@
-//! The receiving half of a stream: the state machine of doc/stream.md. Imports its siblings `read_buffer`, `frame`,
-//! `place`, `policy` and `secure`.
+//! The receiving half of a stream: the state machine of doc/stream.md. Imports its siblings `read_buffer`,
+//! `descriptor`, `frame`, `place`, `policy` and `secure`.
 
 mod reading;
 
 use std::os::fd::RawFd;
 
 use super::Target;
-use super::frame::{Descriptor, HEADER, Header};
+use super::descriptor::Descriptor;
+use super::frame::{HEADER, Header};
 use super::place::{Place, attachment, attachments, copy, fits, same, view};
 use super::policy::Limits;
 use super::read_buffer::ReadBuffer;

@@ -1,11 +1,12 @@
 //! A whole message in one piece of memory, tensors and all, for files and for whatever else carries bytes: the bytes of
 //! the message alone, or, when tensors belong to it, a frame as connections send it (doc/wire.md). Imports its siblings
-//! `describe`, `frame` and `place`.
+//! `describe`, `descriptor`, `frame` and `place`.
 
 use std::borrow::Cow;
 
 use super::describe::Sharing;
-use super::frame::{Descriptor, HEADER, Header, KIND_MESSAGE};
+use super::descriptor::Descriptor;
+use super::frame::{HEADER, Header, KIND_MESSAGE};
 use super::place::{Place, attachments};
 use crate::err;
 use crate::error::Result;
@@ -208,9 +209,14 @@ mod tests {
         ])
     }
 
+    /// Other bytes for some places.
+    fn changes() -> impl Strategy<Value = Vec<(prop::sample::Index, u8)>> {
+        prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..6)
+    }
+
     proptest! {
         #[test]
-        fn changed_bytes_of_what_shares_are_a_message_or_an_error(changes in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..6)) {
+        fn changed_bytes_of_what_shares_are_a_message_or_an_error(changes in changes()) {
             let mut bytes = serialize(&sharing()).unwrap().into_owned();
             for (at, byte) in changes {
                 let at = at.index(bytes.len());
@@ -227,7 +233,7 @@ mod tests {
         }
 
         #[test]
-        fn changed_bytes_are_a_message_or_an_error(changes in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..6)) {
+        fn changed_bytes_are_a_message_or_an_error(changes in changes()) {
             let mut bytes = serialize(&some()).unwrap().into_owned();
             for (at, byte) in changes {
                 let at = at.index(bytes.len());

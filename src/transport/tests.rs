@@ -9,7 +9,8 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 
-use super::frame::{Descriptor, Header, Kind};
+use super::descriptor::{Descriptor, Kind};
+use super::frame::Header;
 use super::secure::{Handshake, Keys, Role, Secret};
 use super::{Connection, Limits, Policy, Stream, Target};
 use crate::err;

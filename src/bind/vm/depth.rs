@@ -55,8 +55,8 @@ impl Depth {
         self.descend().is_some()
     }
 
-    /// This is the first call, or in another thread than the last one, or deeper than all before, or on an unknown stack,
-    /// or too deep.
+    /// This is the first call, or in another thread than the last one, or deeper than all before, or on an unknown
+    /// stack, or too deep.
     #[cold]
     #[inline(never)]
     fn look(&self, here: usize) -> Option<Level<'_>> {

@@ -8,6 +8,7 @@ use std::sync::atomic::Ordering;
 use super::gone::Waiting;
 use super::lead::Asked;
 use super::{ACCEPTOR, Admitted, Arrival, Client, INBOX, MUTED, Server, Tag};
+use crate::err;
 use crate::error::{Code, Result};
 use crate::sys::Guard;
 use crate::sys::try_push;
@@ -114,6 +115,26 @@ impl Server {
                 }
             })?;
         }
+    }
+
+    /// Where memory has run out: ends the client whose unfinished message wants the most of it and does not fill it.
+    /// False where that is nobody's.
+    pub fn shed(&self) -> bool {
+        /// Less than this is not why.
+        const LEAST: usize = 64 << 10;
+        let admitted = self.admitted.lock();
+        let largest = admitted.clients.values().map(|client| (client.connection.unfilled(), client));
+        let largest = largest.max_by_key(|(bytes, _)| *bytes).filter(|(bytes, _)| *bytes >= LEAST);
+        let Some((bytes, client)) = largest.map(|(bytes, client)| (bytes, client.clone())) else { return false };
+        drop(admitted);
+        self.reject(
+            client,
+            &err!(
+                Limit,
+                "memory has run out, and tensors that were announced and have not come want {bytes} bytes of it"
+            ),
+        );
+        true
     }
 
     /// A call that is tried again and again waits in between, too.

@@ -64,7 +64,8 @@ fn meets(at: i128, steps: &[Step], tries: &mut usize) -> bool {
     false
 }
 
-/// The dimensions of two views, by stride, the largest first; what only one of them has, the other has one element along.
+/// The dimensions of two views, by stride, the largest first; what only one of them has, the other has one element
+/// along.
 fn merged(mut a: &[(usize, usize)], mut b: &[(usize, usize)]) -> SmallVec<[Step; 4]> {
     let mut both = SmallVec::new();
     loop {

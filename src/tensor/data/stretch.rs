@@ -1,8 +1,8 @@
 //! Which of many views share memory, so that this memory can travel once and the views arrive sharing it.
 //!
 //! Views that have an element in common, directly or by way of others, share a stretch: all elements from the first of
-//! any of them to the last. A view that meets no other is alone, also where its elements interlock with those of others,
-//! as the columns of a matrix do; so is one that repeats its elements very often ([`MOST_REPEATED`]).
+//! any of them to the last. A view that meets no other is alone, also where its elements interlock with those of
+//! others, as the columns of a matrix do; so is one that repeats its elements very often ([`MOST_REPEATED`]).
 //!
 //! Imports its siblings `dtype`, `layout`, `memory`, `overlap`, `storage` and `view`.
 
@@ -15,8 +15,8 @@ use super::view::{Operand, Tensor};
 use crate::err;
 use crate::error::Result;
 
-/// A view of more elements than its own memory has, since it repeats them, shares it up to this number: a few bytes would
-/// otherwise be as large as anything to who copies it.
+/// A view of more elements than its own memory has, since it repeats them, shares it up to this number: a few bytes
+/// would otherwise be as large as anything to who copies it.
 pub const MOST_REPEATED: usize = 1 << 20;
 
 /// So many pairs are looked at among views whose ranges overlap; where there are more, all of those count as meeting.

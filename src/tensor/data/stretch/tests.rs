@@ -116,10 +116,10 @@ proptest! {
     fn those_that_arrive_share_as_those_that_were_sent(views in views()) {
         let storage = Storage::new(DType::Short, PLACES).unwrap();
         (0..PLACES).for_each(|i| storage.put(i, i as i64).unwrap());
-        let sent: Vec<_> = views
-            .iter()
-            .map(|(offset, sizes, strides)| Tensor::from_storage(&storage, *offset, sizes, Some(&strides[..sizes.len()])).unwrap())
-            .collect();
+        let view = |(offset, sizes, strides): &(usize, Vec<usize>, Vec<isize>)| {
+            Tensor::from_storage(&storage, *offset, sizes, Some(&strides[..sizes.len()])).unwrap()
+        };
+        let sent: Vec<_> = views.iter().map(view).collect();
         let got = arrived(&sent);
         let same = |what: &str| {
             for (a, b) in sent.iter().zip(&got) {

@@ -240,7 +240,8 @@ fn keep_interrupting() {
         }
         let refused = interrupts.is_none() && !candidates.is_empty();
         let computes = |(id, thread): &(u64, ThreadHandle)| (!refused && thread.computes()).then_some(*id);
-        // Where hundreds compute, looking at all of them takes long: the first may end, and leave their core, meanwhile.
+        // Where hundreds compute, looking at all of them takes long: the first may end, and leave their core,
+        // meanwhile.
         for few in candidates.chunks(AT_ONCE) {
             let computing: Vec<u64> = few.iter().filter_map(computes).collect();
             board().lock().interrupt(&computing, Instant::now());
