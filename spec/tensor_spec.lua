@@ -55,6 +55,40 @@ describe('tensors', function()
       ]]
     end)
 
+    it('as IPC_TORCH chooses', function()
+      local other = "package.preload.torch = function() return { real = true } end "
+      local function run(choice, chunk)
+        support.check(chunk, { lua = ('env IPC_TORCH=%s %s'):format(choice, support.lua) })
+      end
+      run('builtin', other .. [[
+        require 'libipc'
+        local torch = require 'ipc.torch'
+        assert(torch.FloatTensor(2):nElement() == 2 and torch == require 'torch' and torch == _G.torch and not torch.real)
+      ]])
+      run('builtin', other .. [[
+        assert(require('torch').real)
+        assert(require('ipc.torch').FloatTensor(2):nElement() == 2 and require('torch').real)
+      ]])
+      run('torch7', other .. [[
+        require 'libipc'
+        assert(require('ipc.torch').real and require('torch').real)
+      ]])
+      run('torch7', [[
+        local ipc = require 'libipc'
+        for _, name in ipairs { 'torch', 'ipc.torch' } do
+          local ok, e = pcall(require, name)
+          assert(not ok and e:find("module 'torch' not found", 1, true), e)
+        end
+        -- What needs no torch goes on.
+        assert(ipc.marshal({ 1 }):read()[1] == 1)
+      ]])
+      run('both', [[
+        local ipc = require 'libipc'
+        local ok, e = pcall(require, 'ipc.torch')
+        assert(not ok and ipc.errcode(e) == 'argument' and e:find("IPC_TORCH: expected builtin or torch7, got 'both'", 1, true), e)
+      ]])
+    end)
+
     it('behind what else answers to the name', function()
       support.check [[
         package.preload.torch = function() return { real = true } end

@@ -5,7 +5,8 @@
 //! `lua/library/torch.lua`.
 //!
 //! ```text
-//! module             the table `torch`, its constructors, the fallback of `require 'torch'`
+//! search             how `require 'torch'` finds these
+//! module             the table `torch`, its constructors
 //! class              userdata and metatables; push, tensor_at
 //! args, construct    arguments; where a result goes; the forms of constructors
 //! index              t[k], t[k] = v
@@ -40,6 +41,7 @@ mod module;
 mod print;
 mod random;
 mod reduce;
+mod search;
 mod shape;
 mod storage;
 
@@ -48,7 +50,8 @@ use crate::bind::vm::Method;
 pub use class::{STORAGE, TENSOR, class_name, push, push_storage, storage_at, tensor_at};
 pub use construct::storage as new_storage;
 pub use convert::{pointer, storage_as};
-pub use module::{install, open, open_later, searcher};
+pub use module::{open, open_later};
+pub use search::install;
 
 /// The methods of tensors.
 const METHODS: &[&[Method]] = &[

@@ -1,8 +1,8 @@
-//! The table `torch`: constructors, functions, names of types; and how `require 'torch'` finds it.
+//! The table `torch`: constructors, functions, names of types.
 //!
 //! Stands on: args, class, construct, context.
 
-use std::ffi::{c_char, c_int};
+use std::ffi::c_int;
 use std::time::Instant;
 
 use mlua_sys as ffi;
@@ -280,55 +280,6 @@ fn fill_and_list(lua: Lua<'_>) -> Result<Pushed> {
 fn fill_given(lua: Lua<'_>) -> Result<Pushed> {
     open(lua)?;
     Ok(0)
-}
-
-/// What the searcher finds: the module, which also becomes the global `torch` as the real one does.
-fn load(lua: Lua<'_>) -> Result<Pushed> {
-    open(lua)?;
-    lua.push_value(-1);
-    lua.set_global("torch")?;
-    Ok(1)
-}
-
-/// `require 'sys'`, where nothing else provides it: `require 'ipc.sys'`.
-fn load_sys(lua: Lua<'_>) -> Result<Pushed> {
-    lua.require("ipc.sys")?;
-    Ok(1)
-}
-
-/// One of `package.searchers`: knows `torch` and `sys`, for when nothing before it does.
-pub fn searcher(lua: Lua<'_>) -> Result<Pushed> {
-    match lua.argument_bytes(1) {
-        Some(b"torch") => lua.push_function(lua_fn!("require 'torch'", load))?,
-        Some(b"sys") => lua.push_function(lua_fn!("require 'sys'", load_sys))?,
-        _ => lua.push_nil(),
-    }
-    Ok(1)
-}
-
-/// Puts [`searcher`] at the end of `package.searchers` (`package.loaders` on 5.1). A sandbox without `package` goes
-/// without.
-pub fn install(lua: Lua<'_>) -> Result<()> {
-    lua.push_function(lua_fn!("require 'torch'", searcher))?;
-    // SAFETY: in protect everything may be called; slot 1 is the searcher.
-    lua.protect(1, 0, |l| unsafe {
-        let get = |l: *mut ffi::lua_State, i: c_int, name: &[u8]| {
-            ffi::lua_pushlstring(l, name.as_ptr() as *const c_char, name.len());
-            ffi::lua_rawget(l, i);
-            ffi::lua_type(l, -1) == ffi::LUA_TTABLE
-        };
-        ffi::lua_pushglobaltable(l);
-        if !get(l, 2, b"package") {
-            return 0;
-        }
-        if !get(l, 3, b"searchers") && !get(l, 3, b"loaders") {
-            return 0;
-        }
-        let end = ffi::lua_rawlen(l, -1) + 1;
-        ffi::lua_pushvalue(l, 1);
-        ffi::lua_rawseti(l, -2, end as _);
-        0
-    })
 }
 
 /// The class name that the registry knows for the metatable of slot `i`: pushes it, or nil.
