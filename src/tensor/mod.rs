@@ -23,7 +23,7 @@ pub use data::layout::{Layout, MAX_ELEMENTS, Sizes, Strides, describe};
 pub use data::memory::{ALIGN, Memory, Span, live_bytes};
 pub use data::number::{Number, Scalar};
 pub use data::storage::Storage;
-pub use data::stretch::{Share, Stretch, Stretches, fits as fits_stretch};
+pub use data::stretch::{Share, Stretch, Stretches, any_overlap, fits as fits_stretch};
 pub use data::view::Tensor;
 pub use file::t7;
 pub use ops::format::{format_storage, format_tensor};

@@ -1,13 +1,15 @@
 //! What stands on the wire for the attachments of a message, and where their data lies. Imports its sibling
 //! `descriptor`.
 
+use std::ops::Range;
+
 use smallvec::SmallVec;
 
 use super::descriptor::{Descriptor, Kind, Within};
 use crate::err;
 use crate::error::{Error, Result};
 use crate::sys::{check_memory, try_push};
-use crate::tensor::{DType, Share, Span, Stretches, Tensor};
+use crate::tensor::{DType, Share, Span, Stretches, Tensor, any_overlap};
 use crate::wire::{Attachment, Message};
 
 /// The pieces of data of a message, in order.
@@ -24,7 +26,7 @@ pub(super) struct Sharing {
 impl Sharing {
     /// Of `message`.
     pub fn of(message: &Message) -> Result<Sharing> {
-        if message.attachments.len() < 2 {
+        if message.attachments.len() < 2 || !may_share(&message.attachments)? {
             return Ok(Sharing::default());
         }
         let mut views = Vec::new();
@@ -99,6 +101,18 @@ impl Sharing {
         }
         Ok(spans)
     }
+}
+
+/// Whether two of them may share memory, as told by a quick look.
+fn may_share(attachments: &[Attachment]) -> Result<bool> {
+    let mut ranges: SmallVec<[Range<usize>; 8]> = SmallVec::new();
+    ranges.try_reserve(attachments.len()).map_err(|_| Error::no_memory())?;
+    ranges.extend(attachments.iter().map(|attachment| match attachment {
+        Attachment::Tensor(t) => t.addresses(),
+        Attachment::Storage(s) => s.addresses(),
+        Attachment::Object(_) | Attachment::Foreign(_) => 0..0,
+    }));
+    Ok(any_overlap(&mut ranges))
 }
 
 /// Appends the descriptor of an attachment with data of its own, which it returns.

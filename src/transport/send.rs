@@ -28,9 +28,9 @@ pub(super) struct Layout {
     spans: Spans,
 }
 
-/// Lays out `message`, whose attachments share as `sharing` says: header and descriptors go to `scratch`. Every refusal
-/// comes from here, or from before, while no byte has moved.
-pub(super) fn lay_out(message: &Message, sharing: &Sharing, scratch: &mut Vec<u8>) -> Result<Layout> {
+/// Lays out `message`, whose attachments, if it has any, share as `sharing` says: header and descriptors go to
+/// `scratch`. Every refusal comes from here, or from before, while no byte has moved.
+pub(super) fn lay_out(message: &Message, sharing: Option<&Sharing>, scratch: &mut Vec<u8>) -> Result<Layout> {
     scratch.clear();
     scratch.resize(super::frame::HEADER, 0);
     let inline = message.bytes.len() <= SMALL;
@@ -38,7 +38,7 @@ pub(super) fn lay_out(message: &Message, sharing: &Sharing, scratch: &mut Vec<u8
         try_extend(scratch, &message.bytes)?;
     }
     let head = scratch.len();
-    let spans = if message.attachments.is_empty() { Spans::new() } else { sharing.describe(message, head, scratch)? };
+    let spans = sharing.map_or(Ok(Spans::new()), |sharing| sharing.describe(message, head, scratch))?;
     let header = Header { functions: message.functions, descriptors: scratch.len() - head, bytes: message.bytes.len() };
     scratch[..super::frame::HEADER].copy_from_slice(&header.encode());
     Ok(Layout { head, inline, spans })
@@ -94,7 +94,7 @@ impl Parcel {
         let mut scratch = Vec::new();
         let sharing = Sharing::of(&message)?;
         let bytes = sharing.bytes(&message);
-        let layout = lay_out(&message, &sharing, &mut scratch)?;
+        let layout = lay_out(&message, Some(&sharing), &mut scratch)?;
         Ok(Parcel { message, scratch, layout, bytes })
     }
 

@@ -6,6 +6,8 @@
 //!
 //! Imports its siblings `dtype`, `layout`, `memory`, `overlap`, `storage` and `view`.
 
+use std::ops::Range;
+
 use super::dtype::DType;
 use super::layout::{Layout, Strides};
 use super::memory::{Span, more_room, room};
@@ -227,12 +229,34 @@ fn head(cluster: &[Member<'_>], mut i: usize) -> usize {
     i
 }
 
+/// Whether any two of the ranges, which are sorted for it, have an address in common. Those that are empty begin at 0.
+pub fn any_overlap(ranges: &mut [Range<usize>]) -> bool {
+    ranges.sort_unstable_by_key(|range| range.start);
+    ranges.windows(2).any(|two| two[1].start < two[0].end)
+}
+
+impl Storage {
+    /// Where its elements lie in memory just now; 0..0 if there are none.
+    pub fn addresses(&self) -> Range<usize> {
+        let memory = self.held();
+        let start = if memory.size() == 0 { 0 } else { memory.host().as_ptr() as usize };
+        start..start + memory.size()
+    }
+}
+
 /// Whether `layout` can be a share of a stretch of `len` elements.
 pub fn fits(layout: &Layout, len: usize) -> bool {
     (1..=MOST_REPEATED.max(len)).contains(&layout.numel()) && layout.end() <= len
 }
 
 impl Tensor {
+    /// From where to where its elements lie in memory just now, if its storage still has them; 0..0 if there are none.
+    pub fn addresses(&self) -> Range<usize> {
+        let (Some(storage), 1..) = (self.storage(), self.numel()) else { return 0..0 };
+        let (start, item) = (storage.held().host().as_ptr() as usize, self.dtype().size());
+        start + self.offset() * item..start + self.layout().end() * item
+    }
+
     /// The view that a [`Share`] of these `sizes` is, of a stretch that arrived as `storage`; an error where it reaches
     /// past that.
     pub fn in_stretch(storage: &Storage, offset: usize, sizes: &[usize], strides: &[isize]) -> Result<Tensor> {

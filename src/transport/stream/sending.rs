@@ -52,8 +52,10 @@ impl Stream {
     pub(super) fn send_whole(&self, message: &Message, wait: &Wait) -> Result<()> {
         let began = monotonic_ns();
         let inside = self.socket.enter()?;
-        let sharing = Sharing::of(message)?;
-        self.policy.refuse(message, sharing.bytes(message), self.socket.peer())?;
+        // Most messages have no tensors.
+        let sharing = if message.attachments.is_empty() { None } else { Some(Sharing::of(message)?) };
+        let bytes = sharing.as_ref().map_or((0, 0), |sharing| sharing.bytes(message));
+        self.policy.refuse(message, bytes, self.socket.peer())?;
         let free = self.tx.try_lock();
         let at_once = free.as_ref().is_some_and(|tx| tx.pending.is_none());
         let Some(mut tx) = (if free.is_some() { free } else { self.tx.lock(wait)? }) else {
@@ -71,7 +73,7 @@ impl Stream {
         }
         // Taken out, so that both the scratch memory and the rest can be used.
         let mut scratch = std::mem::take(&mut tx.sender.scratch);
-        let layout = lay_out(message, &sharing, &mut scratch);
+        let layout = lay_out(message, sharing.as_ref(), &mut scratch);
         let sent = layout.and_then(|layout| {
             // Without tensors there was nothing to lay out that a clock could see.
             let laid_out = if at_once && message.attachments.is_empty() { began } else { monotonic_ns() };

@@ -40,6 +40,27 @@ fn who_meets_nobody_is_alone() {
 }
 
 #[test]
+fn ranges_overlap_where_an_address_is_in_both() {
+    for (overlap, ranges) in [
+        (false, &[][..]),
+        (false, &[5..8, 3..5]),
+        (true, &[5..8, 0..0, 3..6]),
+        (true, &[3..5, 3..5]),
+        (false, &[0..0, 0..0, 7..9]),
+        (true, &[0..100, 5..6, 200..300]),
+        (true, &[0..100, 0..0, 60..70, 0..0]),
+    ] {
+        assert_eq!(any_overlap(&mut ranges.to_vec()), overlap, "{ranges:?}");
+    }
+    let t = Tensor::with_sizes(DType::Short, &[4, 6]).unwrap();
+    let all = t.storage().unwrap().addresses();
+    assert_eq!((t.addresses(), all.len()), (all.clone(), 48));
+    assert_eq!(t.select(1, 2).unwrap().addresses(), all.start + 4..all.start + 2 * (2 + 18 + 1));
+    assert_eq!(Tensor::new(DType::Int).addresses(), 0..0);
+    assert_eq!(t.storage().unwrap().view(3, 0).unwrap().addresses(), 0..0);
+}
+
+#[test]
 fn what_meets_shares_no_more_than_it_covers() {
     let t = Tensor::range(DType::Int, 0.0, 99.0, 1.0).unwrap();
     let (a, b, c) = (t.narrow(0, 10, 10).unwrap(), t.narrow(0, 15, 10).unwrap(), t.narrow(0, 50, 2).unwrap());
