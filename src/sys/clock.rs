@@ -15,6 +15,11 @@ fn as_ns(time: libc::timespec) -> u64 {
     time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64
 }
 
+/// For how many nanoseconds the calling thread has computed so far.
+pub fn own_cpu_ns() -> u64 {
+    nanoseconds(libc::CLOCK_THREAD_CPUTIME_ID)
+}
+
 /// For how many nanoseconds thread `tid` of this process (see [`gettid`]) has computed so far; `None` once it has
 /// ended, and where the system does not say.
 pub fn thread_cpu_ns(tid: u64) -> Option<u64> {

@@ -3,7 +3,7 @@
 //! The signal is SIGURG, which a process without a handler ignores: so the handler can come and go, and nothing is
 //! harmed by a signal that comes late. (The runtime of Go stops its threads by the same.)
 //!
-//! Takes the number of its thread from `clock`, and imports its siblings `fork` and `load`.
+//! Takes numbers and clocks of threads from `clock`, and imports its siblings `fork` and `load`.
 
 use std::mem::zeroed;
 use std::ptr;
@@ -11,7 +11,7 @@ use std::ptr;
 use libc::{SIGPROF, SIGURG, c_int, c_void, itimerval, pthread_t, sigaction, siginfo_t};
 
 use super::load::thread_computes;
-use super::{ForkHook, SetOnce, at_fork, gettid};
+use super::{ForkHook, SetOnce, at_fork, gettid, thread_cpu_ns};
 
 /// A running thread.
 #[derive(Clone, Copy, Debug)]
@@ -30,6 +30,11 @@ impl ThreadHandle {
     /// Whether it computes: see [`thread_computes`].
     pub fn computes(self) -> bool {
         thread_computes(self.tid)
+    }
+
+    /// For how many nanoseconds it has computed so far.
+    pub fn cpu_ns(self) -> u64 {
+        thread_cpu_ns(self.tid).unwrap_or(u64::MAX)
     }
 
     /// Runs what [`ThreadInterrupts::begin`] was given in that thread, soon.

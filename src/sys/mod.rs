@@ -40,7 +40,7 @@ mod unwinder;
 mod watch;
 mod word_lock;
 
-pub use clock::{cpus, gettid, monotonic_ns, spare_core, thread_cpu_ns};
+pub use clock::{cpus, gettid, monotonic_ns, own_cpu_ns, spare_core, thread_cpu_ns};
 pub use critical::{Critical, Torn, is_torn};
 pub use env::{env_var, environment};
 pub use event::Event;

@@ -7,8 +7,11 @@ use crate::error::{Error, Result};
 use crate::sys::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use crate::sys::{Event, Lock, Scope, futex_wake, monotonic_ns, try_push};
 
-/// How long, in nanoseconds, a worker that was told to end may clean up.
+/// How long, in nanoseconds, a worker that was told to end may clean up: by the clock, and then by what it computes,
+/// since it may have had no core meanwhile.
 const GRACE: u64 = 250_000_000;
+/// By the clock at the most.
+const LONGEST_GRACE: u64 = 10_000_000_000;
 
 /// The cancellation of one worker: fired once, by anyone; every blocked call of that worker ends with `[cancelled]` at
 /// once, and so does every later one.
@@ -72,10 +75,17 @@ impl Cancel {
     }
 
     /// [`Cancel::check`] for calls that do not wait: what the first error of the worker has it clean up on its way out
-    /// may call those for a while.
-    pub fn check_all(&self) -> Result<()> {
+    /// may call those for a while. `computed` says for how many nanoseconds this thread has computed since it was first
+    /// asked.
+    pub fn check_all(&self, computed: impl FnOnce() -> u64) -> Result<()> {
         let heard = self.heard.load(Ordering::Relaxed);
-        if heard != 0 && monotonic_ns().saturating_sub(heard) < GRACE { Ok(()) } else { self.check() }
+        if heard != 0 {
+            let since = monotonic_ns().saturating_sub(heard);
+            if since < GRACE || since < LONGEST_GRACE && computed() < GRACE {
+                return Ok(());
+            }
+        }
+        self.check()
     }
 
     /// The worker is told to end: the error to raise.

@@ -268,4 +268,17 @@ mod tests {
         let e = poll_fd(1 << 20, Interest::Read, &Wait::until(Deadline::NEVER)).unwrap_err();
         assert_eq!(e.code(), Code::State);
     }
+
+    #[test]
+    fn who_was_told_to_end_may_clean_up_by_the_clock_and_then_by_what_it_computes() {
+        const GRACE: u64 = 250_000_000;
+        let cancel = Cancel::new();
+        assert!(cancel.check_all(|| GRACE).is_ok());
+        cancel.fire();
+        assert!(cancel.check_all(|| 0).is_err(), "it is told first");
+        assert!(cancel.check_all(|| GRACE).is_ok());
+        std::thread::sleep(Duration::from_nanos(GRACE));
+        assert!(cancel.check_all(|| GRACE - 1).is_ok());
+        assert!(cancel.check_all(|| GRACE).is_err());
+    }
 }

@@ -135,25 +135,34 @@ mod closing {
     use mlua_sys as ffi;
 
     use super::{COUNT, hook};
+    use crate::sys::own_cpu_ns;
 
-    /// How long all of them together may take.
+    /// How long all of them together may take: by the clock, and by what they compute, since the thread may have had no
+    /// core meanwhile.
     const GRACE: Duration = Duration::from_millis(250);
+    /// By the clock at the most.
+    const LONGEST_GRACE: Duration = Duration::from_secs(10);
 
     /// A coroutine, and the depth of its stack in a function that the error calls.
     type StackPlace = (*mut ffi::lua_State, c_int);
 
     thread_local! {
-        /// When the thread was first told to end.
-        static SINCE: Cell<Option<Instant>> = const { Cell::new(None) };
+        /// When the thread was first told to end, and for how many nanoseconds it had computed then.
+        static SINCE: Cell<Option<(Instant, u64)>> = const { Cell::new(None) };
         static INSIDE: Cell<Option<StackPlace>> = const { Cell::new(None) };
     }
 
     /// Notes that the thread is told to end; what more to hook.
     pub(in crate::bind) fn raised() -> c_int {
         INSIDE.set(None);
-        let since = SINCE.get().unwrap_or_else(Instant::now);
+        let since = SINCE.get().unwrap_or_else(|| (Instant::now(), own_cpu_ns()));
         SINCE.set(Some(since));
-        if since.elapsed() < GRACE { ffi::LUA_MASKCALL } else { 0 }
+        if has_time(since) { ffi::LUA_MASKCALL } else { 0 }
+    }
+
+    fn has_time((since, computed): (Instant, u64)) -> bool {
+        let elapsed = since.elapsed();
+        elapsed < GRACE || elapsed < LONGEST_GRACE && own_cpu_ns().saturating_sub(computed) < GRACE.as_nanos() as u64
     }
 
     /// Whether this `event` of a cancelled thread is to pass.
@@ -161,7 +170,7 @@ mod closing {
     /// # Safety
     /// In a hook of `l`.
     pub(super) unsafe fn goes_on(l: *mut ffi::lua_State, event: c_int) -> bool {
-        if SINCE.get().is_none_or(|since| since.elapsed() >= GRACE) {
+        if !SINCE.get().is_some_and(has_time) {
             return false;
         }
         // SAFETY: a hook may look at the stack and set another hook.

@@ -9,6 +9,7 @@
 //! 3. the body, `fn(Lua) -> Result<Pushed>`: ordinary Rust. Through [`Lua`] it reads the stack directly, and does
 //!    everything that Lua may refuse (allocations included) under `lua_pcall`.
 
+use std::cell::Cell;
 use std::ffi::c_int;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -20,7 +21,7 @@ use crate::bind::vm::state::State;
 use crate::err;
 use crate::error::{Code, Error, Result};
 use crate::sync::another_thread_ends_process;
-use crate::sys::{Torn, closes_soon, is_torn, memory_is_short, settle_shortage};
+use crate::sys::{Torn, closes_soon, is_torn, memory_is_short, own_cpu_ns, settle_shortage};
 use crate::wait::{Deadline, Interrupt, Wait, sleep};
 
 /// How many results a body has pushed. As wide as a pointer, so that a `Result` of it comes back in two registers: one
@@ -155,7 +156,7 @@ unsafe fn run<const REPEAT: bool>(
     }
     if let Some(cancel) = lua.state().cancelled()
         && !gives_back(place)
-        && let Err(e) = cancel.check_all()
+        && let Err(e) = cancel.check_all(computed_since_cancel)
     {
         // Be it one that never waits: 5.3 and later have no other way to end a loop of such calls.
         return fail(lua, e);
@@ -176,6 +177,19 @@ unsafe fn run<const REPEAT: bool>(
 /// How long, in seconds, a call that was short of descriptors waits before each of its further tries, where something
 /// was let go of lately whose descriptors threads in the background close: they may have to wait for a core.
 const PAUSES: [f64; 8] = [0.0, 0.001, 0.01, 0.05, 0.2, 0.5, 1.0, 2.0];
+
+/// For how many nanoseconds this thread, which was cancelled, has computed since this was first asked.
+#[cold]
+fn computed_since_cancel() -> u64 {
+    thread_local! {
+        static FIRST: Cell<u64> = const { Cell::new(0) };
+    }
+    let now = own_cpu_ns().max(1);
+    if FIRST.get() == 0 {
+        FIRST.set(now);
+    }
+    now - FIRST.get()
+}
 
 /// Memory or descriptors ran out, and garbage may hold some: collects it and calls `body` again, if its arguments are
 /// there.

@@ -27,6 +27,8 @@ struct Worker {
     heard: bool,
     /// How long to wait before it is asked again: longer each time.
     pause: Duration,
+    /// For how many nanoseconds it has to have computed before it is asked for the first time.
+    grace: u64,
 }
 
 // SAFETY: `cancel` is followed, and the thread interrupted, only under the lock of the board, from which the worker
@@ -52,6 +54,7 @@ impl Worker {
     fn may_be_asked(&self, now: Instant) -> bool {
         self.request.order.load(Ordering::Acquire) == NOTHING
             && self.since.is_some_and(|since| now.duration_since(since) >= self.pause)
+            && self.thread.cpu_ns() >= self.grace
     }
 
     /// Tells it to do `order`.
@@ -168,6 +171,7 @@ impl Board {
             since: None,
             heard: false,
             pause: GRACE,
+            grace: 0,
         });
         self.last_id
     }
@@ -184,6 +188,8 @@ impl Board {
         for worker in self.workers.iter_mut().filter(|worker| worker.is_due()) {
             if worker.since.is_none() {
                 (worker.since, worker.pause) = (Some(now), GRACE);
+                // Where it waits for a core, or has just been woken, it has not begun to end by itself.
+                worker.grace = worker.thread.cpu_ns().saturating_add(GRACE.as_nanos() as u64);
             } else if worker.may_be_asked(now) {
                 found.push((worker.id, worker.thread));
             }
