@@ -655,6 +655,15 @@ describe('a client', function()
     handles[1]:send(5)
     assert.equal(5, c:recv(false))
     assert.equal('argument', code(c.recv, c, 'x'))
+    -- What follows it would be taken for nothing.
+    for _, first in ipairs { {}, false, 5 } do
+      assert.matches('argument #2: expected nothing after the time%-out, got number', fails(c.recv, c, first, 0.01))
+    end
+    local server = ipc.server()
+    assert.matches('argument #2: expected nothing after the time%-out', fails(server.recvAny, server, {}, 0.1))
+    assert.matches('argument #2: expected nothing after the time%-out', fails(server.tryrecvAny, server, 1, 'x'))
+    assert.matches('argument #3: expected nothing after the time%-out', fails(server.broadcast, server, 1, 0.1, 0.1))
+    server:close()
     assert.equal('argument', code(c.send, c))
     assert.equal('argument', code(c.send, c, 1, { unknown = 1 }))
   end)

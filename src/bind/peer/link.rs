@@ -98,7 +98,10 @@ pub(super) fn recv<T: Link>(lua: Lua<'_>) -> Result<Pushed> {
     };
     let deadline = match (into, lua.kind(2)) {
         (Some(_), _) | (None, Kind::None | Kind::Nil) => lua.timeout(3, timeout)?,
-        (None, Kind::Number | Kind::Boolean | Kind::Table) => lua.timeout(2, timeout)?,
+        (None, Kind::Number | Kind::Boolean | Kind::Table) => {
+            lua.no_more(3)?;
+            lua.timeout(2, timeout)?
+        }
         (None, _) => return Err(lua.expected(2, "a tensor, a storage or a number of seconds")),
     };
     let mut message = lua.state().take_message();

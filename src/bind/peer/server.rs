@@ -245,7 +245,7 @@ fn tryrecv_any(lua: Lua<'_>) -> Result<Pushed> {
 /// The tag in slot `i`, which may be left out before a time-out, and the slot of that.
 fn tag_before(lua: Lua<'_>, i: c_int) -> Result<(Option<&[u8]>, c_int)> {
     match lua.kind(i) {
-        Kind::Number | Kind::Boolean | Kind::Table => Ok((None, i)),
+        Kind::Number | Kind::Boolean | Kind::Table => lua.no_more(i + 1).map(|()| (None, i)),
         _ => Ok((tag_at(lua, i)?, i + 1)),
     }
 }

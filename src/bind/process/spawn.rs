@@ -278,7 +278,7 @@ fn signal(lua: Lua<'_>, i: c_int) -> Result<i32> {
 fn wait(lua: Lua<'_>) -> Result<Pushed> {
     let process = this(lua)?;
     let (sent, deadline) = match lua.kind(2) {
-        Kind::Table => (None, lua.timeout(2, None)?),
+        Kind::Table => (None, lua.no_more(3).and_then(|()| lua.timeout(2, None))?),
         _ => (lua.optional(2, signal)?, lua.timeout(3, None)?),
     };
     // Once, however often a call is tried.
@@ -333,7 +333,10 @@ fn stdin(lua: Lua<'_>) -> Result<Pushed> {
 fn amount(lua: Lua<'_>) -> Result<(Amount, Deadline)> {
     let amount = match lua.kind(2) {
         Kind::None | Kind::Nil => Amount::Line { whole: false },
-        Kind::Table => return Ok((Amount::Line { whole: false }, lua.timeout(2, None)?)),
+        Kind::Table => {
+            lua.no_more(3)?;
+            return Ok((Amount::Line { whole: false }, lua.timeout(2, None)?));
+        }
         Kind::Number => Amount::UpTo(usize::try_from(lua.integer_in(2, 1..=i64::MAX)?).unwrap_or(usize::MAX)),
         Kind::String => match lua.bytes(2)? {
             b"*line" | b"*l" | b"l" => Amount::Line { whole: false },

@@ -14,6 +14,15 @@ use crate::sys::{try_bytes, try_text};
 use crate::wait::Deadline;
 
 impl<'a> Lua<'a> {
+    /// Refuses what follows a time-out that stands in the place of another argument: it would be taken for nothing.
+    pub fn no_more(self, i: c_int) -> Result<()> {
+        if matches!(self.kind(i), Kind::None | Kind::Nil) {
+            return Ok(());
+        }
+        let n = i - c_int::from(self.place().contains(':'));
+        Err(err!(Argument, "argument #{n}: expected nothing after the time-out, got {}", self.describe(i)))
+    }
+
     /// The error for slot `i` that does not hold `what` (`a table`): names position, expected type and what came.
     pub fn expected(self, i: c_int, what: &str) -> Error {
         let got = self.describe(i);

@@ -22,6 +22,8 @@ pub(super) struct Rx {
     ended: Option<Error>,
     /// Why a message was skipped that came during a send: for the next receive.
     skipped: Option<Error>,
+    /// There was no memory for what is to come: the socket may have nothing more to show, and a receive would say so.
+    short: bool,
 }
 
 /// What a send that waits has found to receive meanwhile.
@@ -37,12 +39,12 @@ pub(super) enum Ahead {
 
 impl Rx {
     pub fn new(receiver: Receiver) -> Rx {
-        Rx { receiver, ended: None, skipped: None }
+        Rx { receiver, ended: None, skipped: None, short: false }
     }
 
     /// Whether something waits for the next receive that a send has found.
     fn is_kept(&self) -> bool {
-        self.ended.is_some() || self.skipped.is_some() || self.receiver.is_whole()
+        self.ended.is_some() || self.skipped.is_some() || self.short || self.receiver.is_whole()
     }
 
     /// See [`Connection::unfilled`](super::super::Connection::unfilled).
@@ -52,7 +54,7 @@ impl Rx {
 
     /// Whether the next receive has something to say without a look at the socket.
     pub fn is_ready(&self) -> bool {
-        self.ended.is_some() || self.skipped.is_some() || self.receiver.is_ready()
+        self.ended.is_some() || self.skipped.is_some() || self.short || self.receiver.is_ready()
     }
 }
 
@@ -83,10 +85,9 @@ impl Stream {
 
     /// One look at the socket.
     fn advance(&self, rx: &mut Rx, into: Option<Target<'_>>, fd: RawFd, empty: Empty) -> Result<Step> {
-        match rx.receiver.drive(fd, into, empty) {
-            Ok(step) => Ok(step),
-            Err(fault) => Err(self.fault(rx, fault)),
-        }
+        let driven = rx.receiver.drive(fd, into, empty);
+        rx.short = matches!(driven, Err(Fault::Memory(_)));
+        driven.map_err(|fault| self.fault(rx, fault))
     }
 
     /// Why nothing can be received any more, if so; else the descriptor, kept open.
@@ -161,7 +162,10 @@ impl Stream {
                 Ahead::Kept
             }
             // The next receive says so, if there is no more memory by then.
-            Err(Fault::Memory(_)) => Ahead::Busy,
+            Err(Fault::Memory(_)) => {
+                rx.short = true;
+                Ahead::Kept
+            }
             Err(fault) => {
                 self.fault(&mut rx, fault);
                 Ahead::Kept

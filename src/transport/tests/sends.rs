@@ -228,3 +228,29 @@ fn a_parcel_that_waits_is_given_up_when_its_time_is_over() {
         assert_eq!(receive(&b).unwrap_err().code(), Code::Closed);
     }
 }
+
+#[test]
+fn a_tensor_that_a_send_finds_no_memory_for_is_told_of() {
+    let (a, b) = pair();
+    let sender = send_in_the_background(&a);
+    let fd = a.fd().unwrap();
+    // A tensor of 2^60 bytes, of which nothing follows.
+    let mut descriptor = Vec::new();
+    Descriptor::new(Kind::Tensor, DType::Byte, &[1 << 60]).encode(0, &mut descriptor).unwrap();
+    let header = Header { functions: false, descriptors: descriptor.len(), bytes: LONE.len() };
+    let frame = [&header.encode()[..], LONE, &descriptor].concat();
+    let inside = b.socket().unwrap();
+    // SAFETY: a slice.
+    unsafe { socket::send(inside.fd(), &[Region::of(&frame)], false) }.unwrap();
+    while !a.is_ready() {
+        thread::yield_now();
+    }
+    assert!(poll_fd(fd, Interest::Read, &never()).unwrap());
+    (0..2).for_each(|_| drop(receive(&b).unwrap()));
+    sender.join().unwrap().unwrap();
+    for _ in 0..2 {
+        assert_eq!(receive(&a).unwrap_err().code(), Code::Limit);
+        assert!(a.is_ready() && poll_fd(fd, Interest::Read, &never()).unwrap());
+    }
+    assert_eq!(a.unfilled(), 1 << 60);
+}
