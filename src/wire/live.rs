@@ -50,7 +50,8 @@ pub fn remember(object: &Arc<dyn Object>) -> Result<()> {
     if shard.entries.contains_key(&key) {
         return Ok(());
     }
-    if shard.entries.len() >= shard.sweep_at {
+    // A table that cannot grow may be full of what is gone.
+    if shard.entries.len() >= shard.sweep_at || shard.entries.try_reserve(1).is_err() {
         shard.entries.retain(|_, entry| entry.object.strong_count() > 0);
         shard.sweep_at = FEW.max(2 * shard.entries.len());
     }

@@ -103,7 +103,9 @@ local function try(name, f, this, arguments)
     at:seek 'set'
     at:write(('%s %d %d%s'):format(name, plan[1], plan[2] == 1 and 1 or 0, (' '):rep(80)))
     at:flush()
-    local object = this and this()
+    -- What a thread in the background had no memory for, a moment after the last call, is told by the next one.
+    local made, object = pcall(this or quiet)
+    if not made then object = this() end
     memory.plan(plan[1], plan[2], 0)
     memory.arm(true)
     if this then pcall(f, object, unpack(arguments, 1, 4)) else pcall(f, unpack(arguments, 1, 4)) end
