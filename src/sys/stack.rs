@@ -1,9 +1,10 @@
-//! The C stack of the calling thread: where it ends, and how far down the caller is. Takes numbers of threads and
-//! processes from `clock` and `process`.
+//! The C stack of the calling thread: where it ends, how far down the caller is, and how it grows. Imports its sibling
+//! `memory`; takes numbers of threads and processes from `clock` and `process`.
 
 use std::cell::Cell;
 use std::ops::Range;
 
+use super::memory::has_address_space;
 use super::{getpid, gettid};
 
 /// The addresses of the calling thread's stack, guard page included; `None` where the system does not say. Asked once
@@ -66,19 +67,7 @@ pub fn reach_stack(lowest: usize) -> bool {
     if lowest >= here || gettid() != u64::from(getpid().unsigned_abs()) {
         return true;
     }
-    // SAFETY: a new mapping, which is unmapped as it came.
-    let there_is_room = unsafe {
-        let len = here - lowest;
-        let probe = libc::mmap(
-            std::ptr::null_mut(),
-            len,
-            libc::PROT_READ | libc::PROT_WRITE,
-            libc::MAP_PRIVATE | libc::MAP_ANONYMOUS,
-            -1,
-            0,
-        );
-        probe != libc::MAP_FAILED && libc::munmap(probe, len) == 0
-    };
+    let there_is_room = has_address_space(here - lowest);
     if there_is_room {
         go_down_to(lowest);
     }

@@ -25,4 +25,4 @@ pub use bytes::SharedBytes;
 pub use fallible::{Text, try_bytes, try_collect, try_extend, try_format, try_push, try_text};
 pub use huge::ask_for_huge_pages;
 pub use reserve::LARGEST;
-pub use room::leaves_room;
+pub use room::{has_address_space, leaves_room};

@@ -1,4 +1,5 @@
-//! Whether a large block may be taken that somebody else has only asked for.
+//! How much room the address space has: before a large block is taken that somebody else has only asked for, and
+//! before the stack grows.
 
 /// So much has to be left of an address space that has a limit.
 #[cfg(target_os = "linux")]
@@ -14,7 +15,17 @@ pub fn leaves_room(len: usize) -> bool {
     if !known || limit.rlim_cur == libc::RLIM_INFINITY {
         return true;
     }
-    let Some(len) = len.checked_add(LEFT) else { return false };
+    len.checked_add(LEFT).is_some_and(has_address_space)
+}
+
+/// As elsewhere: the allocator will say.
+#[cfg(not(target_os = "linux"))]
+pub fn leaves_room(_: usize) -> bool {
+    true
+}
+
+/// Whether the address space has room for `len` bytes more just now.
+pub fn has_address_space(len: usize) -> bool {
     // SAFETY: a new mapping, which is unmapped as it came.
     unsafe {
         let probe = libc::mmap(
@@ -27,10 +38,4 @@ pub fn leaves_room(len: usize) -> bool {
         );
         probe != libc::MAP_FAILED && libc::munmap(probe, len) == 0
     }
-}
-
-/// As elsewhere: the allocator will say.
-#[cfg(not(target_os = "linux"))]
-pub fn leaves_room(_: usize) -> bool {
-    true
 }

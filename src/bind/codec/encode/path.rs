@@ -9,8 +9,8 @@ use crate::error::{Error, words};
 use crate::text;
 use crate::wire::{Parts, field_path};
 
-/// The error with the path to its culprit in front: `value.layers[3].state: …`. There is none where there was no memory
-/// for it.
+/// The error with the path to its culprit in front: `value.layers[3].state: …`. There is none where there was no
+/// memory for it.
 pub(super) fn placed(e: Error, path: &[String]) -> Error {
     if path.is_empty() {
         return e;
