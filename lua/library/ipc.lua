@@ -270,8 +270,9 @@ function server:close() end
 local handle = {}
 
 --- Sends a value: tables, tensors and all, by value. `[timeout]` before its first byte has left changes nothing; after
---- it, the connection is closed. In a table, `more = true` beside `timeout` says that another message follows at once:
---- over TCP both may then leave together, and wake the receiver once.
+--- it, the connection is closed. While it waits for room it receives, up to one whole message, which the next receive
+--- gives. Tensors that have elements in common arrive sharing them. In a table, `more = true` beside `timeout` says that
+--- another message follows at once: over TCP both may then leave together, and wake the receiver once.
 ---@param value any
 ---@param timeout? number|boolean|ipc.SendOptions seconds
 function handle:send(value, timeout) end
