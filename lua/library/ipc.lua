@@ -271,8 +271,8 @@ local handle = {}
 
 --- Sends a value: tables, tensors and all, by value. `[timeout]` before its first byte has left changes nothing; after
 --- it, the connection is closed. While it waits for room it receives, up to one whole message, which the next receive
---- gives. Tensors that have elements in common arrive sharing them. In a table, `more = true` beside `timeout` says that
---- another message follows at once: over TCP both may then leave together, and wake the receiver once.
+--- gives. Tensors that have elements in common arrive sharing them. In a table, `more = true` beside `timeout` says
+--- that another message follows at once: over TCP both may then leave together, and wake the receiver once.
 ---@param value any
 ---@param timeout? number|boolean|ipc.SendOptions seconds
 function handle:send(value, timeout) end
