@@ -27,18 +27,24 @@ describe('under ipc.scheduler', function()
     return count > 0
   end
 
-  -- The error that f raises in a coroutine, after however many yields: 5.1 cannot yield through pcall.
-  local function error_of(f, ...)
-    local given, n, ok, e = { ... }, select('#', ...), nil, nil
-    loop.run(function()
-      local co = coroutine.create(function() f((unpack or table.unpack)(given, 1, n)) end) -- luacheck: ignore 143
+  -- The error that f raises in a coroutine, after however many yields: 5.1 cannot yield through pcall. For use within
+  -- loop.run.
+  local function error_within(f, ...)
+    local given, n = { ... }, select('#', ...)
+    local co = coroutine.create(function() f((unpack or table.unpack)(given, 1, n)) end) -- luacheck: ignore 143
+    local ok, e = coroutine.resume(co)
+    while coroutine.status(co) == 'suspended' do
+      coroutine.yield(e)
       ok, e = coroutine.resume(co)
-      while coroutine.status(co) == 'suspended' do
-        coroutine.yield(e)
-        ok, e = coroutine.resume(co)
-      end
-    end)
+    end
     assert.is_false(ok)
+    return e
+  end
+
+  -- The same in a loop of its own.
+  local function error_of(...)
+    local given, n, e = { ... }, select('#', ...), nil
+    loop.run(function() e = error_within((unpack or table.unpack)(given, 1, n)) end) -- luacheck: ignore 143
     return e
   end
 
@@ -187,6 +193,58 @@ describe('under ipc.scheduler', function()
     end, function() client:close() end)
     assert.is_false(ok)
     assert.are.equal('closed', ipc.errcode(e))
+  end)
+
+  it('a send that waits hears of a close at this end, whoever closes', function()
+    local long = ('x'):rep(2 ^ 10):rep(20 * 2 ^ 10)
+    for _, host in ipairs { '127.0.0.1', 'unix:' .. support.tmpname() } do
+      for _, how in ipairs { 'handle', 'client', 'server', 'recvAny' } do
+        local server, port = ipc.server(host, 0)
+        local client, handle = ipc.client(host, port), nil
+        server:clients(1, function(c) handle = c end, 60)
+        local sender = how == 'client' and client or handle
+        local e
+        loop.run(function() e = error_within(sender.send, sender, long) end, function()
+          if how == 'handle' then handle:close() end
+          if how == 'client' then client:close() end
+          if how == 'server' then server:close() end
+          if how == 'recvAny' then
+            client:close()
+            assert.are.equal('closed', ipc.errcode((select(3, server:recvAny(nil, { gone = true, timeout = 60 })))))
+          end
+        end)
+        assert.are.equal('closed', ipc.errcode(e), how)
+        server:close()
+      end
+    end
+  end)
+
+  it('a send whose message another one has moved on is over, though the connection has ended since', function()
+    local server, port = ipc.server()
+    local m = ipc.map(1, function(port)
+      local client = require 'libipc'.client(port)
+      local first, second = client:recv(60), client:recv(60)
+      client:close()
+      return #first, #second
+    end, port)
+    local handle
+    server:clients(1, function(c) handle = c end, 60)
+    local long, waits = ('x'):rep(2 ^ 10):rep(20 * 2 ^ 10), nil
+    -- Not resumed by anybody, until it is all over.
+    local first = coroutine.create(function() handle:send(long) end)
+    ipc.scheduler { wait = function(...)
+      waits = coroutine.running() == first
+      if waits then coroutine.yield() else loop.wait(...) end
+    end }
+    assert(coroutine.resume(first))
+    assert.is_true(waits)
+    loop.run(function() handle:send 'the second' end)
+    assert.are.equal(#long, (m:join()))
+    assert.are.equal('closed', ipc.errcode((select(3, server:recvAny(nil, { gone = true, timeout = 60 })))))
+    assert.is_true(coroutine.resume(first))
+    assert.are.equal('dead', coroutine.status(first))
+    ipc.scheduler { wait = loop.wait }
+    server:close()
   end)
 
   it('a send that ends in the middle of its message, by time or with its coroutine, closes the connection', function()

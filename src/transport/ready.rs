@@ -15,7 +15,8 @@ pub(super) struct Ready {
 }
 
 impl Ready {
-    /// One that polls readable while the connection of `socket` has something to read or room to write, or has ended.
+    /// One that polls readable while the connection of `socket` has something to read, room to write, or either, or has
+    /// ended.
     pub fn new(socket: &SocketHandle, interest: Interest) -> Result<Ready> {
         if !socket.is_ours() {
             // The error that says so.
@@ -23,9 +24,9 @@ impl Ready {
         }
         let ready = Ready { set: WatchSet::new()?, event: Event::new()? };
         ready.set.add(ready.event.fd()?, 0)?;
-        let write = interest == Interest::Write;
+        let (read, write) = (interest != Interest::Write, interest != Interest::Read);
         match socket.enter() {
-            Ok(inside) => ready.set.add_for(inside.fd(), 1, !write, write)?,
+            Ok(inside) => ready.set.add_for(inside.fd(), 1, read, write)?,
             Err(_) => ready.event.set(),
         }
         Ok(ready)

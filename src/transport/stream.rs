@@ -34,11 +34,15 @@ pub struct Stream {
     tx: TimedMutex<Tx>,
     /// The number of the last message that its sender gave up.
     given_up: AtomicU64,
+    /// The number of the last message that has gone out whole: they go in order.
+    finished: AtomicU64,
     rx: TimedMutex<Rx>,
     sent: Counters,
     received: Counters,
     ready: SetOnce<Ready>,
     room: SetOnce<Ready>,
+    /// For a send that is tried again when there is room or something to receive.
+    both: SetOnce<Ready>,
     told: SetOnce<ReadAhead>,
     /// What ended it, where that was not a call of `close`.
     cause: SetOnce<Error>,
@@ -71,11 +75,13 @@ impl Stream {
             transport,
             tx: TimedMutex::new(Tx::new(sender)),
             given_up: AtomicU64::new(0),
+            finished: AtomicU64::new(0),
             rx: TimedMutex::new(Rx::new(Receiver::new(policy.takes, policy.functions, opener))),
             sent: Counters::default(),
             received: Counters::default(),
             ready: SetOnce::new(),
             room: SetOnce::new(),
+            both: SetOnce::new(),
             told: SetOnce::new(),
             cause: SetOnce::new(),
             closed_here: AtomicBool::new(false),
@@ -86,7 +92,7 @@ impl Stream {
     /// without a sign.
     fn end_socket(&self, reason: Error) {
         self.socket.end(reason);
-        for ready in [&self.ready, &self.room].into_iter().filter_map(SetOnce::get) {
+        for ready in [&self.ready, &self.room, &self.both].into_iter().filter_map(SetOnce::get) {
             ready.set();
         }
     }
@@ -104,6 +110,17 @@ impl Stream {
             Some(ready) => Ok(ready),
             None => Ready::new(&self.socket, interest).map(|ready| slot.get_or_init(|| ready)),
         }
+    }
+
+    /// A descriptor that polls readable while there is room to write, and with `Both` something to read, or the end.
+    fn room_or(&self, interest: Interest) -> Result<RawFd> {
+        let slot = if interest == Interest::Both { &self.both } else { &self.room };
+        let ready = self.made(slot, interest)?;
+        // Closed before it was there to be set.
+        if !self.is_open() {
+            ready.set();
+        }
+        ready.fd()
     }
 
     /// Brings the descriptor for readers up to date.
@@ -216,11 +233,7 @@ impl Connection for Stream {
     }
 
     fn room_fd(&self) -> Result<RawFd> {
-        let room = self.made(&self.room, Interest::Write)?;
-        if !self.is_open() {
-            room.set();
-        }
-        room.fd()
+        self.room_or(Interest::Write)
     }
 
     fn peer(&self) -> &str {

@@ -28,9 +28,8 @@ pub(super) struct Tx {
     ended: Option<Error>,
     /// A message that has begun to go out, and goes on with the next caller.
     pending: Option<Pending>,
-    /// The last number given to one, and the last that has gone out whole: they go in order.
+    /// The last number given to one.
     tickets: u64,
-    finished: u64,
 }
 
 /// A message on its way. It belongs to the connection, so that no call has to stay for it.
@@ -43,7 +42,7 @@ struct Pending {
 
 impl Tx {
     pub fn new(sender: Sender) -> Tx {
-        Tx { sender, ended: None, pending: None, tickets: 0, finished: 0 }
+        Tx { sender, ended: None, pending: None, tickets: 0 }
     }
 }
 
@@ -109,6 +108,10 @@ impl Stream {
 
     /// [`Connection::try_send`].
     pub(super) fn send_some(&self, parcel: &Arc<Parcel>, ticket: &mut Option<Ticket>) -> Result<Sending> {
+        // By another call, maybe; the connection may have ended since.
+        if self.is_out(*ticket) {
+            return Ok(Sending::Sent);
+        }
         let inside = self.socket.enter()?;
         if ticket.is_none() {
             self.policy.refuse(parcel.message(), parcel.tensor_bytes(), self.socket.peer())?;
@@ -120,7 +123,7 @@ impl Stream {
             return Err(e.clone());
         }
         loop {
-            if ticket.is_some_and(|Ticket(number)| number <= tx.finished) {
+            if self.is_out(*ticket) {
                 return Ok(Sending::Sent);
             }
             // Another's, if it came first.
@@ -163,6 +166,11 @@ impl Stream {
                 (Err(e), _) => return Err(e),
             }
         }
+    }
+
+    /// Whether the message of `ticket` is out.
+    fn is_out(&self, ticket: Option<Ticket>) -> bool {
+        ticket.is_some_and(|Ticket(number)| number <= self.finished.load(Ordering::SeqCst))
     }
 
     fn others_sent(&self) -> Error {
@@ -211,7 +219,7 @@ impl Stream {
             Ok(false) => Ok(false),
             Ok(true) => {
                 self.sent.message();
-                tx.finished = pending.ticket;
+                self.finished.store(pending.ticket, Ordering::SeqCst);
                 tx.pending = None;
                 Ok(true)
             }
@@ -262,9 +270,9 @@ impl Stream {
     fn wait_for_room(&self, fd: RawFd, wait: &Wait, pause: &mut f64) -> Result<()> {
         loop {
             let ready = if self.receive_ahead(fd) == Ahead::Partial {
-                poll_fd(fd, Interest::Both, wait)?
+                self.poll_room(fd, Interest::Both, wait)?
             } else {
-                let ready = poll_fd(fd, Interest::Write, &wait.sooner(Deadline::after(*pause)))?;
+                let ready = self.poll_room(fd, Interest::Write, &wait.sooner(Deadline::after(*pause)))?;
                 *pause = (*pause * 2.0).min(PAUSES.1);
                 ready
             };
@@ -275,6 +283,18 @@ impl Stream {
                 return Err(err!(Timeout, "{} did not take the whole message in the given time", self.socket.peer()));
             }
         }
+    }
+
+    /// As [`poll_fd`]. A call that is tried again sleeps on a descriptor of the connection instead: a socket that is
+    /// closed here leaves every set without a sign.
+    fn poll_room(&self, fd: RawFd, interest: Interest, wait: &Wait) -> Result<bool> {
+        let polled = poll_fd(fd, interest, wait);
+        if let (Err(e), Some(non_blocking)) = (&polled, wait.interrupt.non_blocking())
+            && e.code() == Code::WouldBlock
+        {
+            non_blocking.instead(self.room_or(interest)?);
+        }
+        polled
     }
 
     /// The socket takes nothing any more. What the peer sent before can still be received.
