@@ -119,4 +119,15 @@ describe('unmarshal of hostile bytes', function()
         seed, r.signal or r.status, r.stdout, r.stderr, hex), 0)
     end
   end)
+
+  it('are refused where the prelude says that what they hold is not there', function()
+    local ipc = require 'libipc'
+    -- A table that holds itself; and bit 1, which says that there is code, is not bit 0.
+    local holds_itself = '\146\1\214\1\0\0\0\0'
+    for prelude, is_fine in pairs { [0x10] = false, [0x11] = true, [0x12] = false, [0x13] = true } do
+      local ok, v = pcall(ipc.unmarshal, string.char(prelude) .. holds_itself)
+      assert.equal(is_fine, ok)
+      if ok then assert.equal(v, v[2]) else assert.equal('protocol', ipc.errcode(v)) end
+    end
+  end)
 end)

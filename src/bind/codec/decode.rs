@@ -146,6 +146,11 @@ impl<'w> DecodeWalk<'w> {
         Stop
     }
 
+    /// Whether the prelude says so: then objects are numbered, as they are where there is code.
+    fn has_references(&self) -> bool {
+        self.bytes.flags() & ext::HAS_REFS != 0
+    }
+
     fn token(&mut self) -> std::result::Result<Token<'w>, Stop> {
         self.bytes.token().map_err(|e| self.fail(e))
     }
@@ -337,7 +342,7 @@ impl<'w> DecodeWalk<'w> {
             match code {
                 ext::REF => {
                     let number = self.numbered(n)?;
-                    if number >= self.count || self.objects == 0 {
+                    if number >= self.count || !self.has_references() {
                         return Err(self.fail(err!(Protocol, "a reference to object {number}, which has not come yet")));
                     }
                     ffi::lua_rawgeti(l, self.objects, (number + 1) as _);
@@ -380,7 +385,7 @@ impl<'w> DecodeWalk<'w> {
                         Token::Extension(ext::REF, n) => {
                             let number = self.numbered(n)?;
                             // No other table of the message becomes a metatable.
-                            if !self.places.contains(&number) || self.objects == 0 {
+                            if !self.places.contains(&number) || !self.has_references() {
                                 return Err(self.malformed("class"));
                             }
                             ffi::lua_rawgeti(l, self.objects, (number + 1) as _);
