@@ -63,6 +63,24 @@ describe('ipc.map', function()
     assert.equal(5000, n)
   end)
 
+  it('passes and returns as many values as a call can have', function()
+    -- LuaJIT and Lua 5.1 have room for 8,000 in the calls of a C function.
+    local function list(n)
+      local t = {}
+      for i = 1, n do t[i] = i end
+      return t
+    end
+    local unpack = unpack or table.unpack -- luacheck: ignore 143
+    local function echo(...) return ... end
+    assert.equal(7001, count(ipc.map(1, echo, unpack(list(7000))):join()))
+    local pool = ipc.pool(1)
+    local many = pool:submit(function(t)
+      return (unpack or table.unpack)(t) -- luacheck: ignore 143
+    end, list(7000))
+    assert.equal(7000, count(many:get()))
+    pool:close()
+  end)
+
   it('starts each thread in a clean Lua with the standard libraries and libipc', function()
     local out = support.check [[
       local ipc = require 'libipc'

@@ -44,6 +44,15 @@ impl<'a> Lua<'a> {
         encode::walk(self, first, count, true, message, route)
     }
 
+    /// As [`Lua::encode_values`], of the topmost `count` values, which it takes off the stack: there may be as many as
+    /// that holds.
+    pub fn encode_top(self, count: c_int, message: &mut Message, route: Route) -> Result<()> {
+        if count > encode::FREE_SLOTS {
+            self.reserve(encode::FREE_SLOTS)?;
+        }
+        encode::walk_top(self, count, true, message, route)
+    }
+
     /// Pushes the value in `message`; its attachments are moved out.
     #[inline]
     pub fn decode(self, message: &mut Message, route: Route) -> Result<()> {

@@ -22,7 +22,7 @@ use crate::error::{Error, Result};
 use crate::wire::{Attachment, Encoder, Message, ext};
 
 /// So many values may be pushed above the arguments of a bound function, and what it pushed itself, without asking.
-const FREE_SLOTS: c_int = 4;
+pub(super) const FREE_SLOTS: c_int = 4;
 
 /// A walk over values: what is written and what was seen.
 pub(super) struct EncodeWalk<'w> {
@@ -64,13 +64,18 @@ pub(super) fn walk(
     if count == 1 && !many && bare_walk(lua, first, message, route) {
         return Ok(());
     }
-    let mut walk = EncodeWalk::new(lua, message, route);
     if count > FREE_SLOTS {
         lua.reserve(count)?;
     }
     for i in first..first + count {
         lua.push_value(i);
     }
+    walk_top(lua, count, many, message, route)
+}
+
+/// As [`walk`], of the topmost `count` values, which are taken off the stack.
+pub(super) fn walk_top(lua: Lua<'_>, count: c_int, many: bool, message: &mut Message, route: Route) -> Result<()> {
+    let mut walk = EncodeWalk::new(lua, message, route);
     let _walking = lua.state().account.walk();
     let done = lua.protect(count, 1, |l| {
         // SAFETY: this runs under pcall, and no frame of the walk holds anything to drop across a call that may raise.

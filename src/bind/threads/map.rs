@@ -204,9 +204,8 @@ impl Start {
             let message = init.insert(Message::default());
             lua.encode_values(self.first, 1, message, self.route).map_err(|e| self.renamed(e, 0))?;
         }
-        let (function, values) = (self.first + 1, lua.top() - self.first);
         let mut message = Message::default();
-        lua.encode_values(function, values, &mut message, self.route).map_err(|e| self.renamed(e, 1))?;
+        lua.encode_top(lua.top() - self.first, &mut message, self.route).map_err(|e| self.renamed(e, 1))?;
         let plan = Plan {
             init,
             message,
@@ -286,7 +285,7 @@ impl Plan {
         // The arguments are all values but the function, and the id.
         lua.call_traced(values as c_int, ffi::LUA_MULTRET, handler)?;
         lua.at(RESULTS_OF_MAP)
-            .encode_values(handler + 1, lua.top() - handler, results, self.route)
+            .encode_top(lua.top() - handler, results, self.route)
             .map_err(|e| said("cannot return its results:", e))
     }
 }

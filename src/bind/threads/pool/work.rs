@@ -110,7 +110,7 @@ impl Desk<'_> {
         let mut results = Message::default();
         results.bytes.try_reserve_exact(FEW_BYTES)?;
         lua.at(RESULTS_OF_POOL)
-            .encode_values(base + 1, lua.top() - base, &mut results, self.route)
+            .encode_top(lua.top() - base, &mut results, self.route)
             .map_err(|e| said("cannot return its results:", e))?;
         // Results wait until they are taken: those of many tasks must not live on the allocator's reserve.
         check_memory()?;
