@@ -323,7 +323,12 @@ impl Handshake {
         if poll_fd(self.fd.as_raw_fd(), interest, wait).map_err(Trouble::Ended)? {
             return Ok(());
         }
-        Err(Trouble::Line(io::Error::new(ErrorKind::TimedOut, "it took the connection and did not answer")))
+        let what = if self.incoming.is_begun() {
+            "it took the connection, and its answer did not come to an end"
+        } else {
+            "it took the connection and did not answer"
+        };
+        Err(Trouble::Line(io::Error::new(ErrorKind::TimedOut, what)))
     }
 
     /// The connection that was agreed on.

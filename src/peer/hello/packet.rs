@@ -140,6 +140,11 @@ impl Incoming {
         &mut self.bytes[self.have..]
     }
 
+    /// Whether some of it is there.
+    pub fn is_begun(&self) -> bool {
+        self.have > 0
+    }
+
     /// Whether not even its head is there.
     pub fn is_short(&self) -> bool {
         self.have < HEAD
