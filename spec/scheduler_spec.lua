@@ -221,8 +221,8 @@ describe('under ipc.scheduler', function()
 
   it('a send whose message another one has moved on is over, though the connection has ended since', function()
     local server, port = ipc.server()
-    local m = ipc.map(1, function(port)
-      local client = require 'libipc'.client(port)
+    local m = ipc.map(1, function(p)
+      local client = require 'libipc'.client(p)
       local first, second = client:recv(60), client:recv(60)
       client:close()
       return #first, #second
