@@ -134,9 +134,8 @@ impl Acceptor {
     /// Forgets those that have gone and left nothing to be received.
     fn forget_gone(&self) {
         let all = Vec::from_iter(self.pending.lock().iter().cloned());
-        let is_gone = |one: &Arc<dyn Connection>| one.socket().is_ok_and(|own| socket::is_at_end(own.fd()));
         let address = |one: &Arc<dyn Connection>| Arc::as_ptr(one).addr();
-        let mut gone = Vec::from_iter(all.iter().filter(|one| is_gone(one)).map(address));
+        let mut gone = Vec::from_iter(all.iter().filter(|one| one.has_gone()).map(address));
         gone.sort_unstable();
         // They are dropped with `all`, after the lock.
         self.pending.lock().retain(|one| {

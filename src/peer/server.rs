@@ -219,7 +219,9 @@ impl Server {
         let number = admitted.arrived;
         // One that has gone again meanwhile is not in.
         let Ok(socket) = connection.socket() else { return Ok(()) };
-        self.watched.add(socket.fd(), number)?;
+        if let Some(socket) = &socket {
+            self.watched.add(socket.fd(), number)?;
+        }
         drop(socket);
         let client = Arc::new(Client::new(connection, number));
         self.inbox.hear(&client);
@@ -274,7 +276,7 @@ impl Server {
     /// that does nothing but broadcast would keep its descriptor for good. Whether it has.
     fn forget_if_gone(&self, client: &Arc<Client>) -> bool {
         let connection = &client.connection;
-        let gone = !connection.is_ready() && connection.socket().map_or(true, |own| socket::is_at_end(own.fd()));
+        let gone = connection.has_gone();
         if gone {
             let reason = err!(Closed, "{} is gone", connection.peer());
             self.end(client.clone(), Some(reason));

@@ -55,7 +55,7 @@ fn delivered(c: &Arc<dyn Connection>) {
     while left > 0 {
         thread::sleep(Duration::from_millis(1));
         // SAFETY: writes one number.
-        assert_eq!(unsafe { libc::ioctl(c.socket().unwrap().fd(), libc::TIOCOUTQ, &raw mut left) }, 0);
+        assert_eq!(unsafe { libc::ioctl(c.socket().unwrap().unwrap().fd(), libc::TIOCOUTQ, &raw mut left) }, 0);
     }
 }
 
@@ -73,7 +73,7 @@ fn text(s: &str) -> Message {
 }
 
 fn send(c: &Arc<dyn Connection>, s: &str) {
-    c.send(&text(s), &never()).unwrap();
+    c.send(&mut text(s), &never()).unwrap();
 }
 
 fn hear(c: &Arc<dyn Connection>) -> Result<String, Error> {

@@ -1,11 +1,12 @@
-//! What stands on the wire for the attachments of a message, and where their data lies. Imports its sibling
-//! `descriptor`.
+//! What stands on the wire for the attachments of a message, and where their data lies; or a copy of them, for one who
+//! needs no wire. Imports its siblings `descriptor` and `place`.
 
 use std::ops::Range;
 
 use smallvec::SmallVec;
 
 use super::descriptor::{Descriptor, Kind, Within};
+use super::place::{Place, attachments};
 use crate::err;
 use crate::error::{Error, Result};
 use crate::sys::{check_memory, try_push};
@@ -72,8 +73,49 @@ impl Sharing {
     pub fn describe(&self, message: &Message, from: usize, out: &mut Vec<u8>) -> Result<Spans> {
         let mut spans = Spans::new();
         // Room for all at once: the list is as long as the message says.
-        let room = message.attachments.len() + self.found.stretches.len();
-        spans.try_reserve(room).map_err(|_| Error::no_memory())?;
+        spans.try_reserve(self.count(message)).map_err(|_| Error::no_memory())?;
+        self.each(message, |descriptor, data| {
+            descriptor.encode(from, out)?;
+            spans.extend(data.map(|data| data.span));
+            Ok(())
+        })?;
+        Ok(spans)
+    }
+
+    /// The attachments of `message` in memory of their own, as one gets them who receives it over a socket.
+    pub fn copied(&self, message: &Message) -> Result<Vec<Attachment>> {
+        let (mut described, mut places) = (Vec::new(), Vec::new());
+        described.try_reserve_exact(self.count(message))?;
+        places.try_reserve_exact(self.count(message))?;
+        self.each(message, |descriptor, data| {
+            places.push(match data {
+                Some(Data { made: Some(tensor), span }) => {
+                    Place { attachment: Attachment::Tensor(tensor), span, through: None }
+                }
+                data => {
+                    let place = Place::new(&descriptor, &places)?;
+                    if let Some(data) = data {
+                        place.span.copy_from(&data.span);
+                    }
+                    place
+                }
+            });
+            described.push(descriptor);
+            Ok(())
+        })?;
+        let mut all = Vec::new();
+        all.try_reserve_exact(message.attachments.len())?;
+        all.extend(attachments(&described, places));
+        Ok(all)
+    }
+
+    /// How many descriptors `message` has.
+    fn count(&self, message: &Message) -> usize {
+        message.attachments.len() + self.found.stretches.len()
+    }
+
+    /// Shows each descriptor of `message`, and its data where it has any of its own.
+    fn each(&self, message: &Message, mut see: impl FnMut(Descriptor, Option<Data>) -> Result<()>) -> Result<()> {
         // The numbers of the stretches' descriptors: each comes right before the first that lies in it.
         let mut numbers: Vec<usize> = Vec::new();
         numbers.try_reserve_exact(self.found.stretches.len())?;
@@ -84,8 +126,7 @@ impl Sharing {
                 if numbers.len() == share.stretch {
                     let stretch = &self.found.stretches[share.stretch];
                     let len = stretch.span.len() / stretch.dtype.size();
-                    Descriptor::new(Kind::Memory, stretch.dtype, &[len]).encode(from, out)?;
-                    spans.push(stretch.span.clone());
+                    see(Descriptor::new(Kind::Memory, stretch.dtype, &[len]), Some(Data::of(stretch.span.clone())))?;
                     numbers.push(number);
                     number += 1;
                 }
@@ -93,13 +134,27 @@ impl Sharing {
                 let Share { offset, strides, .. } = share.clone();
                 let within = Some(Within { memory: numbers[share.stretch], offset, strides });
                 let view = &self.views[i];
-                Descriptor { within, ..Descriptor::new(kind, view.dtype(), view.sizes()) }.encode(from, out)?;
+                see(Descriptor { within, ..Descriptor::new(kind, view.dtype(), view.sizes()) }, None)?;
             } else {
-                spans.push(describe(attachment, from, out)?);
+                let (descriptor, data) = describe(attachment)?;
+                see(descriptor, Some(data))?;
             }
             number += 1;
         }
-        Ok(spans)
+        Ok(())
+    }
+}
+
+/// The data of an attachment, or of memory that several share.
+struct Data {
+    span: Span,
+    /// The tensor that was made for it, where the elements lay apart.
+    made: Option<Tensor>,
+}
+
+impl Data {
+    fn of(span: Span) -> Data {
+        Data { span, made: None }
     }
 }
 
@@ -115,19 +170,21 @@ fn may_share(attachments: &[Attachment]) -> Result<bool> {
     Ok(any_overlap(&mut ranges))
 }
 
-/// Appends the descriptor of an attachment with data of its own, which it returns.
-fn describe(attachment: &Attachment, from: usize, out: &mut Vec<u8>) -> Result<Span> {
+/// The descriptor of an attachment with data of its own, and that data.
+fn describe(attachment: &Attachment) -> Result<(Descriptor, Data)> {
     match attachment {
         Attachment::Tensor(t) => {
-            Descriptor::new(Kind::Tensor, t.dtype(), t.sizes()).encode(from, out)?;
-            let bytes = if t.is_contiguous() { t.bytes() } else { t.contiguous()?.bytes() };
-            bytes.ok_or_else(|| err!(State, "a tensor reaches past the end of its storage, which was made smaller"))
+            let made = if t.is_contiguous() { None } else { Some(t.contiguous()?) };
+            let span =
+                made.as_ref().unwrap_or(t).bytes().ok_or_else(|| {
+                    err!(State, "a tensor reaches past the end of its storage, which was made smaller")
+                })?;
+            Ok((Descriptor::new(Kind::Tensor, t.dtype(), t.sizes()), Data { span, made }))
         }
         Attachment::Storage(s) => {
             let span = s.span()?;
             // By the span's length: another thread may resize the storage meanwhile.
-            Descriptor::new(Kind::Storage, s.dtype(), &[span.len() / s.dtype().size()]).encode(from, out)?;
-            Ok(span)
+            Ok((Descriptor::new(Kind::Storage, s.dtype(), &[span.len() / s.dtype().size()]), Data::of(span)))
         }
         Attachment::Object(o) => Err(err!(Unsupported, "an {} cannot go to another process", o.class())),
         Attachment::Foreign(f) => Err(err!(Unsupported, "a {} cannot go to another process", f.class)),

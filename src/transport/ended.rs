@@ -37,7 +37,7 @@ impl Ended {
 }
 
 impl Connection for Ended {
-    fn send(&self, _: &Message, _: &Wait) -> Result<()> {
+    fn send(&self, _: &mut Message, _: &Wait) -> Result<()> {
         Err(self.reason.clone())
     }
 
@@ -71,7 +71,7 @@ impl Connection for Ended {
         false
     }
 
-    fn on_read_ahead(&self, _: Box<dyn Fn() + Send + Sync>) {}
+    fn on_arrival(&self, _: Box<dyn Fn() + Send + Sync>) {}
 
     fn is_ready(&self) -> bool {
         true
@@ -81,7 +81,15 @@ impl Connection for Ended {
         0
     }
 
-    fn socket(&self) -> Result<InUse<'_>> {
+    fn has_gone(&self) -> bool {
+        true
+    }
+
+    fn unread(&self) -> usize {
+        0
+    }
+
+    fn socket(&self) -> Result<Option<InUse<'_>>> {
         Err(self.reason.clone())
     }
 

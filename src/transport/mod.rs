@@ -2,10 +2,11 @@
 //!
 //! | file | kind |
 //! |---|---|
+//! | `in_process` | memory, between two threads of one process |
 //! | `stream` | a TCP or Unix socket (doc/stream.md), with or without encryption (`secure`) |
 //! | `ended` | what is left of one that has ended |
 //!
-//! A link in the memory of one process and one in shared memory take their places beside it.
+//! A link in shared memory takes its place beside them.
 
 use std::fmt;
 use std::os::fd::RawFd;
@@ -22,6 +23,7 @@ mod describe;
 mod descriptor;
 mod ended;
 mod frame;
+mod in_process;
 mod place;
 mod policy;
 mod read_buffer;
@@ -34,8 +36,10 @@ mod socket_handle;
 mod stream;
 #[cfg(test)]
 mod tests;
+mod told;
 
 pub use ended::Ended;
+pub use in_process::{InProcess, InProcessEnd};
 pub use policy::{Limits, Policy};
 pub use secure::{Handshake, Keys, Role, Secret};
 pub use send::Parcel;
@@ -49,8 +53,8 @@ pub use stream::fuzz_frames;
 pub trait Connection: Send + Sync + fmt::Debug {
     /// Sends a message. An error before the first byte has moved changes nothing; one after it closes the connection.
     /// `[timeout]` when the deadline passes. While it waits for room it receives, up to one whole message, which is
-    /// kept for the next receive.
-    fn send(&self, message: &Message, wait: &Wait) -> Result<()>;
+    /// kept for the next receive. The bytes of a message that was sent may be gone; its attachments stay.
+    fn send(&self, message: &mut Message, wait: &Wait) -> Result<()>;
 
     /// Moves on with sending `parcel` as far as is possible without waiting; the first call begins it and sets
     /// `ticket`, which the calls after it take. It belongs to the connection then: every call that sends moves it on
@@ -95,9 +99,10 @@ pub trait Connection: Send + Sync + fmt::Debug {
     /// Whether neither end has closed it, as far as is known here.
     fn is_open(&self) -> bool;
 
-    /// Calls `told` after every receive that leaves a whole message in the read buffer, and when the connection has
-    /// ended, of which the socket does not tell any more. Only the first one given is.
-    fn on_read_ahead(&self, told: Box<dyn Fn() + Send + Sync>);
+    /// Calls `told` whenever there is something to receive of which no socket tells, and when the connection has ended:
+    /// after every receive that leaves a whole message in the read buffer; over memory for every message, and at once
+    /// if there is one. Only the first one given is.
+    fn on_arrival(&self, told: Box<dyn Fn() + Send + Sync>);
 
     /// Whether a receive would not wait, as far as can be told without asking the socket: a whole message lies in the
     /// read-ahead, or there will never be another.
@@ -107,9 +112,15 @@ pub trait Connection: Send + Sync + fmt::Debug {
     /// not filled.
     fn unfilled(&self) -> usize;
 
-    /// The socket itself, for a set that watches many ([`on_read_ahead`](Self::on_read_ahead) tells what it does not
-    /// show). It stays open until the result is dropped, no matter who closes the connection.
-    fn socket(&self) -> Result<InUse<'_>>;
+    /// Whether the peer of an open connection has gone and left nothing to receive, by a look.
+    fn has_gone(&self) -> bool;
+
+    /// How many bytes of messages wait in this process's memory to be received, here or by the peer.
+    fn unread(&self) -> usize;
+
+    /// The socket itself, where there is one, for a set that watches many ([`on_arrival`](Self::on_arrival) tells what
+    /// it does not show). It stays open until the result is dropped, no matter who closes the connection.
+    fn socket(&self) -> Result<Option<InUse<'_>>>;
 
     /// A descriptor that polls readable while a receive would find something: made on the first request.
     fn fd(&self) -> Result<RawFd>;
@@ -141,6 +152,11 @@ pub enum Sending {
 /// The number of a message that [`Connection::try_send`] has begun.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Ticket(u64);
+
+impl Ticket {
+    /// Of one that went whole at once.
+    const WHOLE: Ticket = Ticket(0);
+}
 
 /// Where the data of a received tensor or storage is to go.
 #[derive(Clone, Copy, Debug)]
@@ -187,6 +203,6 @@ pub struct Stats {
     pub tx: Traffic,
     /// Received.
     pub rx: Traffic,
-    /// The kind of link: `tcp`, `unix`.
+    /// The kind of link: `memory`, `tcp`, `unix`.
     pub transport: &'static str,
 }

@@ -114,15 +114,18 @@ pub(super) fn copy(to: &Attachment, from: &Tensor) -> Result<()> {
 
 /// Whether the message is one tensor (or storage) that fits `target`; the error names both.
 pub(super) fn fits(bytes: &[u8], described: &[Descriptor], target: Target<'_>) -> Result<()> {
-    let (kind, dtype, len, sizes) = match target {
-        Target::Tensor(t) => (Kind::Tensor, t.dtype(), 0, t.sizes()),
-        Target::Storage(s) => (Kind::Storage, s.dtype(), s.len(), &[][..]),
+    let only = if let [only] = described { Some(only) } else { None };
+    fits_only(bytes, only, described.iter().filter(|d| d.is_attachment()).count(), target)
+}
+
+/// As [`fits`], of a message with `count` attachments: where that is one, `only` describes it.
+pub(super) fn fits_only(bytes: &[u8], only: Option<&Descriptor>, count: usize, target: Target<'_>) -> Result<()> {
+    let wanted = match target {
+        Target::Tensor(t) => Descriptor::new(Kind::Tensor, t.dtype(), t.sizes()),
+        Target::Storage(s) => Descriptor::new(Kind::Storage, s.dtype(), &[s.len()]),
     };
-    let one = [len];
-    let sizes = if kind == Kind::Storage { &one[..] } else { sizes };
-    let wanted = Descriptor::new(kind, dtype, sizes);
-    match described {
-        [only] if is_lone(bytes) => {
+    match only {
+        Some(only) if is_lone(bytes) => {
             if *only == wanted {
                 Ok(())
             } else {
@@ -130,12 +133,21 @@ pub(super) fn fits(bytes: &[u8], described: &[Descriptor], target: Target<'_>) -
             }
         }
         _ => {
-            let what = match described.iter().filter(|d| d.is_attachment()).count() {
+            let what = match count {
                 0 => "a value without tensors".to_string(),
                 n => format!("a table or other value with {n} tensors in it"),
             };
             Err(err!(Mismatch, "{what} came, and what it should fill is a {}", wanted.name()))
         }
+    }
+}
+
+/// The descriptor of an attachment that has arrived.
+pub(super) fn describe(attachment: &Attachment) -> Option<Descriptor> {
+    match attachment {
+        Attachment::Tensor(t) => Some(Descriptor::new(Kind::Tensor, t.dtype(), t.sizes())),
+        Attachment::Storage(s) => Some(Descriptor::new(Kind::Storage, s.dtype(), &[s.len()])),
+        Attachment::Object(_) | Attachment::Foreign(_) => None,
     }
 }
 

@@ -1,5 +1,5 @@
 //! A connection over a stream socket, as doc/stream.md describes it. Imports its siblings `counters`, `socket_handle`,
-//! `policy`, `ready`, `receive`, `secure` and `send`.
+//! `policy`, `ready`, `receive`, `secure`, `send` and `told`.
 
 mod receiving;
 mod sending;
@@ -17,6 +17,7 @@ use super::receive::Receiver;
 use super::secure::Keys;
 use super::send::{Parcel, Sender};
 use super::socket_handle::{InUse, SocketHandle};
+use super::told::Told;
 use super::{Connection, Sending, Stats, Target, Ticket};
 use crate::err;
 use crate::error::{Code, Error, Result};
@@ -43,19 +44,10 @@ pub struct Stream {
     room: SetOnce<Ready>,
     /// For a send that is tried again when there is room or something to receive.
     both: SetOnce<Ready>,
-    told: SetOnce<ReadAhead>,
+    told: Told,
     /// What ended it, where that was not a call of `close`.
     cause: SetOnce<Error>,
     closed_here: AtomicBool,
-}
-
-/// Whom to tell of messages that were read ahead.
-struct ReadAhead(Box<dyn Fn() + Send + Sync>);
-
-impl std::fmt::Debug for ReadAhead {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("ReadAhead")
-    }
 }
 
 impl Stream {
@@ -82,7 +74,7 @@ impl Stream {
             ready: SetOnce::new(),
             room: SetOnce::new(),
             both: SetOnce::new(),
-            told: SetOnce::new(),
+            told: Told::default(),
             cause: SetOnce::new(),
             closed_here: AtomicBool::new(false),
         })
@@ -94,13 +86,6 @@ impl Stream {
         self.socket.end(reason);
         for ready in [&self.ready, &self.room, &self.both].into_iter().filter_map(SetOnce::get) {
             ready.set();
-        }
-    }
-
-    /// Tells those that asked that there is something to hear which the socket does not show.
-    fn tell(&self) {
-        if let Some(told) = self.told.get() {
-            (told.0)();
         }
     }
 
@@ -145,7 +130,7 @@ impl Stream {
 }
 
 impl Connection for Stream {
-    fn send(&self, message: &Message, wait: &Wait) -> Result<()> {
+    fn send(&self, message: &mut Message, wait: &Wait) -> Result<()> {
         self.send_whole(message, wait)
     }
 
@@ -186,7 +171,7 @@ impl Connection for Stream {
     fn close(&self) {
         self.closed_here.store(true, Ordering::SeqCst);
         self.end_socket(err!(Closed, "the connection to {} is closed", self.socket.peer()));
-        self.tell();
+        self.told.tell();
     }
 
     fn end(&self, reason: Error) {
@@ -194,7 +179,7 @@ impl Connection for Stream {
             let _ = self.cause.set(reason.clone());
         }
         self.end_socket(Error::new(Code::Closed, "", reason.what().to_string()));
-        self.tell();
+        self.told.tell();
     }
 
     fn ending(&self) -> Option<Error> {
@@ -208,8 +193,8 @@ impl Connection for Stream {
         self.socket.is_open()
     }
 
-    fn on_read_ahead(&self, told: Box<dyn Fn() + Send + Sync>) {
-        let _ = self.told.set(ReadAhead(told));
+    fn on_arrival(&self, told: Box<dyn Fn() + Send + Sync>) {
+        self.told.set(told);
     }
 
     fn is_ready(&self) -> bool {
@@ -221,8 +206,17 @@ impl Connection for Stream {
         self.rx.try_lock().map_or(0, |rx| rx.unfilled())
     }
 
-    fn socket(&self) -> Result<InUse<'_>> {
-        self.socket.enter()
+    fn has_gone(&self) -> bool {
+        !self.is_ready() && self.socket.enter().map_or(true, |own| socket::is_at_end(own.fd()))
+    }
+
+    fn unread(&self) -> usize {
+        // What was read ahead is little.
+        0
+    }
+
+    fn socket(&self) -> Result<Option<InUse<'_>>> {
+        self.socket.enter().map(Some)
     }
 
     fn fd(&self) -> Result<RawFd> {

@@ -1,4 +1,4 @@
-//! doc/stream.md, sentence by sentence, over socketpairs.
+//! doc/stream.md, sentence by sentence, over socketpairs; and what holds over every link (`every`).
 #![allow(clippy::unwrap_used)]
 
 use std::os::fd::AsRawFd;
@@ -12,7 +12,7 @@ use proptest::prelude::*;
 use super::descriptor::{Descriptor, Kind};
 use super::frame::Header;
 use super::secure::{Handshake, Keys, Role, Secret};
-use super::{Connection, Limits, Policy, Stream, Target};
+use super::{Connection, InProcess, InProcessEnd, Limits, Policy, Stream, Target};
 use crate::err;
 use crate::error::{Code, Result};
 use crate::sys::Fd;
@@ -22,7 +22,7 @@ use crate::wait::{Cancel, Deadline, Interest, Interrupt, Wait, poll_fd};
 use crate::wire::{Attachment, Message, ext};
 
 mod any;
-mod ends;
+mod every;
 mod messages;
 mod sends;
 
@@ -60,6 +60,21 @@ fn pair() -> (Arc<Stream>, Arc<Stream>) {
     pair_with(Policy::default(), false)
 }
 
+/// One end of whatever link.
+type End = Arc<dyn Connection>;
+
+/// Both ends of a link of each kind.
+fn every_with(policy: Policy) -> Vec<(&'static str, End, End)> {
+    let (plain, sealed) = (pair_with(policy, false), pair_with(policy, true));
+    let (one, other) = InProcessEnd::pair();
+    let end = |end| -> End { Arc::new(InProcess::new(end, "the peer".into(), policy)) };
+    vec![("socket", plain.0, plain.1), ("sealed", sealed.0, sealed.1), ("memory", end(one), end(other))]
+}
+
+fn every() -> Vec<(&'static str, End, End)> {
+    every_with(Policy::default())
+}
+
 fn text(bytes: &[u8]) -> Message {
     Message { bytes: bytes.to_vec(), ..Message::default() }
 }
@@ -72,7 +87,7 @@ fn lone(t: &Tensor) -> Message {
     Message { bytes: LONE.to_vec(), attachments: vec![Attachment::Tensor(t.clone())], ..Message::default() }
 }
 
-fn receive(c: &Stream) -> Result<Message> {
+fn receive(c: &dyn Connection) -> Result<Message> {
     let mut out = Message::default();
     c.recv(None, &mut out, &never())?;
     Ok(out)

@@ -62,7 +62,7 @@ impl Object for ClientObject {
     }
 
     fn weight(&self) -> usize {
-        WEIGHT
+        WEIGHT.saturating_add(self.connection.unread())
     }
 }
 

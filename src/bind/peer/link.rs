@@ -49,8 +49,10 @@ pub(in crate::bind) fn send<T: Link>(lua: Lua<'_>) -> Result<Pushed> {
         let outgoing = non_blocking.state(|| Outgoing::new(&connection, *encoded(lua.sleeping())?))?;
         return outgoing.drive(&lua.wait(deadline)).map(|()| 0);
     }
-    let message = encoded(lua)?;
-    connection.send(&message, &lua.wait(deadline))?;
+    let mut message = encoded(lua)?;
+    let bytes = message.weight();
+    connection.send(&mut message, &lua.wait(deadline))?;
+    lua.wrote::<T>(1, bytes);
     lua.state().keep_message(message);
     Ok(0)
 }
@@ -122,7 +124,7 @@ fn on_its_own<T>(lua: Lua<'_>, connection: &Arc<dyn Connection>, done: Result<T>
         (Err(e), Some(non_blocking)) if e.code() == Code::WouldBlock => {
             let on_socket = non_blocking
                 .blocker()
-                .is_some_and(|blocker| connection.socket().is_ok_and(|own| own.fd() == blocker.fd));
+                .is_some_and(|blocker| matches!(connection.socket(), Ok(Some(own)) if own.fd() == blocker.fd));
             if on_socket {
                 non_blocking.instead(connection.fd()?);
             }

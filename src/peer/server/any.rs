@@ -188,7 +188,8 @@ impl Server {
                 return Some(client);
             }
             *muted = true;
-            if let Ok(socket) = client.connection.socket() {
+            client.muted.store(true, Ordering::SeqCst);
+            if let Ok(Some(socket)) = client.connection.socket() {
                 self.watched.remove(socket.fd());
             }
             if !admitted.muted.contains(&number) {
@@ -212,10 +213,11 @@ impl Server {
                 admitted.muted.push(number);
                 continue;
             }
-            if let Ok(socket) = client.connection.socket() {
+            if let Ok(Some(socket)) = client.connection.socket() {
                 self.watched.add(socket.fd(), number)?;
             }
-            // What was read ahead does not show in the set.
+            client.muted.store(false, Ordering::SeqCst);
+            // What was read ahead, or came over memory, does not show in the set.
             admitted.ready.push_back(number);
         }
         self.follow_wanted(admitted);

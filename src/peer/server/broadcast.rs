@@ -76,16 +76,20 @@ impl Broadcast {
             sockets.try_reserve_exact(self.going.len())?;
             watches.try_reserve_exact(self.going.len())?;
             for Going { client, .. } in &self.going {
-                if wait.interrupt.non_blocking().is_some() {
-                    // Polled after this call: a descriptor that lives as long as the connection, and tells of its end.
-                    watches.push(Watch::new(client.connection.room_fd()?, Interest::Read));
-                } else if let Ok(socket) = client.connection.socket() {
-                    watches.push(Watch::new(socket.fd(), Interest::Write));
-                    sockets.push(socket);
-                } else {
+                let connection = &client.connection;
+                // Polled after this call, too: a descriptor that lives as long as the connection, and tells of its end.
+                let of_its_own = || Ok::<_, Error>(Watch::new(connection.room_fd()?, Interest::Read));
+                watches.push(match connection.socket() {
+                    _ if wait.interrupt.non_blocking().is_some() => of_its_own()?,
+                    Ok(None) => of_its_own()?,
+                    Ok(Some(socket)) => {
+                        let watch = Watch::new(socket.fd(), Interest::Write);
+                        sockets.push(socket);
+                        watch
+                    }
                     // One that has closed is found so at once.
-                    watches.push(Watch::new(-1, Interest::Write));
-                }
+                    Err(_) => Watch::new(-1, Interest::Write),
+                });
             }
             if watches.iter().all(|w| w.fd >= 0) && poll_many(&mut watches, wait)? == 0 {
                 return Err(self.late());

@@ -13,6 +13,8 @@ pub struct Client {
     pub(super) number: u64,
     /// A broadcast has found it gone; what it sent before can still be received.
     pub(super) deaf: AtomicBool,
+    /// It has a message that nobody asks for: more of them are no news.
+    pub(super) muted: Arc<AtomicBool>,
     label: Arc<Label>,
 }
 
@@ -41,12 +43,12 @@ impl Client {
         static SERIAL: AtomicU32 = AtomicU32::new(1);
         let serial = SERIAL.fetch_add(1, Ordering::Relaxed) & 0x7fff_ffff;
         let label = Label { serial, id: AtomicI64::new(0), tag: Lock::default(), closed_here: AtomicBool::new(false) };
-        Client { connection, number, deaf: AtomicBool::new(false), label: Arc::new(label) }
+        Client { connection, number, deaf: AtomicBool::new(false), muted: Arc::default(), label: Arc::new(label) }
     }
 
     /// A handle anew of one that has gone, behind what is left of its `connection`.
     pub(super) fn again(connection: Arc<dyn Connection>, number: u64, label: Arc<Label>) -> Client {
-        Client { connection, number, deaf: AtomicBool::new(true), label }
+        Client { connection, number, deaf: AtomicBool::new(true), muted: Arc::default(), label }
     }
 
     pub(super) fn label(&self) -> &Arc<Label> {

@@ -1,4 +1,5 @@
-//! Clients of which a whole message was read ahead: their sockets do not tell of it any more.
+//! Clients that have something to receive of which no socket tells: a whole message that was read ahead, or that came
+//! over memory.
 
 use std::collections::VecDeque;
 use std::os::fd::RawFd;
@@ -36,8 +37,10 @@ impl Inbox {
     /// Has `client` enter itself from now on, no matter who receives from it.
     pub fn hear(self: &Arc<Inbox>, client: &Client) {
         let (inbox, number, listed) = (Arc::downgrade(self), client.number, Arc::new(AtomicBool::new(false)));
-        client.connection.on_read_ahead(Box::new(move || {
-            if let Some(inbox) = inbox.upgrade()
+        let muted = client.muted.clone();
+        client.connection.on_arrival(Box::new(move || {
+            if !muted.load(Ordering::SeqCst)
+                && let Some(inbox) = inbox.upgrade()
                 && !listed.swap(true, Ordering::SeqCst)
             {
                 inbox.change(|entries| entries.push_back(Entry { number, listed: listed.clone() }));

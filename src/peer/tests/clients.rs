@@ -136,7 +136,7 @@ fn broadcasts_and_sends_of_many_threads_at_once_keep_messages_whole() {
             });
         }
         s.spawn(move || {
-            (0..10).for_each(|i| list[i % 2].connection().send(&text(&"c".repeat(1 << 20)), &never()).unwrap())
+            (0..10).for_each(|i| list[i % 2].connection().send(&mut text(&"c".repeat(1 << 20)), &never()).unwrap())
         });
         for c in clients {
             s.spawn(move || {

@@ -63,7 +63,7 @@ fn garbage_after_the_hello_ends_that_client_alone() {
     let good = connect(&place);
     let bad = connect(&place);
     // Under the connection's feet.
-    let fd = bad.socket().unwrap().fd();
+    let fd = bad.socket().unwrap().unwrap().fd();
     // SAFETY: sixteen valid bytes to an open descriptor.
     assert_eq!(unsafe { libc::send(fd, [0xffu8; 16].as_ptr().cast(), 16, 0) }, 16);
     server.admit(2, &never()).unwrap();

@@ -307,6 +307,16 @@ impl Span {
         unsafe { std::ptr::copy(self.as_ptr().add(start), bytes.as_mut_ptr(), bytes.len()) }
     }
 
+    /// Copies the bytes of `other` in, which are as many.
+    ///
+    /// # Panics
+    /// When they are not.
+    pub fn copy_from(&self, other: &Span) {
+        assert_eq!(self.len, other.len, "two spans of one length");
+        // SAFETY: both are valid for so many bytes; `copy` allows the two to overlap.
+        unsafe { std::ptr::copy(other.as_ptr(), self.as_ptr(), self.len) }
+    }
+
     /// A copy of the bytes, or a `[limit]` error when there is no memory for it.
     pub fn copied(&self) -> Result<Vec<u8>> {
         let mut out = Vec::new();

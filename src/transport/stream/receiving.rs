@@ -198,7 +198,7 @@ impl Stream {
             self.follow_if_made();
         }
         if tell {
-            self.tell();
+            self.told.tell();
         }
     }
 }

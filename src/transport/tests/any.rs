@@ -78,7 +78,7 @@ proptest! {
     ) {
         let (a, b, middle) = through(pieces, None, sealed);
         let want: Vec<_> = list.iter().map(content).collect();
-        let sender = thread::spawn(move || list.iter().try_for_each(|m| a.send(m, &never())));
+        let sender = thread::spawn(move || list.into_iter().try_for_each(|mut m| a.send(&mut m, &never())));
         let mut out = Message::default();
         for want in &want {
             if try_only {
@@ -104,10 +104,10 @@ proptest! {
         let (a, b, middle) = through(pieces, Some((total as f64 * at) as usize + 1), sealed);
         let want: Vec<_> = list.iter().map(content).collect();
         // The line may be cut after everything went, too.
-        let sender = thread::spawn(move || list.iter().try_for_each(|m| a.send(m, &never())).map_err(|e| e.code()));
+        let sender = thread::spawn(move || list.into_iter().try_for_each(|mut m| a.send(&mut m, &never())).map_err(|e| e.code()));
         let mut n = 0;
         let e = loop {
-            match receive(&b) {
+            match receive(&*b) {
                 Ok(m) => {
                     prop_assert_eq!(&content(&m), &want[n]);
                     n += 1;
@@ -117,8 +117,8 @@ proptest! {
         };
         prop_assert_eq!(e.code(), Code::Closed);
         prop_assert!(e.what().contains("the peer"), "{}", e);
-        prop_assert_eq!(receive(&b).unwrap_err().code(), Code::Closed);
-        prop_assert_eq!(b.send(&text(b"x"), &never()).unwrap_err().code(), Code::Closed);
+        prop_assert_eq!(receive(&*b).unwrap_err().code(), Code::Closed);
+        prop_assert_eq!(b.send(&mut text(b"x"), &never()).unwrap_err().code(), Code::Closed);
         prop_assert!(matches!(sender.join().unwrap(), Ok(()) | Err(Code::Closed)));
         middle.join().unwrap();
     }
@@ -132,10 +132,10 @@ proptest! {
         raw.write(&bytes);
         drop(raw);
         for _ in 0..30 {
-            if let Err(e) = receive(&b) {
+            if let Err(e) = receive(&*b) {
                 prop_assert!(matches!(e.code(), Code::Closed | Code::Protocol | Code::Limit | Code::Unsupported), "{e}");
             }
         }
-        prop_assert!(receive(&b).is_err());
+        prop_assert!(receive(&*b).is_err());
     }
 }

@@ -34,7 +34,7 @@ fn a_message_goes_on_where_it_stopped() {
         // Once more says so once more.
         assert_eq!(a.try_send(&whole, &mut ticket).unwrap(), Sending::Sent);
         if out.bytes.is_empty() {
-            out = receive(&b).unwrap();
+            out = receive(&*b).unwrap();
         }
         assert_eq!(content(&out), content(whole.message()));
         assert_eq!(a.stats().tx.bytes, b.stats().rx.bytes);
@@ -51,9 +51,9 @@ fn the_next_sender_moves_on_what_has_begun() {
         assert_eq!(a.try_send(&two, &mut second).unwrap(), Sending::Blocked);
         assert!(second.is_none());
         thread::scope(|s| {
-            let reader = s.spawn(|| [receive(&b), receive(&b), receive(&b)].map(|m| content(&m.unwrap())));
+            let reader = s.spawn(|| [receive(&*b), receive(&*b), receive(&*b)].map(|m| content(&m.unwrap())));
             // A plain send finishes the first before its own.
-            a.send(&text(b"plain"), &never()).unwrap();
+            a.send(&mut text(b"plain"), &never()).unwrap();
             assert_eq!(a.try_send(&one, &mut first).unwrap(), Sending::Sent);
             while a.try_send(&two, &mut second).unwrap() != Sending::Sent {
                 thread::yield_now();
@@ -80,10 +80,10 @@ fn a_message_given_up_before_its_first_byte_has_never_begun() {
         a.give_up(last);
         assert!(a.is_open());
         for n in 0..sent {
-            assert_eq!(receive(&b).unwrap().bytes, n.to_le_bytes());
+            assert_eq!(receive(&*b).unwrap().bytes, n.to_le_bytes());
         }
-        a.send(&text(b"next"), &never()).unwrap();
-        assert_eq!(receive(&b).unwrap().bytes, b"next");
+        a.send(&mut text(b"next"), &never()).unwrap();
+        assert_eq!(receive(&*b).unwrap().bytes, b"next");
     }
 }
 
@@ -97,7 +97,7 @@ fn a_message_given_up_in_the_middle_closes_the_connection() {
         assert_eq!(Arc::strong_count(&whole), 1);
         assert_eq!(a.try_send(&whole, &mut ticket).unwrap_err().code(), Code::Closed);
         assert!(a.ending().unwrap().what().contains("in the middle of a message"));
-        assert_eq!(receive(&b).unwrap_err().code(), Code::Closed);
+        assert_eq!(receive(&*b).unwrap_err().code(), Code::Closed);
     }
 }
 
@@ -107,7 +107,7 @@ fn a_blocked_sender_settles_what_another_gives_up() {
         let (whole, mut ticket) = (parcel(large(1.0)), None);
         assert_eq!(a.try_send(&whole, &mut ticket).unwrap(), Sending::Blocked);
         thread::scope(|s| {
-            let plain = s.spawn(|| a.send(&text(b"x"), &Wait::until(Deadline::after(0.3))).unwrap_err());
+            let plain = s.spawn(|| a.send(&mut text(b"x"), &Wait::until(Deadline::after(0.3))).unwrap_err());
             while a.try_send(&whole, &mut ticket).unwrap() != Sending::Busy {
                 thread::yield_now();
             }
@@ -115,7 +115,7 @@ fn a_blocked_sender_settles_what_another_gives_up() {
             plain.join().unwrap();
         });
         assert!(!a.is_open());
-        assert_eq!(receive(&b).unwrap_err().code(), Code::Closed);
+        assert_eq!(receive(&*b).unwrap_err().code(), Code::Closed);
     }
 }
 
@@ -126,10 +126,10 @@ fn two_that_send_to_each_other_at_once_both_finish() {
             for (end, n) in [(&a, 1.0), (&b, 3.0)] {
                 s.spawn(move || {
                     // Received by the other's send, or in part by that and then by its receive.
-                    end.send(&large(n), &never()).unwrap();
-                    assert_eq!(content(&receive(end).unwrap()), content(&large(4.0 - n)));
-                    end.send(&text(b"and on"), &never()).unwrap();
-                    assert_eq!(receive(end).unwrap().bytes, b"and on");
+                    end.send(&mut large(n), &never()).unwrap();
+                    assert_eq!(content(&receive(&**end).unwrap()), content(&large(4.0 - n)));
+                    end.send(&mut text(b"and on"), &never()).unwrap();
+                    assert_eq!(receive(&**end).unwrap().bytes, b"and on");
                 });
             }
         });
@@ -141,8 +141,8 @@ fn two_that_send_to_each_other_at_once_both_finish() {
 fn send_in_the_background(end: &Arc<Stream>) -> thread::JoinHandle<Result<()>> {
     let end = end.clone();
     thread::spawn(move || {
-        end.send(&large(1.0), &never())?;
-        end.send(&large(1.0), &never())
+        end.send(&mut large(1.0), &never())?;
+        end.send(&mut large(1.0), &never())
     })
 }
 
@@ -150,7 +150,7 @@ fn send_in_the_background(end: &Arc<Stream>) -> thread::JoinHandle<Result<()>> {
 fn what_a_send_receives_is_told_of_and_goes_where_the_next_receive_wants_it() {
     for (a, b) in pairs() {
         let told = Arc::new(AtomicUsize::new(0));
-        a.on_read_ahead(Box::new({
+        a.on_arrival(Box::new({
             let told = told.clone();
             move || {
                 let _ = told.fetch_add(1, Ordering::SeqCst);
@@ -158,8 +158,8 @@ fn what_a_send_receives_is_told_of_and_goes_where_the_next_receive_wants_it() {
         }));
         let fd = a.fd().unwrap();
         let sender = send_in_the_background(&a);
-        b.send(&large(5.0), &never()).unwrap();
-        b.send(&text(b"the second stays in the socket"), &never()).unwrap();
+        b.send(&mut large(5.0), &never()).unwrap();
+        b.send(&mut text(b"the second stays in the socket"), &never()).unwrap();
         while told.load(Ordering::SeqCst) == 0 {
             thread::yield_now();
         }
@@ -169,9 +169,9 @@ fn what_a_send_receives_is_told_of_and_goes_where_the_next_receive_wants_it() {
         let mut out = Message::default();
         a.recv(Some(Target::Tensor(&into)), &mut out, &never()).unwrap();
         assert_eq!(content(&lone(&into)), content(&large(5.0)));
-        assert_eq!(receive(&a).unwrap().bytes, b"the second stays in the socket");
+        assert_eq!(receive(&*a).unwrap().bytes, b"the second stays in the socket");
         assert!(!poll_fd(fd, Interest::Read, &Wait::until(Deadline::now())).unwrap());
-        (0..2).for_each(|_| drop(receive(&b).unwrap()));
+        (0..2).for_each(|_| drop(receive(&*b).unwrap()));
         sender.join().unwrap().unwrap();
     }
 }
@@ -183,23 +183,23 @@ fn what_a_send_finds_wrong_is_raised_by_the_next_receive() {
     // As from a peer that does not ask.
     let mut function = Header { functions: true, descriptors: 0, bytes: 2 }.encode().to_vec();
     function.extend([0x10, 0xc0]);
-    let fd = b.socket().unwrap().fd();
+    let fd = b.socket().unwrap().unwrap().fd();
     // SAFETY: a slice.
     unsafe { socket::send(fd, &[Region::of(&function)], false) }.unwrap();
     while !a.is_ready() {
         thread::yield_now();
     }
-    (0..2).for_each(|_| drop(receive(&b).unwrap()));
+    (0..2).for_each(|_| drop(receive(&*b).unwrap()));
     sender.join().unwrap().unwrap();
-    assert_eq!(receive(&a).unwrap_err().code(), Code::Unsupported);
-    b.send(&text(b"in step"), &never()).unwrap();
-    assert_eq!(receive(&a).unwrap().bytes, b"in step");
+    assert_eq!(receive(&*a).unwrap_err().code(), Code::Unsupported);
+    b.send(&mut text(b"in step"), &never()).unwrap();
+    assert_eq!(receive(&*a).unwrap().bytes, b"in step");
     // A broken frame ends both directions, and both say so.
     let sender = send_in_the_background(&a);
     // SAFETY: a slice.
     unsafe { socket::send(fd, &[Region::of(&[0xff; 16])], false) }.unwrap();
     assert_eq!(sender.join().unwrap().unwrap_err().code(), Code::Closed);
-    assert_eq!(receive(&a).unwrap_err().code(), Code::Protocol);
+    assert_eq!(receive(&*a).unwrap_err().code(), Code::Protocol);
 }
 
 #[test]
@@ -207,12 +207,12 @@ fn a_send_leaves_the_receiving_to_who_is_at_it() {
     let (a, b) = pair();
     let receiver = thread::spawn({
         let a = a.clone();
-        move || [receive(&a), receive(&a)].map(|m| content(&m.unwrap()))
+        move || [receive(&*a), receive(&*a)].map(|m| content(&m.unwrap()))
     });
     let sender = send_in_the_background(&a);
-    b.send(&large(2.0), &never()).unwrap();
-    b.send(&large(3.0), &never()).unwrap();
-    (0..2).for_each(|_| assert_eq!(content(&receive(&b).unwrap()), content(&large(1.0))));
+    b.send(&mut large(2.0), &never()).unwrap();
+    b.send(&mut large(3.0), &never()).unwrap();
+    (0..2).for_each(|_| assert_eq!(content(&receive(&*b).unwrap()), content(&large(1.0))));
     sender.join().unwrap().unwrap();
     assert_eq!(receiver.join().unwrap(), [content(&large(2.0)), content(&large(3.0))]);
 }
@@ -225,7 +225,7 @@ fn a_parcel_that_waits_is_given_up_when_its_time_is_over() {
         assert_eq!(e.code(), Code::Timeout);
         assert!(e.what().contains("broken off"), "{e}");
         assert!(ticket.is_none() && !a.is_open());
-        assert_eq!(receive(&b).unwrap_err().code(), Code::Closed);
+        assert_eq!(receive(&*b).unwrap_err().code(), Code::Closed);
     }
 }
 
@@ -239,17 +239,17 @@ fn a_tensor_that_a_send_finds_no_memory_for_is_told_of() {
     Descriptor::new(Kind::Tensor, DType::Byte, &[1 << 60]).encode(0, &mut descriptor).unwrap();
     let header = Header { functions: false, descriptors: descriptor.len(), bytes: LONE.len() };
     let frame = [&header.encode()[..], LONE, &descriptor].concat();
-    let inside = b.socket().unwrap();
+    let inside = b.socket().unwrap().unwrap();
     // SAFETY: a slice.
     unsafe { socket::send(inside.fd(), &[Region::of(&frame)], false) }.unwrap();
     while !a.is_ready() {
         thread::yield_now();
     }
     assert!(poll_fd(fd, Interest::Read, &never()).unwrap());
-    (0..2).for_each(|_| drop(receive(&b).unwrap()));
+    (0..2).for_each(|_| drop(receive(&*b).unwrap()));
     sender.join().unwrap().unwrap();
     for _ in 0..2 {
-        assert_eq!(receive(&a).unwrap_err().code(), Code::Limit);
+        assert_eq!(receive(&*a).unwrap_err().code(), Code::Limit);
         assert!(a.is_ready() && poll_fd(fd, Interest::Read, &never()).unwrap());
     }
     assert_eq!(a.unfilled(), 1 << 60);

@@ -61,6 +61,10 @@ impl Object for ClientObject {
         }
         text
     }
+
+    fn weight(&self) -> usize {
+        self.client.connection().unread()
+    }
 }
 
 /// A handle of a client.
