@@ -61,7 +61,7 @@ describe('a broadcast', function()
 
   it('lets a client that takes nothing keep none of the others waiting', function()
     for _, secret in ipairs { false, 'a secret' } do
-      local server, clients, port = stage(3, { secret = secret or nil })
+      local server, clients, port = stage(3, { secret = secret or nil, transport = 'tcp' })
       local slow = ipc.client('127.0.0.1', port, { secret = secret or nil })
       server:clients(4, function() end, 60)
       -- It takes the connection's place in the middle of the list, too.
@@ -116,8 +116,8 @@ describe('a broadcast', function()
   it('takes back what had not begun to go when time is over', function()
     -- A Unix socket takes a small message whole or not at all.
     local path = 'unix:' .. support.tmpname()
-    local server = ipc.server(path)
-    local clients, sent = { ipc.client(path) }, 0
+    local server = ipc.server(path, 0, { transport = 'unix' })
+    local clients, sent = { ipc.client(path, 0, { transport = 'unix' }) }, 0
     server:clients(1, function() end, 60)
     -- Until there is no room for one.
     while pcall(server.broadcast, server, sent + 1, nil, 0.05) do sent = sent + 1 end
@@ -226,7 +226,7 @@ describe('a broadcast', function()
 
   it('lets other coroutines run under a scheduler', function()
     local loop = require 'spec.support.loop'
-    local server, clients = stage(3)
+    local server, clients = stage(3, { transport = 'tcp' })
     ipc.scheduler { wait = loop.wait }
     local took, got = nil, 0
     loop.run(function()
@@ -259,7 +259,7 @@ describe('a broadcast', function()
   end)
 
   it('ends with a cancel, and closes who was in the middle', function()
-    local server, clients = stage(1)
+    local server, clients = stage(1, { transport = 'tcp' })
     local m = ipc.map(1, function(server) return server:broadcast(('x'):rep(2 ^ 13):rep(2 ^ 13)) end, server)
     -- It has begun when something has come.
     assert.is_truthy(ipc.select({ ipc.fd((clients[1]:fd())) }, 60))
@@ -273,7 +273,7 @@ describe('a broadcast', function()
   it('may be called by a hook in the middle of another', function()
     assert.equal('fine', support.check([[
       local ipc = require 'libipc'
-      local server, port = ipc.server()
+      local server, port = ipc.server { transport = 'tcp' }
       local client = ipc.client(port)
       server:clients(1, function() end, 60)
       local inside, codes = false, {}

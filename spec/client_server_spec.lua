@@ -82,14 +82,15 @@ describe('a server', function()
     local path = support.tmpname '.sock'
     -- A path is any bytes.
     for _, host in ipairs { '127.0.0.1', 'localhost', '::1', 'unix:' .. path, 'unix:' .. path .. '\255\254' } do
-      local ok, server, port = pcall(ipc.server, host)
+      local kind = host:match '^unix' and 'unix' or 'tcp'
+      local ok, server, port = pcall(ipc.server, host, 0, { transport = kind })
       -- A host without IPv6 says so.
       assert(ok or host == '::1', tostring(server))
       if ok then
-        local client = ipc.client(host, port)
+        local client = ipc.client(host, port, { transport = kind })
         client:send(host)
         assert.equal(host, (server:recvAny(60)))
-        assert.equal(host:match '^unix' and 'unix' or 'tcp', client:netStats().transport)
+        assert.equal(kind, client:netStats().transport)
         server:close()
       end
     end
@@ -217,7 +218,8 @@ describe('a server', function()
     assert.equal('ipc.client', ipc.type(clients[1]))
     h:tag 'x'
     assert.equal(('ipc.server.client: open, 127.0.0.1:%d, id 7, tag \'x\''):format(port), tostring(h))
-    assert.equal(('ipc.client: open, to %s over tcp'):format(server:address()), tostring(clients[1]))
+    local link = clients[1]:netStats().transport
+    assert.equal(('ipc.client: open, to %s over %s'):format(server:address(), link), tostring(clients[1]))
     server:close()
   end)
 
@@ -307,17 +309,94 @@ describe('a server', function()
       end
     end
     local stats = clients[1]:netStats()
-    assert.equal('tcp', stats.transport)
+    local link = stats.transport
+    assert.equal(os.getenv 'IPC_TRANSPORT' or 'memory', link)
     assert.equal(1, stats.tx.num_calls)
     assert.equal(1, stats.rx.num_calls)
     assert.is_true(stats.rx.num_bytes > 400)
-    assert.same({ tcp = 2 }, server:netStats().transports)
+    assert.same({ [link] = 2 }, server:netStats().transports)
     clients[1]:close()
     support.eventually(function()
       fails(server.recvAny, server, 0.05)
-      return server:netStats().transports.tcp == 1
+      return server:netStats().transports[link] == 1
     end)
     assert.equal(1, server:netStats().rx.num_calls)
+    server:close()
+  end)
+
+  it('goes through memory between threads of one process, unless told otherwise', function()
+    for _, case in ipairs {
+      { {}, {}, 'memory' },
+      { { secret = 's' }, { secret = 's' }, 'memory' },
+      { { transport = 'memory' }, {}, 'memory' },
+      { {}, { transport = 'memory' }, 'memory' },
+      { { transport = 'tcp' }, {}, 'tcp' },
+      { {}, { transport = 'tcp' }, 'tcp' },
+      { { secret = 's', encrypt = true }, { secret = 's' }, 'tcp' },
+      { { secret = 's', encrypt = false }, { secret = 's', encrypt = true }, 'tcp' },
+    } do
+      for i = 1, 2 do case[i].transport = case[i].transport or 'auto' end
+      local server, port = ipc.server(case[1])
+      -- From another thread, which the link is for.
+      local m = ipc.map(1, function(p, options)
+        local client = require 'libipc'.client(p, options)
+        client:send(client:recv(60))
+        return client:netStats().transport
+      end, port, case[2])
+      local h
+      server:clients(1, function(c) h = c end, 60)
+      h:send { 'there and back' }
+      assert.same({ 'there and back' }, h:recv(60))
+      assert.same({ case[3], case[3] }, { m:join(), h:netStats().transport })
+      server:close()
+    end
+  end)
+
+  it('says why a link that was asked for cannot be', function()
+    local server, port = ipc.server { transport = 'tcp' }
+    local e = fails(ipc.client, port, { transport = 'memory' })
+    assert.equal('unsupported', ipc.errcode(e))
+    assert.matches('the other end does not want it', e)
+    server:close()
+    server, port = ipc.server { transport = 'memory' }
+    e = fails(ipc.client, port, { transport = 'tcp' })
+    assert.equal('unsupported', ipc.errcode(e))
+    assert.matches('the server talks over memory only', e)
+    -- Another process says so, and the server goes on.
+    local told = support.run([[
+      io.write(tostring(select(2, pcall(require 'libipc'.client, tonumber(arg[1]), { transport = 'auto' }))))
+    ]], { args = { tostring(port) } }).stdout
+    assert.matches('%[unsupported%].*over memory only.*another process', told)
+    local client = ipc.client(port, { transport = 'auto' })
+    client:send 'in'
+    assert.equal('in', (server:recvAny(60)))
+    server:close()
+    assert.equal('unsupported', code(ipc.server, '127.0.0.1', 0, { transport = 'unix' }))
+    assert.equal('unsupported', code(ipc.client, 'unix:/nowhere', 0, { transport = 'tcp' }))
+    assert.equal('argument', code(ipc.server, { transport = 'pigeon' }))
+    assert.equal('argument', code(ipc.server, { transport = 'memory', secret = 's', encrypt = true }))
+    support.check([[
+      local ok, e = pcall(require 'libipc'.server)
+      assert(not ok and require 'libipc'.errcode(e) == 'argument' and e:find('IPC_TRANSPORT', 1, true), e)
+    ]], { env = { IPC_TRANSPORT = 'pigeon' } })
+  end)
+
+  it('takes some megabytes unread over memory, and one message of any size when it is empty', function()
+    local server, port = ipc.server { transport = 'memory' }
+    local client, h = ipc.client(port, { transport = 'memory' }), nil
+    server:clients(1, function(c) h = c end, 60)
+    local long = ('x'):rep(2 ^ 10):rep(40 * 2 ^ 10)
+    client:send(long, 60)
+    -- It is not empty now.
+    assert.equal('timeout', code(client.send, client, 'more', 0.01))
+    assert.equal(long, h:recv(60))
+    local sent, piece = 0, ('y'):rep(1000)
+    while pcall(client.send, client, piece, 0.01) do sent = sent + 1 end
+    assert.is_true(sent * 1000 >= 4 * 2 ^ 20)
+    for _ = 1, sent do assert.equal(piece, h:recv(60)) end
+    -- Nothing was lost by the time-outs: the connection is as it was.
+    client:send('last', 60)
+    assert.equal('last', h:recv(60))
     server:close()
   end)
 
@@ -360,7 +439,7 @@ describe('a client', function()
     assert.equal('timeout', ipc.errcode(e))
     assert.is_string(e:find('127.0.0.1:' .. port, 1, true) and e:match 'nobody listens')
     assert.is_true(ipc.clock() - began >= 0.1)
-    assert.equal('timeout', code(ipc.client, 'unix:' .. support.tmpname(), { connect_timeout = 0.01 }))
+    assert.equal('timeout', code(ipc.client, 'unix:' .. support.tmpname(), { connect_timeout = 0.01, transport = 'unix' }))
     local path = support.tmpname()
     for _, f in ipairs { ipc.server, ipc.client } do
       local refused = fails(f, 'unix:' .. path .. '\0tail')
@@ -426,7 +505,12 @@ describe('a client', function()
 
   it('sends memory that tensors share once, and they arrive sharing it', function()
     local torch = require 'ipc.torch'
-    local cases = { { '127.0.0.1', {} }, { 'unix:' .. support.tmpname(), {} }, { '127.0.0.1', { secret = 's', encrypt = true } } }
+    local cases = {
+      { '127.0.0.1', { transport = 'memory' } },
+      { '127.0.0.1', { transport = 'tcp' } },
+      { '127.0.0.1', { transport = 'tcp', secret = 's' } },
+      { 'unix:' .. support.tmpname(), { transport = 'unix' } },
+    }
     for _, case in ipairs(cases) do
       local host, o = case[1], case[2]
       local server, port = ipc.server(host, 0, o)
@@ -459,7 +543,12 @@ describe('a client', function()
 
   it('receives while it waits for room: two ends that send to each other at once both finish', function()
     local size = 3000000
-    local cases = { { '127.0.0.1', {} }, { 'unix:' .. support.tmpname(), {} }, { '127.0.0.1', { secret = 's', encrypt = true } } }
+    local cases = {
+      { '127.0.0.1', { transport = 'memory' } },
+      { '127.0.0.1', { transport = 'tcp' } },
+      { '127.0.0.1', { transport = 'tcp', secret = 's' } },
+      { 'unix:' .. support.tmpname(), { transport = 'unix' } },
+    }
     for _, case in ipairs(cases) do
       local host, o = case[1], case[2]
       local server, port = ipc.server(host, 0, o)
@@ -686,13 +775,16 @@ describe('a client', function()
   end)
 
   it('closes the connection when a send runs out of time after its first byte', function()
-    local _, clients, handles = connected(1)
-    local c, big = clients[1], ('x'):rep(2 ^ 10):rep(50 * 2 ^ 10)
+    local server, port = ipc.server { transport = 'tcp' }
+    local c, big = ipc.client(port), ('x'):rep(2 ^ 10):rep(50 * 2 ^ 10)
+    local h
+    server:clients(1, function(it) h = it end, 60)
     local e = fails(c.send, c, big, { timeout = 0.05 })
     assert.equal('timeout', ipc.errcode(e))
     assert.is_string(e:match 'closed the connection')
     assert.equal('closed', code(c.send, c, 1))
-    assert.equal('closed', code(handles[1].recv, handles[1]))
+    assert.equal('closed', code(h.recv, h))
+    server:close()
   end)
 
   it('raises closed, naming the peer, when that has closed, now and later', function()

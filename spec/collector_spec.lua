@@ -68,6 +68,16 @@ describe('memory behind garbage is bounded', function()
     ]]
   end)
 
+  it('of messages over memory that nobody receives', function()
+    bounded [[
+      local long = ('y'):rep(7e6)
+      for _ = 1, 60 do
+        local server, port = ipc.server { transport = 'memory' }
+        ipc.client(port, { transport = 'memory' }):send(long)
+      end
+    ]]
+  end)
+
   it('of tensors that another thread has made', function()
     bounded [[
       local c = ipc.channel { capacity = 4 }

@@ -45,20 +45,24 @@ end
 
 describe('IPC_LOG', function()
   it('tells at both ends over which link a pair talks, and why not over a faster one', function()
-    local plain = 'authenticated by a cookie, not encrypted'
     for _, case in ipairs {
-      { args = {}, how = plain },
-      { args = { 'a secret' }, how = 'encrypted' },
-      { args = { 'a secret', 'plain' }, how = 'authenticated by a secret, not encrypted' },
+      { args = {}, proof = 'cookie', how = 'not encrypted' },
+      { args = { 'a secret' }, proof = 'secret', how = 'encrypted' },
+      { args = { 'a secret', 'plain' }, proof = 'secret', how = 'not encrypted' },
     } do
+      local proof = 'authenticated by a ' .. case.proof .. ', '
+      local memory = ': memory to this process, ' .. proof .. 'needs no encryption; nothing is faster'
+      local function tcp(id)
+        return (': tcp to process %d of this host, %s%s; not in memory: it is another process; '):format(id, proof, case.how)
+          .. 'in shared memory this version cannot'
+      end
       local lines, parent, child, port = logged(pair, { env = { IPC_LOG = 'info' }, args = case.args })
       local all = table.concat(lines, '\n')
-      local function once(prefix, rest) assert.equal(1, count(lines, prefix, rest .. case.how .. '; ' .. (
-        rest:find 'this process' and 'not in memory' or 'not in shared memory') .. ': this version cannot'), all) end
-      once('libipc ' .. parent .. ': client to 127.0.0.1:' .. port, ': tcp to this process, ')
-      once('libipc ' .. parent .. ': server with client 127.0.0.1:', ': tcp to this process, ')
-      once('libipc ' .. child .. ': client to 127.0.0.1:' .. port, ': tcp to process ' .. parent .. ' of this host, ')
-      once('libipc ' .. parent .. ': server with client 127.0.0.1:', ': tcp to process ' .. child .. ' of this host, ')
+      local function once(prefix, rest) assert.equal(1, count(lines, prefix, rest), all) end
+      once('libipc ' .. parent .. ': client to 127.0.0.1:' .. port, memory)
+      once('libipc ' .. parent .. ': server with client 127.0.0.1:', memory)
+      once('libipc ' .. child .. ': client to 127.0.0.1:' .. port, tcp(parent))
+      once('libipc ' .. parent .. ': server with client 127.0.0.1:', tcp(child))
       assert.equal(4, #lines, all)
     end
   end)
@@ -67,7 +71,7 @@ describe('IPC_LOG', function()
     local path = support.tmpname()
     local lines = logged([[
       local ipc = require 'libipc'
-      local server = ipc.server('unix:' .. arg[1])
+      local server = ipc.server('unix:' .. arg[1], { transport = 'unix' })
       local client = ipc.client('unix:' .. arg[1])
       server:clients(1, function() end)
       print(1, 2, 3)

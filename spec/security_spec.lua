@@ -74,7 +74,7 @@ describe('security', function()
   it('encrypts what passes when there is a secret, and with encrypt = false at both ends sends it plain', function()
     -- Through a relay that keeps what it sees.
     local function seen(client_encrypts, server_encrypts)
-      local server, port = ipc.server('127.0.0.1', 0, { secret = 's', encrypt = server_encrypts })
+      local server, port = ipc.server('127.0.0.1', 0, { secret = 's', encrypt = server_encrypts, transport = 'tcp' })
       local listener = assert(require('socket').bind('127.0.0.1', 0))
       local _, relay = listener:getsockname()
       local m = ipc.map(1, function(relay, encrypt)
@@ -301,7 +301,7 @@ describe('security', function()
   end)
 
   it('ends an encrypted connection whose records were changed', function()
-    local server, port, fine = guarded { secret = 's' }
+    local server, port, fine = guarded { secret = 's', transport = 'tcp' }
     local listener = assert(require('socket').bind('127.0.0.1', 0))
     local _, relay = listener:getsockname()
     local m = ipc.map(1, function(relay)

@@ -132,8 +132,17 @@ function marshal:close() end
 ---| 'timeout'
 ---| 'transport'
 
+--- Over what two ends talk: what is best for both (memory between threads of one process, else the socket that they met
+--- on), or one kind alone. One that cannot be is `[unsupported]`.
+---@alias ipc.Transport
+---| 'auto'
+---| 'memory'
+---| 'unix'
+---| 'tcp'
+
 --- Options of `ipc.server` and `ipc.client`. The environment gives defaults: `IPC_SECRET`, `IPC_INSECURE=1`,
---- `IPC_FUNCTIONS=1`; `IPC_LOG=info` or `debug` tells on stderr over which link each connection goes.
+--- `IPC_FUNCTIONS=1`, `IPC_TRANSPORT=tcp`; `IPC_LOG=info` or `debug` tells on stderr over which link each connection
+--- goes.
 ---@class (exact) ipc.ConnectionOptions: table<ipc.ConnectionOption, any>
 ---@field secret? string both ends must have the same one
 ---@field encrypt? boolean with a secret, connections are encrypted unless both ends say false; true requires a secret
@@ -143,7 +152,7 @@ function marshal:close() end
 ---@field functions? boolean true: functions may be sent and received, if both ends say so
 ---@field connect_timeout? number|boolean how many seconds a client tries; 300
 ---@field timeout? number|boolean how many seconds a call waits that is told no time; for ever
----@field transport? 'auto'|'tcp'
+---@field transport? ipc.Transport which link to use; `'auto'`
 
 --- Options of `send`.
 ---@class (exact) ipc.SendOptions: table<'timeout'|'more', any>
@@ -191,7 +200,7 @@ function ipc.client(host, port, options) end
 ---@class (exact) ipc.ConnectionStats
 ---@field tx ipc.DirectionStats what was sent
 ---@field rx ipc.DirectionStats what was received
----@field transport string the kind of link: `'tcp'`, `'unix'`
+---@field transport string the kind of link: `'memory'`, `'tcp'`, `'unix'`
 
 --- What all connections of a server have carried together.
 ---@class (exact) ipc.ServerStats
@@ -1000,7 +1009,7 @@ function ipc.sharedtable_size(t) end
 ---@field secret? string as in `ipc.server`
 ---@field encrypt? boolean as in `ipc.server`
 ---@field insecure? boolean as in `ipc.server`
----@field transport? 'auto'|'tcp'
+---@field transport? ipc.Transport as in `ipc.server`
 ---@field functions? boolean as in `ipc.server`
 ---@field max_message? number as in `ipc.server`
 ---@field max_tensor_bytes? number as in `ipc.server`

@@ -21,7 +21,7 @@ use crate::err;
 use crate::error::{Error, Result};
 use crate::sys::socket::{self, Address, Empty, Moved, Region};
 use crate::sys::{Fd, Lock};
-use crate::transport::{Connection, Stream};
+use crate::transport::Connection;
 use crate::wait::{EventCount, Wait};
 
 /// How long a peer may take to shake hands.
@@ -291,10 +291,10 @@ async fn shake_hands(handshake: Handshake, fd: Fd, from: Address) {
         let mut link = Link(drive(fd).map_err(|e| Error::io("", "epoll_ctl", &e))?);
         let agreed = link.hello(&acceptor.options, &ends).await?;
         log::linked(format_args!("server with client {name}"), &from, &agreed);
-        Stream::new(link.0.into_inner(), &from, name.clone(), agreed.policy, agreed.keys)
+        agreed.chosen.connection(link.0.into_inner(), &from, name.clone(), agreed.policy, agreed.keys)
     };
     match tokio::time::timeout(HANDSHAKE_TIME, shaken).await {
-        Ok(Ok(stream)) => acceptor.add(Arc::new(stream)),
+        Ok(Ok(connection)) => acceptor.add(connection),
         Ok(Err(e)) => acceptor.sent_away(Error::new(e.code(), "", format!("{} (from {name})", e.what()))),
         Err(_) => acceptor.sent_away(err!(Timeout, "{name} did not say hello within {} s", HANDSHAKE_TIME.as_secs())),
     }

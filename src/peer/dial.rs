@@ -1,8 +1,5 @@
-//! Connecting: goes on trying until somebody answers, says hello, and comes back with a connection over the best link.
-//! Imports its siblings `hello`, `log` and `options`.
-//!
-//! For now the link is the socket that the two ends met on. A link in memory, within a process or a host, is tried here
-//! after the hello, before the socket is settled for.
+//! Connecting: goes on trying until somebody answers, says hello, and comes back with a connection over the link that
+//! the two chose. Imports its siblings `hello`, `log` and `options`.
 
 use std::cell::RefCell;
 use std::io::{self, ErrorKind};
@@ -19,7 +16,7 @@ use crate::err;
 use crate::error::{Error, Result};
 use crate::sys::socket::{self, Address, Empty, Moved, Region};
 use crate::sys::{Fd, fork_generation};
-use crate::transport::{Connection, Stream};
+use crate::transport::Connection;
 use crate::wait::{Deadline, Interest, Offloaded, Wait, poll_fd, sleep};
 
 /// Pauses between attempts, in seconds: the first, and the longest.
@@ -32,6 +29,7 @@ const IN_LINE: Duration = Duration::from_millis(10);
 
 /// Connects to `place`, where a server may yet have to start.
 pub fn dial(place: &ServerAddress, options: &Options, wait: &Wait) -> Result<Arc<dyn Connection>> {
+    options.check_place(place)?;
     let dialing = || -> Result<RefCell<Dialing>> {
         let until = wait.deadline.min(Deadline::after(options.connect_timeout));
         Ok(RefCell::new(Dialing::new(place.clone(), options.clone(), until)))
@@ -334,7 +332,7 @@ impl Handshake {
     /// The connection that was agreed on.
     fn connection(self, place: &ServerAddress, agreed: Agreed) -> Result<Arc<dyn Connection>> {
         log::linked(format_args!("client to {place}"), &self.address, &agreed);
-        Ok(Arc::new(Stream::new(self.fd, &self.address, place.to_string(), agreed.policy, agreed.keys)?))
+        agreed.chosen.connection(self.fd, &self.address, place.to_string(), agreed.policy, agreed.keys)
     }
 }
 

@@ -3,7 +3,7 @@
 //!
 //! Bytes in, bytes out: `dial` and `acceptor` move them. `client` and `server` are its two halves, `ends` what a socket
 //! says of who can be at its other end, `bytes` how fixed numbers of bytes are written, `packet` what frames all of it.
-//! Imports its siblings `cookie` and `options`.
+//! Imports its siblings `choose`, `cookie` and `options`.
 
 mod bytes;
 mod client;
@@ -15,7 +15,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use self::bytes::{Bytes, Listed};
-use self::packet::said;
+use super::choose::{Chosen, Near, offers};
 use super::cookie;
 use super::options::Options;
 use crate::err;
@@ -94,13 +94,14 @@ struct Choice {
     link: Option<String>,
 }
 
-impl Choice {
-    fn check(&self) -> Result<()> {
-        match &self.link {
-            None => Ok(()),
-            Some(link) => Err(err!(Protocol, "the client chose the link '{}', which was not offered", said(link, 40))),
-        }
-    }
+/// What both can agree on, whatever the link.
+#[derive(Debug)]
+struct Terms {
+    policy: Policy,
+    near: Near,
+    proof: Proof,
+    /// Whether a socket is encrypted, where there are keys.
+    encrypts: bool,
 }
 
 /// What came of it.
@@ -110,6 +111,33 @@ pub(super) struct Agreed {
     pub keys: Option<Keys>,
     pub near: Near,
     pub proof: Proof,
+    pub chosen: Chosen,
+}
+
+impl Terms {
+    /// The end that asks for more protection gets it.
+    fn new(mine: &Options, other: &Hello, proof: Proof) -> Result<Terms> {
+        let tensor_bytes = tensor_bytes(mine.max_tensor_bytes, proof);
+        let takes = Limits { message: mine.max_message, tensor_bytes, tensors: Limits::TENSORS };
+        let plain = Some(false);
+        Ok(Terms {
+            policy: Policy {
+                takes,
+                peer_takes: other.limits(proof),
+                peer_dtypes: other.dtypes.iter().filter(|code| **code < 64).fold(0, |mask, code| mask | 1 << code),
+                functions: mine.functions && other.functions,
+            },
+            near: Hello::near(other)?,
+            proof,
+            encrypts: mine.encrypt != plain || other.encrypt != plain,
+        })
+    }
+
+    /// Over the link that was chosen.
+    fn over(self, chosen: Chosen, keys: Option<Keys>) -> Agreed {
+        let Terms { policy, near, proof, encrypts } = self;
+        Agreed { policy, keys: keys.filter(|_| encrypts && chosen.is_socket()), near, proof, chosen }
+    }
 }
 
 /// How the two ends know each other.
@@ -123,17 +151,6 @@ pub(super) enum Proof {
     System,
     /// Both know the secret.
     Secret,
-}
-
-/// How far away the other end is, by what it says of itself.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Near {
-    /// In this process.
-    Process,
-    /// On this host, in the process of this number.
-    Host(u32),
-    /// On another host, or in a container that hides which host it is on.
-    Elsewhere,
 }
 
 fn random() -> Result<[u8; 16]> {
@@ -178,7 +195,7 @@ impl Hello {
             little_endian: cfg!(target_endian = "little"),
             dtypes: DType::ALL.iter().map(|dtype| dtype.code()).collect(),
             devices: Listed::default(),
-            offers: Vec::new(),
+            offers: offers(options),
             functions: options.functions,
             encrypt: options.encrypt,
             demands: options.secret.is_some() || !options.insecure,
@@ -271,24 +288,6 @@ fn decode<T: DeserializeOwned>(from: &[u8]) -> Result<(T, &[u8])> {
     let value = T::deserialize(&mut rmp_serde::Deserializer::new(&mut rest));
     let value = value.map_err(|e| err!(Protocol, "the other end's hello makes no sense: {e}"))?;
     Ok((value, rest))
-}
-
-/// What both can agree on. The end that asks for more protection gets it.
-fn agree(mine: &Options, other: &Hello, keys: Option<Keys>, proof: Proof) -> Result<Agreed> {
-    let tensor_bytes = tensor_bytes(mine.max_tensor_bytes, proof);
-    let takes = Limits { message: mine.max_message, tensor_bytes, tensors: Limits::TENSORS };
-    let plain = Some(false);
-    Ok(Agreed {
-        policy: Policy {
-            takes,
-            peer_takes: other.limits(proof),
-            peer_dtypes: other.dtypes.iter().filter(|code| **code < 64).fold(0, |mask, code| mask | 1 << code),
-            functions: mine.functions && other.functions,
-        },
-        keys: keys.filter(|_| mine.encrypt != plain || other.encrypt != plain),
-        near: Hello::near(other)?,
-        proof,
-    })
 }
 
 /// What the proofs of a cookie are over: label, hello, welcome, addresses, and what else there is.

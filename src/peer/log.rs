@@ -1,11 +1,13 @@
 //! What `IPC_LOG` has told on stderr: with `info` over which link each pair of peers talks, and why not over a faster
-//! one; with `debug` also what attempts to connect met, and who was sent away. Imports its sibling `hello`.
+//! one; with `debug` also what attempts to connect met, and who was sent away. Imports its
+//! siblings `choose` and `hello`.
 //!
 //! It is for those who operate a program. The program itself has the errors of its calls, and `netStats()`.
 
 use std::fmt;
 
-use super::hello::{Agreed, Near, Proof};
+use super::choose::Near;
+use super::hello::{Agreed, Proof};
 use crate::error::Error;
 use crate::sys::socket::Address;
 use crate::sys::{SetOnce, env_var, tell};
@@ -48,7 +50,7 @@ impl Level {
 /// Tells what came of a hello, at either end. `end` says which with whom, `link` is the socket's other end.
 pub(super) fn linked(end: fmt::Arguments<'_>, link: &Address, agreed: &Agreed) {
     if Level::get() >= Level::Info {
-        write(format_args!("{end}: {}", sentence(link, agreed.proof, agreed.keys.is_some(), agreed.near)));
+        write(format_args!("{end}: {}", sentence(link, agreed)));
     }
 }
 
@@ -67,24 +69,30 @@ pub(super) fn debug(what: fmt::Arguments<'_>) {
 }
 
 /// Over which link, how it is protected, and why it is not a faster one.
-fn sentence(link: &Address, proof: Proof, encrypted: bool, near: Near) -> String {
+fn sentence(link: &Address, agreed: &Agreed) -> String {
+    let is_socket = agreed.chosen.is_socket();
     let over = match link {
+        _ if !is_socket => "memory",
         Address::Tcp(_) => "tcp",
         Address::Unix(_) => "unix socket",
     };
-    let protection = match (proof, encrypted) {
-        (_, true) => "encrypted",
-        (Proof::Secret, false) => "authenticated by a secret, not encrypted",
-        (Proof::Cookie, false) => "authenticated by a cookie, not encrypted",
-        (Proof::System, false) => "authenticated by the system, not encrypted",
-        (Proof::None, false) => "neither authenticated nor encrypted",
+    let encryption = match (&agreed.keys, is_socket) {
+        (Some(_), _) => "encrypted",
+        (None, true) => "not encrypted",
+        (None, false) => "needs no encryption",
     };
-    let (place, why) = match near {
-        Near::Process => ("this process", "not in memory: this version cannot"),
-        Near::Host(pid) => (&*format!("process {pid} of this host"), "not in shared memory: this version cannot"),
-        Near::Elsewhere => ("another host", "nothing faster reaches it"),
+    let proof = match agreed.proof {
+        Proof::Secret => "authenticated by a secret",
+        Proof::Cookie => "authenticated by a cookie",
+        Proof::System => "authenticated by the system",
+        Proof::None => "not authenticated",
     };
-    format!("{over} to {place}, {protection}; {why}")
+    let place = match agreed.near {
+        Near::Process => "this process",
+        Near::Host(pid) => &*format!("process {pid} of this host"),
+        Near::Elsewhere => "another host",
+    };
+    format!("{over} to {place}, {proof}, {encryption}; {}", agreed.chosen.why)
 }
 
 /// One line, by one system call, so that those of many processes do not mix. The background thread never waits for
@@ -97,6 +105,9 @@ fn write(what: fmt::Arguments<'_>) {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
+    use crate::peer::choose::{Offered, choose};
+    use crate::peer::options::Options;
+    use crate::transport::Policy;
 
     #[test]
     fn the_levels_have_names_and_others_are_told() {
@@ -107,20 +118,35 @@ mod tests {
         assert_eq!(["INFO", "1", "trace"].map(Level::parse), [None, None, None]);
     }
 
+    fn agreed(proof: Proof, near: Near, link: Option<&str>) -> Agreed {
+        let options = Options::default();
+        let offered = Offered::new(&options, near, &["memory".into()]).unwrap();
+        let chosen = match link {
+            None => offered.chosen(None),
+            Some(_) => choose(&options, near, &offered.links(), offered.token().as_ref()).map(|(chosen, _)| chosen),
+        };
+        Agreed { policy: Policy::default(), keys: None, near, proof, chosen: chosen.unwrap() }
+    }
+
     #[test]
     fn a_sentence_says_link_protection_and_reason() {
         let tcp = Address::Tcp("127.0.0.1:9".parse().unwrap());
         let unix = Address::Unix("/tmp/s".into());
         assert_eq!(
-            sentence(&tcp, Proof::None, false, Near::Process),
-            "tcp to this process, neither authenticated nor encrypted; not in memory: this version cannot"
+            sentence(&tcp, &agreed(Proof::Cookie, Near::Process, Some("memory"))),
+            "memory to this process, authenticated by a cookie, needs no encryption; nothing is faster"
         );
         assert_eq!(
-            sentence(&unix, Proof::Secret, true, Near::Host(7)),
-            "unix socket to process 7 of this host, encrypted; not in shared memory: this version cannot"
+            sentence(&tcp, &agreed(Proof::None, Near::Process, None)),
+            "tcp to this process, not authenticated, not encrypted; not in memory: the other end does not want it"
         );
         assert_eq!(
-            sentence(&tcp, Proof::Secret, false, Near::Elsewhere),
+            sentence(&unix, &agreed(Proof::System, Near::Host(7), None)),
+            "unix socket to process 7 of this host, authenticated by the system, not encrypted; not in memory: it is \
+             another process; in shared memory this version cannot"
+        );
+        assert_eq!(
+            sentence(&tcp, &agreed(Proof::Secret, Near::Elsewhere, None)),
             "tcp to another host, authenticated by a secret, not encrypted; nothing faster reaches it"
         );
     }

@@ -30,6 +30,38 @@ pub struct Options {
     pub functions: bool,
     /// How long to try to connect, in seconds.
     pub connect_timeout: f64,
+    /// The link to use, where it is not left to the two ends.
+    pub transport: TransportChoice,
+}
+
+/// Which links may be used.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum TransportChoice {
+    /// The best that both ends can.
+    #[default]
+    Auto,
+    /// Memory, between threads of one process; nothing else.
+    Memory,
+    /// The Unix socket of the address.
+    Unix,
+    /// TCP.
+    Tcp,
+}
+
+impl TransportChoice {
+    /// By its name in Lua and in `IPC_TRANSPORT`.
+    pub fn named(name: &[u8]) -> Option<TransportChoice> {
+        match name {
+            b"auto" => Some(TransportChoice::Auto),
+            b"memory" => Some(TransportChoice::Memory),
+            b"unix" => Some(TransportChoice::Unix),
+            b"tcp" => Some(TransportChoice::Tcp),
+            _ => None,
+        }
+    }
+
+    /// The names, for errors.
+    pub const NAMES: &str = "'auto', 'memory', 'unix' or 'tcp'";
 }
 
 impl Default for Options {
@@ -42,6 +74,7 @@ impl Default for Options {
             max_tensor_bytes: None,
             functions: false,
             connect_timeout: 300.0,
+            transport: TransportChoice::Auto,
         }
     }
 }
@@ -55,21 +88,45 @@ impl Options {
                 "option 'encrypt': there is no secret to encrypt with; give both ends the same (secret = or IPC_SECRET)"
             ));
         }
+        if self.encrypt == Some(true) && self.transport == TransportChoice::Memory {
+            return Err(err!(
+                Argument,
+                "option 'encrypt': what goes through memory is not encrypted (transport = 'memory'); leave one of the \
+                 two out"
+            ));
+        }
         Ok(())
     }
 
-    /// The defaults, as the environment changes them: `IPC_SECRET`, `IPC_INSECURE=1`, `IPC_FUNCTIONS=1`.
-    pub fn from_env() -> Options {
+    /// What cannot be at `place`: a kind of socket that it is not of.
+    pub fn check_place(&self, place: &ServerAddress) -> Result<()> {
+        let (name, other) = match (self.transport, place) {
+            (TransportChoice::Tcp, ServerAddress::Unix(_)) => ("tcp", "the path of a Unix socket"),
+            (TransportChoice::Unix, ServerAddress::Host(..)) => ("unix", "no Unix socket ('unix:/path')"),
+            _ => return Ok(()),
+        };
+        Err(err!(Unsupported, "transport = '{name}' (or IPC_TRANSPORT) cannot be had at {place}, which is {other}"))
+    }
+
+    /// The defaults, as the environment changes them: `IPC_SECRET`, `IPC_INSECURE=1`, `IPC_FUNCTIONS=1`,
+    /// `IPC_TRANSPORT`.
+    pub fn from_env() -> Result<Options> {
         use std::os::unix::ffi::OsStringExt;
         let set = |name: &str| env_var(name).is_some_and(|v| v == "1" || v == "true");
         let secret = env_var("IPC_SECRET").filter(|s| !s.is_empty());
         let secret = secret.map(|s| Zeroizing::new(s.into_vec()));
-        Options {
+        let transport = env_var("IPC_TRANSPORT").filter(|s| !s.is_empty()).unwrap_or_else(|| "auto".into());
+        let Some(transport) = TransportChoice::named(transport.as_bytes()) else {
+            let (names, transport) = (TransportChoice::NAMES, Lossy(transport.as_bytes()));
+            return Err(err!(Argument, "IPC_TRANSPORT: expected {names}, got '{transport}'"));
+        };
+        Ok(Options {
             secret: secret.map(|s| Secret::new(&s)),
             insecure: set("IPC_INSECURE"),
             functions: set("IPC_FUNCTIONS"),
+            transport,
             ..Options::default()
-        }
+        })
     }
 }
 

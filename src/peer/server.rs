@@ -101,6 +101,7 @@ pub struct ServerStats {
 impl Server {
     /// Listens at `place` and begins to take connections in the background.
     pub fn listen(place: &ServerAddress, options: Options, wait: &Wait) -> Result<Server> {
+        options.check_place(place)?;
         // Thousands of clients need as many descriptors; the soft limit is for programs that use select().
         socket::raise_descriptor_limit();
         if options.secret.is_none() {

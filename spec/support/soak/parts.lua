@@ -346,7 +346,7 @@ parts.server = {
       pcall(c.send, c, got, 1)
       return
     end
-    local c = ipc.client('127.0.0.1', o.port, { connect_timeout = 1 })
+    local c = ipc.client('127.0.0.1', o.port, { connect_timeout = 1, transport = random() < 0.5 and 'tcp' or 'auto' })
     for _ = 1, random(3) do
       c:send(item(true), 1)
       if chance(0.7) then

@@ -10,8 +10,8 @@ use crate::bind::codec::Route;
 use crate::bind::tensor::{storage_at, tensor_at};
 use crate::bind::vm::{Class, Kind, Lua, Pushed};
 use crate::err;
-use crate::error::{Code, Error, Result};
-use crate::peer::{self, ServerAddress};
+use crate::error::{Code, Error, Lossy, Result};
+use crate::peer::{self, ServerAddress, TransportChoice};
 use crate::transport::{Connection, Parcel, Secret, Target, Ticket, Traffic};
 use crate::wait::{self, Deadline, Source, Wait, Way};
 use crate::wire::Message;
@@ -314,7 +314,7 @@ fn read_port(lua: Lua<'_>, i: c_int, least: u16) -> Result<u16> {
 
 fn read_options(lua: Lua<'_>, i: c_int) -> Result<(peer::Options, Option<f64>)> {
     let given = lua.options(i, KNOWN)?;
-    let mut options = peer::Options::from_env();
+    let mut options = peer::Options::from_env()?;
     if let Some(secret) = given.bytes("secret")?.map(Zeroizing::new) {
         if secret.is_empty() {
             return Err(err!(Argument, "option 'secret': expected a string that is not empty"));
@@ -330,11 +330,12 @@ fn read_options(lua: Lua<'_>, i: c_int) -> Result<(peer::Options, Option<f64>)> 
     if let Some(n) = given.integer("max_tensor_bytes", 0)? {
         options.max_tensor_bytes = Some(n.cast_unsigned());
     }
-    options.check()?;
     options.connect_timeout = given.timeout("connect_timeout", Some(options.connect_timeout))?.unwrap_or(f64::INFINITY);
-    match given.string("transport")?.as_deref() {
-        None | Some("auto" | "tcp") => {}
-        Some(other) => return Err(err!(Argument, "option 'transport': expected 'auto' or 'tcp', got '{other}'")),
+    if let Some(name) = given.bytes("transport")? {
+        let names = TransportChoice::NAMES;
+        options.transport = TransportChoice::named(&name)
+            .ok_or_else(|| err!(Argument, "option 'transport': expected {names}, got '{}'", Lossy(&name)))?;
     }
+    options.check()?;
     Ok((options, given.timeout("timeout", None)?))
 }

@@ -3,9 +3,10 @@
 use super::bytes::{Bytes, Listed};
 use super::ends::Ends;
 use super::packet::{Kind, No, Packet, refused, said};
-use super::{Agreed, CLIENT, Choice, Hello, PROLOGUE, Proof, REMEDY, SERVER, agree, encode};
+use super::{Agreed, CLIENT, Choice, Hello, PROLOGUE, Proof, REMEDY, SERVER, Terms, encode};
 use crate::err;
 use crate::error::{Code, Error, Result};
+use crate::peer::choose::{Chosen, choose};
 use crate::peer::cookie::{Cookies, short};
 use crate::peer::options::Options;
 use crate::transport::{Handshake, Role};
@@ -50,8 +51,9 @@ impl Calling {
             (Kind::SealedWelcome, Some(mut handshake)) => {
                 let hello = Hello::decode_alone(&handshake.read(packet.body())?)?;
                 let mut keys = handshake.finish()?;
-                let confirm = Packet::new(Kind::Confirm, &keys.seal(&encode(&Choice::default())?)?);
-                Ok((agree(&self.options, &hello, Some(keys), Proof::Secret)?, confirm.raw))
+                let (chosen, choice) = self.choose(&hello)?;
+                let confirm = Packet::new(Kind::Confirm, &keys.seal(&choice)?);
+                Ok((Terms::new(&self.options, &hello, Proof::Secret)?.over(chosen, Some(keys)), confirm.raw))
             }
             (Kind::Welcome, Some(_)) => {
                 Err(err!(Auth, "the server answered without proof that it knows the secret").into())
@@ -72,13 +74,14 @@ impl Calling {
 
     fn welcomed(&self, packet: &Packet) -> std::result::Result<(Agreed, Vec<u8>), No> {
         let (hello, rest) = Hello::decode(packet.body())?;
-        let choice = encode(&Choice::default())?;
         let Some(Bytes(id)) = hello.cookie else {
             if !rest.is_empty() {
                 return Err(err!(Protocol, "{} bytes follow the server's welcome", rest.len()).into());
             }
             let proof = self.without_cookie()?;
-            return Ok((agree(&self.options, &hello, None, proof)?, Packet::new(Kind::Confirm, &choice).raw));
+            let (chosen, choice) = self.choose(&hello)?;
+            let terms = Terms::new(&self.options, &hello, proof)?;
+            return Ok((terms.over(chosen, None), Packet::new(Kind::Confirm, &choice).raw));
         };
         let known = self.cookies.as_ref().and_then(|cookies| cookies.find(&[id]));
         let (Some(cookie), Some((said_before, proof)), true) =
@@ -104,11 +107,19 @@ impl Calling {
             .into());
         }
         hello.check_place(&self.ends)?;
+        let (chosen, choice) = self.choose(&hello)?;
         let mut confirm = Packet::new(Kind::Confirm, &[&choice[..], &[0; 32]].concat());
         let end = confirm.raw.len() - 32;
         let proof = cookie.prove(&[CLIENT, &self.hello.raw, &packet.raw, &addresses, &confirm.raw[..end]]);
         confirm.raw[end..].copy_from_slice(&proof);
-        Ok((agree(&self.options, &hello, None, Proof::Cookie)?, confirm.raw))
+        Ok((Terms::new(&self.options, &hello, Proof::Cookie)?.over(chosen, None), confirm.raw))
+    }
+
+    /// The link, of those that the server that said `hello` offers, and what to say of it.
+    fn choose(&self, hello: &Hello) -> Result<(Chosen, Vec<u8>)> {
+        let token = hello.token.as_ref().map(|Bytes(token)| token);
+        let (chosen, link) = choose(&self.options, Hello::near(hello)?, &hello.offers, token)?;
+        Ok((chosen, encode(&Choice { link: link.map(String::from) })?))
     }
 
     /// What a welcome without a cookie is worth.

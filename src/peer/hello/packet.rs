@@ -215,6 +215,7 @@ pub(super) fn refused(packet: &Packet, who: &str) -> Error {
         "auth" => Code::Auth,
         "mismatch" => Code::Mismatch,
         "protocol" => Code::Protocol,
+        "unsupported" => Code::Unsupported,
         _ => Code::Refused,
     };
     Error::new(code, "", format!("the {who} refused: {}", said(&refusal.what, LONGEST_REASON)))

@@ -3,9 +3,10 @@
 use super::bytes::{Bytes, Listed};
 use super::ends::Ends;
 use super::packet::{HEAD, Kind, No, Packet, refused};
-use super::{Agreed, CLIENT, Choice, Hello, PROLOGUE, Proof, REMEDY, SERVER, agree, decode};
+use super::{Agreed, CLIENT, Choice, Hello, PROLOGUE, Proof, REMEDY, SERVER, Terms, decode};
 use crate::err;
 use crate::error::{Error, Result};
+use crate::peer::choose::Offered;
 use crate::peer::cookie::{Cookie, Cookies, short};
 use crate::peer::options::Options;
 use crate::transport::{Handshake, Keys, Role};
@@ -13,7 +14,8 @@ use crate::transport::{Handshake, Keys, Role};
 /// A server that has said welcome; the client is in when its [`confirmation`](Answering::confirmed) is right.
 #[derive(Debug)]
 pub(in crate::peer) struct Answering {
-    agreed: Agreed,
+    terms: Terms,
+    offered: Offered,
     expects: Expects,
 }
 
@@ -40,10 +42,11 @@ impl Answering {
                 }
                 let mut handshake = Handshake::new(Role::Responder, secret, &PROLOGUE)?;
                 let hello = Hello::decode_alone(&handshake.read(packet.body())?)?;
-                let welcome = handshake.write(&Hello::of(options, ends)?.encode()?)?;
-                let keys = handshake.finish()?;
-                let agreed = agree(options, &hello, Some(keys.clone()), Proof::Secret)?;
-                (Packet::new(Kind::SealedWelcome, &welcome).raw, Answering { agreed, expects: Expects::Keys(keys) })
+                let (mine, offered) = offer(options, ends, &hello)?;
+                let welcome = handshake.write(&mine.encode()?)?;
+                let expects = Expects::Keys(handshake.finish()?);
+                let terms = Terms::new(options, &hello, Proof::Secret)?;
+                (Packet::new(Kind::SealedWelcome, &welcome).raw, Answering { terms, offered, expects })
             }
             (Kind::Hello, Some(_)) => {
                 return Err(
@@ -81,13 +84,13 @@ impl Answering {
     }
 
     fn check(self, packet: &Packet) -> Result<Agreed> {
-        let mut agreed = self.agreed;
+        let mut keys = None;
         let choice: Choice = match self.expects {
             Expects::Nothing => said(packet.body())?,
-            Expects::Keys(mut keys) => {
-                let choice = keys.open(packet.body())?;
+            Expects::Keys(mut agreed) => {
+                let choice = agreed.open(packet.body())?;
                 // With the count of what has been received.
-                agreed.keys = agreed.keys.map(|_| keys);
+                keys = Some(agreed);
                 said(&choice)?
             }
             Expects::Cookie { cookie, before } => {
@@ -105,8 +108,17 @@ impl Answering {
                 said(&packet.body()[..end])?
             }
         };
-        choice.check().map(|()| agreed)
+        Ok(self.terms.over(self.offered.chosen(choice.link.as_deref())?, keys))
     }
+}
+
+/// What this server is, for the client that said `hello`, and what it offers to that.
+fn offer(options: &Options, ends: &Ends, hello: &Hello) -> Result<(Hello, Offered)> {
+    let mut mine = Hello::of(options, ends)?;
+    let offered = Offered::new(options, Hello::near(hello)?, &hello.offers)?;
+    mine.offers = offered.links();
+    mine.token = offered.token().map(Bytes);
+    Ok((mine, offered))
 }
 
 /// What a confirmation says: a map, and nothing after it.
@@ -129,19 +141,20 @@ fn other_user(ends: &Ends) -> Error {
 /// The answer to a hello in the clear, of a server without a secret.
 fn welcome(packet: &Packet, options: &Options, ends: &Ends) -> Result<(Vec<u8>, Answering)> {
     let hello = Hello::decode_alone(packet.body())?;
-    let mut mine = Hello::of(options, ends)?;
-    let plain = |mine: Hello, proof| -> Result<_> {
-        let agreed = agree(options, &hello, None, proof)?;
-        Ok((Packet::new(Kind::Welcome, &mine.encode()?).raw, Answering { agreed, expects: Expects::Nothing }))
+    let plain = |proof| -> Result<_> {
+        let (mine, offered) = offer(options, ends, &hello)?;
+        let terms = Terms::new(options, &hello, proof)?;
+        let welcome = Packet::new(Kind::Welcome, &mine.encode()?).raw;
+        Ok((welcome, Answering { terms, offered, expects: Expects::Nothing }))
     };
     if ends.peer_user.is_some() {
         if !options.insecure && !ends.is_same_user() {
             return Err(other_user(ends));
         }
-        return plain(mine, if ends.is_proved_by_system() { Proof::System } else { Proof::None });
+        return plain(if ends.is_proved_by_system() { Proof::System } else { Proof::None });
     }
     if options.insecure && !hello.demands {
-        return plain(mine, Proof::None);
+        return plain(Proof::None);
     }
     if !ends.is_same_host() {
         return Err(elsewhere(options, ends));
@@ -156,16 +169,17 @@ fn welcome(packet: &Packet, options: &Options, ends: &Ends) -> Result<(Vec<u8>, 
             cookies.find(theirs).cloned().ok_or_else(|| no_common(&cookies, theirs))?
         }
     };
+    let (mut mine, offered) = offer(options, ends, &hello)?;
     mine.cookie = Some(Bytes(cookie.id));
     mine.seen = Some(ends.name(Role::Responder));
-    let agreed = agree(options, &hello, None, Proof::Cookie)?;
+    let terms = Terms::new(options, &hello, Proof::Cookie)?;
     let mut welcome = Packet::new(Kind::Welcome, &[&mine.encode()?[..], &[0; 32]].concat());
     let end = welcome.raw.len() - 32;
     let addresses = ends.addresses(Role::Responder);
     let proof = cookie.prove(&[SERVER, &packet.raw, &welcome.raw[..end], &addresses]);
     welcome.raw[end..].copy_from_slice(&proof);
     let before = [&packet.raw[..], &welcome.raw, &addresses].concat();
-    Ok((welcome.raw, Answering { agreed, expects: Expects::Cookie { cookie, before } }))
+    Ok((welcome.raw, Answering { terms, offered, expects: Expects::Cookie { cookie, before } }))
 }
 
 fn elsewhere(options: &Options, ends: &Ends) -> Error {

@@ -4,6 +4,7 @@ use super::packet::{HEAD, Kind, NAME};
 use super::*;
 use crate::error::Code;
 use crate::peer::cookie::Cookies;
+use crate::peer::options::TransportChoice;
 use crate::transport::Secret;
 use proptest::prelude::*;
 
@@ -174,11 +175,61 @@ fn each_end_knows_how_far_away_the_other_is() {
 }
 
 #[test]
+fn the_link_is_in_memory_where_both_ends_may_and_are_in_one_process() {
+    use TransportChoice::{Auto, Memory, Tcp};
+    const NO: std::result::Result<bool, Code> = Err(Code::Unsupported);
+    let given = |transport, encrypt, secret| Options { transport, encrypt, ..with(secret) };
+    for secret in [None, Some("s")] {
+        for (client, server, is_socket) in [
+            (Auto, Auto, Ok(false)),
+            (Memory, Auto, Ok(false)),
+            (Auto, Memory, Ok(false)),
+            (Memory, Memory, Ok(false)),
+            (Tcp, Auto, Ok(true)),
+            (Auto, Tcp, Ok(true)),
+            (Tcp, Tcp, Ok(true)),
+            (Memory, Tcp, NO),
+            (Tcp, Memory, NO),
+        ] {
+            let what = format!("{client:?} {server:?} {secret:?}");
+            let (c, s) = meet(&given(client, None, secret), &given(server, None, secret), &here());
+            // A client that says no after the welcome tells why, too.
+            let link = |end: Outcome| end.map(|agreed| agreed.chosen.is_socket()).map_err(|e| e.code());
+            assert_eq!((link(c), link(s)), (is_socket, is_socket), "{what}");
+        }
+    }
+    // With a secret memory needs no encryption, and whoever insists on it gets a socket.
+    let (c, s) = meet(&given(Auto, None, Some("s")), &given(Auto, None, Some("s")), &here());
+    assert!(c.unwrap().keys.is_none() && s.unwrap().keys.is_none());
+    let (c, s) = meet(&given(Auto, Some(true), Some("s")), &given(Auto, None, Some("s")), &here());
+    let (c, s) = (c.unwrap(), s.unwrap());
+    assert!(c.keys.is_some() && c.chosen.is_socket() && s.keys.is_some() && s.chosen.is_socket());
+    assert_eq!(given(Memory, Some(true), Some("s")).check().unwrap_err().code(), Code::Argument);
+}
+
+#[test]
+fn a_link_that_was_not_offered_or_is_not_here_ends_the_hello() {
+    let (_, first) = Calling::begin(&trusting(), &here().0).unwrap();
+    for (link, says) in [("memory", "is not in this process"), ("carrier pigeon", "was not offered")] {
+        let (_, answering) = Answering::begin(&packet(&first), &trusting(), &here().1).unwrap();
+        let choice = encode(&Choice { link: Some(link.into()) }).unwrap();
+        let no = answering.confirmed(&Packet::new(Kind::Confirm, &choice)).unwrap_err();
+        assert!(no.why.code() == Code::Protocol && no.why.what().contains(says), "{}", no.why);
+    }
+    // A token of somebody else's is worth nothing: the client keeps the socket.
+    let (calling, _) = Calling::begin(&trusting(), &here().0).unwrap();
+    let mut welcome = Hello::of(&trusting(), &here().1).unwrap();
+    welcome.token = Some(Bytes([7; 16]));
+    let (agreed, _) = calling.answered(&Packet::new(Kind::Welcome, &welcome.encode().unwrap())).unwrap();
+    assert!(agreed.chosen.is_socket());
+}
+
+#[test]
 fn encryption_is_off_only_where_both_ends_say_so() {
     for a in [None, Some(true), Some(false)] {
         for b in [None, Some(true), Some(false)] {
-            let (client, server) =
-                (Options { encrypt: a, ..with(Some("s")) }, Options { encrypt: b, ..with(Some("s")) });
+            let with = |encrypt| Options { encrypt, transport: TransportChoice::Tcp, ..with(Some("s")) };
+            let (client, server) = (with(a), with(b));
             let (c, s) = meet(&client, &server, &between_hosts());
             let off = a == Some(false) && b == Some(false);
             assert_eq!((c.unwrap().keys.is_some(), s.unwrap().keys.is_some()), (!off, !off));
@@ -345,7 +396,7 @@ fn fields_of_later_versions_are_passed_over_and_those_that_may_lack_do() {
     let bytes = encode(&Later { hello: &hello, weather: [["rain", "wind"]; 2] }).unwrap();
     assert_eq!(Hello::decode_alone(&bytes).unwrap(), hello);
     let cut = encode(&serde_map(&hello, &["devices", "offers"])).unwrap();
-    assert_eq!(Hello::decode_alone(&cut).unwrap(), hello);
+    assert_eq!(Hello::decode_alone(&cut).unwrap(), Hello { offers: Vec::new(), ..hello.clone() });
     for needed in ["nonce", "max_message", "process", "little_endian", "demands"] {
         let cut = encode(&serde_map(&hello, &[needed])).unwrap();
         assert_eq!(Hello::decode_alone(&cut).unwrap_err().code(), Code::Protocol, "{needed}");

@@ -60,8 +60,8 @@ fn strangers_slow_or_hostile_hold_up_nobody() {
 #[test]
 fn garbage_after_the_hello_ends_that_client_alone() {
     let (server, place) = serve(Options::default());
-    let good = connect(&place);
-    let bad = connect(&place);
+    let good = connect_over_tcp(&place);
+    let bad = connect_over_tcp(&place);
     // Under the connection's feet.
     let fd = bad.socket().unwrap().unwrap().fd();
     // SAFETY: sixteen valid bytes to an open descriptor.
@@ -127,6 +127,7 @@ fn a_unix_socket_serves_and_a_left_file_gives_way() {
     let place = ServerAddress::new(format!("unix:{}", path.display()).as_bytes(), 0).unwrap();
     drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
     for options in [Options::default(), secret("s")] {
+        let options = Options { transport: TransportChoice::Unix, ..options };
         let server = Server::listen(&place, options.clone(), &never()).unwrap();
         assert!(Server::listen(&place, options.clone(), &never()).unwrap_err().what().contains("this process listens"));
         let c = dial(&place, &options, &never()).unwrap();
