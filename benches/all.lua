@@ -6,10 +6,10 @@ local report = require 'benches.report'
 
 report.one_core = os.getenv 'ONE_CORE' == '1'
 local all = {
-  'codec', 'map', 'pool', 'workqueue', 'channel', 'sharedtable', 'flock', 'select', 'spawn', 'sockets', 'tensors', 'allreduce',
+  'codec', 'map', 'pool', 'workqueue', 'channel', 'sharedtable', 'flock', 'select', 'spawn', 'sockets', 'links', 'tensors', 'allreduce',
   'kernels', 'busy',
 }
-if report.one_core then all = { 'workqueue', 'channel', 'sockets' } end
+if report.one_core then all = { 'workqueue', 'channel', 'sockets', 'links' } end
 local wanted = #arg > 0 and arg or all
 for _, name in ipairs(wanted) do
   io.stderr:write('running ', name, report.one_core and ' on one core' or '', ' …\n')
