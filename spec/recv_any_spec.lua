@@ -537,4 +537,59 @@ describe('a hook in the middle of a receive', function()
     ]], { timeout = 120 })
     assert.equal('fine', out)
   end)
+
+  it('hears of a client that gets its tag while it waits, and of what that had sent', function()
+    local server, port = ipc.server()
+    local client, late, handle = ipc.client(port), ipc.client(port), nil
+    client:send 'early'
+    server:clients(1, function(c) handle = c end, 60)
+    local m = ipc.map { threads = 2, args = { server }, fn = function(s, id)
+      return (s:recvAny(id == 1 and 'work' or nil, id == 1 and { timeout = 60 } or nil))
+    end }
+    -- Both wait; the second has the message already, and is to wait for the next.
+    assert.equal('early', select(2, m:results(60)()))
+    local sleeps = ipc.map(1, function(s) return (s:recvAny('work', 60)) end, server)
+    client:send 'before the tag'
+    server:clients(2, function() end, 60)
+    -- Looked at, and left for somebody who asks for it.
+    assert.equal('timeout', ipc.errcode(fails(server.recvAny, server, 'none', 0.05)))
+    handle:tag 'work'
+    local first
+    support.eventually(function() first = m:poll() == 0 or sleeps:poll() == 0 return first end)
+    client:send 'after it'
+    local got = { select(2, m:results(60)()), (sleeps:join(60)) }
+    table.sort(got)
+    assert.same({ 'after it', 'before the tag' }, got)
+    -- Of one that gets it when it has gone, too.
+    local told = ipc.map(1, function(s)
+      local v, c, reason = s:recvAny('gone', { gone = true, timeout = 60 })
+      return v, c ~= nil, reason
+    end, server)
+    local other
+    server:clients(function(c) other = c ~= handle and c or other end)
+    late:close()
+    support.eventually(function()
+      server:broadcast('x', nil, 60)
+      return #server:clients() == 1
+    end)
+    other:tag 'gone'
+    local v, is_there, reason = told:join(60)
+    assert.same({ nil, true, 'closed' }, { v, is_there, ipc.errcode(reason) })
+    server:close()
+  end)
+
+  it('hears of a tag under a scheduler', function()
+    local loop = require 'spec.support.loop'
+    local server, port = ipc.server()
+    local client, handle = ipc.client(port), nil
+    client:send 'early'
+    server:clients(1, function(c) handle = c end, 60)
+    assert.equal('timeout', ipc.errcode(fails(server.recvAny, server, 'work', 0.05)))
+    ipc.scheduler { wait = loop.wait }
+    local got
+    loop.run(function() got = server:recvAny 'work' end, function() handle:tag 'work' end)
+    ipc.scheduler(nil)
+    assert.equal('early', got)
+    server:close()
+  end)
 end)

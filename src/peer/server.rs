@@ -10,8 +10,8 @@ mod lead;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::os::fd::{AsRawFd, RawFd};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
 
 use self::gone::Gone;
 use self::inbox::Inbox;
@@ -44,6 +44,8 @@ const MUTED: u64 = u64::MAX - 1;
 /// A listener and its clients. Threads share it.
 #[derive(Debug)]
 pub struct Server {
+    /// Itself, for its clients to tell it of a new tag.
+    me: Weak<Server>,
     address: Address,
     listener: RawFd,
     acceptor: Arc<Acceptor>,
@@ -100,7 +102,7 @@ pub struct ServerStats {
 
 impl Server {
     /// Listens at `place` and begins to take connections in the background.
-    pub fn listen(place: &ServerAddress, options: Options, wait: &Wait) -> Result<Server> {
+    pub fn listen(place: &ServerAddress, options: Options, wait: &Wait) -> Result<Arc<Server>> {
         options.check_place(place)?;
         // Thousands of clients need as many descriptors; the soft limit is for programs that use select().
         socket::raise_descriptor_limit();
@@ -122,12 +124,15 @@ impl Server {
                 (found.ok_or(last)?, None)
             }
         };
+        let (address, raw) = (socket::local_address(&listener)?, listener.as_raw_fd());
+        let acceptor = Acceptor::start(listener, options)?;
         // And whatever fails from here on, the server's end removes the file and lets go of the listener.
-        let server = Server {
-            address: socket::local_address(&listener)?,
-            listener: listener.as_raw_fd(),
+        let server = Arc::new_cyclic(|me| Server {
+            me: me.clone(),
+            address,
+            listener: raw,
             watched,
-            acceptor: Acceptor::start(listener, options)?,
+            acceptor,
             inbox: Arc::default(),
             gone: Arc::default(),
             rejected: AtomicU64::new(0),
@@ -138,7 +143,7 @@ impl Server {
             closed: AtomicBool::new(false),
             generation: fork_generation(),
             file,
-        };
+        });
         let acceptor = &server.acceptor;
         server.watched.add(acceptor.changed.fd(|| acceptor.is_ready())?, ACCEPTOR)?;
         server.watched.add(server.inbox.fd()?, INBOX)?;
@@ -224,7 +229,9 @@ impl Server {
             self.watched.add(socket.fd(), number)?;
         }
         drop(socket);
-        let client = Arc::new(Client::new(connection, number));
+        let me = self.me.clone();
+        let told = move || me.upgrade().into_iter().for_each(|server| server.has_new_tag());
+        let client = Arc::new(Client::new(connection, number, Box::new(told)));
         self.inbox.hear(&client);
         admitted.clients.insert(number, client);
         drop(admitted);
@@ -316,6 +323,15 @@ impl Server {
             log::rejected(client.connection.peer(), &reason);
         }
         self.gone.add(&client, reason);
+    }
+
+    /// A client has another tag: a call that waits for that may want what it sent before, or to hear that it has gone.
+    fn has_new_tag(&self) {
+        if self.generation == fork_generation() {
+            self.follow_wanted(self.admitted.lock());
+            self.lead.tell_all();
+            self.gone.has_new_tag();
+        }
     }
 
     /// What all its clients have carried.

@@ -32,7 +32,7 @@ fn local() -> ServerAddress {
     ServerAddress::new(b"127.0.0.1", 0).unwrap()
 }
 
-fn serve(options: Options) -> (Server, ServerAddress) {
+fn serve(options: Options) -> (Arc<Server>, ServerAddress) {
     let server = Server::listen(&local(), options, &never()).unwrap();
     let place = ServerAddress::new(b"127.0.0.1", server.address().port()).unwrap();
     (server, place)

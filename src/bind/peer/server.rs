@@ -51,7 +51,7 @@ const WEIGHT: usize = 256 << 10;
 /// What threads share of a server.
 #[derive(Debug)]
 struct ServerObject {
-    server: peer::Server,
+    server: Arc<peer::Server>,
     functions: bool,
     timeout: Option<f64>,
 }

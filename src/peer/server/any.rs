@@ -1,6 +1,7 @@
 //! A server's `recv_any`: which client is asked next, who is watched, and which of the threads that wait here polls.
 //! Imports its siblings `client`, `gone` and `lead`.
 
+use std::cell::OnceCell;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -23,21 +24,31 @@ impl Admitted {
     }
 }
 
-/// A caller of `recv_any`.
-struct Asking<'a> {
-    server: &'a Server,
+/// A call of `recv_any`, through all its tries: what others have to know of it while it waits.
+struct Asking {
+    server: Arc<Server>,
     tag: Option<Tag>,
+    /// That it hears of those that have gone, once it waits for that.
+    waiting: OnceCell<Waiting>,
 }
 
-impl<'a> Asking<'a> {
-    fn new(server: &'a Server, tag: Option<&[u8]>) -> Result<Asking<'a>> {
+impl Asking {
+    fn new(server: &Server, tag: Option<&[u8]>) -> Result<Asking> {
         let tag = tag.map(Tag::new).transpose()?;
+        let server = server.me.upgrade().ok_or_else(|| server.is_closed())?;
         try_push(&mut server.admitted.lock().asked, tag.clone())?;
-        Ok(Asking { server, tag })
+        Ok(Asking { server, tag, waiting: OnceCell::new() })
+    }
+
+    fn wait_for_gone(&self) -> Result<&Waiting> {
+        if self.waiting.get().is_none() {
+            let _ = self.waiting.set(self.server.gone.wait_for(self.tag.as_deref())?);
+        }
+        self.waiting.get().ok_or_else(|| err!(State, "nobody hears of those that have gone"))
     }
 }
 
-impl Drop for Asking<'_> {
+impl Drop for Asking {
     fn drop(&mut self) {
         let mut admitted = self.server.admitted.lock();
         if let Some(at) = admitted.asked.iter().position(|tag| *tag == self.tag) {
@@ -46,14 +57,17 @@ impl Drop for Asking<'_> {
         self.server.follow_wanted(admitted);
     }
 }
+
 impl Server {
     /// The next message of any client (of the tag), and whose it is; those who wait to be admitted are, first. Clients
     /// take turns. One that has gone is forgotten, and one is ended that sent what this end does not accept: with
     /// `gone` this is told, once, else it is no news: others may come. `None` when the deadline passes.
     pub fn recv_any(&self, tag: Option<&[u8]>, gone: bool, out: &mut Message, wait: &Wait) -> Result<Option<Arrival>> {
-        let _asking = Asking::new(self, tag)?;
+        let asking = match wait.interrupt.non_blocking() {
+            Some(non_blocking) => non_blocking.state(|| Asking::new(self, tag))?,
+            None => Rc::new(Asking::new(self, tag)?),
+        };
         self.unmute(tag)?;
-        let mut waiting = None;
         // Kept until the message is out of the set: who polls then does not find it there once more.
         let mut leading = None;
         loop {
@@ -98,10 +112,8 @@ impl Server {
                     continue;
                 }
             }
-            if gone && waiting.is_none() {
-                waiting = Some(self.wait_for_gone(tag, wait)?);
-            }
-            if !self.poll(waiting.as_deref(), wait)? {
+            let waiting = if gone { Some(asking.wait_for_gone()?) } else { None };
+            if !self.poll(waiting, wait)? {
                 return Ok(None);
             }
             if self.has_wanted.load(Ordering::SeqCst) {
@@ -137,14 +149,6 @@ impl Server {
         true
     }
 
-    /// A call that is tried again and again waits in between, too.
-    fn wait_for_gone(&self, tag: Option<&[u8]>, wait: &Wait) -> Result<Rc<Waiting>> {
-        match wait.interrupt.non_blocking() {
-            Some(non_blocking) => non_blocking.state(|| self.gone.wait_for(tag)),
-            None => self.gone.wait_for(tag).map(Rc::new),
-        }
-    }
-
     /// Waits for a client, or for news of one that has gone; false when the deadline passes.
     fn poll(&self, waiting: Option<&Waiting>, wait: &Wait) -> Result<bool> {
         let watched = self.watched.fd()?;
@@ -170,7 +174,7 @@ impl Server {
     }
 
     /// After a change of who is muted, or of who asks.
-    fn follow_wanted(&self, admitted: Guard<'_, Admitted>) {
+    pub(super) fn follow_wanted(&self, admitted: Guard<'_, Admitted>) {
         let wanted = admitted.has_wanted();
         let before = self.has_wanted.swap(wanted, Ordering::SeqCst);
         drop(admitted);

@@ -1,5 +1,6 @@
 //! A server's handle of one client.
 
+use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, Ordering};
 
@@ -16,6 +17,16 @@ pub struct Client {
     /// It has a message that nobody asks for: more of them are no news.
     pub(super) muted: Arc<AtomicBool>,
     label: Arc<Label>,
+    on_tag: Listener,
+}
+
+/// What hears of a new tag.
+struct Listener(Box<dyn Fn() + Send + Sync>);
+
+impl fmt::Debug for Listener {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Listener")
+    }
 }
 
 /// What a client is called by: it stays when the handle has gone.
@@ -38,17 +49,25 @@ impl Label {
 pub type Tag = SharedBytes;
 
 impl Client {
-    /// The client behind `connection`, the `number`th that came to its server.
-    pub(super) fn new(connection: Arc<dyn Connection>, number: u64) -> Client {
+    /// The client behind `connection`, the `number`th that came to its server; `on_tag` hears of each new tag.
+    pub(super) fn new(connection: Arc<dyn Connection>, number: u64, on_tag: Box<dyn Fn() + Send + Sync>) -> Client {
         static SERIAL: AtomicU32 = AtomicU32::new(1);
         let serial = SERIAL.fetch_add(1, Ordering::Relaxed) & 0x7fff_ffff;
         let label = Label { serial, id: AtomicI64::new(0), tag: Lock::default(), closed_here: AtomicBool::new(false) };
-        Client { connection, number, deaf: AtomicBool::new(false), muted: Arc::default(), label: Arc::new(label) }
+        Client {
+            connection,
+            number,
+            deaf: AtomicBool::new(false),
+            muted: Arc::default(),
+            label: Arc::new(label),
+            on_tag: Listener(on_tag),
+        }
     }
 
     /// A handle anew of one that has gone, behind what is left of its `connection`.
     pub(super) fn again(connection: Arc<dyn Connection>, number: u64, label: Arc<Label>) -> Client {
-        Client { connection, number, deaf: AtomicBool::new(true), muted: Arc::default(), label }
+        let on_tag = Listener(Box::new(|| ()));
+        Client { connection, number, deaf: AtomicBool::new(true), muted: Arc::default(), label, on_tag }
     }
 
     pub(super) fn label(&self) -> &Arc<Label> {
@@ -83,6 +102,7 @@ impl Client {
     /// Sets the tag.
     pub fn set_tag(&self, tag: Option<Tag>) {
         *self.label.tag.lock() = tag;
+        (self.on_tag.0)();
     }
 
     pub(super) fn has(&self, tag: Option<&[u8]>) -> bool {

@@ -108,6 +108,11 @@ impl Gone {
         Ok(Waiting { gone: self.clone(), number })
     }
 
+    /// One of them may have another tag.
+    pub fn has_new_tag(&self) {
+        self.refresh(&mut self.inner.lock());
+    }
+
     /// Sets the event or clears it, under the lock, so that the last change decides.
     fn refresh(&self, inner: &mut Inner) {
         let awaited = |label: &Label| inner.waiting.iter().any(|(_, tag)| label.has(tag.as_deref()));
