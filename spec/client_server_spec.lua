@@ -400,6 +400,20 @@ describe('a server', function()
     server:close()
   end)
 
+  it('says what is at the path where it cannot listen', function()
+    local path = support.tmpname()
+    support.write(path, 'text')
+    for _, kind in ipairs { 'file', 'folder' } do
+      if kind == 'folder' then
+        os.remove(path)
+        os.execute('mkdir ' .. path)
+      end
+      local e = fails(ipc.server, 'unix:' .. path)
+      assert.equal('io', ipc.errcode(e))
+      assert.matches('is no socket: remove it, or take another path', e)
+    end
+  end)
+
   it('serves more clients than select could watch', function()
     local server, clients = connected(0)
     local _, port = server:address():match '^(.*):(%d+)$'

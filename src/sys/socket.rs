@@ -91,13 +91,22 @@ fn new_socket(domain: Domain) -> io::Result<Socket> {
     Ok(socket)
 }
 
-/// What every TCP connection gets: no delay for small messages, and a look every minute whether the peer still lives.
+/// How much a Unix socket is asked to take unread. The system gives no more than its own limit (net.core.wmem_max); TCP
+/// sees to it itself.
+const ROOM: usize = 4 << 20;
+
+/// What every connection gets. TCP: no delay for small messages, and a look every minute whether the peer still lives.
 fn tune(socket: SockRef<'_>, address: &Address) {
-    if matches!(address, Address::Tcp(_)) {
-        // A socket whose peer has gone already may refuse these; the next read says so better.
-        let _ = socket.set_tcp_nodelay(true);
-        let minute = std::time::Duration::from_secs(60);
-        let _ = socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(minute).with_interval(minute / 4));
+    // A socket whose peer has gone already may refuse these; the next read says so better.
+    match address {
+        Address::Tcp(_) => {
+            let _ = socket.set_tcp_nodelay(true);
+            let minute = std::time::Duration::from_secs(60);
+            let _ = socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(minute).with_interval(minute / 4));
+        }
+        Address::Unix(_) => {
+            let _ = socket.set_send_buffer_size(ROOM);
+        }
     }
 }
 
@@ -138,6 +147,12 @@ pub fn listen(address: &Address) -> Result<Fd> {
             ErrorKind::AddrInUse if is_ours(address) => {
                 "; this process listens there itself: close that first, or take another port, or 0 for any free one"
             }
+            ErrorKind::AddrInUse if matches!(address, Address::Unix(path) if !is_socket(path)) => {
+                "; what lies there is no socket: remove it, or take another path"
+            }
+            ErrorKind::AddrInUse if matches!(address, Address::Unix(_)) => {
+                "; another program listens there: take another path"
+            }
             ErrorKind::AddrInUse => "; another program listens there: take another port, or 0 for any free one",
             ErrorKind::PermissionDenied => "; ports below 1024 and this folder need other rights",
             ErrorKind::AddrNotAvailable => "; this host has no such address",
@@ -145,6 +160,12 @@ pub fn listen(address: &Address) -> Result<Fd> {
         };
         Error::new(Code::Io, "", format!("listening at {address}: {e}{hint}")).caused_by(&e)
     })
+}
+
+/// Whether a socket lies at `path` itself.
+fn is_socket(path: &Path) -> bool {
+    use std::os::unix::fs::FileTypeExt;
+    std::fs::symlink_metadata(path).is_ok_and(|meta| meta.file_type().is_socket())
 }
 
 /// Whether a socket of this process, no matter what made it, listens at the port of `address`, or at its path.

@@ -91,7 +91,9 @@ impl Broadcast {
                     Err(_) => Watch::new(-1, Interest::Write),
                 });
             }
-            if watches.iter().all(|w| w.fd >= 0) && poll_many(&mut watches, wait)? == 0 {
+            let has_time = !watches.iter().all(|w| w.fd >= 0) || poll_many(&mut watches, wait)? > 0;
+            drop(sockets);
+            if !has_time {
                 return Err(self.late());
             }
             // Fewer than before, or as many.
@@ -140,12 +142,27 @@ impl Broadcast {
         failed.map_or(Ok(busy), Err)
     }
 
-    fn late(&self) -> Error {
+    /// Gives up, since the time is over, and says what that means for whom.
+    fn late(&mut self) -> Error {
         let (late, all, took) = (self.going.len(), self.all, self.took);
+        let mut closed = 0;
+        for Going { client, ticket } in &mut self.going {
+            if let Some(ticket) = ticket.take() {
+                client.connection.give_up(ticket);
+                closed += usize::from(!client.connection.is_open());
+            }
+        }
+        if closed == 0 {
+            return err!(
+                Timeout,
+                "{late} of {all} clients did not take the message in the given time, {took} did; nothing of it has gone \
+                 to the others"
+            );
+        }
         err!(
             Timeout,
-            "{late} of {all} clients did not take the whole message in the given time, {took} did; one that had taken \
-             a part of it is closed"
+            "{late} of {all} clients did not take the whole message in the given time, {took} did; of those {closed} had \
+             taken a part of it and are closed"
         )
     }
 
