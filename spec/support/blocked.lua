@@ -87,10 +87,11 @@ blocked.waits = {
     pool.isDone(id, true)
   ]],
   ['client:recv'] = connected .. 'ready() client:recv()',
-  ['client:send'] = connected .. much .. 'ready() client:send(much)',
+  -- Over memory the first message has room, whatever its size.
+  ['client:send'] = connected .. much .. 'client:send(1) ready() client:send(much)',
   ['handle:recv'] = connected .. 'ready() server:clients(1, function(handle) handle:recv() end)',
   ['server:clients'] = 'local server = ipc.server() ready() server:clients(1, function() end)',
-  ['server:broadcast'] = connected .. much .. 'ready() server:broadcast(much)',
+  ['server:broadcast'] = connected .. much .. 'server:broadcast(1) ready() server:broadcast(much)',
   ['server:recvAny'] = 'local server = ipc.server() ready() server:recvAny()',
   -- Nobody else has trees of these names.
   ['a tree that waits for its nodes'] = "ready() require 'ipc.LocalhostTree'(1, 2, 1000000 + ipc.getpid())",

@@ -7,7 +7,7 @@ mod direction;
 
 use std::os::fd::RawFd;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering, fence};
 
 use self::direction::{Direction, Got, weigh};
 use super::counters::{Counters, Moves};
@@ -19,7 +19,7 @@ use super::{Connection, InUse, Sending, Stats, Target, Ticket};
 use crate::err;
 use crate::error::{Code, Error, Result};
 use crate::sys::{SetOnce, fork_generation, monotonic_ns, try_extend};
-use crate::wait::{TimedMutex, Wait};
+use crate::wait::{TimedMutex, TimedMutexGuard, Wait};
 use crate::wire::{Message, Push};
 
 /// One of the two ends of a connection that nobody has taken yet. Dropped so, it has ended for the other.
@@ -199,6 +199,12 @@ impl InProcess {
         Ok(())
     }
 
+    /// Gives the turn to receive back, which has a fence.
+    fn leave(&self, turn: TimedMutexGuard<'_, ()>) {
+        drop(turn);
+        self.end.incoming.tell_again();
+    }
+
     /// With the turn: the next message; false where there is none, and `wait` is none or over.
     fn receive(&self, into: Option<Target<'_>>, out: &mut Message, wait: Option<&Wait>, began: u64) -> Result<bool> {
         let got = match wait {
@@ -288,19 +294,26 @@ impl Connection for InProcess {
     fn recv_before(&self, into: Option<Target<'_>>, out: &mut Message, wait: &Wait) -> Result<bool> {
         let began = monotonic_ns();
         self.check()?;
-        let Some(_turn) = self.receiving.lock(wait)? else { return Ok(false) };
-        self.check()?;
-        self.receive(into, out, Some(wait), began)
+        let Some(turn) = self.receiving.lock(wait)? else { return Ok(false) };
+        let received = self.check().and_then(|()| self.receive(into, out, Some(wait), began));
+        self.leave(turn);
+        received
     }
 
     fn try_recv(&self, out: &mut Message) -> Result<bool> {
         let began = monotonic_ns();
         self.check()?;
-        let Some(_turn) = self.receiving.try_lock() else {
+        // Once more behind a fence: who gives the turn back later sees what this thread was told of.
+        let turn = self.receiving.try_lock().or_else(|| {
+            fence(Ordering::SeqCst);
+            self.receiving.try_lock()
+        });
+        let Some(turn) = turn else {
             return if self.receiving.is_mine() { Err(TimedMutex::<()>::in_use()) } else { Ok(false) };
         };
-        self.check()?;
-        self.receive(None, out, None, began)
+        let received = self.check().and_then(|()| self.receive(None, out, None, began));
+        self.leave(turn);
+        received
     }
 
     fn close(&self) {

@@ -332,3 +332,37 @@ fn a_call_that_waits_for_the_gone_is_told_no_matter_who_notices() {
         }
     }
 }
+
+#[test]
+fn threads_in_one_recv_any_miss_nothing_whatever_else_they_are_at() {
+    for connect in EACH_LINK {
+        let (server, place) = serve(Options::default());
+        let client = connect(&place);
+        server.admit(1, &never()).unwrap();
+        let got = AtomicUsize::new(0);
+        const ALL: usize = 5000;
+        thread::scope(|s| {
+            for _ in 0..3 {
+                s.spawn(|| {
+                    let mut out = Message::default();
+                    while got.load(Ordering::SeqCst) < ALL {
+                        if matches!(server.recv_any(None, false, &mut out, &within(10.0)), Ok(Some(_))) {
+                            got.fetch_add(1, Ordering::SeqCst);
+                        } else {
+                            assert_eq!(got.load(Ordering::SeqCst), ALL);
+                        }
+                    }
+                    // The others may wait for a message that does not come.
+                    server.close();
+                });
+            }
+            for n in 0..ALL {
+                send(&client, "m");
+                // So that many come while one is just leaving.
+                while n % 7 == 0 && got.load(Ordering::SeqCst) < n {
+                    thread::yield_now();
+                }
+            }
+        });
+    }
+}

@@ -166,11 +166,15 @@ impl Direction {
         self.arrived.refresh(|| self.is_ready());
         self.room.notify_one();
         self.refresh_room();
-        // Each is told of when it comes; who was told of several has been told once.
+        weight
+    }
+
+    /// After the turn was given back: who was told of a message meanwhile may have found the turn taken, and who was
+    /// told of several has been told once.
+    pub fn tell_again(&self) {
         if self.is_ready() {
             self.told.tell();
         }
-        weight
     }
 
     /// Lets one message in beyond the bound.
@@ -208,9 +212,7 @@ impl Direction {
         self.told.set(told);
         // A sender puts its message in before it looks whom to tell; here it is the other way round.
         fence(Ordering::SeqCst);
-        if self.is_ready() {
-            self.told.tell();
-        }
+        self.tell_again();
     }
 }
 
