@@ -1,4 +1,4 @@
--- Programs where something runs short: descriptors, stack, memory, room in /tmp and /dev/shm. Every call does what it should or
+-- Programs where something runs short: descriptors, stack, memory, threads, room in /tmp and /dev/shm. Every call does what it should or
 -- raises an error of this library, the program goes on, and afterwards all is as before.
 local support = require 'spec.support'
 local peer = require 'spec.support.peer'
@@ -15,6 +15,22 @@ local function begin(limit, chunk)
 end
 
 local function under(limit, chunk) begin(limit, chunk)() end
+
+-- Runs `chunk` as a user of its own, who may have `most` threads; false where that cannot be done.
+local function under_threads(most, chunk)
+  if support.in_valgrind or support.in_tsan then pending 'the tool wants threads for itself' return false end
+  local uid = 60000 + ipc.getpid() % 5000
+  local lua = ('prlimit --nproc=%d setpriv --reuid=%d --regid=%d --clear-groups %s'):format(most, uid, uid, support.lua)
+  local options = { lua = lua, file = '-', stdin = 'require "libipc" print "loaded"', cwd = '/' }
+  if support.run('', options).stdout ~= 'loaded\n' then
+    pending 'only root can become another user, who must be able to load the library'
+    return false
+  end
+  options.stdin = chunk
+  local r = support.run('', options)
+  assert.equal(0, r.status, ('with %d threads: %s\n%s%s'):format(most, r.signal or r.status, r.stdout, r.stderr))
+  return r
+end
 
 -- The chunks of `list`, { limit, chunk } each, at once: where descriptors run out, most of a call's time is patience.
 local function under_each(list)
@@ -405,5 +421,26 @@ describe('little memory', function()
         assert(#t == counts.shared)
       ]])
     end
+  end)
+end)
+
+describe('few threads', function()
+  it('start no worker of a pool unless they are enough for all, and none is left when the error is raised', function()
+    local r = under_threads(12, [[
+      -- What ends is not ended by the collector.
+      collectgarbage 'stop'
+      local ipc = require 'libipc'
+      for _ = 1, 10 do
+        local ok, e = pcall(ipc.pool, 30, { init = function() print 'init' end })
+        assert(not ok and ipc.errcode(e) == 'limit', e)
+        local started = tonumber(e:match ' (%d+) of 30 workers could start, and none has run')
+        assert(started and started > 2 and started < 12, e)
+        assert(ipc.map(2, function(i) return i end, 7):join(60) == 7)
+        local pool = ipc.pool(2)
+        assert(pool:submit(function() return 5 end):get(60) == 5)
+        pool:close(60)
+      end
+    ]])
+    if r then assert.equal('', r.stdout) end
   end)
 end)

@@ -20,7 +20,7 @@ use super::batch::Finished;
 use super::worker::THREAD_WEIGHT;
 use super::{Failure, Future, Outcome, Task, ThreadGroup};
 use crate::err;
-use crate::error::{Lossy, Result};
+use crate::error::{Error, Lossy, Result, words};
 use crate::sys::{check_memory, close_later};
 use crate::text;
 use crate::wait::Wait;
@@ -56,18 +56,24 @@ pub struct Terms {
 }
 
 impl Pool {
-    /// Starts the workers.
+    /// Starts the workers: all or none. Where the system has too few threads to give, those that have started are gone
+    /// before the error is there.
     pub fn start<W>(terms: Terms, work: W) -> Result<Pool>
     where
         W: Fn(&TaskSource) -> std::result::Result<(), Failure> + Send + Sync + 'static,
     {
         let count = terms.count;
         ThreadGroup::<()>::check_room(count)?;
-        // Dropped on the way out, it sends those home that have started.
         let pool = Pool(PoolState::new(terms, Box::new(work)));
         for id in 1..=count {
-            pool.0.start_worker(id, None)?;
+            if let Err(e) = pool.0.start_worker(id, None) {
+                pool.0.dismiss_all();
+                let text =
+                    words(format_args!("{} of {count} workers could start, and none has run: {}", id - 1, e.what()));
+                return Err(Error::new(e.code(), "", text));
+            }
         }
+        pool.0.begin();
         Ok(pool)
     }
 

@@ -32,8 +32,9 @@ mod thread;
 
 pub use shutdown::another_thread_ends_process;
 use shutdown::remember;
+pub(super) use state::PATIENCE;
 pub use state::after_cancel;
-use state::{DISMISSED, GroupState, OPEN, PATIENCE, Shared, Slot};
+use state::{DISMISSED, GroupState, OPEN, Shared, Slot};
 use thread::work;
 
 /// How a job failed: the text that its user will see, of any bytes.
@@ -152,10 +153,14 @@ impl<T: Send + 'static> ThreadGroup<T> {
             if let Err(e) = started {
                 shared.state.one_less(1);
                 dismiss(&shared.state)?;
-                return Err(err!(
-                    Limit,
-                    "the system starts no more than {index} of {count} threads ({e}); none of them has run"
-                ));
+                // Who starts many one by one knows how many there are.
+                return Err(match count {
+                    1 => err!(Limit, "the system starts no more threads ({e})"),
+                    _ => err!(
+                        Limit,
+                        "the system starts no more than {index} of {count} threads ({e}); none of them has run"
+                    ),
+                });
             }
         }
         shared.state.open(OPEN);

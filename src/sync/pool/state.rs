@@ -10,6 +10,7 @@ use super::task_source::TaskSource;
 use super::{Terms, Work};
 use crate::err;
 use crate::error::{Lossy, Result};
+use crate::sync::worker::PATIENCE;
 use crate::sync::{Failure, Future, Outcome, Task, ThreadGroup, WorkerContext};
 use crate::sys::{Lock, SetOnce, fork_generation, try_bytes, try_extend};
 use crate::text;
@@ -29,6 +30,9 @@ pub struct PoolState {
     pub closed: AtomicBool,
     /// There is a task, or none will come any more.
     pub moved: EventCount,
+    /// Whether all workers have started, or those that have are to go home: no worker begins before that.
+    open: AtomicBool,
+    opened: EventCount,
 }
 
 /// What is to be done, and who does it; under the lock.
@@ -92,7 +96,27 @@ impl PoolState {
             queued: AtomicUsize::new(0),
             closed: AtomicBool::new(false),
             moved: EventCount::new(),
+            open: AtomicBool::new(false),
+            opened: EventCount::new(),
         })
+    }
+
+    /// All workers have started: they go to work.
+    pub fn begin(&self) {
+        self.open.store(true, Ordering::SeqCst);
+        self.opened.notify_all();
+    }
+
+    /// The system gave too few threads: those that have started go home. Waits for that.
+    pub fn dismiss_all(&self) {
+        self.shut();
+        self.begin();
+        let wait = Wait::until(Deadline::after(PATIENCE));
+        let threads = self.queue.lock().threads.clone();
+        for group in threads.iter().filter_map(|worker| worker.group.get()) {
+            // One that takes longer ends by itself.
+            let _ = group.wait(&wait);
+        }
     }
 
     /// Whether this thread is one of its workers.
@@ -184,6 +208,12 @@ impl PoolState {
         let source = TaskSource::new(self.clone(), worker.clone(), context.cancel.clone());
         if let Some(predecessor) = predecessor {
             self.reap(&predecessor, &context.cancel);
+        }
+        let wait = Wait { deadline: Deadline::NEVER, interrupt: &Cancelled(&context.cancel) };
+        let open = self.opened.wait_until(&wait, || self.open.load(Ordering::SeqCst).then_some(()));
+        if open.is_err() {
+            // The process ends.
+            return Ok(());
         }
         // Before the look: a thread that ends the pool after it finds a worker that starts, and breaks in.
         worker.progress.store(STARTING, Ordering::SeqCst);
@@ -284,7 +314,7 @@ impl PoolState {
     }
 }
 
-/// Breaks into a worker that waits for its predecessor.
+/// Breaks into a worker that waits for its predecessor, or for the others.
 struct Cancelled<'a>(&'a Cancel);
 
 impl crate::wait::Interrupt for Cancelled<'_> {

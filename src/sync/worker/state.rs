@@ -19,7 +19,7 @@ use crate::wire::Object;
 /// How long a thread has to end after its cancel, and after the last end of another cancelled thread, before it is
 /// abandoned, in seconds. A thread that computes has as much time of a core: among many, or on a busy machine, it may
 /// wait long before it hears of its cancel.
-pub(super) const PATIENCE: f64 = 1.0;
+pub const PATIENCE: f64 = 1.0;
 
 /// So much of the patience was a core's, if the thread had one to itself.
 const ENOUGH: f64 = 0.9 * PATIENCE;
