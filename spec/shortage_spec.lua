@@ -443,4 +443,137 @@ describe('few threads', function()
     ]])
     if r then assert.equal('', r.stdout) end
   end)
+
+  -- Programs that take all threads that are left, and give them back.
+  local TAKES = [[
+    local ipc = require 'libipc'
+    local MOST = 14
+    local maps = {}
+    -- Until all are taken, and `workers` of them are a pool's.
+    local function take(workers)
+      local deadline = ipc.clock() + 30
+      repeat
+        local ok, m = pcall(ipc.map, 1, function() require 'libipc'.sleep(1000) end)
+        if ok then maps[#maps + 1] = m else ipc.sleep(0.001) end
+        local threads, of_pool = ipc.report().threads, 0
+        for _, t in ipairs(threads) do of_pool = of_pool + (t.name:find('ipc.pool', 1, true) and 1 or 0) end
+        assert(ipc.clock() < deadline, tostring(ipc.report()))
+      until #threads == MOST and of_pool == workers
+    end
+    local function give()
+      for _, m in ipairs(maps) do m:cancel() end
+      for _, m in ipairs(maps) do pcall(m.join, m, 60) end
+      maps = {}
+    end
+    local function busy(pool)
+      local begun, go = ipc.channel(), ipc.channel()
+      local f = pool:submit(function(begun, go)
+        begun:write(1)
+        local ok, e = pcall(go.read, go)
+        if ok then return 'went' end
+        -- It takes its time to end, in C, where no cancel reaches it: its thread is nobody else's yet.
+        local _ = ('a'):rep(5000):find '.-b'
+        error(e, 0)
+      end, begun, go)
+      begun:read(60)
+      return f, go
+    end
+    local function limited(f, ...)
+      local ok, e = pcall(f, ...)
+      assert(not ok and ipc.errcode(e) == 'limit' and e:find('no worker left', 1, true), e)
+    end
+    -- A thread that has ended may be the system's for a moment.
+    local function at_last(f, ...)
+      local deadline = ipc.clock() + 60
+      repeat
+        local ok, v = pcall(f, ...)
+        if ok then return v end
+        assert(ipc.errcode(v) == 'limit', v)
+      until ipc.clock() > deadline
+      error 'no thread for a minute'
+    end
+  ]]
+
+  it('break no pool: what is queued waits, calls say that no worker can start, and all goes on once one can', function()
+    under_threads(14, TAKES .. [[
+      for _ = 1, 3 do
+        local pool = ipc.pool(1)
+        local batch = pool:batch()
+        local f = busy(pool)
+        local q = pool:submit(function() return 'queued' end)
+        batch:submit(function() return 'of a batch' end)
+        local said, hold = ipc.channel(), ipc.channel()
+        local waits = ipc.map(2, function(q, batch, said, hold, i)
+          local ipc = require 'libipc'
+          local ok, e
+          if i == 1 then ok, e = pcall(q.get, q, 60) else ok, e = pcall(batch.next, batch, 60) end
+          said:write(not ok and ipc.errcode(e))
+          -- Its thread is nobody else's meanwhile.
+          hold:read()
+        end, q, batch, said, hold)
+        ipc.sleep(0.05)
+        take(1)
+        f:cancel()
+        for _ = 1, 2 do
+          local _, code = said:read(60)
+          assert(code == 'limit', tostring(code))
+        end
+        take(0)
+        assert(tostring(pool):find('open, 0 workers', 1, true), tostring(pool))
+        limited(q.get, q, 60)
+        limited(batch.next, batch, 60)
+        limited(pool.submit, pool, print)
+        assert(ipc.select({ q }, 60) == q and not q:done())
+        hold:write(1)
+        hold:write(2)
+        waits:join(60)
+        give()
+        assert(at_last(q.get, q, 60) == 'queued')
+        local _, last = batch:next(60)
+        assert(last:get() == 'of a batch')
+        assert(pool:submit(function() return 5 end):get(60) == 5)
+        assert(tostring(pool):find('open, 1 worker,', 1, true), tostring(pool))
+        pool:close(60)
+      end
+    ]])
+  end)
+
+  it('leave what is queued to the workers that a pool has, and it is filled up once there are more', function()
+    under_threads(14, TAKES .. [[
+      local pool = ipc.pool(2)
+      local f = busy(pool)
+      local other, go = busy(pool)
+      local q = pool:submit(function() return 'queued' end)
+      take(2)
+      f:cancel()
+      take(1)
+      assert(tostring(pool):find('open, 1 worker,', 1, true), tostring(pool))
+      local more = pool:submit(function() return 'more' end)
+      assert(not pcall(q.get, q, 0.1) and not q:done())
+      go:write(1)
+      assert(other:get(60) == 'went' and q:get(60) == 'queued' and more:get(60) == 'more')
+      give()
+      local deadline = ipc.clock() + 60
+      repeat
+        assert(pool:submit(function() return 5 end):get(60) == 5)
+      until tostring(pool):find('open, 2 workers', 1, true) or ipc.clock() > deadline
+      assert(tostring(pool):find('open, 2 workers', 1, true), tostring(pool))
+      pool:close(60)
+    ]])
+  end)
+
+  it('are an error of close where something is queued that nobody can do, and a later one does it', function()
+    under_threads(14, TAKES .. [[
+      local pool = ipc.pool(1)
+      local f = busy(pool)
+      local q = pool:submit(function() return 'queued' end)
+      take(1)
+      f:cancel()
+      take(0)
+      limited(pool.close, pool, 60)
+      give()
+      at_last(pool.close, pool, 60)
+      assert(q:done() and q:get() == 'queued')
+    ]])
+  end)
 end)

@@ -8,6 +8,7 @@ use std::os::fd::RawFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
+use super::pool::PoolState;
 use super::{Future, Pool, Task};
 use crate::error::Result;
 use crate::sys::Lock;
@@ -32,8 +33,8 @@ pub enum Next {
 }
 
 /// Where the futures of a batch go when they are settled.
-#[derive(Debug, Default)]
 pub(super) struct Finished {
+    pool: Arc<PoolState>,
     futures: Lock<VecDeque<Numbered>>,
     arrived: EventCount,
     /// How many were submitted, have ended, and were taken.
@@ -58,12 +59,23 @@ impl Finished {
         self.given_up.clone()
     }
 
+    /// As [`Future::look_again`].
+    pub(super) fn look_again(&self) {
+        self.arrived.notify_all();
+        self.refresh();
+    }
+
     fn pending(&self) -> u64 {
         self.submitted.load(Ordering::SeqCst).saturating_sub(self.taken.load(Ordering::SeqCst))
     }
 
-    /// Whether there is nothing to wait for.
+    /// Whether there is nothing to wait for, or nobody is left to do what is.
     fn is_ready(&self) -> bool {
+        self.has_next() || self.pool.is_stranded()
+    }
+
+    /// Whether one has ended, or there is none.
+    fn has_next(&self) -> bool {
         self.ended.load(Ordering::SeqCst) > self.taken.load(Ordering::SeqCst) || self.pending() == 0
     }
 
@@ -73,7 +85,7 @@ impl Finished {
 
     /// What the next call gets, if it gets it now.
     fn take(&self) -> Option<Next> {
-        if !self.is_ready() {
+        if !self.has_next() {
             return None;
         }
         let next = self.futures.lock().pop_front();
@@ -105,7 +117,16 @@ pub struct Batch {
 impl Batch {
     /// An empty one.
     pub fn new(pool: Arc<Pool>) -> Batch {
-        Batch { pool, finished: Arc::default() }
+        let finished = Finished {
+            pool: pool.state(),
+            futures: Lock::default(),
+            arrived: EventCount::new(),
+            submitted: AtomicU64::new(0),
+            ended: AtomicU64::new(0),
+            taken: AtomicU64::new(0),
+            given_up: Arc::default(),
+        };
+        Batch { pool, finished: Arc::new(finished) }
     }
 
     /// The pool.
@@ -150,8 +171,19 @@ impl Batch {
     /// Takes the next future that has ended.
     pub fn next(&self, wait: &Wait) -> Result<Next> {
         self.check()?;
-        let next = self.finished.arrived.wait_until(wait, || self.finished.take())?;
-        Ok(next.unwrap_or(Next::OutOfTime))
+        let finished = &self.finished;
+        loop {
+            if !finished.has_next() && finished.pool.is_stranded() {
+                finished.pool.refill()?;
+            }
+            let look = || finished.take().map(Some).or_else(|| finished.pool.is_stranded().then_some(None));
+            match finished.arrived.wait_until(wait, look)? {
+                Some(Some(next)) => return Ok(next),
+                // Nobody is left to do what this waits for.
+                Some(None) => {}
+                None => return Ok(Next::OutOfTime),
+            }
+        }
     }
 
     /// Takes those of its tasks that have not begun out of the pool's queue.

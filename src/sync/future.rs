@@ -143,14 +143,38 @@ impl Future {
     /// Waits for the end of the task; `None` when time runs out.
     pub fn wait(&self, wait: &Wait) -> Result<Option<&Outcome>> {
         self.check()?;
-        if self.is_done() || wait.deadline.expired() {
-            wait.check()?;
-            return Ok(self.outcome.get());
+        loop {
+            if !self.is_done() && self.pool.is_stranded() {
+                self.pool.refill()?;
+            }
+            if self.is_done() || wait.deadline.expired() {
+                wait.check()?;
+                return Ok(self.outcome.get());
+            }
+            let settled = self.settled();
+            // The other half of the fence in `settle`: either this thread finds the outcome, or its signal is found.
+            fence(Ordering::SeqCst);
+            if settled.wait_until(wait, || self.is_ready().then_some(()))?.is_none() {
+                return Ok(None);
+            }
         }
-        let settled = self.settled();
-        // The other half of the fence in `settle`: either this thread finds the outcome, or its signal is found.
+    }
+
+    /// Whether [`Future::wait`] has something to do: the task has ended, or nobody is left to begin it.
+    pub fn is_ready(&self) -> bool {
+        self.is_done() || self.pool.is_stranded()
+    }
+
+    /// The pool has lost its last worker, or has one again: who waits looks.
+    pub(super) fn look_again(&self) {
         fence(Ordering::SeqCst);
-        settled.wait_until(wait, || self.outcome.get())
+        if let Some(settled) = self.settled.get() {
+            settled.notify_all();
+            settled.refresh(|| self.is_ready());
+        }
+        if let Some(batch) = self.batch.as_ref().and_then(|(batch, _)| batch.upgrade()) {
+            batch.look_again();
+        }
     }
 
     fn settled(&self) -> &EventCount {
@@ -167,13 +191,13 @@ impl Future {
         self.pool.cancel(self)
     }
 
-    /// A descriptor that polls readable once the task has ended.
+    /// A descriptor that polls readable once the task has ended, and while [`Future::is_ready`].
     pub fn fd(&self) -> Result<RawFd> {
         self.check()?;
         let settled = self.settled();
         // As in `wait`.
         fence(Ordering::SeqCst);
-        settled.fd(|| self.is_done())
+        settled.fd(|| self.is_ready())
     }
 
     /// Sets the outcome, if there is none yet, and tells all that wait.

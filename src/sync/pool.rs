@@ -64,7 +64,7 @@ impl Pool {
     {
         let count = terms.count;
         ThreadGroup::<()>::check_room(count)?;
-        let pool = Pool(PoolState::new(terms, Box::new(work)));
+        let pool = Pool(PoolState::new(terms, Box::new(work))?);
         for id in 1..=count {
             if let Err(e) = pool.0.start_worker(id, None) {
                 pool.0.dismiss_all();
@@ -82,6 +82,10 @@ impl Pool {
         self.0.check()
     }
 
+    pub(super) fn state(&self) -> Arc<PoolState> {
+        self.0.clone()
+    }
+
     /// What it was made with.
     pub fn terms(&self) -> &Terms {
         &self.0.terms
@@ -95,6 +99,9 @@ impl Pool {
     pub(super) fn submit_to(&self, task: Task, batch: Option<(Weak<Finished>, u64)>) -> Result<Arc<Future>> {
         let pool = &self.0;
         pool.check()?;
+        if !pool.closed.load(Ordering::SeqCst) {
+            pool.refill()?;
+        }
         let future = {
             let mut queue = pool.queue.lock();
             if pool.closed.load(Ordering::SeqCst) {
@@ -126,6 +133,9 @@ impl Pool {
         }
         pool.shut();
         loop {
+            if pool.is_stranded() {
+                pool.refill()?;
+            }
             let threads = pool.queue.lock().threads.clone();
             if threads.is_empty() {
                 return Ok(());
@@ -187,6 +197,12 @@ impl Drop for Pool {
         if self.0.check().is_ok() {
             close_later();
             self.0.shut();
+            // Nobody may come who starts a worker for what is queued.
+            if self.0.is_stranded()
+                && let Err(e) = self.0.refill()
+            {
+                self.0.break_down(e.what().as_bytes());
+            }
         }
     }
 }

@@ -47,7 +47,7 @@ impl Class for FutureHandle {
     fn source(&self, way: Way) -> Result<Option<Box<dyn Source>>> {
         let future = self.0.clone();
         future.check()?;
-        Ok((way == Way::Read).then(|| source(future, |it| Some(it.is_done()), |it| it.fd())))
+        Ok((way == Way::Read).then(|| source(future, |it| Some(it.is_ready()), |it| it.fd())))
     }
 
     fn adopt(_: Lua<'_>, object: Arc<dyn Object>) -> Option<Self> {

@@ -30,6 +30,12 @@ pub struct PoolState {
     pub closed: AtomicBool,
     /// There is a task, or none will come any more.
     pub moved: EventCount,
+    /// How many workers are missing: read without the lock by those who submit.
+    missing: AtomicUsize,
+    /// All are: what is queued waits for somebody who starts one.
+    stranded: AtomicBool,
+    /// Held by who starts workers that are missing.
+    refilling: Lock<()>,
     /// Whether all workers have started, or those that have are to go home: no worker begins before that.
     open: AtomicBool,
     opened: EventCount,
@@ -46,6 +52,8 @@ pub struct Queue {
     pub threads: Vec<Arc<Worker>>,
     /// Why no worker can start.
     pub broken: Option<Failure>,
+    /// Workers that have left, for whose successors the system gave no thread.
+    missing: Vec<Arc<Worker>>,
 }
 
 /// A worker at work.
@@ -87,18 +95,24 @@ thread_local! {
 
 impl PoolState {
     /// No worker has started yet.
-    pub fn new(terms: Terms, work: Box<Work>) -> Arc<PoolState> {
-        Arc::new(PoolState {
+    pub fn new(terms: Terms, work: Box<Work>) -> Result<Arc<PoolState>> {
+        let mut queue = Queue::default();
+        // All may be: who leaves must not need memory for that.
+        queue.missing.try_reserve_exact(terms.count)?;
+        Ok(Arc::new(PoolState {
             generation: fork_generation(),
             terms,
             work,
-            queue: Lock::default(),
+            queue: Lock::new(queue),
             queued: AtomicUsize::new(0),
             closed: AtomicBool::new(false),
             moved: EventCount::new(),
+            missing: AtomicUsize::new(0),
+            stranded: AtomicBool::new(false),
+            refilling: Lock::default(),
             open: AtomicBool::new(false),
             opened: EventCount::new(),
-        })
+        }))
     }
 
     /// All workers have started: they go to work.
@@ -255,7 +269,7 @@ impl PoolState {
     }
 
     /// No worker can work: all that is queued fails with `text`, as does all that is submitted from now on.
-    fn break_down(&self, text: &[u8]) {
+    pub fn break_down(&self, text: &[u8]) {
         let mut whole = b"the pool has no workers: ".to_vec();
         // Without memory for both, the first half says what matters.
         let _ = try_extend(&mut whole, text);
@@ -302,15 +316,73 @@ impl PoolState {
         Ok(true)
     }
 
-    /// The system gives no thread for a successor.
+    /// The system gives no thread for a successor. What is queued waits for the others, or where there are none for
+    /// who starts one.
     pub fn without_successor(&self, worker: &Arc<Worker>, why: &str) {
         if let Some(future) = self.leave(worker).and_then(|slot| slot.current) {
             let text = text!("{CANCELLED}, and nobody could take its worker's place: {why}");
             future.settle(Outcome::Cancelled(text.into()));
         }
-        if self.queue.lock().slots.is_empty() {
-            self.break_down(why.as_bytes());
+        self.is_missing(worker.clone());
+    }
+
+    /// No thread could be had for the successor of `worker`.
+    fn is_missing(&self, worker: Arc<Worker>) {
+        {
+            let mut queue = self.queue.lock();
+            queue.missing.push(worker);
+            self.missing.store(queue.missing.len(), Ordering::SeqCst);
         }
+        self.count_workers();
+    }
+
+    /// After a worker has come or gone: those who wait for what is queued hear whether there is anybody to do it.
+    fn count_workers(&self) {
+        let futures: Vec<_> = {
+            let queue = self.queue.lock();
+            let stranded = queue.slots.is_empty() && !queue.missing.is_empty();
+            if self.stranded.swap(stranded, Ordering::SeqCst) == stranded {
+                return;
+            }
+            queue.tasks.values().map(|(_, future)| future.clone()).collect()
+        };
+        futures.iter().for_each(|future| future.look_again());
+    }
+
+    /// Whether tasks are queued, and no worker is left for them.
+    pub fn is_stranded(&self) -> bool {
+        self.stranded.load(Ordering::SeqCst) && self.queued.load(Ordering::SeqCst) > 0
+    }
+
+    /// Starts the workers that are missing, as far as the system gives threads; `[limit]` where there is none at all.
+    pub fn refill(self: &Arc<Self>) -> Result<()> {
+        if self.missing.load(Ordering::SeqCst) == 0 && !self.stranded.load(Ordering::SeqCst) {
+            return Ok(());
+        }
+        // One thread at a time: who comes second sees what the first could do.
+        let _refilling = self.refilling.lock();
+        while let Some(worker) = self.take_missing() {
+            // It waits until its predecessor has ended: never more are at work than the pool was made with.
+            if let Err(e) = self.start_worker(worker.id, Some(worker.clone())) {
+                self.is_missing(worker);
+                if self.stranded.load(Ordering::SeqCst) {
+                    return Err(err!(Limit, "the pool has no worker left, and none can start: {}", e.what()));
+                }
+                return Ok(());
+            }
+            self.count_workers();
+        }
+        Ok(())
+    }
+
+    fn take_missing(&self) -> Option<Arc<Worker>> {
+        let mut queue = self.queue.lock();
+        if queue.broken.is_some() || self.is_over() {
+            return None;
+        }
+        let worker = queue.missing.pop();
+        self.missing.store(queue.missing.len(), Ordering::SeqCst);
+        worker
     }
 }
 
