@@ -96,6 +96,7 @@ fn tasks_give_what_their_workers_say_again_and_again() {
 fn time_runs_out_and_changes_nothing() {
     let pool = pool(1);
     let future = pool.submit(task(SLEEP, 0)).unwrap();
+    begun(&future);
     assert!(future.wait(&Wait::until(Deadline::after(0.001))).unwrap().is_none());
     assert_eq!(pool.close(&Wait::until(Deadline::now())).unwrap_err().code(), Code::Timeout);
     assert_eq!(pool.submit(task(ECHO, 1)).unwrap_err().code(), Code::Closed);
