@@ -408,7 +408,7 @@ describe('a server', function()
         os.remove(path)
         os.execute('mkdir ' .. path)
       end
-      local e = fails(ipc.server, 'unix:' .. path)
+      local e = fails(ipc.server, 'unix:' .. path, 0, { transport = 'unix' })
       assert.equal('io', ipc.errcode(e))
       assert.matches('is no socket: remove it, or take another path', e)
     end
