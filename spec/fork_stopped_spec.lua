@@ -52,7 +52,8 @@ describe('fork', function()
         return byte[0] == 1
       end
       local failed
-      for _ = 1, 2000 do
+      -- About one stop in a thousand finds it in the middle of one.
+      for _ = 1, 20000 do
         if not order(1) then
           io.write 'not allowed'
           io.flush()
@@ -67,6 +68,7 @@ describe('fork', function()
         assert(ipc.waitpid(pid, 60) == 0)
         order(2)
       end
+      assert(failed, 'no stop found it in the middle of a change')
       assert(ipc.errcode(failed) == 'timeout' and tostring(failed):find(tid, 1, true), failed)
       -- Others fork without asking.
       local pid = C.fork()
