@@ -432,8 +432,8 @@ function map:poll() end
 
 --- Ends the threads: their blocked and their further ipc calls raise `[cancelled]`, and so does Lua code that runs, on
 --- LuaJIT, 5.1 and 5.2, or where `cancel = 'code'` asked for it. For a quarter of a second after the first such error
---- calls that give something away without waiting (`trywrite`, `send`) still work, to clean up. Returns at once; `join` then raises an error that contains
---- `[cancelled]`.
+--- calls that give something away without waiting (`trywrite`, `send`) still work, to clean up. Returns at once;
+--- `join` then raises an error that contains `[cancelled]`.
 function map:cancel() end
 
 --- A descriptor that polls readable while all threads have ended, so that `join` would not wait, and what to poll it
