@@ -155,14 +155,14 @@ impl Broadcast {
         if closed == 0 {
             return err!(
                 Timeout,
-                "{late} of {all} clients did not take the message in the given time, {took} did; nothing of it has gone \
-                 to the others"
+                "{late} of {all} clients did not take the message in the given time, {took} did; nothing of it has \
+                 gone to the others"
             );
         }
         err!(
             Timeout,
-            "{late} of {all} clients did not take the whole message in the given time, {took} did; of those {closed} had \
-             taken a part of it and are closed"
+            "{late} of {all} clients did not take the whole message in the given time, {took} did; of those {closed} \
+             had taken a part of it and are closed"
         )
     }
 
