@@ -224,12 +224,14 @@ describe('under ipc.scheduler', function()
 
   it('a send whose message another one has moved on is over, though the connection has ended since', function()
     local server, port = ipc.server { transport = 'tcp' }
-    local m = ipc.map(1, function(p)
+    local go = ipc.channel()
+    local m = ipc.map(1, function(p, go)
       local client = require 'libipc'.client(p)
+      go:read()
       local first, second = client:recv(60), client:recv(60)
       client:close()
       return #first, #second
-    end, port)
+    end, port, go)
     local handle
     server:clients(1, function(c) handle = c end, 60)
     local long, waits = ('x'):rep(2 ^ 10):rep(20 * 2 ^ 10), nil
@@ -240,7 +242,9 @@ describe('under ipc.scheduler', function()
       if waits then coroutine.yield() else loop.wait(...) end
     end }
     assert(coroutine.resume(first))
+    -- Nobody reads yet, and it is more than the system takes.
     assert.is_true(waits)
+    go:write(true)
     loop.run(function() handle:send 'the second' end)
     assert.are.equal(#long, (m:join()))
     assert.are.equal('closed', ipc.errcode((select(3, server:recvAny(nil, { gone = true, timeout = 60 })))))
