@@ -112,7 +112,7 @@ mod tests {
                 assert_eq!(seen.number(0x1000 + i), Ok(expected));
             }
             assert_eq!(seen.count(), 60);
-            assert_eq!(seen.number(0x1000 + 59), Ok(Some(kept)));
+            assert_eq!(seen.number(0x1000 + 59), Ok(Some(kept.min(59))));
         }
     }
 
