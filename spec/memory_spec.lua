@@ -54,6 +54,29 @@ print(('%d allocations'):format(count))
 os.exit(bad == 0 and 0 or 1)
 ]==]
 
+-- Reads by `read`, twice if there was no memory for the first: what is read is the same.
+local AGAIN = [[
+    local arm = ...
+    local ipc = require 'libipc'
+    local function again(read, check)
+      arm(true)
+      local ok, a, b, c = pcall(read)
+      arm(false)
+      if not ok then
+        if not tostring(a):find 'not enough memory' and ipc.errcode(a) ~= 'limit' then error(a, 0) end
+        a, b, c = read()
+      end
+      check(a, b, c)
+    end
+    local function is_value(v)
+      assert(v.name == 'value' and #v == 300 and v[300] == 'item 300' and v.self == v)
+    end
+    local value = { name = 'value' }
+    for i = 1, 300 do value[i] = 'item ' .. i end
+    value.self = value
+    local long = ('long'):rep(5000)
+]]
+
 local chunks = {
   { 'require', [[
     local arm = ...
@@ -284,6 +307,73 @@ local chunks = {
     if ok or not (type(e) == 'table' and e.code == 5 or tostring(e):find('code = 5', 1, true)) then error(e, 0) end
     arm(false)
     p:close()
+  ]] },
+
+  { 'reads of a channel and a queue', AGAIN .. [[
+    local torch = require 'ipc.torch'
+    local c, q = ipc.channel(), ipc.workqueue()
+    c:write(value, long, { torch.FloatTensor { 1, 2 }, c })
+    c:close()
+    q:write(value, long)
+    local asked = ipc.map(1, function(q) q:write((q:read())) q:write((q:read())) end, q)
+    asked:join()
+    again(function() return select(2, c:read()) end, is_value)
+    again(function() return select(2, c:tryread()) end, function(v) assert(v == long) end)
+    again(function() return select(2, c:read()) end, function(v) assert(v[1][2] == 2 and v[2]:drained()) end)
+    again(function() return q:read() end, is_value)
+    again(function() return q:read() end, function(v) assert(v == long) end)
+    assert(c:drained() and q:pending() == 0)
+  ]] },
+
+  { 'receives', AGAIN .. [[
+    local torch = require 'ipc.torch'
+    for _, link in ipairs { 'memory', 'tcp' } do
+      local server, port = ipc.server { transport = link }
+      local client, handle = ipc.client('127.0.0.1', port, { transport = link }), nil
+      server:clients(1, function(c) handle = c end)
+      for _, way in ipairs { 'recv', 'tryrecv', 'recvAny' } do
+        local function receive()
+          if way == 'recv' then return client:recv(5) end
+          if way == 'tryrecv' then return select(2, client:tryrecv(5)) end
+          return (server:recvAny(5))
+        end
+        local from = way == 'recvAny' and client or handle
+        from:send(value)
+        from:send(long)
+        from:send { torch.FloatTensor { 1, 2 } }
+        again(receive, is_value)
+        again(receive, function(v) assert(v == long) end)
+        again(receive, function(v) assert(v[1][2] == 2) end)
+      end
+      assert(client:recvAsync() == nil and handle:recvAsync() == nil)
+      server:close()
+    end
+  ]] },
+
+  { 'results', AGAIN .. [[
+    local function give(value, long) return value, long end
+    local m = ipc.map(1, give, value, long)
+    m:poll()
+    again(function() return m:join() end, function(v, s) is_value(v) assert(s == long) end)
+    m = ipc.map(1, give, value, long)
+    local step = m:results()
+    again(function() return step() end, function(id, v, s) is_value(v) assert(id == 1 and s == long) end)
+    local p = ipc.pool(1)
+    local b = p:batch()
+    b:submit(give, value, long)
+    again(function() return b:next() end, function(n, f) assert(n == 1) is_value((f:get())) end)
+    p:close()
+    local BackgroundTaskPool = require 'ipc.BackgroundTaskPool'
+    local tasks = BackgroundTaskPool(1)
+    tasks.addTask(give, value, long)
+    again(function() return tasks.getResult() end, function(v, s) is_value(v) assert(s == long) end)
+    tasks.close()
+    local child = ipc.spawn { file = 'sh', args = { '-c', 'i=0; while [ $i -lt 500 ]; do echo line $i of many; i=$((i + 1)); done' } }
+    local all = {}
+    for i = 0, 499 do all[i] = ('line %d of many\n'):format(i) end
+    all = table.concat(all, '', 0)
+    again(function() return child:stdout '*all' end, function(v) assert(v == all) end)
+    child:wait()
   ]] },
 
   { 'a server and a client', [[

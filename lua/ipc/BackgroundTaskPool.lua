@@ -27,20 +27,25 @@ return utils.api(function(size, options)
    local workers = utils.call(ipc.pool, size, { name = 'tasks', upvalues = options.upvalues })
    local batch = workers:batch()
 
-   local total, done = 0, 0
-   -- Futures by id: of tasks that nobody has seen end, and of those that have ended and whose results are still here.
-   -- Of an id up to `total` that is in neither the result was taken.
-   local running, ended = {}, {}
-   -- The ids of the latter in the order in which they ended, from `first` to `last`; between them some that are gone.
-   local order, first, last = {}, 1, 0
+   local total, done, taken, following = 0, 0, 0, 1
+   -- How many tasks there were, have ended and were taken, and the id of the next. Tasks by id until they are taken:
+   -- { id, future, ended, later }. Those that have ended are a list as well, in the order in which they did: `later` is
+   -- the next after one, and `first` the last that was taken with all before it. A task has all of this from the start:
+   -- where there is no memory when it ends, it is not lost.
+   local tasks = {}
+   local first = { later = false }
+   local last = first
 
    --- Takes note of the next task that ends, if one does in time.
    local function notice(timeout)
-      local id, future = utils.call(ipc.__next, batch, timeout)
+      -- Nothing that may want memory comes between the call and the note.
+      local ok, id = pcall(ipc.__next, batch, timeout)
+      if not ok then error(id, 0) end
       if not id then return false end
-      running[id], ended[id] = nil, future
-      last = last + 1
-      order[last] = id
+      local task = tasks[id]
+      task.ended = true
+      last.later = task
+      last = task
       done = done + 1
       if onProgress then onProgress(done, total) end
       return true
@@ -53,11 +58,8 @@ return utils.api(function(size, options)
 
    --- The one that ended first of those whose results are still here.
    local function oldest()
-      while order[first] and not ended[order[first]] do
-         order[first] = nil
-         first = first + 1
-      end
-      return order[first]
+      while first.later and not tasks[first.later.id] do first = first.later end
+      return first.later
    end
 
    local pool = {}
@@ -66,12 +68,17 @@ return utils.api(function(size, options)
    --- Calls `fn(...)` in one of the threads, as soon as one is free; the number of the task, from 1.
    pool.addTask = utils.api(function(fn, ...)
       utils.check(place .. '.addTask', 1, fn, 'function')
+      local task = { id = following, future = false, ended = false, later = false }
+      tasks[following] = task
       local ok, id, future = pcall(batch.submit, batch, fn, ...)
+      if not ok or id ~= following then tasks[following] = nil end
       if not ok then
          id = utils.reworded(id, 'ipc%.pool%(n,', place .. '(n,')
          error(utils.reworded(id, '^(libipc %b[]) batch:submit', '%1 ' .. place .. '.addTask'), 0)
       end
-      running[id] = future
+      -- One that could not be submitted may have had the number.
+      if id ~= following then tasks[id] = task end
+      task.id, task.future, following = id, future, id + 1
       total = total + 1
       return id
    end, 1, owner)
@@ -79,7 +86,7 @@ return utils.api(function(size, options)
    --- Whether a task is unfinished.
    pool.hasTask = utils.api(function()
       catchUp()
-      return next(running) ~= nil
+      return done < total
    end, 1, owner)
 
    --- Whether task `id` has ended (one whose result was taken has), or all have. `block`: waits for that, for ever
@@ -91,8 +98,8 @@ return utils.api(function(size, options)
       utils.check(where, 2, block, 'boolean|number|nil')
       if type(block) == 'number' then utils.seconds(where, 2, block) end
       local function isDone()
-         if id == nil then return next(running) == nil end
-         return running[id] == nil
+         if id == nil then return done == total end
+         return not tasks[id] or tasks[id].ended
       end
       if block == math.huge then block = true end
       catchUp()
@@ -113,22 +120,29 @@ return utils.api(function(size, options)
       timeout = utils.callTimeout(where, 2, timeout, math.huge)
       local stop = ipc.clock() + timeout
       catchUp()
-      if id ~= nil and not running[id] and not ended[id] then return end
-      local found = id or oldest()
-      while not (found and ended[found]) do
-         if next(running) == nil then
+      if id ~= nil and not tasks[id] then return end
+      local task = id and tasks[id] or oldest()
+      while not (task and task.ended) do
+         if done == total then
             utils.raise('state', where, 'there is no task whose result could be taken')
          end
          if not notice(math.max(0, stop - ipc.clock())) then
             utils.raise('timeout', where, 'no result came in %g s', timeout)
          end
-         found = id or oldest()
+         task = task or oldest()
       end
-      local future = ended[found]
-      ended[found] = nil
-      oldest() -- lets go of the gaps
-      if closeOnLastTask and next(running) == nil and next(ended) == nil then pool.close() end
-      return utils.callAs(where, future.get, future)
+      local function pass(ok, ...)
+         -- What cannot be read here now, for want of memory, stays.
+         if ok or not utils.lacksMemory((...)) then
+            tasks[task.id], task.future = nil, false
+            taken = taken + 1
+            oldest() -- lets go of the gaps
+            if closeOnLastTask and taken == total then pool.close() end
+         end
+         if not ok then error(utils.reworded((...), '^(libipc %b[]) [^ ]+: ', '%1 ' .. where .. ': '), 0) end
+         return ...
+      end
+      return pass(pcall(task.future.get, task.future))
    end, '*', owner)
 
    --- Takes no more tasks and waits until all have ended, for so many seconds at most. Their results stay.

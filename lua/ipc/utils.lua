@@ -23,6 +23,11 @@ function utils.errcode(e)
    return type(e) == 'string' and e:match('libipc %[(%l+)%]') or nil
 end
 
+--- Whether it says that there was no memory, or no room on a stack.
+function utils.lacksMemory(e)
+   return e == 'not enough memory' or utils.errcode(e) == 'limit'
+end
+
 --- `f(...)`, of which an error of ours does no harm: true, or false and that error. Any other is raised on, so that a
 --- Ctrl-C is not lost: the interpreter raises it once.
 function utils.try(f, ...)
@@ -152,10 +157,6 @@ function utils.callAs(place, f, ...)
    return pass(pcall(f, ...))
 end
 
-local unpack = table.unpack or unpack -- luacheck: ignore 143
-
-local function pack(...) return { n = select('#', ...), ... } end
-
 -- Where the files of this library lie, with `/` at the end; nothing where Lua does not say.
 local folder = debug and debug.getinfo(1, 'S').source:match '^@(.*[/\\])[^/\\]*$'
 
@@ -175,6 +176,9 @@ local function unplaced(e)
    return file and isOurs(file) and rest or nil
 end
 
+-- 5.1 counts a call at the end of another as a level of its own.
+local tailCalls = _VERSION == 'Lua 5.1' and not rawget(_G, 'jit') and 1 or 0
+
 --- The call as its user sees it: errors of ours get the line of the caller, all others pass unchanged.
 --- `results` is how many values come back: 1, 2, or '*' for all. `owner[1]` is the object that the function belongs to:
 --- a first argument that is this very object, as a colon passes it, is dropped. `between`: how many functions stand
@@ -188,16 +192,17 @@ function utils.api(inner, results, owner, between)
       end
    end
    local level = 3 + (between or 0)
-   local function raise(e)
+   local function raise(e, further)
       local ours = unplaced(e)
-      error(ours or e, ours and level or 0)
+      error(ours or e, ours and level + (further or 0) or 0)
    end
    if results == '*' then
-      return function(...)
-         local all = pack(pcall(inner, ...))
-         if not all[1] then raise(all[2]) end
-         return unpack(all, 2, all.n)
+      -- Nothing here wants memory once there are results: they would be lost.
+      local function pass(ok, ...)
+         if not ok then raise((...), tailCalls) end
+         return ...
       end
+      return function(...) return pass(pcall(inner, ...)) end
    end
    return function(...)
       local ok, a, b = pcall(inner, ...)

@@ -186,6 +186,15 @@ impl Batch {
         }
     }
 
+    /// Takes back one that [`Batch::next`] gave: it is the next again.
+    pub fn put_back(&self, ended: Numbered) {
+        let finished = &self.finished;
+        finished.futures.lock().push_front(ended);
+        finished.taken.fetch_sub(1, Ordering::SeqCst);
+        finished.arrived.notify_one();
+        finished.refresh();
+    }
+
     /// Takes those of its tasks that have not begun out of the pool's queue.
     pub fn withdraw(&self) {
         self.pool.withdraw(|future| future.is_of(&self.finished));

@@ -94,6 +94,12 @@ impl Channel {
         })
     }
 
+    /// Takes back an item that [`Channel::read`] gave and that there is no memory for now: it is the next to be read. A
+    /// drained channel then is not, nor one that is full any fuller than by one.
+    pub fn put_back(&self, item: Message) {
+        self.fifo.put_back(item, || self.is_closed());
+    }
+
     /// Takes no more items from now on; blocked calls end. Twice is fine.
     pub fn close(&self) {
         self.fifo.queue().close();

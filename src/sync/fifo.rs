@@ -133,6 +133,13 @@ impl Fifo {
         Ok(found.unwrap_or(Pop::Nothing))
     }
 
+    /// Takes back an item that was read, for the next who reads.
+    pub fn put_back(&self, item: Message, closed: impl Fn() -> bool) {
+        self.queue.put_back(item);
+        self.items.notify_one();
+        self.items.refresh(|| self.is_readable(closed));
+    }
+
     /// After it was closed to its readers, or opened again: none goes on waiting in vain.
     pub fn changed_for_readers(&self, closed: impl Fn() -> bool) {
         self.items.notify_all();

@@ -280,6 +280,13 @@ impl Process {
         }
     }
 
+    /// Takes back what [`Process::read`] gave, and that there is no memory for now: it is the next to be read.
+    pub fn put_back(&self, pipe: Pipe, bytes: Vec<u8>) {
+        if let Some(mut output) = self.outputs[pipe as usize].try_lock() {
+            output.put_back(bytes);
+        }
+    }
+
     fn no_pipe(&self, pipe: Pipe) -> Error {
         let name = pipe.name();
         err!(State, "{name} of process {} is not a pipe: start it with {name} = 'pipe'", self.pid)

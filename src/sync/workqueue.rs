@@ -130,6 +130,12 @@ impl WorkQueue {
         }
     }
 
+    /// Takes back an item that [`WorkQueue::read`] gave to `by` and that there is no memory for now: it is the next to
+    /// be read.
+    pub fn put_back(&self, by: Owner, item: Message) {
+        self.ways(by).1.put_back(item, || self.closed_to(by));
+    }
+
     /// Waits until as many answers were written as questions: those in workers' hands included. Only for the owner.
     pub fn drain(&self, by: Owner, wait: &Wait) -> Result<()> {
         if by != self.owner {

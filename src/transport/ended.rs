@@ -59,6 +59,8 @@ impl Connection for Ended {
         Err(self.reason.clone())
     }
 
+    fn put_back(&self, _: Message) {}
+
     fn close(&self) {}
 
     fn end(&self, _: Error) {}

@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicBool, Ordering, fence};
 use self::direction::{Direction, Got, weigh};
 use super::counters::{Counters, Moves};
 use super::describe::Sharing;
-use super::place::{attachment, copy, describe, fits_only, view};
+use super::place::deliver;
 use super::policy::Policy;
 use super::send::Parcel;
 use super::{Connection, InUse, Sending, Stats, Target, Ticket};
@@ -226,17 +226,6 @@ impl InProcess {
     }
 }
 
-/// Has the data of the message, which is to be one tensor or storage that fits, go to `target`.
-fn deliver(out: &mut Message, target: Target<'_>) -> Result<()> {
-    let count = out.attachments.len();
-    let only = if count == 1 { describe(&out.attachments[0]) } else { None };
-    fits_only(&out.bytes, only.as_ref(), count, target)?;
-    let target = attachment(target);
-    copy(&target, &view(&out.attachments[0])?)?;
-    out.attachments[0] = target;
-    Ok(())
-}
-
 /// A message with so many attachments, in a call that began then.
 fn moves(bytes: u64, attachments: usize, began: u64) -> Moves {
     Moves { bytes, regions: 1 + attachments as u64, system_calls: 0, system_ns: 0, total_ns: monotonic_ns() - began }
@@ -314,6 +303,13 @@ impl Connection for InProcess {
         let received = self.check().and_then(|()| self.receive(None, out, None, began));
         self.leave(turn);
         received
+    }
+
+    fn put_back(&self, message: Message) {
+        // Closed meanwhile, it has let go of what nobody will receive.
+        if self.is_open() {
+            self.end.incoming.put_back(message);
+        }
     }
 
     fn close(&self) {

@@ -26,6 +26,7 @@ mod frame;
 mod in_process;
 mod place;
 mod policy;
+mod put_back;
 mod read_buffer;
 mod ready;
 mod receive;
@@ -85,6 +86,10 @@ pub trait Connection: Send + Sync + fmt::Debug {
         }
         Err(err!(Timeout, "no whole message came from {} in the given time", self.peer()))
     }
+
+    /// Takes back a message that was received without `into`, and that there is no memory for now: the next receive
+    /// gets it.
+    fn put_back(&self, message: Message);
 
     /// Ends the connection: calls blocked on it, and all later ones, raise `[closed]`. Twice is fine.
     fn close(&self);

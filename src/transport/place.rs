@@ -6,7 +6,7 @@ use super::descriptor::{Descriptor, Kind, Within};
 use crate::err;
 use crate::error::Result;
 use crate::tensor::{Span, Storage, Tensor};
-use crate::wire::Attachment;
+use crate::wire::{Attachment, Message};
 
 /// Where the data of one attachment goes.
 #[derive(Debug)]
@@ -119,7 +119,7 @@ pub(super) fn fits(bytes: &[u8], described: &[Descriptor], target: Target<'_>) -
 }
 
 /// As [`fits`], of a message with `count` attachments: where that is one, `only` describes it.
-pub(super) fn fits_only(bytes: &[u8], only: Option<&Descriptor>, count: usize, target: Target<'_>) -> Result<()> {
+fn fits_only(bytes: &[u8], only: Option<&Descriptor>, count: usize, target: Target<'_>) -> Result<()> {
     let wanted = match target {
         Target::Tensor(t) => Descriptor::new(Kind::Tensor, t.dtype(), t.sizes()),
         Target::Storage(s) => Descriptor::new(Kind::Storage, s.dtype(), &[s.len()]),
@@ -142,8 +142,19 @@ pub(super) fn fits_only(bytes: &[u8], only: Option<&Descriptor>, count: usize, t
     }
 }
 
+/// Has the data of a message that has arrived, which is to be one tensor or storage that fits, go to `target`.
+pub(super) fn deliver(out: &mut Message, target: Target<'_>) -> Result<()> {
+    let count = out.attachments.len();
+    let only = if count == 1 { describe(&out.attachments[0]) } else { None };
+    fits_only(&out.bytes, only.as_ref(), count, target)?;
+    let target = attachment(target);
+    copy(&target, &view(&out.attachments[0])?)?;
+    out.attachments[0] = target;
+    Ok(())
+}
+
 /// The descriptor of an attachment that has arrived.
-pub(super) fn describe(attachment: &Attachment) -> Option<Descriptor> {
+fn describe(attachment: &Attachment) -> Option<Descriptor> {
     match attachment {
         Attachment::Tensor(t) => Some(Descriptor::new(Kind::Tensor, t.dtype(), t.sizes())),
         Attachment::Storage(s) => Some(Descriptor::new(Kind::Storage, s.dtype(), &[s.len()])),

@@ -1,5 +1,5 @@
-//! A connection over a stream socket, as doc/stream.md describes it. Imports its siblings `counters`, `socket_handle`,
-//! `policy`, `ready`, `receive`, `secure`, `send` and `told`.
+//! A connection over a stream socket, as doc/stream.md describes it. Imports its siblings `counters`, `policy`,
+//! `put_back`, `ready`, `receive`, `secure`, `send`, `socket_handle` and `told`.
 
 mod receiving;
 mod sending;
@@ -12,6 +12,7 @@ use self::receiving::Rx;
 use self::sending::Tx;
 use super::counters::Counters;
 use super::policy::Policy;
+use super::put_back::PutBack;
 use super::ready::Ready;
 use super::receive::Receiver;
 use super::secure::Keys;
@@ -38,6 +39,7 @@ pub struct Stream {
     /// The number of the last message that has gone out whole: they go in order.
     finished: AtomicU64,
     rx: TimedMutex<Rx>,
+    put_back: PutBack,
     sent: Counters,
     received: Counters,
     ready: SetOnce<Ready>,
@@ -69,6 +71,7 @@ impl Stream {
             given_up: AtomicU64::new(0),
             finished: AtomicU64::new(0),
             rx: TimedMutex::new(Rx::new(Receiver::new(policy.takes, policy.functions, opener))),
+            put_back: PutBack::default(),
             sent: Counters::default(),
             received: Counters::default(),
             ready: SetOnce::new(),
@@ -110,7 +113,7 @@ impl Stream {
 
     /// Brings the descriptor for readers up to date.
     fn follow(&self, ready: &Ready, rx: &Rx) {
-        ready.follow(rx.is_ready(), &self.socket);
+        ready.follow(rx.is_ready() || self.put_back.any(), &self.socket);
     }
 
     /// Who asks for the descriptor while another receives cannot bring it up to date, and that one may not have seen
@@ -122,6 +125,21 @@ impl Stream {
         {
             self.follow(ready, &rx);
         }
+    }
+
+    /// Receives a message that was put back, if there is one and nobody has closed the connection here.
+    #[inline]
+    fn take_back(&self, into: Option<Target<'_>>, out: &mut Message) -> Result<bool> {
+        if !self.put_back.any() || self.closed_here.load(Ordering::SeqCst) {
+            return Ok(false);
+        }
+        let taken = self.put_back.receive(into, out);
+        self.follow_if_made();
+        // Of what lies behind it in the read-ahead, too.
+        if self.is_ready() {
+            self.told.tell();
+        }
+        taken
     }
 
     fn gone(&self, how: &str) -> Error {
@@ -150,6 +168,9 @@ impl Connection for Stream {
         if !self.socket.is_ours() {
             self.socket.enter()?;
         }
+        if self.take_back(into, out)? {
+            return Ok(true);
+        }
         if let Some(rx) = self.rx.try_lock() {
             return self.receive_counted(rx, into, out, Some(wait), 0);
         }
@@ -162,10 +183,21 @@ impl Connection for Stream {
         if !self.socket.is_ours() {
             self.socket.enter()?;
         }
+        if self.take_back(None, out)? {
+            return Ok(true);
+        }
         let Some(rx) = self.rx.try_lock() else {
             return if self.rx.is_mine() { Err(TimedMutex::<Rx>::in_use()) } else { Ok(false) };
         };
         self.receive_counted(rx, None, out, None, 0)
+    }
+
+    fn put_back(&self, message: Message) {
+        self.put_back.put(message);
+        if let Some(ready) = self.ready.get() {
+            ready.set();
+        }
+        self.told.tell();
     }
 
     fn close(&self) {
@@ -199,7 +231,7 @@ impl Connection for Stream {
 
     fn is_ready(&self) -> bool {
         // While another thread receives, that one will find it.
-        !self.is_open() || self.rx.try_lock().is_some_and(|rx| rx.is_ready())
+        !self.is_open() || self.put_back.any() || self.rx.try_lock().is_some_and(|rx| rx.is_ready())
     }
 
     fn unfilled(&self) -> usize {

@@ -24,6 +24,7 @@ use crate::wire::{Attachment, Message, ext};
 mod any;
 mod every;
 mod messages;
+mod put_back;
 mod sends;
 
 const LONE: &[u8] = &[0x10, 0xd6, 2, 0, 0, 0, 0];

@@ -36,6 +36,11 @@ impl Message {
         self.bytes.capacity() + self.attachments.iter().map(attached).sum::<usize>()
     }
 
+    /// Whether it can be read as if nobody had: no reference of another library's was taken out of it.
+    pub fn is_whole(&self) -> bool {
+        !self.attachments.iter().any(|attached| matches!(attached, Attachment::Foreign(Foreign { release: None, .. })))
+    }
+
     /// Empties the message and keeps its memory for the next one.
     pub fn clear(&mut self) {
         self.bytes.clear();
@@ -122,21 +127,23 @@ pub struct Foreign {
     /// The pointer that the userdata holds.
     pub pointer: usize,
     /// Gives an unread pointer back to those that can release it (a list of its class, emptied by the next state that
-    /// has it).
-    pub release: fn(&Arc<str>, usize),
+    /// has it); none where the reference belongs to somebody else now.
+    pub release: Option<fn(&Arc<str>, usize)>,
 }
 
 impl Foreign {
     /// Takes the pointer out: the reference now belongs to the caller.
     pub fn take(mut self) -> usize {
-        self.release = |_, _| ();
+        self.release = None;
         self.pointer
     }
 }
 
 impl Drop for Foreign {
     fn drop(&mut self) {
-        (self.release)(&self.class, self.pointer);
+        if let Some(release) = self.release {
+            release(&self.class, self.pointer);
+        }
     }
 }
 

@@ -77,6 +77,8 @@ struct Writer {
 
 struct Reader {
     cursor: Cursor,
+    /// What was put back, the next to be read last; the messages in the chain come after them.
+    returned: Vec<Message>,
     taken: u64,
     bytes: u64,
     /// `written`, as last seen.
@@ -89,7 +91,7 @@ impl Queue {
         let (writer, reader) = chain();
         Queue {
             writer: Lock::new(Writer { cursor: writer, written: 0, bytes: 0, taken: 0 }),
-            reader: Lock::new(Reader { cursor: reader, taken: 0, bytes: 0, written: 0 }),
+            reader: Lock::new(Reader { cursor: reader, returned: Vec::new(), taken: 0, bytes: 0, written: 0 }),
             written: PaddedCounts::default(),
             taken: PaddedCounts::default(),
             closed: AtomicBool::new(false),
@@ -144,8 +146,11 @@ impl Queue {
                 return false;
             }
         }
-        // SAFETY: the lock makes us the only reader, and a published message is left.
-        unsafe { reader.cursor.take(out, &self.spare) };
+        match reader.returned.pop() {
+            Some(message) => *out = message,
+            // SAFETY: the lock makes us the only reader, and a published message is left.
+            None => unsafe { reader.cursor.take(out, &self.spare) },
+        }
         reader.taken += 1;
         reader.bytes += out.bytes.len() as u64;
         self.taken.bytes.store(reader.bytes, atomic::Ordering::Relaxed);
@@ -156,10 +161,25 @@ impl Queue {
         true
     }
 
+    /// Takes back a message that was popped and that its reader can do nothing with now: it is the next to be read. The
+    /// queue may then hold one more than its capacity.
+    pub fn put_back(&self, message: Message) {
+        let mut reader = self.reader.lock();
+        if has_objects(&message) {
+            self.objects.fetch_add(1, Ordering::Relaxed);
+        }
+        reader.taken -= 1;
+        reader.bytes -= message.bytes.len() as u64;
+        self.taken.bytes.store(reader.bytes, atomic::Ordering::Relaxed);
+        self.taken.count.store(reader.taken, Ordering::Release);
+        // A few words, which the allocator's reserve has where the system has none.
+        reader.returned.push(message);
+    }
+
     /// Whether there is nothing to read; without a lock.
     #[inline]
     pub fn is_empty(&self) -> bool {
-        // In this order: `taken` cannot overtake a `written` that is read after it.
+        // In this order: `taken` cannot overtake a `written` that is read after it, whatever is put back.
         let taken = self.taken.count.load(Ordering::Acquire);
         self.written.count.load(Ordering::Acquire) == taken
     }
@@ -245,9 +265,13 @@ pub(super) struct QueueGuard<'q> {
 
 impl QueueGuard<'_> {
     /// Shows what is attached to the messages that wait, as long as `see` wants more.
-    pub fn look(&self, see: impl FnMut(&Attachment) -> bool) {
-        // SAFETY: under both locks nobody writes or takes, and so many were published.
-        unsafe { self.reader.cursor.look(self.writer.written - self.reader.taken, see) }
+    pub fn look(&self, mut see: impl FnMut(&Attachment) -> bool) {
+        let Reader { cursor, returned, taken, .. } = &*self.reader;
+        if !returned.iter().flat_map(|message| &message.attachments).all(&mut see) {
+            return;
+        }
+        // SAFETY: under both locks nobody writes or takes, and so many were published and never taken.
+        unsafe { cursor.look(self.writer.written - taken - returned.len() as u64, see) }
     }
 }
 

@@ -5,10 +5,11 @@ use std::ffi::c_int;
 use std::sync::Arc;
 
 use super::decode::Plain;
-use super::{Route, decode, encode};
-use crate::bind::vm::{Holder, Kind, Lua, Pushed};
+use super::{Route, decode, encode, is_too_deep};
+use crate::bind::vm::{Holder, Kind, Lua, Pushed, collect};
 use crate::err;
-use crate::error::{Error, Result};
+use crate::error::{Code, Error, Result};
+use crate::sys::settle_shortage;
 use crate::wire::{Encoder, Message};
 
 impl<'a> Lua<'a> {
@@ -53,7 +54,8 @@ impl<'a> Lua<'a> {
         encode::walk_top(self, count, true, message, route)
     }
 
-    /// Pushes the value in `message`; its attachments are moved out.
+    /// Pushes the value in `message`, which may be read again where that failed, if it is
+    /// [whole](Message::is_whole).
     #[inline]
     pub fn decode(self, message: &mut Message, route: Route) -> Result<()> {
         match decode::plain(self, &message.bytes) {
@@ -61,25 +63,57 @@ impl<'a> Lua<'a> {
             Plain::String(s) => return self.push_bytes(s),
             Plain::Other => {}
         }
-        let attachments = std::mem::take(&mut message.attachments);
-        decode::walk(self, &message.bytes, decode::Attachments::Moved(attachments), route, false).map(|_| ())
+        let Message { bytes, attachments, .. } = message;
+        decode::walk(self, bytes, decode::Attachments::Moved(attachments), route, false).map(|_| ())
+    }
+
+    /// As [`Lua::decode`]; where Lua has no memory for the value, once more after a collection.
+    pub fn decode_or_collect(self, message: &mut Message, route: Route) -> Result<()> {
+        let base = self.top();
+        match self.decode(message, route) {
+            Err(e) if self.lacks_memory(&e) && message.is_whole() => {
+                // Half a value is garbage, too.
+                self.set_top(base);
+                collect(self);
+                settle_shortage();
+                self.decode(message, route)
+            }
+            done => done,
+        }
     }
 
     /// Makes the value in `message` the last result of the running function, whose body must end with this; the
-    /// message, which came from the State, goes back to it. As [`Lua::decode`], but faster for strings.
+    /// message, which came from the State, goes back to it. As [`Lua::decode_or_collect`], but faster for strings.
+    /// Where there is no memory for the value, or no room on the Lua stack, `put_back` gets the message.
     #[inline]
-    pub fn decode_last(self, mut message: Box<Message>, route: Route) -> Result<()> {
+    pub fn decode_last(self, mut message: Box<Message>, route: Route, put_back: impl FnOnce(Message)) -> Result<()> {
         match decode::plain(self, &message.bytes) {
             Plain::Pushed => {}
-            Plain::String(s) if self.state().last.is_free() => {
+            Plain::String(s) if self.state().last.takes(s.len()) => {
                 let bytes = &raw const *s;
                 self.state().last.leave(bytes, Holder::Message(message));
                 return Ok(());
             }
-            Plain::String(_) | Plain::Other => self.decode(&mut message, route)?,
+            Plain::String(_) | Plain::Other => {
+                if let Err(e) = self.decode_or_collect(&mut message, route) {
+                    if self.lacks_memory(&e) && message.is_whole() {
+                        put_back(*message);
+                    }
+                    return Err(e);
+                }
+            }
         }
         self.state().keep_message(message);
         Ok(())
+    }
+
+    /// Whether `e`, which a decoding has just ended with, says that there was no memory, or no room on a stack.
+    pub fn lacks_memory(self, e: &Error) -> bool {
+        match e.code() {
+            Code::Raised => self.with_bytes(-1, |text| text == b"not enough memory") == Some(true),
+            Code::Limit => !is_too_deep(e),
+            _ => false,
+        }
     }
 
     /// As [`Lua::decode_last`], of a message that stays whole, since others read it too; `holder` is what holds it.
@@ -109,8 +143,8 @@ impl<'a> Lua<'a> {
 
     /// Pushes all values of a message written by [`Lua::encode_values`] and says how many.
     pub fn decode_values(self, message: &mut Message, route: Route) -> Result<Pushed> {
-        let attachments = std::mem::take(&mut message.attachments);
-        decode::walk(self, &message.bytes, decode::Attachments::Moved(attachments), route, true)
+        let Message { bytes, attachments, .. } = message;
+        decode::walk(self, bytes, decode::Attachments::Moved(attachments), route, true)
     }
 
     /// As [`Lua::decode_values`], of a message that stays whole.

@@ -297,7 +297,7 @@ pub(super) fn lend(class: &[u8], pointer: usize) -> Foreign {
             list.push(pointer);
         }
     }
-    Foreign { class: String::from_utf8_lossy(class).into(), pointer, release: give_back }
+    Foreign { class: String::from_utf8_lossy(class).into(), pointer, release: Some(give_back) }
 }
 
 /// Takes the unread pointers of the class whose name is in slot `i` over into this state, as garbage.

@@ -21,8 +21,8 @@ use crate::wire::{Attachment, Common, Decoder, Token, ext};
 /// Where attachments come from.
 #[derive(Debug)]
 pub(super) enum Attachments<'m> {
-    /// The message is read once: they are taken out.
-    Moved(Vec<Attachment>),
+    /// The message is read once: what counts the references of another library's is taken out.
+    Moved(&'m mut [Attachment]),
     /// The message may be read again: they are copied, by reference.
     Shared(&'m [Attachment]),
 }

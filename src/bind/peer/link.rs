@@ -112,7 +112,7 @@ pub(super) fn recv<T: Link>(lua: Lua<'_>) -> Result<Pushed> {
         lua.push_value(2);
         lua.state().keep_message(message);
     } else {
-        lua.decode_last(message, Route::peer(connection.functions()))?;
+        lua.decode_last(message, Route::peer(connection.functions()), |message| connection.put_back(message))?;
     }
     Ok(1)
 }
@@ -145,7 +145,7 @@ fn take(lua: Lua<'_>, connection: &Arc<dyn Connection>, deadline: Option<Deadlin
         }
     };
     if found {
-        lua.decode_last(message, Route::peer(connection.functions()))?;
+        lua.decode_last(message, Route::peer(connection.functions()), |message| connection.put_back(message))?;
     } else {
         lua.state().keep_message(message);
     }

@@ -7,15 +7,15 @@ use std::ffi::c_int;
 use std::sync::Arc;
 
 use self::handle::push_client;
-use crate::bind::codec::{Route, is_too_deep};
+use crate::bind::codec::Route;
 use crate::bind::peer::link::{Given, push_traffic};
 use crate::bind::vm::{Class, ClassInfo, FD, Kind, Lua, Method, Pushed, collect};
 use crate::err;
 use crate::error::{Code, Error, Lossy, Result};
 use crate::lua_fn;
 use crate::peer::{self, Arrival};
-use crate::sys::settle_shortage;
 use crate::text;
+use crate::transport::Connection;
 use crate::try_fn;
 use crate::wait::{Deadline, Source, Way, source};
 use crate::wire::{Attachment, Message, Object, downcast};
@@ -274,15 +274,22 @@ fn receive_any(
             None => return Ok(Found::Nothing),
             Some(Arrival::Gone(client, reason)) => {
                 lua.push_nil();
-                push_client(lua, client, shared.timeout)?;
-                lua.push_string(&reason.at(lua.place()).to_string())?;
+                let text = reason.clone().at(lua.place()).to_string();
+                push_client(lua, client.clone(), shared.timeout)
+                    .and_then(|()| lua.push_string(&text))
+                    .inspect_err(|_| shared.server.tell_again(&client, reason))?;
                 return Ok(Found::Gone);
             }
             Some(Arrival::Message(client)) => {
-                match decode(lua, &mut message, Route::peer(client.connection().functions()))? {
+                let connection = client.connection();
+                if let Err(e) = push_client(lua, client.clone(), shared.timeout) {
+                    connection.put_back(*message);
+                    return Err(e);
+                }
+                match decode(lua, &**connection, message)? {
                     None => {
-                        lua.state().keep_message(message);
-                        push_client(lua, client, shared.timeout)?;
+                        // The handle comes second.
+                        lua.insert(base + 1);
                         return Ok(Found::Message);
                     }
                     Some(fault) => shared.server.reject(client, &fault),
@@ -324,28 +331,29 @@ const SMALL: usize = 64 << 10;
 
 /// Decodes a message. `Ok` with an error is what its sender did wrong; any other message would have met what is raised:
 /// a want of memory, Ctrl-C, an error in somebody's finalizer.
-fn decode(lua: Lua<'_>, message: &mut Message, route: Route) -> Result<Option<Error>> {
+fn decode(lua: Lua<'_>, connection: &dyn Connection, mut message: Box<Message>) -> Result<Option<Error>> {
     let (base, length) = (lua.top(), message.bytes.len());
-    let Err(e) = lua.decode(message, route) else { return Ok(None) };
-    if !lacks_memory(lua, &e) {
-        return if e.code() == Code::Raised { Err(e) } else { Ok(Some(e)) };
-    }
-    // Half a value is garbage, which the next message would meet.
-    lua.set_top(base);
-    collect(lua);
-    settle_shortage();
-    if length > SMALL {
-        return Ok(Some(err!(Limit, "there is no memory for the values in a message of {length} bytes")));
-    }
-    if message.bytes.len() == length { lua.decode(message, route).map(|()| None) } else { Err(e) }
-}
-
-/// Whether `e`, which a decoding has just ended with, says that there was no memory.
-fn lacks_memory(lua: Lua<'_>, e: &Error) -> bool {
-    match e.code() {
-        Code::Raised => lua.with_bytes(-1, |text| text == b"not enough memory") == Some(true),
-        Code::Limit => !is_too_deep(e),
-        _ => false,
+    match lua.decode_or_collect(&mut message, Route::peer(connection.functions())) {
+        Ok(()) => {
+            lua.state().keep_message(message);
+            Ok(None)
+        }
+        Err(e) if !lua.lacks_memory(&e) => {
+            if e.code() == Code::Raised {
+                Err(e)
+            } else {
+                Ok(Some(e))
+            }
+        }
+        Err(_) if length > SMALL => {
+            // Half a value is garbage, which the next message would meet.
+            lua.set_top(base);
+            Ok(Some(err!(Limit, "there is no memory for the values in a message of {length} bytes")))
+        }
+        Err(e) => {
+            connection.put_back(*message);
+            Err(e)
+        }
     }
 }
 

@@ -366,11 +366,12 @@ fn read(lua: Lua<'_>, pipe: Pipe) -> Result<Pushed> {
         return Ok(1);
     }
     let last = &lua.state().last;
-    if last.is_free() {
+    if last.takes(message.bytes.len()) {
         let bytes = &raw const *message.bytes;
         last.leave(bytes, Holder::Message(message));
-    } else {
-        lua.push_bytes(&message.bytes)?;
+    } else if let Err(e) = lua.push_bytes(&message.bytes) {
+        process.put_back(pipe, message.bytes);
+        return Err(e);
     }
     Ok(1)
 }

@@ -136,7 +136,7 @@ fn get(lua: Lua<'_>, channel: &Channel, deadline: Deadline, first: impl FnOnce(S
     let (found, status) = channel.read(&mut message, &lua.wait(deadline))?;
     if found {
         first(status);
-        lua.decode_last(message, Route::THREAD_UPVALUES)?;
+        lua.decode_last(message, Route::THREAD_UPVALUES, |item| channel.put_back(item))?;
     } else {
         lua.state().keep_message(message);
     }

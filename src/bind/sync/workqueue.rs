@@ -127,9 +127,10 @@ fn trywrite(lua: Lua<'_>) -> Result<Pushed> {
 fn get(lua: Lua<'_>, deadline: Deadline) -> Result<bool> {
     let handle = lua.object::<WorkQueueHandle>(1)?;
     let mut message = lua.state().take_message();
-    let found = handle.queue()?.read(handle.by(), &mut message, &lua.wait(deadline))?;
+    let queue = handle.queue()?;
+    let found = queue.read(handle.by(), &mut message, &lua.wait(deadline))?;
     if found {
-        lua.decode_last(message, Route::THREAD_UPVALUES)?;
+        lua.decode_last(message, Route::THREAD_UPVALUES, |item| queue.put_back(handle.by(), item))?;
     } else {
         lua.state().keep_message(message);
     }

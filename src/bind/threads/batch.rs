@@ -85,11 +85,11 @@ fn peek(lua: Lua<'_>) -> Result<Pushed> {
     next_as(lua, push_as_it_is)
 }
 
-fn next_as(lua: Lua<'_>, push: fn(Lua<'_>, Numbered) -> Result<Pushed>) -> Result<Pushed> {
+fn next_as(lua: Lua<'_>, push: fn(Lua<'_>, &Batch, Numbered) -> Result<Pushed>) -> Result<Pushed> {
     let batch = lua.object::<BatchHandle>(1)?.0.clone();
     let deadline = lua.timeout(2, None)?;
     match batch.next(&lua.wait(deadline))? {
-        Next::Future(ended) => push(lua, ended),
+        Next::Future(ended) => push(lua, &batch, ended),
         Next::OutOfTime | Next::Nothing => {
             lua.push_nil();
             Ok(1)
@@ -115,7 +115,7 @@ fn step_of(lua: Lua<'_>) -> Result<Pushed> {
     let batch = lua.object::<BatchHandle>(1)?.0.clone();
     let deadline = lua.timeout(2, None)?;
     match batch.next(&lua.wait(deadline))? {
-        Next::Future(ended) => push(lua, ended),
+        Next::Future(ended) => push(lua, &batch, ended),
         Next::OutOfTime => Err(err!(Timeout, "no task ended in time, {} are still to be taken", batch.pending())),
         Next::Nothing => {
             lua.push_nil();
@@ -125,16 +125,22 @@ fn step_of(lua: Lua<'_>) -> Result<Pushed> {
 }
 
 /// Pushes one that has ended, whose error is its taker's business from now on.
-fn push(lua: Lua<'_>, (number, future): Numbered) -> Result<Pushed> {
+fn push(lua: Lua<'_>, batch: &Batch, ended: Numbered) -> Result<Pushed> {
+    let future = ended.1.clone();
+    let pushed = push_as_it_is(lua, batch, ended)?;
     if let Some(outcome) = future.outcome() {
         outcome.forgive();
     }
-    push_as_it_is(lua, (number, future))
+    Ok(pushed)
 }
 
-fn push_as_it_is(lua: Lua<'_>, (number, future): Numbered) -> Result<Pushed> {
+/// Where there is no memory for the handle, the batch has the future back.
+fn push_as_it_is(lua: Lua<'_>, batch: &Batch, (number, future): Numbered) -> Result<Pushed> {
     lua.push_integer(number.cast_signed());
-    lua.push_object(future::FutureHandle(future))?;
+    if let Err(e) = lua.push_object(future::FutureHandle(future.clone())) {
+        batch.put_back((number, future));
+        return Err(e);
+    }
     Ok(2)
 }
 

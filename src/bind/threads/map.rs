@@ -308,9 +308,11 @@ fn join(lua: Lua<'_>) -> Result<Pushed> {
     let mut results = group.take_results();
     for at in 0..results.len() {
         let (id, result) = &results[at];
-        if let Err(e) = read(lua, *id, &result.message, route) {
+        if let Err((e, lost)) = read(lua, *id, &result.message, route) {
             // The others' results stay for the next join.
-            results.remove(at);
+            if lost {
+                results.remove(at);
+            }
             group.put_back(results);
             return Err(e);
         }
@@ -318,13 +320,16 @@ fn join(lua: Lua<'_>) -> Result<Pushed> {
     Ok((lua.top() - base) as Pushed)
 }
 
-/// Pushes what thread `id` returned.
-fn read(lua: Lua<'_>, id: usize, message: &Message, route: Route) -> Result<Pushed> {
-    lua.reserve(20).and_then(|()| lua.decode_values_shared(message, route)).map_err(|e| match e.code() {
-        Code::Raised => e,
-        code => {
-            Error::new(code, "", words(format_args!("the results of thread {id} cannot be read here: {}", e.what())))
+/// Pushes what thread `id` returned. An error says whether that is lost: it is not where another try may find memory, or
+/// room on the Lua stack.
+fn read(lua: Lua<'_>, id: usize, message: &Message, route: Route) -> std::result::Result<Pushed, (Error, bool)> {
+    lua.reserve(20).and_then(|()| lua.decode_values_shared(message, route)).map_err(|e| {
+        let lost = !lua.lacks_memory(&e);
+        if e.code() == Code::Raised {
+            return (e, lost);
         }
+        let what = words(format_args!("the results of thread {id} cannot be read here: {}", e.what()));
+        (Error::new(e.code(), "", what), lost)
     })
 }
 
@@ -352,7 +357,15 @@ fn next_of(lua: Lua<'_>) -> Result<Pushed> {
         NextEnd::Ended(id, Err(failure)) => Err(failed(lua, &group, id, &failure)),
         NextEnd::Ended(id, Ok(results)) => {
             lua.push_integer(id as i64);
-            Ok(1 + read(lua, id, &results.message, route)?)
+            match read(lua, id, &results.message, route) {
+                Ok(count) => Ok(1 + count),
+                Err((e, lost)) => {
+                    if !lost {
+                        group.put_back([(id, results)]);
+                    }
+                    Err(e)
+                }
+            }
         }
     }
 }

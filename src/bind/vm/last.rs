@@ -40,6 +40,14 @@ impl Last {
         self.bytes.get().is_none()
     }
 
+    /// As [`Last::is_free`], for a string of `length` bytes that nobody has but its holder: where Lua has no memory for
+    /// a longer one, it would be lost. Those are pushed where an error can be caught, at a cost that is small beside
+    /// the copy.
+    #[inline]
+    pub fn takes(&self, length: usize) -> bool {
+        length <= 4 << 10 && self.is_free()
+    }
+
     /// Whether the body that has just ended left something.
     pub fn is_due(&self) -> bool {
         self.due.get()

@@ -10,7 +10,7 @@ use super::gone::Waiting;
 use super::lead::Asked;
 use super::{ACCEPTOR, Admitted, Arrival, Client, INBOX, MUTED, Server, Tag};
 use crate::err;
-use crate::error::{Code, Result};
+use crate::error::{Code, Error, Result};
 use crate::sys::Guard;
 use crate::sys::try_push;
 use crate::wait::{Interest, Wait, Watch, poll_fd, poll_many};
@@ -127,6 +127,11 @@ impl Server {
                 }
             })?;
         }
+    }
+
+    /// For a call that could not pass on what [`Server::recv_any`] told it of a client that has gone: another is told.
+    pub fn tell_again(&self, client: &Arc<Client>, reason: Error) {
+        self.gone.add(client, reason);
     }
 
     /// Where memory has run out: ends the client whose unfinished message wants the most of it and does not fill it.

@@ -53,6 +53,8 @@ pub(super) struct Output {
     start: usize,
     /// Up to here the buffer holds no newline.
     scanned: usize,
+    /// Bytes that were dropped behind what was given out last.
+    skipped: usize,
     /// How much is kept while nobody reads.
     keep: usize,
     /// More came than that.
@@ -69,6 +71,7 @@ impl Output {
             buffer: Vec::new(),
             start: 0,
             scanned: 0,
+            skipped: 0,
             keep,
             lost: false,
         }
@@ -97,6 +100,7 @@ impl Output {
     /// Takes `amount` into `into`, which is empty. `ready`: a poll has said that a read of the pipe will not wait; one
     /// is made then, at most, if it is needed.
     pub fn take(&mut self, amount: Amount, into: &mut Vec<u8>, mut ready: bool) -> Result<Found> {
+        self.skipped = 0;
         loop {
             if self.lost {
                 let most = self.keep;
@@ -150,12 +154,29 @@ impl Output {
             try_extend(into, &self.buffer[self.start..self.start + length])?;
             self.start += length + skip;
         }
-        self.scanned = 0;
+        (self.scanned, self.skipped) = (0, skip);
         if self.start == self.buffer.len() {
             self.buffer.clear();
             self.start = 0;
         }
         Ok(())
+    }
+
+    /// Takes back what [`Output::take`] gave last: it is the next to be read.
+    pub fn put_back(&mut self, mut bytes: Vec<u8>) {
+        let length = bytes.len() + self.skipped;
+        if self.start >= length && self.buffer[self.start - length..].starts_with(&bytes) {
+            // It lies there still.
+            self.start -= length;
+        } else {
+            let newline = &b"\n"[..self.skipped];
+            let whole =
+                try_extend(&mut bytes, newline).and_then(|()| try_extend(&mut bytes, &self.buffer[self.start..]));
+            // Where there is no memory to have it in front of what others have read meanwhile.
+            self.lost |= whole.is_err();
+            (self.buffer, self.start) = (bytes, 0);
+        }
+        self.scanned = 0;
     }
 
     /// Reads once into the buffer; a poll has said that it will not wait.
@@ -285,6 +306,11 @@ mod tests {
                     0 => Amount::Line { whole: true },
                     n => Amount::UpTo(n),
                 };
+                // What is put back comes again, with the newline that was dropped.
+                let first = if reads.next().unwrap() % 2 == 0 { LINE } else { amount };
+                if let (Found::Read, text) = take(&mut output, first) {
+                    output.put_back(text.into_bytes());
+                }
                 match take(&mut output, amount) {
                     (Found::End, _) => break,
                     (_, text) => got += &text,

@@ -169,6 +169,21 @@ impl Direction {
         weight
     }
 
+    /// Takes back a message that was popped: it is the next to be received.
+    pub fn put_back(&self, message: Message) {
+        let mut weight = weigh(&message, 0);
+        if !message.attachments.is_empty() {
+            weight = message.weight() as u64;
+            // There is room: see `try_push_back`.
+            self.weights.lock().push_front(weight);
+        }
+        self.unread.fetch_add(weight, Ordering::SeqCst);
+        self.queue.put_back(message);
+        self.arrived.notify_one();
+        self.arrived.refresh(|| self.is_ready());
+        self.told.tell();
+    }
+
     /// After the turn was given back: who was told of a message meanwhile may have found the turn taken, and who was
     /// told of several has been told once.
     pub fn tell_again(&self) {
@@ -245,7 +260,8 @@ pub(super) fn weigh(message: &Message, data: u64) -> u64 {
 }
 
 fn try_push_back(weights: &mut VecDeque<u64>, weight: u64) -> Result<()> {
-    weights.try_reserve(1)?;
+    // And for those that are put back, which must not fail: by more threads at once than there are hardly ever.
+    weights.try_reserve(1 + 64)?;
     weights.push_back(weight);
     Ok(())
 }

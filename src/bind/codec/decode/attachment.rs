@@ -29,12 +29,15 @@ impl DecodeWalk<'_> {
                 Some(Attachment::Tensor(t)) => Some((library.push_tensor)(lua, t.clone())),
                 Some(Attachment::Storage(s)) => Some((library.push_storage)(lua, s.clone())),
                 Some(Attachment::Object(o)) => Some(adopt(lua, o.clone())),
+                Some(Attachment::Foreign(f)) if f.release.is_none() => {
+                    Some(Err(err!(State, "userdata {} was read before", f.class)))
+                }
                 Some(Attachment::Foreign(f)) => {
                     // The reference passes over to the new userdata: the drop of the message must not give it back.
                     // SAFETY: as the module says.
                     let owned = unsafe { class::push_foreign(l, f.class.as_bytes(), f.pointer) };
                     if owned {
-                        f.release = |_, _| ();
+                        f.release = None;
                         // SAFETY: as the module says.
                         unsafe {
                             ffi::lua_pushlstring(l, f.class.as_ptr() as *const c_char, f.class.len());
