@@ -62,6 +62,11 @@ impl Class for ChannelHandle {
         }))
     }
 
+    fn ready(&self, way: Way) -> Option<bool> {
+        let channel = self.channel();
+        Some(if way == Way::Read { channel.readable() } else { channel.writable() })
+    }
+
     fn adopt(_: Lua<'_>, object: Arc<dyn Object>) -> Option<Self> {
         downcast(object).map(ChannelHandle::new)
     }

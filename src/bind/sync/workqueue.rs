@@ -62,6 +62,11 @@ impl Class for WorkQueueHandle {
         }))
     }
 
+    fn ready(&self, way: Way) -> Option<bool> {
+        let queue = self.queue().ok()?;
+        Some(if way == Way::Read { queue.readable(self.by()) } else { queue.writable(self.by()) })
+    }
+
     fn adopt(lua: Lua<'_>, object: Arc<dyn Object>) -> Option<Self> {
         downcast(object).map(|queue| WorkQueueHandle::new(queue, lua.state().owner()))
     }

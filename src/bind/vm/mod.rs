@@ -41,5 +41,5 @@ pub(super) use load::push_bound;
 pub(super) use lua::{Kind, Lua, no_room, raised};
 pub(super) use maker::add_maker;
 pub(super) use non_blocking::{descriptors, try_call};
-pub(super) use object::{Class, ClassInfo, Method, attachment_at, served_at, source_at};
+pub(super) use object::{Class, ClassInfo, Method, attachment_at, ready_at, served_at, source_at};
 pub(super) use state::{State, VARIANTS};

@@ -56,6 +56,13 @@ pub trait Class: Sized + 'static {
         Ok(None)
     }
 
+    /// Whether the call that [`source`](Self::source) is for would go on now, without a system call: a look at many of
+    /// them makes nothing for each. `None` where that takes the source.
+    fn ready(&self, way: Way) -> Option<bool> {
+        let _ = way;
+        None
+    }
+
     /// The object that this is a handle of, for `ipc.report`. What crosses to other threads is known by that.
     fn object(&self) -> Option<Arc<dyn Object>> {
         match self.attach() {
@@ -89,6 +96,7 @@ pub struct ClassInfo {
     pub(in crate::bind) tostring: ffi::lua_CFunction,
     pub(in crate::bind) attach: unsafe fn(*const c_void) -> Option<Attachment>,
     source: unsafe fn(*const c_void, Way) -> Result<Option<Waitable>>,
+    ready: unsafe fn(*const c_void, Way) -> Option<bool>,
     pub(in crate::bind) object: unsafe fn(*const c_void) -> Option<Arc<dyn Object>>,
     pub(in crate::bind) adopt: fn(Lua<'_>, Arc<dyn Object>) -> Result<bool>,
 }
@@ -108,6 +116,7 @@ impl ClassInfo {
             tostring: c_function(tostring::<T>),
             attach: attach::<T>,
             source: source_of::<T>,
+            ready: ready_of::<T>,
             object: object::<T>,
             adopt: adopt::<T>,
         }
@@ -177,6 +186,13 @@ pub(in crate::bind) fn source_at(
 ) -> Result<Option<Waitable>> {
     // SAFETY: class_at found `info` in the block's first word, so `source` is the one of its type.
     unsafe { (info.source)(ffi::lua_touserdata(lua.raw(), index), way) }
+}
+
+/// Whether the object of class `info` in slot `index` is ready, where it can tell by itself.
+#[inline]
+pub(in crate::bind) fn ready_at(lua: Lua<'_>, index: c_int, info: &'static ClassInfo, way: Way) -> Option<bool> {
+    // SAFETY: class_at found `info` in the block's first word, so `ready` is the one of its type.
+    unsafe { (info.ready)(ffi::lua_touserdata(lua.raw(), index), way) }
 }
 
 /// When the object of one of our classes in slot `index` was served last.
@@ -370,6 +386,12 @@ unsafe fn source_of<T: Class>(at: *const c_void, way: Way) -> Result<Option<Wait
     let block = unsafe { &*(at as *const Block<T>) };
     let held = block.value.try_borrow().map_err(|_| err!(State, "{} is in use", T::info().name))?;
     held.as_ref().ok_or_else(|| err!(State, "{} was finalized", T::info().name))?.source(way)
+}
+
+unsafe fn ready_of<T: Class>(at: *const c_void, way: Way) -> Option<bool> {
+    // SAFETY: the caller found T's info in the block's first word.
+    let block = unsafe { &*(at as *const Block<T>) };
+    block.value.try_borrow().ok()?.as_ref()?.ready(way)
 }
 
 unsafe fn object<T: Class>(at: *const c_void) -> Option<Arc<dyn Object>> {

@@ -5,7 +5,7 @@
 use std::cell::Cell;
 use std::rc::Rc;
 
-use crate::bind::vm::{Kind, Lua, Method, Pushed, WAITABLE, WAYS, refusal, served_at, source_at};
+use crate::bind::vm::{Kind, Lua, Method, Pushed, WAITABLE, WAYS, ready_at, refusal, served_at, source_at};
 use crate::err;
 use crate::error::{Error, Result};
 use crate::lua_fn;
@@ -72,6 +72,9 @@ fn select_first(lua: Lua<'_>) -> Result<Pushed> {
         return Err(lua.bad_value(1, "an empty list is never ready; give a time-out, or something to wait for"));
     }
     let turns = Turns::of(lua);
+    if let Some(found) = look(lua, count as i64, &turns)? {
+        return serve(lua, found, &turns);
+    }
     // Not by its length, which may be anything in a table with holes: the first of them ends the list with an error.
     let mut candidates = Vec::new();
     for index in 1..=count as i64 {
@@ -96,11 +99,43 @@ fn select_first(lua: Lua<'_>) -> Result<Pushed> {
         return Ok(1);
     };
     // Signal handlers may have changed the list meanwhile.
-    let index = found as i64 + 1;
+    serve(lua, found as i64 + 1, &turns)
+}
+
+/// Returns entry `index`, whose turn it was.
+fn serve(lua: Lua<'_>, index: i64, turns: &Turns) -> Result<Pushed> {
     let way = push_entry(lua, index)?;
     if lua.class_info(-1).is_some() {
         turns.serve(served_at(lua, -1, way));
     }
     lua.push_integer(index);
     Ok(2)
+}
+
+/// The entry to choose where one is ready and all can tell by themselves: nothing is made for any of them. Nor is
+/// anything refused here.
+fn look(lua: Lua<'_>, count: i64, turns: &Turns) -> Result<Option<i64>> {
+    let mut best = None;
+    for index in 1..=count {
+        let way = push_entry(lua, index)?;
+        let ready = lua.class_info(-1).and_then(|info| ready_at(lua, -1, info, way));
+        match ready {
+            None => {
+                lua.set_top(2);
+                return Ok(None);
+            }
+            Some(false) => {}
+            Some(true) => {
+                let rank = turns.rank(served_at(lua, -1, way).get());
+                if best.is_none_or(|(lowest, _)| rank < lowest) {
+                    best = Some((rank, index));
+                }
+            }
+        }
+        lua.set_top(2);
+    }
+    if best.is_some() {
+        lua.wait(Deadline::NEVER).check()?;
+    }
+    Ok(best.map(|(_, index)| index))
 }
