@@ -726,7 +726,8 @@ describe('ipc.scheduler', function()
     all()
     local before = opened()
     for _ = 1, 10 do all() end
-    assert.is_true(opened() <= before + 2, 'each call leaves one')
+    -- A thread in the background closes what a close has left.
+    assert(pcall(support.eventually, function() return opened() <= before + 2 end), 'each call leaves one')
     local given = {}
     for fd in pairs(told) do
       -- Neither closed, which would be [state], nor ready.

@@ -49,7 +49,7 @@ pub struct Server {
     address: Address,
     listener: RawFd,
     acceptor: Arc<Acceptor>,
-    watched: WatchSet,
+    watched: Arc<WatchSet>,
     inbox: Arc<Inbox>,
     gone: Arc<Gone>,
     /// How many were ended for what they sent.
@@ -113,7 +113,7 @@ impl Server {
         }
         // What may fail comes before the listener, so that no socket and no file of it is left behind.
         runtime::handle()?;
-        let watched = WatchSet::new()?;
+        let watched = Arc::new(WatchSet::new()?);
         let (listener, file) = match place {
             ServerAddress::Unix(path) => SocketFile::listen(path).map(|(fd, file)| (fd, Some(file)))?,
             ServerAddress::Host(host, port) => {
@@ -228,6 +228,7 @@ impl Server {
         if let Some(socket) = &socket {
             self.watched.add(socket.fd(), number)?;
         }
+        connection.watched_by(Arc::downgrade(&self.watched));
         drop(socket);
         let me = self.me.clone();
         let told = move || me.upgrade().into_iter().for_each(|server| server.has_new_tag());

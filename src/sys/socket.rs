@@ -1,8 +1,10 @@
-//! Stream sockets: addresses, listening, connecting; `moving` has the four system calls that move bytes.
+//! Stream sockets: addresses, listening, connecting; `moving` has the four system calls that move bytes, `ending` those
+//! that end a connection.
 //!
 //! Every socket made here is close-on-exec and in the table of descriptors. No call on it blocks, but for a receive
 //! that is allowed to. Imports its sibling `fd`.
 
+mod ending;
 mod moving;
 
 use std::fmt;
@@ -17,7 +19,7 @@ use socket2::{Domain, SockAddr, SockRef, Socket, TcpKeepalive, Type};
 use super::fd::{Fd, opening};
 use crate::error::{Code, Error, Result};
 
-use self::moving::moved;
+pub use self::ending::{discard, is_at_end, shutdown, stop_sending, unconfirmed};
 pub use self::moving::{Empty, Moved, Region, let_block, receive, send};
 
 /// Where a stream socket is bound or connected to.
@@ -327,20 +329,6 @@ pub fn network(fd: &Fd) -> Option<u64> {
 pub fn uid() -> u32 {
     // SAFETY: touches no memory and cannot fail.
     unsafe { libc::geteuid() }
-}
-
-/// Ends both directions: wakes all that wait, here and at the peer.
-pub fn shutdown(fd: RawFd) {
-    // SAFETY: touches no memory. A socket that is no longer connected only says so.
-    unsafe { libc::shutdown(fd, libc::SHUT_RDWR) };
-}
-
-/// Whether nothing is to be had from a socket, now or ever: the other end has gone.
-pub fn is_at_end(fd: RawFd) -> bool {
-    let mut byte = 0u8;
-    // SAFETY: a valid place for one byte.
-    let n = unsafe { libc::recv(fd, (&raw mut byte).cast(), 1, libc::MSG_PEEK | libc::MSG_DONTWAIT) };
-    matches!(moved(n), Ok(Moved::End) | Err(_))
 }
 
 /// Lets this process open as many descriptors as the system allows it (raises the soft limit to the hard one): a server

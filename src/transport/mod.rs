@@ -4,16 +4,18 @@
 //! |---|---|
 //! | `in_process` | memory, between two threads of one process |
 //! | `stream` | a TCP or Unix socket (doc/stream.md), with or without encryption (`secure`) |
+//! | `linger` | a TCP socket that is closed and still sends |
 //! | `ended` | what is left of one that has ended |
 //!
 //! A link in shared memory takes its place beside them.
 
 use std::fmt;
 use std::os::fd::RawFd;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use crate::err;
 use crate::error::{Error, Result};
+use crate::sys::WatchSet;
 use crate::tensor::{Storage, Tensor};
 use crate::wait::Wait;
 use crate::wire::Message;
@@ -24,6 +26,7 @@ mod descriptor;
 mod ended;
 mod frame;
 mod in_process;
+mod linger;
 mod place;
 mod policy;
 mod put_back;
@@ -33,6 +36,7 @@ mod receive;
 mod secure;
 mod send;
 mod serialize;
+mod sleeper;
 mod socket_handle;
 mod stream;
 #[cfg(test)]
@@ -126,6 +130,12 @@ pub trait Connection: Send + Sync + fmt::Debug {
     /// The socket itself, where there is one, for a set that watches many ([`on_arrival`](Self::on_arrival) tells what
     /// it does not show). It stays open until the result is dropped, no matter who closes the connection.
     fn socket(&self) -> Result<Option<InUse<'_>>>;
+
+    /// Has the socket, if there is one, leave `set`, which watches it, when the connection has ended and the last call
+    /// has left: it may stay open behind the connection. Only the first set given is left so.
+    fn watched_by(&self, set: Weak<WatchSet>) {
+        drop(set);
+    }
 
     /// A descriptor that polls readable while a receive would find something: made on the first request.
     fn fd(&self) -> Result<RawFd>;

@@ -1,12 +1,15 @@
 //! The descriptor of a connection and who is using it: closing shuts it down and wakes everyone; the number is given
-//! back when the last call has left.
+//! back when the last call has left, or when the peer has what was sent. Imports its sibling `linger`.
 
 use std::os::fd::RawFd;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::Weak;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+
+use super::linger::linger;
 
 use crate::err;
 use crate::error::{Error, Result};
-use crate::sys::{Fd, Lock, SetOnce, socket};
+use crate::sys::{Fd, Lock, SetOnce, WatchSet, socket};
 
 const CLOSED: u32 = 1 << 31;
 
@@ -20,10 +23,17 @@ pub(super) struct SocketHandle {
     generation: u32,
     peer: String,
     reason: SetOnce<Error>,
+    /// The system drops what was sent and is on its way when the socket is closed at the wrong moment: it is TCP.
+    may_linger: bool,
+    /// The socket stays open behind a connection that is closed.
+    lingers: AtomicBool,
+    /// A set that it is in, and would stay in for as long as it is open.
+    watched_by: SetOnce<Weak<WatchSet>>,
 }
 
 impl SocketHandle {
-    pub fn new(fd: Fd, peer: String) -> Result<SocketHandle> {
+    /// `may_linger`: closing it keeps it open until the peer has what was sent.
+    pub fn new(fd: Fd, peer: String, may_linger: bool) -> Result<SocketHandle> {
         let raw = fd.check()?;
         Ok(SocketHandle {
             users: AtomicU32::new(0),
@@ -32,7 +42,20 @@ impl SocketHandle {
             generation: crate::sys::fork_generation(),
             peer,
             reason: SetOnce::new(),
+            may_linger,
+            lingers: AtomicBool::new(false),
+            watched_by: SetOnce::new(),
         })
+    }
+
+    /// Whether a close may not be able to wake a receive that sleeps on the socket alone.
+    pub fn may_linger(&self) -> bool {
+        self.may_linger
+    }
+
+    /// The set, of those that have nothing else to tell of the end, that it is to leave when it is closed.
+    pub fn watched_by(&self, set: Weak<WatchSet>) {
+        let _ = self.watched_by.set(set);
     }
 
     /// The name of the other end.
@@ -77,22 +100,58 @@ impl SocketHandle {
         }
     }
 
-    /// Ends it for the reason given, unless it has ended.
+    /// Ends it for the reason given, unless it has ended. What was sent still arrives.
     pub fn end(&self, reason: Error) {
         let _ = self.reason.set(reason);
         self.close();
     }
 
-    /// Ends it: blocked calls wake up and find the end of the stream.
+    /// As [`end`](Self::end), where nobody is there to take what was sent, or is owed it.
+    pub fn cut(&self, reason: Error) {
+        let _ = self.reason.set(reason);
+        self.close_by(|| socket::shutdown(self.raw));
+    }
+
+    /// Ends it: blocked calls wake up and find the end of the stream, but for those that wait to read a socket that
+    /// lingers.
     pub fn close(&self) {
+        self.close_by(|| {
+            if !self.may_linger {
+                return socket::shutdown(self.raw);
+            }
+            // From here on nothing is added to what was sent, so that it can be counted.
+            socket::stop_sending(self.raw);
+            if socket::unconfirmed(self.raw) > 0 && !socket::is_at_end(self.raw) {
+                // What a peer sends to an end that is shut down for reading has the system drop all.
+                self.lingers.store(true, Ordering::Relaxed);
+            } else {
+                socket::shutdown(self.raw);
+            }
+        });
+    }
+
+    fn close_by(&self, shut: impl FnOnce()) {
         if !self.is_ours() {
             return;
         }
+        // The last call to leave comes after `shut`.
         let inside = self.enter_anyhow();
         if self.users.fetch_or(CLOSED, Ordering::AcqRel) & CLOSED == 0 {
-            socket::shutdown(self.raw);
+            shut();
         }
         drop(inside);
+    }
+
+    /// The last call has left.
+    #[cold]
+    fn give_back(&self) {
+        let Some(fd) = self.fd.lock().take() else { return };
+        if self.lingers.load(Ordering::Relaxed) {
+            if let Some(set) = self.watched_by.get().and_then(Weak::upgrade) {
+                set.remove(self.raw);
+            }
+            linger(fd);
+        }
     }
 }
 
@@ -121,8 +180,7 @@ impl Drop for InUse<'_> {
     #[inline]
     fn drop(&mut self) {
         if self.socket.users.fetch_sub(1, Ordering::AcqRel) == CLOSED | 1 {
-            let fd = self.socket.fd.lock().take();
-            drop(fd);
+            self.socket.give_back();
         }
     }
 }
@@ -136,7 +194,7 @@ mod tests {
     #[test]
     fn the_descriptor_lives_until_the_last_call_has_left() {
         let (a, _b) = socket::pair().unwrap();
-        let socket = SocketHandle::new(a, "b".into()).unwrap();
+        let socket = SocketHandle::new(a, "b".into(), false).unwrap();
         let inside = socket.enter().unwrap();
         socket.close();
         socket.close();

@@ -1,12 +1,12 @@
 //! A connection over a stream socket, as doc/stream.md describes it. Imports its siblings `counters`, `policy`,
-//! `put_back`, `ready`, `receive`, `secure`, `send`, `socket_handle` and `told`.
+//! `put_back`, `ready`, `receive`, `secure`, `send`, `sleeper`, `socket_handle` and `told`.
 
 mod receiving;
 mod sending;
 
 use std::os::fd::RawFd;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering, fence};
+use std::sync::{Arc, Weak};
 
 use self::receiving::Rx;
 use self::sending::Tx;
@@ -17,13 +17,14 @@ use super::ready::Ready;
 use super::receive::Receiver;
 use super::secure::Keys;
 use super::send::{Parcel, Sender};
+use super::sleeper::Sleeper;
 use super::socket_handle::{InUse, SocketHandle};
 use super::told::Told;
 use super::{Connection, Sending, Stats, Target, Ticket};
 use crate::err;
 use crate::error::{Code, Error, Result};
 use crate::sys::socket::{self, Address};
-use crate::sys::{Fd, SetOnce, monotonic_ns};
+use crate::sys::{Fd, SetOnce, WatchSet, monotonic_ns};
 use crate::wait::{Interest, SHORT_NAP, TimedMutex, Wait};
 use crate::wire::Message;
 
@@ -47,6 +48,8 @@ pub struct Stream {
     /// For a send that is tried again when there is room or something to receive.
     both: SetOnce<Ready>,
     told: Told,
+    /// For a receive that sleeps on a socket that a close may not shut down.
+    sleeper: Sleeper,
     /// What ended it, where that was not a call of `close`.
     cause: SetOnce<Error>,
     closed_here: AtomicBool,
@@ -64,7 +67,7 @@ impl Stream {
         let sender = Sender { sealer, ..Sender::default() };
         socket::let_block(&fd, SHORT_NAP).map_err(|e| Error::io("", "setsockopt", &e))?;
         Ok(Stream {
-            socket: SocketHandle::new(fd, peer)?,
+            socket: SocketHandle::new(fd, peer, transport == "tcp")?,
             policy,
             transport,
             tx: TimedMutex::new(Tx::new(sender)),
@@ -78,15 +81,28 @@ impl Stream {
             room: SetOnce::new(),
             both: SetOnce::new(),
             told: Told::default(),
+            sleeper: Sleeper::default(),
             cause: SetOnce::new(),
             closed_here: AtomicBool::new(false),
         })
     }
 
-    /// Ends it for the reason given, and wakes those who sleep on the descriptor: a closed socket leaves the set
-    /// without a sign.
+    /// Ends it for the reason given. What was sent still arrives.
     fn end_socket(&self, reason: Error) {
         self.socket.end(reason);
+        self.wake_all();
+    }
+
+    /// As [`end_socket`](Self::end_socket), for a peer that takes nothing any more, or has broken the rules.
+    fn cut_socket(&self, reason: Error) {
+        self.socket.cut(reason);
+        self.wake_all();
+    }
+
+    /// Wakes those who sleep on the descriptor: a closed socket leaves the set without a sign, and one that lingers
+    /// stays in it.
+    fn wake_all(&self) {
+        self.sleeper.wake();
         for ready in [&self.ready, &self.room, &self.both].into_iter().filter_map(SetOnce::get) {
             ready.set();
         }
@@ -249,6 +265,10 @@ impl Connection for Stream {
 
     fn socket(&self) -> Result<Option<InUse<'_>>> {
         self.socket.enter().map(Some)
+    }
+
+    fn watched_by(&self, set: Weak<WatchSet>) {
+        self.socket.watched_by(set)
     }
 
     fn fd(&self) -> Result<RawFd> {

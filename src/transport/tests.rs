@@ -22,6 +22,7 @@ use crate::wait::{Cancel, Deadline, Interest, Interrupt, Wait, poll_fd};
 use crate::wire::{Attachment, Message, ext};
 
 mod any;
+mod closing;
 mod every;
 mod messages;
 mod put_back;

@@ -30,7 +30,7 @@ pub use offload::Offloaded;
 pub use own_thread::on_own_thread;
 pub use owner::Owner;
 pub use park::sleep;
-pub use poll::{Interest, SpinBudget, Watch, poll_fd, poll_many, sleep_on_fd, sleep_on_many};
+pub use poll::{Interest, SpinBudget, Watch, poll_fd, poll_many, sleep_on_fd, sleep_on_fd_or, sleep_on_many};
 pub use process::wait_pid;
 pub use select::{Candidate, Source, Way, select, source, source_for};
 pub use threads::{

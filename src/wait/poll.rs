@@ -97,6 +97,12 @@ pub fn sleep_on_fd(fd: RawFd, interest: Interest, wait: &Wait) -> Result<bool> {
     Ok(sleep_for(&mut fds, wait)? > 0)
 }
 
+/// As [`sleep_on_fd`], until `other` is readable at the latest.
+pub fn sleep_on_fd_or(fd: RawFd, interest: Interest, other: RawFd, wait: &Wait) -> Result<bool> {
+    let mut fds = [entry(fd, interest.events()), entry(other, libc::POLLIN), entry(-1, libc::POLLIN)];
+    Ok(sleep_for(&mut fds, wait)? > 0)
+}
+
 /// Waits until `fd` is ready (true) or the deadline has passed (false). Ends of file and errors count as ready: the
 /// call that follows reports them.
 pub fn poll_fd(fd: RawFd, interest: Interest, wait: &Wait) -> Result<bool> {

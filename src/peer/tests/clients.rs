@@ -366,3 +366,23 @@ fn threads_in_one_recv_any_miss_nothing_whatever_else_they_are_at() {
         });
     }
 }
+
+#[test]
+fn a_client_closed_here_whose_socket_stays_open_no_longer_wakes_the_server() {
+    let (server, place) = serve(Options::default());
+    let client = connect_over_tcp(&place);
+    server.admit(1, &never()).unwrap();
+    let handle = server.clients(None, false).unwrap().remove(0);
+    let much = "much".repeat(3 << 18);
+    send(handle.connection(), &much);
+    handle.connection().close();
+    // The close itself is told of, until a look finds nothing.
+    assert!(server.recv_any(None, false, &mut Message::default(), &within(0.01)).unwrap().is_none());
+    for _ in 0..10 {
+        send(&client, "late");
+        assert!(!poll_fd(server.fd().unwrap(), Interest::Read, &within(0.01)).unwrap());
+    }
+    assert_eq!(server.count(), 0);
+    assert!(hear(&client).unwrap() == much);
+    assert_eq!(hear(&client).unwrap_err().code(), Code::Closed);
+}

@@ -104,3 +104,30 @@ fn a_listener_that_was_shut_down_has_nobody_waiting() {
     }
     std::fs::remove_file(path).unwrap();
 }
+
+#[cfg(target_os = "linux")]
+#[test]
+fn what_the_peer_has_not_taken_is_counted_and_what_it_sends_can_be_dropped() {
+    let listener = listen(&Address::Tcp("127.0.0.1:0".parse().unwrap())).unwrap();
+    let here = connect(&local_address(&listener).unwrap()).unwrap();
+    wait_for(&listener, libc::POLLIN);
+    let (there, _) = accept(&listener).unwrap().unwrap();
+    wait_for(&here, libc::POLLOUT);
+    let bytes = vec![0u8; 1 << 20];
+    // SAFETY: a slice.
+    while unsafe { send(here.as_raw_fd(), &[Region::of(&bytes)], false) }.unwrap() != Moved::Blocked {}
+    stop_sending(here.as_raw_fd());
+    assert!(unconfirmed(here.as_raw_fd()) > 0);
+    assert_eq!(discard(here.as_raw_fd()), Some(false));
+    // SAFETY: a slice.
+    unsafe { send(there.as_raw_fd(), &[Region::of(b"late")], false) }.unwrap();
+    wait_for(&here, libc::POLLIN);
+    assert_eq!(discard(here.as_raw_fd()), Some(true));
+    assert!(!is_at_end(here.as_raw_fd()));
+    while discard(there.as_raw_fd()).is_some() {
+        wait_for(&there, libc::POLLIN);
+    }
+    drop(there);
+    wait_for(&here, libc::POLLIN);
+    assert_eq!((unconfirmed(here.as_raw_fd()), discard(here.as_raw_fd())), (0, None));
+}

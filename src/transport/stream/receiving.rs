@@ -79,7 +79,7 @@ impl Stream {
         rx.receiver.finish();
         let _ = self.cause.set(error.clone());
         // Sends then know, too. For them it is closed, whatever was wrong with what came.
-        self.end_socket(err!(Closed, "{}", error.what()));
+        self.cut_socket(err!(Closed, "{}", error.what()));
         error
     }
 
@@ -107,6 +107,10 @@ impl Stream {
         let mut budget = None;
         let mut slept = false;
         loop {
+            // Closed here by another thread: the socket itself may not show it.
+            if !self.socket.is_open() {
+                return Err(self.fault(rx, Fault::End(false)));
+            }
             // With another core that is free the answer may come any moment. With none it cannot before this thread
             // sleeps, which it had better do in the system call that brings the answer: first, and not for long.
             let block = !slept && wait.is_some_and(|wait| wait.may_block() && !pausing_pays());
@@ -121,11 +125,21 @@ impl Stream {
                 slept = true;
                 wait.look_up()?;
             } else if slept || !budget.get_or_insert_with(SpinBudget::new).look_again(wait) {
-                if !sleep_on_fd(fd, Interest::Read, wait)? {
+                if !self.sleep(fd, wait)? {
                     return Ok(false);
                 }
                 (budget, slept) = (None, false);
             }
+        }
+    }
+
+    /// Waits until there is something to read, or the connection is closed; false when the deadline passes.
+    fn sleep(&self, fd: RawFd, wait: &Wait) -> Result<bool> {
+        // A call that is tried again sleeps on a descriptor of the connection.
+        if self.socket.may_linger() && wait.interrupt.non_blocking().is_none() {
+            self.sleeper.sleep(fd, || self.socket.is_open(), wait)
+        } else {
+            sleep_on_fd(fd, Interest::Read, wait)
         }
     }
 
