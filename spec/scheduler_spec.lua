@@ -225,9 +225,9 @@ describe('under ipc.scheduler', function()
   it('a send whose message another one has moved on is over, though the connection has ended since', function()
     local server, port = ipc.server { transport = 'tcp' }
     local go = ipc.channel()
-    local m = ipc.map(1, function(p, go)
+    local m = ipc.map(1, function(p, begin)
       local client = require 'libipc'.client(p)
-      go:read()
+      begin:read()
       local first, second = client:recv(60), client:recv(60)
       client:close()
       return #first, #second
