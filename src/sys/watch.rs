@@ -8,8 +8,7 @@ use super::fd::Fd;
 use crate::error::{Error, Result};
 
 /// Descriptors to watch, most for something to read (or their end), each with a number of the caller's. Any thread may
-/// add, remove and look. A descriptor that is closed leaves the set by itself, once no
-/// copy of it is open.
+/// add, remove and look. A descriptor that is closed leaves the set by itself, once no copy of it is open.
 #[derive(Debug)]
 pub struct WatchSet {
     fd: Fd,
