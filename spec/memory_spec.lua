@@ -325,6 +325,26 @@ local chunks = {
     assert(c:drained() and q:pending() == 0)
   ]] },
 
+  { 'a read while there is garbage with finalizers', AGAIN .. [[
+    local c, ran = ipc.channel(), 0
+    local function finalizes() if newproxy then
+        local p = newproxy(true)
+        getmetatable(p).__gc = function() ran = ran + 1 end
+      else
+        setmetatable({}, { __gc = function() ran = ran + 1 end })
+      end
+    end
+    collectgarbage()
+    for i = 1, 5 do
+      c:write(value)
+      finalizes()
+      again(function() return select(2, c:read()) end, is_value)
+    end
+    collectgarbage()
+    collectgarbage()
+    assert(ran == 5, ran)
+  ]] },
+
   { 'receives', AGAIN .. [[
     local torch = require 'ipc.torch'
     for _, link in ipairs { 'memory', 'tcp' } do

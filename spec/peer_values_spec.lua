@@ -138,6 +138,28 @@ describe('a class from a peer', function()
     s.server:close()
   end)
 
+  it('is told of in few words and on one line, whatever its name', function()
+    local function long(s) return '\219' .. peer.little(#s, 4):reverse() .. s end
+    local function ext(code, body) return '\201' .. peer.little(#body, 4):reverse() .. string.char(code) .. body end
+    local s = stage { functions = true }
+    local name = '\27[31mX\nlibipc 1: FORGED\r\0' .. ('y'):rep(100000)
+    local bytes = {
+      ext(4, long(name) .. '\128'), ext(6, long(name) .. '\192'), ext(6, str 'string' .. long(name)),
+      ext(6, long(name) .. long(name)),
+    }
+    for i, b in ipairs(bytes) do
+      local e = refused(s, value(b))
+      assert.equal('unsupported', ipc.errcode(e), i)
+      assert.is_true(#e < 1500, #e)
+      assert.is_nil(e:find '[%z\27\r\n]', e)
+    end
+    -- In recvAny each ends its connection; the reasons that nobody asks for are as short.
+    s.raw:send(peer.frame(value(bytes[1])))
+    local none, handle, reason = s.server:recvAny { gone = true, timeout = 60 }
+    assert.is_true(none == nil and handle == s.h and #reason < 1500, reason)
+    s.server:close()
+  end)
+
   it('has no finalizer, unless it was registered for peers', function()
     local s, ran = stage(), 0
     local function finalize() ran = ran + 1 end

@@ -337,6 +337,37 @@ describe('a small stack', function()
 end)
 
 describe('little memory', function()
+  it('or none is no end of the first server of a program', function()
+    for let_go = 0, 9, 3 do
+      under('-v 130000', ([[
+        local ipc = require 'libipc'
+        local torch = require 'ipc.torch'
+        local small, hog, n = {}, {}, 0
+        for i = 1, 400 do small[i] = torch.ByteStorage(200) end
+        for i = 1, 100000 do hog[i] = false end
+        pcall(function()
+          local size = 16 * 2 ^ 20
+          while size >= 32 do
+            local ok, s = pcall(torch.ByteStorage, size)
+            if ok then n = n + 1 hog[n] = s else size = math.floor(size / 2) end
+          end
+        end)
+        for i = 1, %d do small[i] = nil end
+        collectgarbage()
+        local function works_or_says_why()
+          local ok, e = pcall(ipc.server)
+          assert(ok or ipc.errcode(e) == 'limit' or tostring(e):find 'not enough memory', e)
+        end
+        works_or_says_why()
+        hog = nil
+        collectgarbage()
+        collectgarbage()
+        -- The C library may keep the space in pieces.
+        works_or_says_why()
+      ]]):format(let_go))
+    end
+  end)
+
   it('does not end the process at the first call that lets go of something', function()
     -- The C library ends it where a thread first uses a thread-local that has a destructor, and nothing is left for the note.
     for _, kilobytes in ipairs { 176000, 185000, 194000 } do

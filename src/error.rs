@@ -222,6 +222,46 @@ impl fmt::Display for Lossy<'_> {
     }
 }
 
+/// A name that another program may have chosen, as a word of a text: the beginning of a long one, control characters
+/// as escapes.
+#[derive(Clone, Copy, Debug)]
+pub struct Name<'a>(pub &'a [u8]);
+
+impl Name<'_> {
+    /// So many bytes are shown.
+    const SHOWN: usize = 200;
+}
+
+impl fmt::Display for Name<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let length = self.0.len();
+        for chunk in self.0[..length.min(Name::SHOWN)].utf8_chunks() {
+            write!(f, "{}", OneLine(chunk.valid()))?;
+            if !chunk.invalid().is_empty() {
+                f.write_char(char::REPLACEMENT_CHARACTER)?;
+            }
+        }
+        if length > Name::SHOWN { write!(f, "… ({length} bytes)") } else { Ok(()) }
+    }
+}
+
+/// Text with its control characters as escapes: it ends no line of a log, and moves nobody's cursor.
+#[derive(Clone, Copy, Debug)]
+pub struct OneLine<'a>(pub &'a str);
+
+impl fmt::Display for OneLine<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for part in self.0.split_inclusive(char::is_control) {
+            let mut chars = part.chars();
+            match chars.next_back() {
+                Some(last) if last.is_control() => write!(f, "{}{}", chars.as_str(), last.escape_default())?,
+                _ => f.write_str(part)?,
+            }
+        }
+        Ok(())
+    }
+}
+
 impl fmt::Debug for Lossy<'_> {
     /// As of a string: in quotes, with escapes.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -260,6 +300,22 @@ mod tests {
     fn the_text_has_code_place_and_cause() {
         let e = Error::new(Code::Timeout, "client:recv", "nothing came in 2 s");
         assert_eq!(e.to_string(), "libipc [timeout] client:recv: nothing came in 2 s");
+    }
+
+    #[test]
+    fn names_of_others_are_short_and_harmless() {
+        assert_eq!(Name(b"torch.Tensor").to_string(), "torch.Tensor");
+        assert_eq!(
+            Name(b"\x1b[31mX\nlibipc 1: \xffforged\0").to_string(),
+            "\\u{1b}[31mX\\nlibipc 1: \u{fffd}forged\\u{0}"
+        );
+        let long = Name(&[b'y'; 5000]).to_string();
+        assert_eq!(long, format!("{}… (5000 bytes)", "y".repeat(200)));
+        // Cut in the middle of a character.
+        let odd = Name(&"é".repeat(300).as_bytes()[1..]).to_string();
+        assert!(odd.starts_with('\u{fffd}') && odd.ends_with("… (599 bytes)"), "{odd}");
+        assert_eq!(OneLine("a\tb\r\n").to_string(), "a\\tb\\r\\n");
+        assert_eq!(OneLine("").to_string(), "");
     }
 
     #[test]

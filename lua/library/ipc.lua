@@ -165,7 +165,7 @@ function marshal:close() end
 ---@field gone? boolean true: clients that have gone are told
 
 --- Listens at `host` and `port` and takes connections in the background from then on. `ipc.server(port)` listens at
---- 127.0.0.1; port 0, the default, is any free one. `host` is an address, a name, `'*'` (every address) or
+--- 127.0.0.1; port 0, the default, is any free one. `host` is an address, a name, `'*'` (every IPv4 address) or
 --- `'unix:/path'`. The options stand last, in place of whatever is left out.
 ---@param host? string|number|ipc.ConnectionOptions
 ---@param port? number|string|ipc.ConnectionOptions

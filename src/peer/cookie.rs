@@ -90,7 +90,7 @@ impl Cookies {
     /// process and the children that it forks afterwards have one in memory. In a folder that the user has named there
     /// is one in any case: that is how two ends which have no other folder in common get one.
     pub fn read() -> Result<Cookies> {
-        Cookies::among(&folders(), named().as_deref())
+        Cookies::among(&folders()?, named().as_deref())
     }
 
     fn among(folders: &[PathBuf], named: Option<&Path>) -> Result<Cookies> {
@@ -119,7 +119,7 @@ impl Cookies {
     /// can.
     pub fn common(ids: &[Id]) -> Option<Cookie> {
         let found = |folder: &PathBuf| read(folder).ok().flatten().filter(|cookie| ids.contains(&cookie.id));
-        folders().iter().find_map(found)
+        folders().ok()?.iter().find_map(found)
     }
 
     fn add(&mut self, cookie: Cookie) {
@@ -148,11 +148,11 @@ impl Cookies {
 
 /// Where files of this user may lie that its processes meet at, best first. What of the environment is missing for one
 /// process (cron, su, docker exec and srun drop variables) another way leads to; some go when the user logs out.
-pub(super) fn folders() -> Vec<PathBuf> {
+pub(super) fn folders() -> Result<Vec<PathBuf>> {
     let mut folders = Vec::from_iter(named());
     folders.push(PathBuf::from(format!("/run/user/{}/libipc", user())));
     folders.extend(absolute("XDG_RUNTIME_DIR").map(|path| path.join("libipc")));
-    folders.extend(own_home().map(|home| home.join(".cache/libipc")));
+    folders.extend(own_home()?.map(|home| home.join(".cache/libipc")));
     folders.push(PathBuf::from(format!("/tmp/libipc-{}", user())));
     let mut once = Vec::with_capacity(folders.len());
     for folder in folders {
@@ -160,7 +160,7 @@ pub(super) fn folders() -> Vec<PathBuf> {
             once.push(folder);
         }
     }
-    once
+    Ok(once)
 }
 
 /// The folder that the user has named.
@@ -173,15 +173,15 @@ fn absolute(name: &str) -> Option<PathBuf> {
 }
 
 /// Asked for once: the answer may come from a server far away.
-fn own_home() -> Option<PathBuf> {
+fn own_home() -> Result<Option<PathBuf>> {
     static HOME: SetOnce<(u32, Option<PathBuf>)> = SetOnce::new();
     let user = user();
     match HOME.get() {
-        Some((of, home)) if *of == user => home.clone(),
+        Some((of, home)) if *of == user => Ok(home.clone()),
         _ => {
-            let found = home();
+            let found = home()?;
             let _ = HOME.set((user, found.clone()));
-            found
+            Ok(found)
         }
     }
 }

@@ -8,7 +8,7 @@ use std::fmt;
 
 use super::choose::Near;
 use super::hello::{Agreed, Proof};
-use crate::error::Error;
+use crate::error::{Error, OneLine};
 use crate::sys::socket::Address;
 use crate::sys::{SetOnce, env_var, tell};
 
@@ -57,7 +57,7 @@ pub(super) fn linked(end: fmt::Arguments<'_>, link: &Address, agreed: &Agreed) {
 /// Tells that an admitted client was ended for what it sent.
 pub(super) fn rejected(peer: &str, reason: &Error) {
     if Level::get() >= Level::Info {
-        write(format_args!("server ended client {peer}: [{}] {}", reason.code(), reason.what()));
+        write(format_args!("server ended client {peer}: [{}] {}", reason.code(), OneLine(reason.what())));
     }
 }
 

@@ -41,7 +41,7 @@ pub struct Place {
 impl Place {
     /// The place of `key` among the children of process `parent`.
     pub fn new(parent: u32, key: &[u8]) -> Result<Place> {
-        Place::inside(cookie::folders(), parent, key)
+        Place::inside(cookie::folders()?, parent, key)
     }
 
     fn inside(folders: Vec<PathBuf>, parent: u32, key: &[u8]) -> Result<Place> {

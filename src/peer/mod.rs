@@ -25,4 +25,5 @@ pub use dial::dial;
 #[cfg(feature = "fuzzing")]
 pub use hello::fuzz_hello;
 pub use options::{Options, ServerAddress, TransportChoice};
+pub use runtime::prepare_thread;
 pub use server::{Arrival, Broadcast, Client, Server, ServerStats, Tag};

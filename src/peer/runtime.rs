@@ -4,6 +4,7 @@
 use std::mem::ManuallyDrop;
 use std::os::fd::RawFd;
 use std::ptr;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicPtr, Ordering};
 
 use tokio::io::unix::AsyncFd;
@@ -11,9 +12,10 @@ use tokio::runtime::{Builder, Handle, Runtime};
 
 use crate::error::{Error, Result};
 use crate::sys::{
-    Event, epolls_that_watch, forget_fd, fork_generation, has_room_for_thread_locals, opening, spawn_quiet, track_fd,
+    Event, Lock, epolls_that_watch, forget_fd, fork_generation, has_room_for_thread_locals, opening, spawn_quiet,
+    track_fd,
 };
-use crate::wait::show_background_thread;
+use crate::wait::{Deadline, EventCount, Wait, show_background_thread};
 
 struct Running {
     generation: u32,
@@ -22,43 +24,79 @@ struct Running {
 
 static RUNNING: AtomicPtr<Running> = AtomicPtr::new(ptr::null_mut());
 
+/// Has this thread's first uses of the thread-locals of tokio, and of what it uses of the standard library, behind it:
+/// they take memory in ways that end the process where there is none. To be called while it is known that there is.
+pub fn prepare_thread() {
+    let _ = std::thread::current().id();
+    let _ = Handle::try_current();
+}
+
 /// A handle of the running thread.
 pub(super) fn handle() -> Result<Handle> {
-    // tokio has thread-locals in the threads that use it.
+    // What is spawned from here takes a little memory that is not ours.
     if !has_room_for_thread_locals() {
         return Err(Error::no_memory());
     }
     loop {
         let there = RUNNING.load(Ordering::Acquire);
-        // SAFETY: null, or a box that was leaked below.
+        // SAFETY: null, or a box that was leaked by `run`.
         if let Some(running) = unsafe { there.as_ref() }
             && running.generation == fork_generation()
         {
             return Ok(running.handle.clone());
         }
-        let tracked = Tracked::new()?;
-        let running = Running { generation: fork_generation(), handle: tracked.runtime.handle().clone() };
-        let new = Box::into_raw(Box::new(running));
-        // What was there belongs to the parent of a fork: its destructor would reach into the parent's sockets, so it
-        // is leaked, as the one that runs is.
-        match RUNNING.compare_exchange(there, new, Ordering::AcqRel, Ordering::Acquire) {
-            Ok(_) => {
-                let started = spawn_quiet("ipc-background", move || {
-                    crate::wait::prepare_thread();
-                    crate::wire::prepare_thread();
-                    show_background_thread();
-                    tracked.block()
-                });
-                if let Err(e) = started {
-                    // Nobody drives it: the next call tries again.
-                    let _ = RUNNING.compare_exchange(new, ptr::null_mut(), Ordering::AcqRel, Ordering::Acquire);
-                    return Err(e);
-                }
-            }
-            // SAFETY: nobody has seen this one.
-            Err(_) => drop(unsafe { Box::from_raw(new) }),
-        }
+        start(there.expose_provenance())?;
     }
+}
+
+/// What came of the start of the thread.
+#[derive(Default)]
+struct Start {
+    outcome: Lock<Option<Result<()>>>,
+    told: EventCount,
+}
+
+impl Start {
+    fn tell(&self, outcome: Result<()>) {
+        *self.outcome.lock() = Some(outcome);
+        self.told.notify_all();
+    }
+}
+
+/// Starts the thread, in the place of the one at `there`: which belongs to the parent of a fork, or is none.
+fn start(there: usize) -> Result<()> {
+    let start = Arc::new(Start::default());
+    let its = start.clone();
+    spawn_quiet("ipc-background", move || run(there, &its))?;
+    let outcome = start.told.wait_until(&Wait::until(Deadline::NEVER), || start.outcome.lock().take())?;
+    outcome.unwrap_or(Ok(()))
+}
+
+/// The thread. Its runtime is made in it, for which it was given memory, and goes with it where another thread's was
+/// there first.
+fn run(there: usize, start: &Start) {
+    crate::wait::prepare_thread();
+    crate::wire::prepare_thread();
+    prepare_thread();
+    let tracked = match Tracked::new() {
+        Ok(tracked) => tracked,
+        Err(e) => return start.tell(Err(e)),
+    };
+    let running = Running { generation: fork_generation(), handle: tracked.runtime.handle().clone() };
+    let new = Box::into_raw(Box::new(running));
+    // What was there belongs to the parent of a fork: its destructor would reach into the parent's sockets, so it is
+    // leaked, as the one that runs is.
+    let there = ptr::with_exposed_provenance_mut(there);
+    let first = RUNNING.compare_exchange(there, new, Ordering::AcqRel, Ordering::Acquire).is_ok();
+    if !first {
+        // SAFETY: nobody has seen this one.
+        drop(unsafe { Box::from_raw(new) });
+        drop(tracked);
+        return start.tell(Ok(()));
+    }
+    start.tell(Ok(()));
+    show_background_thread();
+    tracked.block()
 }
 
 /// A runtime whose descriptors stand in the table of those that a forked child closes.

@@ -1,5 +1,5 @@
 //! A folder that only this user can enter, used through its descriptor, so that what was checked is what is used; and
-//! this user's home. Imports its siblings `fd` and `folder`.
+//! this user's home. Imports its siblings `fd`, `folder` and `thread`.
 
 use std::ffi::{CStr, CString};
 use std::mem::MaybeUninit;
@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 
 use super::fd::{Fd, opening};
 use super::folder::user;
+use super::thread::has_room_for_thread_locals;
 use crate::err;
 use crate::error::{Error, Result};
 
@@ -157,26 +158,31 @@ fn write_all(fd: RawFd, bytes: &[u8]) -> Result<()> {
 }
 
 /// The home of this user by the system's database, whatever the environment says. It may ask a server, so it can take
-/// long.
-pub fn home() -> Option<PathBuf> {
+/// long. `[limit]` where memory is short: the C library may crash in there then.
+pub fn home() -> Result<Option<PathBuf>> {
     let mut buffer = vec![0; 4096];
     loop {
+        if !has_room_for_thread_locals() {
+            return Err(Error::no_memory());
+        }
         let mut entry = MaybeUninit::<libc::passwd>::uninit();
         let mut found = std::ptr::null_mut();
         // SAFETY: every pointer is valid for what is written there, and the buffer has the length given.
         let rc =
             unsafe { libc::getpwuid_r(user(), entry.as_mut_ptr(), buffer.as_mut_ptr(), buffer.len(), &raw mut found) };
         if rc == libc::ERANGE && buffer.len() < 1 << 20 {
-            buffer.resize(buffer.len() * 4, 0);
+            let more = buffer.len() * 3;
+            buffer.try_reserve(more)?;
+            buffer.resize(buffer.len() + more, 0);
             continue;
         }
         if rc != 0 || found.is_null() {
-            return None;
+            return Ok(None);
         }
         // SAFETY: `found` is not null, so the entry was filled in, with strings in the buffer that end in a NUL.
         let dir = unsafe { CStr::from_ptr((*found).pw_dir) };
         let home = PathBuf::from(std::ffi::OsString::from_vec(dir.to_bytes().to_vec()));
-        return home.is_absolute().then_some(home);
+        return Ok(home.is_absolute().then_some(home));
     }
 }
 
@@ -256,6 +262,6 @@ mod tests {
 
     #[test]
     fn the_home_is_an_absolute_path_where_there_is_one() {
-        assert!(home().is_none_or(|home| home.is_absolute()));
+        assert!(home().unwrap().is_none_or(|home| home.is_absolute()));
     }
 }

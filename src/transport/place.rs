@@ -168,5 +168,10 @@ fn is_lone(bytes: &[u8]) -> bool {
     const ATTACHMENT: u8 = 2;
     const SEVERAL: u8 = 1 << 2;
     let Some((prelude, value)) = bytes.split_first() else { return false };
-    prelude & SEVERAL == 0 && matches!(value, [0xd6, ATTACHMENT, _, _, _, _] | [0xc7, 4, ATTACHMENT, _, _, _, _])
+    // Whatever form of an extension of four bytes its writer has chosen.
+    let reference = match value {
+        [0xd6, rest @ ..] | [0xc7, 4, rest @ ..] | [0xc8, 0, 4, rest @ ..] | [0xc9, 0, 0, 0, 4, rest @ ..] => rest,
+        _ => return false,
+    };
+    prelude & SEVERAL == 0 && matches!(reference, [ATTACHMENT, _, _, _, _])
 }

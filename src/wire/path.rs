@@ -3,15 +3,14 @@
 use std::fmt::{self, Write};
 
 use super::{Decoder, Token, ext};
-use crate::error::Lossy;
+use crate::error::Name;
 use crate::text;
 
 /// A name as a part of a path: `.name`, `["a b"]`.
 pub fn field_path(name: &[u8]) -> String {
     let plain = name.first().is_some_and(|c| !c.is_ascii_digit())
         && name.iter().all(|c| c.is_ascii_alphanumeric() || *c == b'_');
-    let name = Lossy(name);
-    if plain { text!(".{name}") } else { text!("[{name:?}]") }
+    if plain { text!(".{}", Name(name)) } else { text!("[\"{}\"]", Name(name)) }
 }
 
 /// The parts of a path, which were found from the inside out, in their order. Of a long one the middle is left out.

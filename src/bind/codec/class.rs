@@ -13,7 +13,7 @@ use mlua_sys as ffi;
 use super::{set_dropped, string_at};
 use crate::bind::vm::{Kind, Lua, Method, Pushed};
 use crate::err;
-use crate::error::{Lossy, Result};
+use crate::error::{Name, Result};
 use crate::lua_fn;
 use crate::sys::{Lock, SetOnce};
 use crate::text;
@@ -62,7 +62,7 @@ pub(in crate::bind) fn register(lua: Lua<'_>) -> Result<Pushed> {
         0
     })?;
     if taken {
-        let name = Lossy(name);
+        let name = Name(name);
         return Err(lua.bad_value(1, format_args!("the name '{name}' is registered for something else")));
     }
     drop_metatable(lua, false)?;
@@ -349,7 +349,7 @@ pub(super) unsafe fn userdata_name(l: *mut ffi::lua_State, i: c_int) -> String {
             }
         }
         ffi::lua_settop(l, top);
-        if name.is_empty() { "userdata".into() } else { text!("userdata {}", Lossy(&name)) }
+        if name.is_empty() { "userdata".into() } else { text!("userdata {}", Name(&name)) }
     }
 }
 
@@ -359,7 +359,7 @@ pub(super) fn unknown(name: &[u8]) -> crate::error::Error {
         Unsupported,
         "a value of class '{}' arrived, but this Lua has no class of that name: load its module here first, or \
          register it with ipc.register",
-        Lossy(name)
+        Name(name)
     )
 }
 
@@ -375,7 +375,7 @@ pub(super) fn nameless_not_for_peers(field: &str) -> crate::error::Error {
 
 /// The error for a class of which no table comes from a peer, since it has `field`.
 pub(super) fn not_for_peers(name: &[u8], field: &str) -> crate::error::Error {
-    let name = Lossy(name);
+    let name = Name(name);
     err!(
         Unsupported,
         "a value of class '{name}' arrived from another process, but its metatable here has {field}, which would run \

@@ -13,7 +13,7 @@ use mlua_sys as ffi;
 use super::encode::{EncodeWalk, string_at};
 use super::{Go, VM};
 use crate::err;
-use crate::error::Lossy;
+use crate::error::Name;
 use crate::text;
 use crate::wire::ext;
 
@@ -404,7 +404,7 @@ unsafe fn builtin_name(l: *mut ffi::lua_State, i: c_int) -> String {
         while ffi::lua_next(l, top + 1) != 0 {
             if ffi::lua_type(l, -1) == ffi::LUA_TTABLE && ffi::lua_type(l, -2) == ffi::LUA_TSTRING && push_key_of(l, i)
             {
-                let name = text!("{}.{}", Lossy(string_at(l, -3)), Lossy(string_at(l, -1)));
+                let name = text!("{}.{}", Name(string_at(l, -3)), Name(string_at(l, -1)));
                 ffi::lua_settop(l, top);
                 return text!("C function {name}");
             }

@@ -22,7 +22,7 @@ use self::search::search;
 use super::encode::string_at;
 use super::function::push_loaded;
 use crate::bind::vm::State;
-use crate::error::{Lossy, Result};
+use crate::error::{Lossy, Name, Result};
 use crate::sys::env_var;
 use crate::wire::{Decoder, Token};
 use crate::{err, text};
@@ -232,6 +232,9 @@ pub(super) fn drops_all() -> Result<bool> {
     }
 }
 
+/// A place that takes more bytes in words is not told to its end.
+const LONG: usize = 500;
+
 /// A place in words: `module.field`, `upvalue mt of module.new`.
 #[derive(Clone, Debug)]
 pub(super) struct Words<'a>(pub Decoder<'a>);
@@ -240,16 +243,20 @@ impl fmt::Display for Words<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut place = self.0.clone();
         let mut way = match place.token() {
-            Ok(Token::String(module)) => text!("{}", Lossy(module)),
+            Ok(Token::String(module)) => text!("{}", Name(module)),
             _ => return f.write_str("?"),
         };
         let Ok(Token::Array(steps)) = place.token() else { return f.write_str("?") };
         for _ in 0..steps {
+            if way.len() > LONG {
+                way += " …";
+                break;
+            }
             match place.token() {
-                Ok(Token::String(field)) => way += &text!(".{}", Lossy(field)),
+                Ok(Token::String(field)) => way += &text!(".{}", Name(field)),
                 Ok(Token::Array(2)) => {
                     let (Ok(_), Ok(Token::String(name))) = (place.token(), place.token()) else { break };
-                    way = text!("upvalue {} of {way}", Lossy(name));
+                    way = text!("upvalue {} of {way}", Name(name));
                 }
                 _ => break,
             }

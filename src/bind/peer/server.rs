@@ -14,8 +14,9 @@ use crate::err;
 use crate::error::{Code, Error, Lossy, Result};
 use crate::lua_fn;
 use crate::peer::{self, Arrival};
+use crate::sys::settle_shortage;
 use crate::text;
-use crate::transport::Connection;
+use crate::transport::{Connection, SMALL_MESSAGE};
 use crate::try_fn;
 use crate::wait::{Deadline, Source, Way, source};
 use crate::wire::{Attachment, Message, Object, downcast};
@@ -326,9 +327,6 @@ fn receive_or_shed(
     }
 }
 
-/// A message up to here, for whose values there is no memory, is no fault of its sender: there is none for anybody's.
-const SMALL: usize = 64 << 10;
-
 /// Decodes a message. `Ok` with an error is what its sender did wrong; any other message would have met what is raised:
 /// a want of memory, Ctrl-C, an error in somebody's finalizer.
 fn decode(lua: Lua<'_>, connection: &dyn Connection, mut message: Box<Message>) -> Result<Option<Error>> {
@@ -345,9 +343,11 @@ fn decode(lua: Lua<'_>, connection: &dyn Connection, mut message: Box<Message>) 
                 Ok(Some(e))
             }
         }
-        Err(_) if length > SMALL => {
+        Err(_) if length > SMALL_MESSAGE => {
             // Half a value is garbage, which the next message would meet.
             lua.set_top(base);
+            collect(lua);
+            settle_shortage();
             Ok(Some(err!(Limit, "there is no memory for the values in a message of {length} bytes")))
         }
         Err(e) => {

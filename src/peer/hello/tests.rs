@@ -415,8 +415,9 @@ enum Field {
     No(()),
     Flag(bool),
     Number(u64),
-    Text(String),
+    // Before text: random bytes may be such.
     Bytes(Bytes<16>),
+    Text(String),
     Numbers(Vec<u8>),
     Texts(Vec<String>),
 }

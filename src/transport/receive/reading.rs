@@ -3,6 +3,7 @@
 
 use std::os::fd::RawFd;
 
+use super::super::SMALL_MESSAGE;
 use super::{FIRST_STEP, Fault, Receiver};
 use crate::err;
 use crate::sys::monotonic_ns;
@@ -25,8 +26,11 @@ impl Receiver {
             }
             if have == vec.capacity() {
                 let step = (len - have).min(have.max(FIRST_STEP));
-                let none = |_| Fault::Memory(err!(Limit, "not enough memory for a message of {len} bytes"));
-                vec.try_reserve_exact(step).map_err(none)?;
+                vec.try_reserve_exact(step).map_err(|_| {
+                    let none = err!(Limit, "not enough memory for a message of {len} bytes");
+                    // One that is not large is no fault of its sender.
+                    Fault::Memory(if len <= SMALL_MESSAGE { none.shortage() } else { none })
+                })?;
             }
             let room = (vec.capacity() - have).min(len - have);
             // SAFETY: `have` is at most the capacity.

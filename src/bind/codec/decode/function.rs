@@ -15,10 +15,16 @@ use crate::bind::codec::upvalue_join;
 use crate::bind::codec::{Go, Stop, VM, function, string_at, vm_name};
 use crate::bind::vm::raised;
 use crate::err;
-use crate::error::Lossy;
+use crate::error::{Lossy, Name};
 use crate::sys::try_push;
 use crate::text;
 use crate::wire::{Token, ext};
+
+/// So many bytes of what Lua says of a call that a message asked for are told on.
+const MOST_TEXT: usize = 4 << 10;
+
+/// Names of modules that are longer are none.
+const LONGEST_NAME: usize = 1000;
 
 impl DecodeWalk<'_> {
     /// Pushes a function: bytecode and upvalues.
@@ -63,6 +69,7 @@ impl DecodeWalk<'_> {
         if !self.route.peer || !of_the_call || from_outside(text) {
             return self.fail(raised());
         }
+        let text = &text[..text.len().min(MOST_TEXT)];
         self.fail(err!(Unsupported, "{what}: {}", Lossy(text)))
     }
 
@@ -121,9 +128,9 @@ impl DecodeWalk<'_> {
                 _ => return Err(self.malformed("name")),
             };
             if !self.route.functions {
-                let module = Lossy(module);
+                let module = Name(module);
                 let what = match field {
-                    Some(field) => text!("function {module}.{}", Lossy(field)),
+                    Some(field) => text!("function {module}.{}", Name(field)),
                     None => text!("module '{module}'"),
                 };
                 return Err(self.fail(err!(
@@ -139,7 +146,7 @@ impl DecodeWalk<'_> {
                 ffi::lua_replace(l, -2);
             }
             if ffi::lua_type(l, -1) != ffi::LUA_TFUNCTION {
-                let (module, field) = (Lossy(module), Lossy(field));
+                let (module, field) = (Name(module), Name(field));
                 return Err(self.fail(err!(
                     Unsupported,
                     "function {module}.{field} arrived by name, but this Lua has none of that name"
@@ -148,8 +155,17 @@ impl DecodeWalk<'_> {
             Ok(())
         }
     }
+
     /// Pushes a module: what is loaded as it is, `_G` among it; anything else is required.
     unsafe fn module(&mut self, l: *mut ffi::lua_State, name: &[u8]) -> Go {
+        if name.len() > LONGEST_NAME {
+            // It would stand many times in Lua's words of where it looked.
+            return Err(self.fail(err!(
+                Unsupported,
+                "module '{}' arrived by name, which is too long for one",
+                Name(name)
+            )));
+        }
         // SAFETY: as the module says.
         unsafe {
             function::push_loaded(l);

@@ -13,7 +13,7 @@ use crate::bind::codec::Go;
 use crate::bind::codec::class;
 use crate::bind::vm::attachment_at;
 use crate::err;
-use crate::error::{Error, Lossy};
+use crate::error::{Error, Name};
 use crate::sys::check_memory;
 use crate::wire::{Attachment, ext};
 
@@ -69,7 +69,7 @@ impl EncodeWalk<'_> {
                 )));
             }
             if self.route.peer {
-                let name = Lossy(string_at(l, -1));
+                let name = Name(string_at(l, -1));
                 return Err(self.fail(err!(Unsupported, "userdata {name} cannot leave its process")));
             }
             // Stack: the method retain, the class's name. Nothing of Rust's is held while Lua code runs.
