@@ -1,5 +1,5 @@
 -- A client and a server in two threads of one process: a small table there and back over memory, beside two channels and
--- beside TCP; and tensors one way, beside a copy of their bytes.
+-- beside TCP; and tensors one way, beside a copy of their bytes: by value, and one in shared memory by reference.
 local ipc = require 'libipc'
 local torch = require 'ipc.torch'
 local trip = require 'benches.trip'
@@ -7,16 +7,16 @@ local trip = require 'benches.trip'
 local small = { x = 1, y = 2.5, name = 'hello', list = { 1, 2, 3 } }
 
 -- Seconds for each of n tensors that one thread sends and another receives.
-local function one_way(t, n)
+local function one_way(t, n, options)
   local server, port = ipc.server { transport = 'memory' }
-  local m = ipc.map(1, function(at, tensor, count)
+  local m = ipc.map(1, function(at, tensor, count, how)
     local client = require 'libipc'.client(at, { transport = 'memory' })
     client:recv()
     local start = require 'libipc'.clock()
-    for _ = 1, count do client:send(tensor) end
+    for _ = 1, count do client:send(tensor, how) end
     client:recv()
     return require 'libipc'.clock() - start
-  end, port, t, n)
+  end, port, t, n, options)
   local handle
   server:clients(1, function(c) handle = c end)
   handle:send 'go'
@@ -48,4 +48,7 @@ return function(report)
     assert(copy:nElement() == size)
     report.compare('a tensor of ' .. what .. ' over memory, one way', times.sent, times.copied, 'clone()')
   end
+  local shared = ipc.sharedTensor('Float', 1e7)
+  times = report.turns({ sent = function() return one_way(shared, 20000, { share = true }) end }, 5)
+  report.compare('a tensor of 40 MB over memory, one way, by reference', times.sent, 5e-6, '5 µs', '<= 1')
 end

@@ -31,6 +31,14 @@ local ipc = {}
 ---@return string
 function ipc.type(x) end
 
+--- A tensor of zeros in memory that this process shares with the children it forks from now on, and that goes to other
+--- threads of the process by reference also over clients and servers, where `share = true` asks for it. It cannot be
+--- resized.
+---@param type string `'Float'`, `'torch.FloatTensor'`
+---@param ... integer|torch.Storage|integer[] its sizes
+---@return torch.Tensor
+function ipc.sharedTensor(type, ...) end
+
 --- The code of an error that pcall caught: `'timeout'`, `'closed'`, `'refused'`, `'protocol'`, `'mismatch'`,
 --- `'unsupported'`, `'limit'`, `'auth'`, `'cancelled'`, `'state'`, `'argument'`, `'io'`, `'cuda'` or `'worker'`; nil
 --- for an error that is not ours. A position or a traceback around the error does not matter.
@@ -155,9 +163,15 @@ function marshal:close() end
 ---@field transport? ipc.Transport which link to use; `'auto'`
 
 --- Options of `send`.
----@class (exact) ipc.SendOptions: table<'timeout'|'more', any>
+---@class (exact) ipc.SendOptions: table<'timeout'|'more'|'share', any>
 ---@field timeout? number|boolean seconds
 ---@field more? boolean true: another message follows at once; over TCP both may then leave together
+---@field share? boolean true: tensors go by reference, all of them in shared memory, or nothing does (`[unsupported]`)
+
+--- Options of `broadcast`.
+---@class (exact) ipc.BroadcastOptions: table<'timeout'|'share', any>
+---@field timeout? number|boolean seconds
+---@field share? boolean true: tensors go by reference, all of them in shared memory
 
 --- Options of `recvAny`.
 ---@class (exact) ipc.RecvAnyOptions: table<'timeout'|'gone', any>
@@ -231,8 +245,8 @@ function server:clients(n, fn, timeout) end
 --- tells of it), and so is one that does not accept such a message, which is an error only where no client does. When
 --- time runs out before all have it, `[timeout]` says how many have not; one in the middle of the message is closed.
 ---@param value any
----@param tag? string
----@param timeout? ipc.timeout seconds
+---@param tag? string|ipc.BroadcastOptions
+---@param timeout? number|boolean|ipc.BroadcastOptions seconds; may stand in the first place
 ---@return integer reached
 function server:broadcast(value, tag, timeout) end
 
@@ -281,7 +295,8 @@ local handle = {}
 --- Sends a value: tables, tensors and all, by value. `[timeout]` before its first byte has left changes nothing; after
 --- it, the connection is closed. While it waits for room it receives, up to one whole message, which the next receive
 --- gives. Tensors that have elements in common arrive sharing them. In a table, `more = true` beside `timeout` says
---- that another message follows at once: over TCP both may then leave together, and wake the receiver once.
+--- that another message follows at once: over TCP both may then leave together, and wake the receiver once; and
+--- `share = true` that tensors go by reference, which takes shared memory (`ipc.sharedTensor`) and a link that can.
 ---@param value any
 ---@param timeout? number|boolean|ipc.SendOptions seconds
 function handle:send(value, timeout) end

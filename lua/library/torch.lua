@@ -93,6 +93,12 @@ function torch.setmetatable(object, name) end
 ---@return table?
 function torch.getconstructortable(name) end
 
+--- The same as `ipc.sharedTensor`.
+---@param type string
+---@param ... integer|torch.Storage|integer[] its sizes
+---@return torch.Tensor
+function torch.sharedTensor(type, ...) end
+
 --- What `torch.Tensor` and the functions that make tensors make: a type with fractions.
 ---@param name string
 function torch.setdefaulttensortype(name) end
@@ -234,6 +240,15 @@ function Tensor:elementSize() end
 --- Whether the elements lie one after the other.
 ---@return boolean
 function Tensor:isContiguous() end
+
+--- Moves its whole storage to memory that processes share; views follow, and pointers from before (`data`) are void. It
+--- cannot be resized then. `[unsupported]` where the storage belongs to another one, or to another library.
+---@return self
+function Tensor:share() end
+
+--- Whether it lies in memory that processes share.
+---@return boolean
+function Tensor:isShared() end
 
 --- Whether both have the same sizes.
 ---@param other any

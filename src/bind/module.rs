@@ -56,6 +56,7 @@ const FUNCTIONS: &[&[Method]] = &[
     server::FUNCTIONS,
     select::FUNCTIONS,
     events::FUNCTIONS,
+    tensor::IPC_FUNCTIONS,
 ];
 
 /// Every class whose objects Lua can hold.

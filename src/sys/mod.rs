@@ -56,9 +56,9 @@ pub use interrupt_thread::{Sigprof, ThreadHandle, ThreadInterrupts, sigprof};
 pub use load::{Looking, pausing_pays, thread_computes};
 pub use lock::{Guard, Lock};
 pub use memory::{
-    Allocator, LARGEST as LARGEST_RESERVED, SharedBytes, Text, ask_for_huge_pages, check_memory, keep_freed_memory,
-    leaves_room, memory_is_short, prepare_memory, settle_shortage, try_bytes, try_collect, try_extend, try_format,
-    try_push, try_text, with_block,
+    Allocator, LARGEST as LARGEST_RESERVED, SharedBlock, SharedBytes, Text, ask_for_huge_pages, check_memory,
+    keep_freed_memory, leaves_room, memory_is_short, prepare_memory, settle_shortage, try_bytes, try_collect,
+    try_extend, try_format, try_push, try_text, with_block,
 };
 pub use poll::{Polled, poll};
 pub use private_folder::{PrivateFolder, home};

@@ -1,5 +1,5 @@
 //! A connection between two threads of one process: a message moves from one to the other as it is, but for its
-//! tensors, of which the receiver gets a copy as of the call. What goes over a socket goes here, and what is refused
+//! tensors, of which the receiver gets a copy as of the call, or those themselves that are shared by name (`share`). What goes over a socket goes here, and what is refused
 //! there is refused here. `direction` is one way of it. Imports its siblings `counters`, `describe`, `frame`, `place`,
 //! `policy`, `send` and, through `direction`, `told`.
 
@@ -13,14 +13,14 @@ use self::direction::{Direction, Got, weigh};
 use super::counters::{Counters, Moves};
 use super::describe::Sharing;
 use super::place::deliver;
-use super::policy::Policy;
+use super::policy::{Carries, Policy};
 use super::send::Parcel;
 use super::{Connection, InUse, Sending, Stats, Target, Ticket};
 use crate::err;
 use crate::error::{Code, Error, Result};
 use crate::sys::{SetOnce, fork_generation, monotonic_ns, try_extend};
 use crate::wait::{TimedMutex, TimedMutexGuard, Wait};
-use crate::wire::{Message, Push};
+use crate::wire::{Attachment, Message, Push};
 
 /// One of the two ends of a connection that nobody has taken yet. Dropped so, it has ended for the other.
 #[derive(Debug)]
@@ -153,9 +153,10 @@ impl InProcess {
 
     /// What the tensors of `message` share, and how much it weighs; refused where the peer would not take it.
     fn weigh(&self, message: &Message) -> Result<(Option<Sharing>, u64)> {
-        let sharing = if message.attachments.is_empty() { None } else { Some(Sharing::of(message)?) };
+        let copies = !message.attachments.is_empty() && !message.share;
+        let sharing = if copies { Some(Sharing::of(message)?) } else { None };
         let bytes = sharing.as_ref().map_or((0, 0), |sharing| sharing.bytes(message));
-        self.policy.refuse(message, bytes, &self.peer)?;
+        self.policy.refuse(message, bytes, &self.peer, Carries::References)?;
         Ok((sharing, weigh(message, bytes.0)))
     }
 
@@ -188,7 +189,10 @@ impl InProcess {
     ) -> Result<()> {
         self.check()?;
         moved.functions = message.functions;
-        moved.attachments = sharing.map_or(Ok(Vec::new()), |sharing| sharing.copied(message))?;
+        moved.attachments = match sharing {
+            Some(sharing) => sharing.copied(message)?,
+            None => references(message)?,
+        };
         match self.end.out.push(moved, weight) {
             Push::Done => {}
             Push::NoMemory | Push::Full => return Err(Error::no_memory()),
@@ -390,6 +394,18 @@ struct Call<'a> {
     weight: u64,
     began: u64,
     wait: &'a Wait<'a>,
+}
+
+/// What is attached to `message`, by reference: it goes so, or there is nothing.
+fn references(message: &Message) -> Result<Vec<Attachment>> {
+    let mut all = Vec::new();
+    all.try_reserve_exact(message.attachments.len())?;
+    all.extend(message.attachments.iter().filter_map(|attachment| match attachment {
+        Attachment::Tensor(t) => Some(Attachment::Tensor(t.clone())),
+        Attachment::Storage(s) => Some(Attachment::Storage(s.clone())),
+        Attachment::Object(_) | Attachment::Foreign(_) => None,
+    }));
+    Ok(all)
 }
 
 /// A message with the bytes of `message`, which others are to get, too.

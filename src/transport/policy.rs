@@ -2,7 +2,7 @@
 
 use crate::err;
 use crate::error::Result;
-use crate::tensor::DType;
+use crate::tensor::{DType, Storage};
 use crate::wire::{Attachment, Message};
 
 /// How much one end takes in one message.
@@ -58,8 +58,9 @@ impl Policy {
     }
 
     /// Refuses a message that the peer would not take, before a byte of it has moved.
-    /// `tensor_bytes` is how large its tensors are, as the data that goes and as what they show.
-    pub(super) fn refuse(&self, message: &Message, tensor_bytes: (u64, u64), peer: &str) -> Result<()> {
+    /// `tensor_bytes` is how large its tensors are, as the data that goes and as what they show; `link` is what carries
+    /// it.
+    pub(super) fn refuse(&self, message: &Message, tensor_bytes: (u64, u64), peer: &str, link: Carries) -> Result<()> {
         if message.functions && !self.functions {
             return Err(err!(
                 Unsupported,
@@ -78,6 +79,9 @@ impl Policy {
         }
         if message.attachments.is_empty() {
             return Ok(());
+        }
+        if message.share {
+            refuse_unshared(&message.attachments, peer, link)?;
         }
         self.refuse_tensors(&message.attachments, tensor_bytes.0.max(tensor_bytes.1), peer)
     }
@@ -111,4 +115,42 @@ impl Policy {
         }
         Ok(())
     }
+}
+
+/// How a link takes tensors.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Carries {
+    /// Their data alone.
+    Copies,
+    /// Shared memory by reference, too.
+    References,
+}
+
+/// Refuses what cannot go by reference, as it was asked to.
+fn refuse_unshared(attachments: &[Attachment], peer: &str, link: Carries) -> Result<()> {
+    if link == Carries::Copies {
+        return Err(err!(
+            Unsupported,
+            "tensors cannot go to {peer} by reference (share = true): a socket carries copies; transport = 'memory' \
+             between threads of one process carries references"
+        ));
+    }
+    for (i, attachment) in attachments.iter().enumerate() {
+        let shared = match attachment {
+            Attachment::Tensor(t) => t.storage().is_none_or(Storage::is_shared),
+            Attachment::Storage(s) => s.is_shared(),
+            Attachment::Object(_) | Attachment::Foreign(_) => true,
+        };
+        if !shared {
+            return Err(err!(
+                Unsupported,
+                "{} of the message, {} of {}, does not lie in shared memory, and share = true copies nothing: move it there \
+                 with t:share()",
+                attachment.kind(),
+                i + 1,
+                attachments.len()
+            ));
+        }
+    }
+    Ok(())
 }

@@ -89,9 +89,14 @@ pub struct Parcel {
 }
 
 impl Parcel {
-    /// Lays `message` out: tensors that do not lie contiguous are copied, here and once.
+    /// Lays `message` out: tensors that do not lie contiguous are copied, here and once. One whose tensors go by
+    /// reference goes over no link that needs that.
     pub fn new(message: Message) -> Result<Parcel> {
         let mut scratch = Vec::new();
+        if message.share && !message.attachments.is_empty() {
+            let layout = lay_out(&Message::default(), None, &mut scratch)?;
+            return Ok(Parcel { message, scratch, layout, bytes: (0, 0) });
+        }
         let sharing = Sharing::of(&message)?;
         let bytes = sharing.bytes(&message);
         let layout = lay_out(&message, Some(&sharing), &mut scratch)?;

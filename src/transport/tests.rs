@@ -12,7 +12,7 @@ use proptest::prelude::*;
 use super::descriptor::{Descriptor, Kind};
 use super::frame::Header;
 use super::secure::{Handshake, Keys, Role, Secret};
-use super::{Connection, InProcess, InProcessEnd, Limits, Policy, Stream, Target};
+use super::{Connection, InProcess, InProcessEnd, Limits, Parcel, Policy, Stream, Target};
 use crate::err;
 use crate::error::{Code, Result};
 use crate::sys::Fd;
@@ -27,6 +27,7 @@ mod every;
 mod messages;
 mod put_back;
 mod sends;
+mod share;
 
 const LONE: &[u8] = &[0x10, 0xd6, 2, 0, 0, 0, 0];
 

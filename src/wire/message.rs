@@ -23,6 +23,8 @@ pub struct Message {
     pub functions: bool,
     /// To a peer: another one follows at once, so that the system may wait for that and send both together.
     pub more: bool,
+    /// To a peer: its tensors, all of them in shared memory, go by reference.
+    pub share: bool,
 }
 
 impl Message {
@@ -47,6 +49,7 @@ impl Message {
         self.attachments.clear();
         self.functions = false;
         self.more = false;
+        self.share = false;
     }
 }
 

@@ -29,20 +29,22 @@ fn this<T: Link>(lua: Lua<'_>) -> Result<(Arc<dyn Connection>, Option<f64>)> {
     Ok((connection.clone(), timeout))
 }
 
-/// `c:send(v, [timeout])`. In a table with the time-out `more` may say that another message follows at once.
+/// `c:send(v, [timeout])`. In a table with the time-out `more` may say that another message follows at once, and `share`
+/// that tensors are to go by reference.
 pub(in crate::bind) fn send<T: Link>(lua: Lua<'_>) -> Result<Pushed> {
     let (connection, timeout) = this::<T>(lua)?;
-    let (deadline, more) = match lua.kind(3) {
+    let (deadline, more, share) = match lua.kind(3) {
         Kind::Table => {
-            let given = lua.options(3, &["timeout", "more"])?;
-            (Deadline::within(given.timeout("timeout", timeout)?), given.boolean("more")?.unwrap_or(false))
+            let given = lua.options(3, &["timeout", "more", "share"])?;
+            let is_set = |name| given.boolean(name).map(|set| set.unwrap_or(false));
+            (Deadline::within(given.timeout("timeout", timeout)?), is_set("more")?, is_set("share")?)
         }
-        _ => (lua.timeout(3, timeout)?, false),
+        _ => (lua.timeout(3, timeout)?, false, false),
     };
     let encoded = |lua: Lua<'_>| {
         let mut message = lua.state().take_message();
         lua.encode(2, &mut message, Route::peer(connection.functions()))?;
-        message.more = more;
+        (message.more, message.share) = (more, share);
         Ok::<_, Error>(message)
     };
     if let Some(non_blocking) = lua.non_blocking() {

@@ -183,11 +183,19 @@ fn inverted(lua: Lua<'_>, i: c_int) -> Result<bool> {
 fn broadcast(lua: Lua<'_>) -> Result<Pushed> {
     let shared = this(lua)?;
     let (tag, i) = tag_before(lua, 3)?;
-    let deadline = lua.timeout(i, shared.timeout)?;
+    let (deadline, share) = match lua.kind(i) {
+        Kind::Table => {
+            let given = lua.options(i, &["timeout", "share"])?;
+            let deadline = Deadline::within(given.timeout("timeout", shared.timeout)?);
+            (deadline, given.boolean("share")?.unwrap_or(false))
+        }
+        _ => (lua.timeout(i, shared.timeout)?, false),
+    };
     let begin = || {
         let mut message = lua.state().take_message();
         // Whether each client wants functions too, its connection knows.
         lua.encode(2, &mut message, Route::peer(shared.functions))?;
+        message.share = share;
         shared.server.broadcast(*message, tag)
     };
     let count = match lua.non_blocking() {

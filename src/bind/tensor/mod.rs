@@ -43,6 +43,7 @@ mod random;
 mod reduce;
 mod search;
 mod shape;
+mod shared;
 mod storage;
 
 use crate::bind::vm::Method;
@@ -52,11 +53,13 @@ pub use construct::storage as new_storage;
 pub use convert::{pointer, storage_as};
 pub use module::{open, open_later};
 pub use search::install;
+pub use shared::IPC_FUNCTIONS;
 
 /// The methods of tensors.
 const METHODS: &[&[Method]] = &[
     construct::METHODS,
     shape::METHODS,
+    shared::METHODS,
     convert::METHODS,
     convert::CONVERSIONS,
     convert::TYPE,
@@ -77,6 +80,7 @@ const STORAGE_METAMETHODS: &[&[Method]] =
 /// The functions of the module.
 const FUNCTIONS: &[&[Method]] = &[
     shape::FUNCTIONS,
+    shared::FUNCTIONS,
     convert::FUNCTIONS,
     convert::CONVERSION_FUNCTIONS,
     make::FUNCTIONS,

@@ -15,6 +15,7 @@ mod fallible;
 mod huge;
 mod reserve;
 mod room;
+mod shared;
 #[cfg(test)]
 mod tests;
 
@@ -26,3 +27,4 @@ pub use fallible::{Text, try_bytes, try_collect, try_extend, try_format, try_pus
 pub use huge::ask_for_huge_pages;
 pub use reserve::LARGEST;
 pub use room::{has_address_space, leaves_room};
+pub use shared::SharedBlock;

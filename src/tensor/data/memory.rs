@@ -1,7 +1,7 @@
 //! The kinds of memory a storage can lie in, and [`Span`], which keeps one alive while it is read or written.
 //!
-//! A kind is a variant of [`Memory`]: it says where its bytes are and gives them back when it is dropped. A mapping
-//! that processes share and memory of a CUDA device each become a variant here; kernels see only [`Span`].
+//! A kind is a variant of [`Memory`]: it says where its bytes are and gives them back when it is dropped. Memory of a CUDA
+//! device becomes a variant here; kernels see only [`Span`].
 
 use std::alloc::{Layout, alloc, alloc_zeroed, dealloc};
 use std::any::Any;
@@ -12,12 +12,12 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::err;
 use crate::error::Result;
-use crate::sys::{ask_for_huge_pages, keep_freed_memory};
+use crate::sys::{SharedBlock, ask_for_huge_pages, keep_freed_memory};
 
 /// Elements start at a multiple of this many bytes: a cache line, and what the widest vector load wants.
 pub const ALIGN: usize = 64;
 
-/// Bytes of all [`Heap`]s of the process.
+/// Bytes of all [`Heap`]s and [`Shared`]s of the process.
 static LIVE: AtomicUsize = AtomicUsize::new(0);
 
 /// How many bytes of tensors' memory the process holds: a garbage collector that sees only handles may want to know.
@@ -29,6 +29,8 @@ pub fn live_bytes() -> usize {
 pub enum Memory {
     /// From this process's allocator.
     Heap(Heap),
+    /// Shared with the children of this process.
+    Shared(Shared),
     /// Another library's, lent to us.
     Foreign(Foreign),
     /// A part of other memory.
@@ -41,6 +43,13 @@ pub struct Heap {
     base: NonNull<u8>,
     layout: Layout,
     data: NonNull<u8>,
+    len: usize,
+}
+
+/// Memory that processes share.
+#[derive(Debug)]
+pub struct Shared {
+    block: SharedBlock,
     len: usize,
 }
 
@@ -107,6 +116,15 @@ impl Memory {
         Ok(Memory::Heap(Heap { base, layout, data, len }))
     }
 
+    /// `len` zero bytes that children which are forked from now on share, or a `[limit]` error when the system has not
+    /// got them.
+    pub fn shared(len: usize) -> Result<Memory> {
+        let block = SharedBlock::new(len)
+            .ok_or_else(|| err!(Limit, "{len} bytes of shared memory are not to be had").shortage())?;
+        LIVE.fetch_add(len, Ordering::Relaxed);
+        Ok(Memory::Shared(Shared { block, len }))
+    }
+
     /// Memory of another library.
     ///
     /// # Safety
@@ -145,6 +163,7 @@ impl Memory {
     pub fn host(&self) -> NonNull<u8> {
         match self {
             Memory::Heap(m) => m.data,
+            Memory::Shared(m) => m.block.data(),
             Memory::Foreign(m) => m.data,
             Memory::Part(m) => m.data,
         }
@@ -154,9 +173,15 @@ impl Memory {
     pub fn size(&self) -> usize {
         match self {
             Memory::Heap(m) => m.len,
+            Memory::Shared(m) => m.len,
             Memory::Foreign(m) => m.len,
             Memory::Part(m) => m.len,
         }
+    }
+
+    /// Whether processes share it.
+    pub fn is_shared(&self) -> bool {
+        matches!(self.whole(), Memory::Shared(_))
     }
 
     /// Whether a storage may take other memory in place of this when it is resized.
@@ -175,10 +200,17 @@ impl Drop for Heap {
     }
 }
 
+impl Drop for Shared {
+    fn drop(&mut self) {
+        LIVE.fetch_sub(self.len, Ordering::Relaxed);
+    }
+}
+
 impl fmt::Debug for Memory {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let kind = match self {
             Memory::Heap(_) => "Heap",
+            Memory::Shared(_) => "Shared",
             Memory::Foreign(_) => "Foreign",
             Memory::Part(_) => "Part",
         };

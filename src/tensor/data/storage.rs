@@ -42,6 +42,11 @@ impl Storage {
         Ok(Storage::from_memory(dtype, unsafe { Memory::unwritten(bytes_for(dtype, len)?)? }))
     }
 
+    /// `len` zeros in [shared memory](Memory::shared).
+    pub fn shared(dtype: DType, len: usize) -> Result<Storage> {
+        Ok(Storage::from_memory(dtype, Memory::shared(bytes_for(dtype, len)?)?))
+    }
+
     /// The elements that lie in `memory`.
     pub fn from_memory(dtype: DType, memory: Memory) -> Storage {
         Storage { inner: Arc::new(Inner { dtype, memory: ArcSwap::from_pointee(memory) }) }
@@ -130,6 +135,10 @@ impl Storage {
         if old.size() == bytes {
             return Ok(());
         }
+        if old.is_shared() {
+            let (class, len_now) = (self.dtype().storage_class(), self.len());
+            return Err(err!(State, "a {class} of {len_now} elements in shared memory cannot be resized to {len}"));
+        }
         if !old.replaceable() {
             return Err(err!(
                 State,
@@ -142,6 +151,36 @@ impl Storage {
         let kept = old.size().min(bytes);
         // SAFETY: both are valid for `kept` bytes while `old` and `new` live, and `new` is memory that nobody else has.
         unsafe { std::ptr::copy_nonoverlapping(old.host().as_ptr(), new.as_ptr(), kept) }
+        self.inner.memory.store(new.into_memory());
+        Ok(())
+    }
+
+    /// Whether processes share its memory.
+    pub fn is_shared(&self) -> bool {
+        self.inner.memory.load().is_shared()
+    }
+
+    /// Moves the elements to [shared memory](Memory::shared), if they are not there; all handles and views follow.
+    ///
+    /// Writes that another thread makes meanwhile may be lost. `[unsupported]` for memory that other storages, or another
+    /// library, have as well.
+    pub fn share(&self) -> Result<()> {
+        let old = self.inner.memory.load_full();
+        if old.is_shared() {
+            return Ok(());
+        }
+        if !old.replaceable() {
+            return Err(err!(
+                Unsupported,
+                "a {} of {} elements that belong to another storage or library cannot be moved to shared memory; share a \
+                 copy",
+                self.dtype().storage_class(),
+                self.len()
+            ));
+        }
+        let new = Span::new(Arc::new(Memory::shared(old.size())?));
+        // SAFETY: both are valid for so many bytes while `old` and `new` live, and `new` is memory that nobody else has.
+        unsafe { std::ptr::copy_nonoverlapping(old.host().as_ptr(), new.as_ptr(), old.size()) }
         self.inner.memory.store(new.into_memory());
         Ok(())
     }
@@ -205,6 +244,26 @@ mod tests {
         for (from, len) in [(6, 0), (0, 6), (usize::MAX, 2), (2, usize::MAX)] {
             assert!(Storage::from_slice(&[0i64; 5]).unwrap().view(from, len).is_err());
         }
+    }
+
+    #[test]
+    fn shared_elements_stay_where_all_handles_are() {
+        let s = Storage::from_slice(&[1i32, 2, 3]).unwrap();
+        let other = s.clone();
+        assert!(!s.is_shared());
+        s.share().unwrap();
+        s.share().unwrap();
+        other.put(1, 7).unwrap();
+        assert!(other.is_shared() && s.get(1).unwrap().to_i64() == 7 && s.get(2).unwrap().to_i64() == 3);
+        let view = s.view(1, 2).unwrap();
+        assert!(view.is_shared() && view.share().is_ok());
+        assert_eq!(s.resize(4).unwrap_err().code(), Code::State);
+        assert!(s.resize(3).is_ok());
+        let made = Storage::shared(DType::Double, 1000).unwrap();
+        assert!(made.is_shared() && made.span().unwrap().to_vec().iter().all(|b| *b == 0));
+        let part = Storage::from_slice(&[1u8, 2]).unwrap().view(0, 1).unwrap();
+        assert_eq!(part.share().unwrap_err().code(), Code::Unsupported);
+        assert_eq!(Storage::shared(DType::Double, 1 << 59).unwrap_err().code(), Code::Limit);
     }
 
     #[test]

@@ -33,6 +33,13 @@ impl Tensor {
         Tensor::made(dtype, sizes, Storage::new)
     }
 
+    /// As [`with_sizes`](Self::with_sizes), in memory that processes [share](super::Memory::shared).
+    pub fn shared(dtype: DType, sizes: &[usize]) -> Result<Tensor> {
+        let layout = Layout::contiguous(sizes)?;
+        let elements = if layout.numel() == 0 { 0 } else { layout.end() };
+        Ok(Tensor { dtype, storage: Some(Storage::shared(dtype, elements)?), layout })
+    }
+
     /// As [`with_sizes`](Self::with_sizes), of whatever lies there.
     ///
     /// # Safety

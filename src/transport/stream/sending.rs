@@ -7,6 +7,7 @@ use std::sync::atomic::Ordering;
 
 use super::super::counters::Moves;
 use super::super::describe::Sharing;
+use super::super::policy::Carries;
 use super::super::secure::IDLE;
 use super::super::send::{Failed, Parcel, Pieces, Progress, Sender, lay_out, push};
 use super::super::{Connection, Sending, Ticket};
@@ -54,7 +55,7 @@ impl Stream {
         // Most messages have no tensors.
         let sharing = if message.attachments.is_empty() { None } else { Some(Sharing::of(message)?) };
         let bytes = sharing.as_ref().map_or((0, 0), |sharing| sharing.bytes(message));
-        self.policy.refuse(message, bytes, self.socket.peer())?;
+        self.policy.refuse(message, bytes, self.socket.peer(), Carries::Copies)?;
         let free = self.tx.try_lock();
         let at_once = free.as_ref().is_some_and(|tx| tx.pending.is_none());
         let Some(mut tx) = (if free.is_some() { free } else { self.tx.lock(wait)? }) else {
@@ -114,7 +115,7 @@ impl Stream {
         }
         let inside = self.socket.enter()?;
         if ticket.is_none() {
-            self.policy.refuse(parcel.message(), parcel.tensor_bytes(), self.socket.peer())?;
+            self.policy.refuse(parcel.message(), parcel.tensor_bytes(), self.socket.peer(), Carries::Copies)?;
         }
         let Some(mut tx) = self.tx.try_lock() else {
             return if self.tx.is_mine() { Err(TimedMutex::<Tx>::in_use()) } else { Ok(Sending::Busy) };

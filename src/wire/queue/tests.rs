@@ -70,7 +70,7 @@ proptest! {
                         serial = serial.wrapping_add(1);
                         let bytes = vec![serial; len];
                         let attachments = (0..attached).map(|_| Counted::attach(&alive)).collect();
-                        messages.push(Message { bytes: bytes.clone(), attachments, functions, more: false });
+                        messages.push(Message { bytes: bytes.clone(), attachments, functions, ..Message::default() });
                         expected.push((bytes, attached, functions));
                     }
                     let fits = model.len() + expected.len() <= capacity.unwrap_or(u64::MAX) as usize;
