@@ -195,6 +195,30 @@ describe('under ipc.scheduler', function()
     assert.are.equal('closed', ipc.errcode(e))
   end)
 
+  it('descriptors go from call to call, whether garbage is collected or not', function()
+    local c, timer, count = ipc.channel(), ipc.after(600), 0
+    local function descriptors() return tonumber(support.sh('ls /proc/' .. ipc.getpid() .. '/fd | wc -l')) end
+    local function wait_each()
+      for _, call in ipairs {
+        function() assert.is_nil((select(2, c:read(0.0001)))) end,
+        function() ipc.sleep(0.0001) end,
+        function() assert.is_nil(ipc.select({ c, timer }, 0.0001)) end,
+      } do
+        loop.run(call)
+        count = count + 1
+      end
+    end
+    wait_each()
+    local before, ended = descriptors(), {}
+    -- Held, as garbage is that nobody has collected.
+    ipc.scheduler { wait = function(...)
+      ended[#ended + 1] = coroutine.running()
+      return loop.wait(...)
+    end }
+    for _ = 1, 40 do wait_each() end
+    assert.is_true(descriptors() - before < 10, descriptors() - before)
+  end)
+
   it('a send that waits hears of a close at this end, whoever closes', function()
     local long = ('x'):rep(2 ^ 10):rep(20 * 2 ^ 10)
     for _, link in ipairs { 'memory', 'tcp', 'unix' } do

@@ -117,10 +117,18 @@ impl NonBlockingCall {
         self.blocker.set(self.blocker.get().map(|blocker| Blocker { fd, interest: Interest::Read, ..blocker }));
     }
 
-    /// The call has ended: what it kept goes, though its caller may hold on to this for a while.
+    /// The call has ended: what it kept goes, and its descriptors are for the next call, though its caller may hold on
+    /// to this for a while: until a collector of garbage comes to it.
     pub fn end(&self) {
         let state = self.state.borrow_mut().take();
         drop(state);
+        // Before what it watches is closed.
+        let set = self.set.borrow_mut().take();
+        drop(set);
+        self.kept.borrow_mut().clear();
+        if let Some(event) = self.event.borrow_mut().take() {
+            self.pool.put_back(&event);
+        }
     }
 
     /// Keeps a descriptor open until the next try.
@@ -201,11 +209,7 @@ impl Default for NonBlockingCall {
 
 impl Drop for NonBlockingCall {
     fn drop(&mut self) {
-        // Before what it watches is closed.
-        *self.set.get_mut() = None;
-        if let Some(event) = self.event.get_mut() {
-            self.pool.put_back(event);
-        }
+        self.end();
     }
 }
 
@@ -216,6 +220,23 @@ pub(super) mod tests {
     use super::*;
     use crate::sys::Event;
     use std::sync::atomic::{AtomicBool, Ordering};
+
+    #[test]
+    fn the_next_call_has_the_descriptors_of_one_that_has_ended() {
+        let pool = Rc::new(FdPool::default());
+        let (first, next) = (NonBlockingCall::new(pool.clone()), NonBlockingCall::new(pool));
+        let awaited = Event::new().unwrap();
+        let of = |call: &NonBlockingCall| {
+            let set = call.watch(&[(awaited.fd().unwrap(), libc::POLLIN)]).unwrap();
+            (call.event().unwrap().fd().unwrap(), set)
+        };
+        let fds = of(&first);
+        first.end();
+        assert_eq!(of(&next), fds);
+        // What it still may hold is nobody's.
+        drop(first);
+        assert!(next.event().unwrap().fd().is_ok());
+    }
 
     /// A caller that tries.
     #[derive(Default)]
