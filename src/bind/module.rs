@@ -109,7 +109,6 @@ pub unsafe extern "C-unwind" fn luaopen_libipc(l: *mut ffi::lua_State) -> c_int 
         }
         crate::wait::prepare_thread();
         crate::wire::prepare_thread();
-        crate::peer::prepare_thread();
         push_bound(l, &LIBRARY, lua_fn!("require 'libipc'", open));
         ffi::lua_call(l, 0, 1);
         1

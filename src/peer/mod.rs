@@ -25,5 +25,4 @@ pub use dial::dial;
 #[cfg(feature = "fuzzing")]
 pub use hello::fuzz_hello;
 pub use options::{Options, ServerAddress, TransportChoice};
-pub use runtime::prepare_thread;
 pub use server::{Arrival, Broadcast, Client, Server, ServerStats, Tag};

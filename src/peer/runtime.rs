@@ -24,13 +24,6 @@ struct Running {
 
 static RUNNING: AtomicPtr<Running> = AtomicPtr::new(ptr::null_mut());
 
-/// Has this thread's first uses of the thread-locals of tokio, and of what it uses of the standard library, behind it:
-/// they take memory in ways that end the process where there is none. To be called while it is known that there is.
-pub fn prepare_thread() {
-    let _ = std::thread::current().id();
-    let _ = Handle::try_current();
-}
-
 /// A handle of the running thread.
 pub(super) fn handle() -> Result<Handle> {
     // What is spawned from here takes a little memory that is not ours.
@@ -72,12 +65,12 @@ fn start(there: usize) -> Result<()> {
     outcome.unwrap_or(Ok(()))
 }
 
-/// The thread. Its runtime is made in it, for which it was given memory, and goes with it where another thread's was
-/// there first.
+/// The thread. Its runtime is made in it, since the standard library and tokio take memory for the thread that makes one
+/// in ways that end the process where there is none: this one was just given some. It goes with the thread where
+/// another's was there first.
 fn run(there: usize, start: &Start) {
     crate::wait::prepare_thread();
     crate::wire::prepare_thread();
-    prepare_thread();
     let tracked = match Tracked::new() {
         Ok(tracked) => tracked,
         Err(e) => return start.tell(Err(e)),
