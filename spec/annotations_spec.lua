@@ -56,6 +56,9 @@ local takes = {
   CodeOptions = { function(o) ipc.unmarshal('', o) end },
   ConnectionOptions = { function(o) ipc.server('127.0.0.1', 0, o) end, function(o) ipc.client('127.0.0.1', 1, o) end },
   SendOptions = { function(o) make['ipc.server.client']():send(1, o) end, function(o) make['ipc.client']():send(1, o) end },
+  BroadcastOptions = {
+    function(o) make['ipc.server']():broadcast(1, o) end, function(o) make['ipc.server']():broadcast(1, 'tag', o) end,
+  },
   RecvAnyOptions = { function(o) make['ipc.server']():recvAny(o) end },
   MapOptions = { function(o) ipc.map(o) end },
   PoolOptions = { function(o) ipc.pool(o) end, function(o) ipc.pool(1, o) end },

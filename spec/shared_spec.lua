@@ -49,9 +49,13 @@ describe('a shared tensor', function()
     end
     assert.is_false(pcall(ipc.sharedTensor, 'Float', -1))
     assert.is_false(pcall(ipc.sharedTensor))
-    local ok, e = pcall(function() return torch.FloatTensor(torch.FloatStorage(torch.FloatStorage(4), 2)):share() end)
-    assert.is_false(ok)
-    assert.are.equal('unsupported', ipc.errcode(e))
+    local t = torch.FloatTensor(4)
+    local other = torch.FloatStorage(t:storage(), 2)
+    for code, tensor in pairs { unsupported = torch.FloatTensor(other), state = t } do
+      local ok, e = pcall(tensor.share, tensor)
+      assert.is_false(ok)
+      assert.are.equal(code, ipc.errcode(e), e)
+    end
   end)
 
   it('is one for a process and the children that it forks', function()
@@ -133,7 +137,7 @@ describe('share = true', function()
         local ok, e = pcall(send)
         assert.is_false(ok)
         assert.are.equal('unsupported', ipc.errcode(e), e)
-        local why = link == 'memory' and '2 of 2, does not lie in shared memory' or 'a socket carries copies'
+        local why = link == 'memory' and 'value[2]: a tensor that does not lie in shared memory' or 'a socket carries copies'
         assert.is_truthy(e:find(why, 1, true), e)
       end
       -- What has no tensors goes anyhow.

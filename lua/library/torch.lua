@@ -242,7 +242,8 @@ function Tensor:elementSize() end
 function Tensor:isContiguous() end
 
 --- Moves its whole storage to memory that processes share; views follow, and pointers from before (`data`) are void. It
---- cannot be resized then. `[unsupported]` where the storage belongs to another one, or to another library.
+--- cannot be resized then. `[unsupported]` where the storage belongs to another one, or to another library; `[state]`
+--- where another storage is a view of it, or another thread is seen to use it: no other may write it meanwhile.
 ---@return self
 function Tensor:share() end
 

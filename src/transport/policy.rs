@@ -3,7 +3,7 @@
 use crate::err;
 use crate::error::Result;
 use crate::tensor::{DType, Storage};
-use crate::wire::{Attachment, Message};
+use crate::wire::{Attachment, Message, path_to};
 
 /// How much one end takes in one message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -81,7 +81,7 @@ impl Policy {
             return Ok(());
         }
         if message.share {
-            refuse_unshared(&message.attachments, peer, link)?;
+            refuse_unshared(message, peer, link)?;
         }
         self.refuse_tensors(&message.attachments, tensor_bytes.0.max(tensor_bytes.1), peer)
     }
@@ -127,7 +127,7 @@ pub(super) enum Carries {
 }
 
 /// Refuses what cannot go by reference, as it was asked to.
-fn refuse_unshared(attachments: &[Attachment], peer: &str, link: Carries) -> Result<()> {
+fn refuse_unshared(message: &Message, peer: &str, link: Carries) -> Result<()> {
     if link == Carries::Copies {
         return Err(err!(
             Unsupported,
@@ -135,7 +135,7 @@ fn refuse_unshared(attachments: &[Attachment], peer: &str, link: Carries) -> Res
              between threads of one process carries references"
         ));
     }
-    for (i, attachment) in attachments.iter().enumerate() {
+    for (i, attachment) in message.attachments.iter().enumerate() {
         let shared = match attachment {
             Attachment::Tensor(t) => t.storage().is_none_or(Storage::is_shared),
             Attachment::Storage(s) => s.is_shared(),
@@ -144,11 +144,9 @@ fn refuse_unshared(attachments: &[Attachment], peer: &str, link: Carries) -> Res
         if !shared {
             return Err(err!(
                 Unsupported,
-                "{} of the message, {} of {}, does not lie in shared memory, and share = true copies nothing: move it there \
-                 with t:share()",
-                attachment.kind(),
-                i + 1,
-                attachments.len()
+                "{}: {} that does not lie in shared memory, and share = true copies nothing: move it there with t:share()",
+                path_to(&message.bytes, i as u32),
+                attachment.kind()
             ));
         }
     }

@@ -162,8 +162,8 @@ impl Storage {
 
     /// Moves the elements to [shared memory](Memory::shared), if they are not there; all handles and views follow.
     ///
-    /// Writes that another thread makes meanwhile may be lost. `[unsupported]` for memory that other storages, or another
-    /// library, have as well.
+    /// Nobody may write them meanwhile: what another thread writes may be lost. `[unsupported]` for memory that another
+    /// storage or library has as well, `[state]` where one that views this, or a call of another thread, has it now.
     pub fn share(&self) -> Result<()> {
         let old = self.inner.memory.load_full();
         if old.is_shared() {
@@ -174,6 +174,16 @@ impl Storage {
                 Unsupported,
                 "a {} of {} elements that belong to another storage or library cannot be moved to shared memory; share a \
                  copy",
+                self.dtype().storage_class(),
+                self.len()
+            ));
+        }
+        // Here, and in the storage itself.
+        if Arc::strong_count(&old) > 2 {
+            return Err(err!(
+                State,
+                "a {} of {} elements cannot be moved to shared memory while another storage views it, or another thread \
+                 uses it",
                 self.dtype().storage_class(),
                 self.len()
             ));
@@ -261,8 +271,15 @@ mod tests {
         assert!(s.resize(3).is_ok());
         let made = Storage::shared(DType::Double, 1000).unwrap();
         assert!(made.is_shared() && made.span().unwrap().to_vec().iter().all(|b| *b == 0));
-        let part = Storage::from_slice(&[1u8, 2]).unwrap().view(0, 1).unwrap();
+        let whole = Storage::from_slice(&[1u8, 2]).unwrap();
+        let part = whole.view(0, 1).unwrap();
         assert_eq!(part.share().unwrap_err().code(), Code::Unsupported);
+        assert_eq!(whole.share().unwrap_err().code(), Code::State);
+        drop(part);
+        let span = whole.span().unwrap();
+        assert_eq!(whole.share().unwrap_err().code(), Code::State);
+        drop(span);
+        whole.share().unwrap();
         assert_eq!(Storage::shared(DType::Double, 1 << 59).unwrap_err().code(), Code::Limit);
     }
 

@@ -35,8 +35,7 @@ fn message(n: u8, long: bool) -> Message {
     Message {
         bytes: vec![n; if long { 700 } else { 1 }],
         attachments: vec![Attachment::Object(Arc::new(watched))],
-        functions: false,
-        more: false,
+        ..Message::default()
     }
 }
 
