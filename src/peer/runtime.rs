@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicPtr, Ordering};
 use tokio::io::unix::AsyncFd;
 use tokio::runtime::{Builder, Handle, Runtime};
 
+use crate::err;
 use crate::error::{Error, Result};
 use crate::sys::{
     Event, Lock, epolls_that_watch, forget_fd, fork_generation, has_room_for_thread_locals, opening, spawn_quiet,
@@ -50,9 +51,19 @@ struct Start {
 }
 
 impl Start {
+    /// The first that is told counts.
     fn tell(&self, outcome: Result<()>) {
-        *self.outcome.lock() = Some(outcome);
+        self.outcome.lock().get_or_insert(outcome);
         self.told.notify_all();
+    }
+}
+
+/// Tells that the thread has ended, however it did: who waits for its start does not wait for ever.
+struct TellEnd<'a>(&'a Start);
+
+impl Drop for TellEnd<'_> {
+    fn drop(&mut self) {
+        self.0.tell(Err(err!(State, "the background thread ended before it began")));
     }
 }
 
@@ -69,6 +80,7 @@ fn start(there: usize) -> Result<()> {
 /// in ways that end the process where there is none: this one was just given some. It goes with the thread where
 /// another's was there first.
 fn run(there: usize, start: &Start) {
+    let _end = TellEnd(start);
     crate::wait::prepare_thread();
     crate::wire::prepare_thread();
     let tracked = match Tracked::new() {
