@@ -110,15 +110,20 @@ describe('what was sent before a close', function()
     server:close()
   end)
 
+  -- Program `p`, a client, ends well, and what it sent arrives after that.
+  local function ends_and_all_arrives(server, p)
+    local handle = admit_and_send(server)
+    local r = p:wait(60)
+    assert.equal(0, r.status, r.stderr)
+    gets_all(handle)
+    server:close()
+  end
+
   for _, ending in ipairs { 'client:close()', 'client:close() os.exit(0)', '' } do
     it(('arrives from a program that has ended (%s)'):format(ending), function()
       local server, port = ipc.server('127.0.0.1', 0, { transport = 'tcp' })
       local p = program(port, 'unread() client:send(big) ' .. ending)
-      local handle = admit_and_send(server)
-      local r = p:wait(60)
-      assert.equal(0, r.status, r.stderr)
-      gets_all(handle)
-      server:close()
+      ends_and_all_arrives(server, p)
     end)
   end
 
@@ -139,11 +144,7 @@ describe('what was sent before a close', function()
       while sent:get() == 0 do ipc.sleep(0.01) end
       ipc.sleep(0.05)
     ]]):format(port, BYTES))
-    local handle = admit_and_send(server)
-    local r = p:wait(60)
-    assert.equal(0, r.status, r.stderr)
-    gets_all(handle)
-    server:close()
+    ends_and_all_arrives(server, p)
   end)
 
   it('arrives at a program that was stopped, and goes on', function()
