@@ -76,8 +76,8 @@ fn start(there: usize) -> Result<()> {
     outcome.unwrap_or(Ok(()))
 }
 
-/// The thread. Its runtime is made in it, since the standard library and tokio take memory for the thread that makes one
-/// in ways that end the process where there is none: this one was just given some. It goes with the thread where
+/// The thread. Its runtime is made in it, since the standard library and tokio take memory for the thread that makes
+/// one in ways that end the process where there is none: this one was just given some. It goes with the thread where
 /// another's was there first.
 fn run(there: usize, start: &Start) {
     let _end = TellEnd(start);

@@ -1,6 +1,7 @@
 //! A connection between two threads of one process: a message moves from one to the other as it is, but for its
-//! tensors, of which the receiver gets a copy as of the call, or those themselves that are shared by name (`share`). What goes over a socket goes here, and what is refused
-//! there is refused here. `direction` is one way of it. Imports its siblings `counters`, `describe`, `frame`, `place`,
+//! tensors, of which the receiver gets a copy as of the call, or, with `share`, the very ones.
+//! What goes over a socket goes here, and what is refused there is refused here. `direction` is one way of it. Imports
+//! its siblings `counters`, `describe`, `frame`, `place`,
 //! `policy`, `send` and, through `direction`, `told`.
 
 mod direction;

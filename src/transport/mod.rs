@@ -54,7 +54,8 @@ pub use stream::Stream;
 #[cfg(feature = "fuzzing")]
 pub use stream::fuzz_frames;
 
-/// A message of up to so many bytes, for which there is no memory, is no fault of its sender: there is none for anybody's.
+/// A message of up to so many bytes, for which there is no memory, is no fault of its sender: there is none for
+/// anybody's.
 pub const SMALL_MESSAGE: usize = 64 << 10;
 
 /// A link to one peer: whole messages, in order, both ways. Any number of threads may use it at a time.

@@ -33,7 +33,7 @@ impl Sleeper {
             return Ok(sleep_on_fd(fd, Interest::Read, &nap)? || !wait.deadline.expired());
         };
         *self.event.lock() = Some(event);
-        let _put_back = PutBack { sleeper: self, is_open: &is_open };
+        let _leave = Leave { sleeper: self, is_open: &is_open };
         // Closed before the event was there to be set.
         if !is_open() {
             return Ok(true);
@@ -50,12 +50,12 @@ impl Sleeper {
 }
 
 /// Takes the event away again, however the sleep ends.
-struct PutBack<'a> {
+struct Leave<'a> {
     sleeper: &'a Sleeper,
     is_open: &'a dyn Fn() -> bool,
 }
 
-impl Drop for PutBack<'_> {
+impl Drop for Leave<'_> {
     fn drop(&mut self) {
         let Some(event) = self.sleeper.event.lock().take() else { return };
         // One of a connection that is closed may have been set; it is not used again.

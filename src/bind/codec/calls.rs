@@ -72,8 +72,8 @@ impl<'a> Lua<'a> {
         let base = self.top();
         match self.decode(message, route) {
             Err(e) if self.lacks_memory(&e) && message.is_whole() => {
-                // Half a value is garbage, too. Lua 5.2 and later have collected before they raise; and a finalizer that
-                // finds no memory for its call is never called again.
+                // Half a value is garbage, too. Lua 5.2 and later have collected before they raise; and a finalizer
+                // that finds no memory for its call is never called again.
                 let collected = e.code() == Code::Raised && !cfg!(any(feature = "lua51", feature = "luajit"));
                 self.set_top(base);
                 if !collected {

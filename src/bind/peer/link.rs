@@ -29,8 +29,8 @@ fn this<T: Link>(lua: Lua<'_>) -> Result<(Arc<dyn Connection>, Option<f64>)> {
     Ok((connection.clone(), timeout))
 }
 
-/// `c:send(v, [timeout])`. In a table with the time-out `more` may say that another message follows at once, and `share`
-/// that tensors are to go by reference.
+/// `c:send(v, [timeout])`. In a table with the time-out `more` may say that another message follows at once, and
+/// `share` that tensors are to go by reference.
 pub(in crate::bind) fn send<T: Link>(lua: Lua<'_>) -> Result<Pushed> {
     let (connection, timeout) = this::<T>(lua)?;
     let (deadline, more, share) = match lua.kind(3) {

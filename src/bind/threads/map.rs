@@ -320,8 +320,8 @@ fn join(lua: Lua<'_>) -> Result<Pushed> {
     Ok((lua.top() - base) as Pushed)
 }
 
-/// Pushes what thread `id` returned. An error says whether that is lost: it is not where another try may find memory, or
-/// room on the Lua stack.
+/// Pushes what thread `id` returned. An error says whether that is lost: it is not where another try may find memory,
+/// or room on the Lua stack.
 fn read(lua: Lua<'_>, id: usize, message: &Message, route: Route) -> std::result::Result<Pushed, (Error, bool)> {
     lua.reserve(20).and_then(|()| lua.decode_values_shared(message, route)).map_err(|e| {
         let lost = !lua.lacks_memory(&e);

@@ -25,8 +25,8 @@ pub fn is_at_end(fd: RawFd) -> bool {
     matches!(moved(n), Ok(Moved::End) | Err(_))
 }
 
-/// How many bytes of what was sent the peer's system has not confirmed, for a TCP socket after [`stop_sending`]. 0 where
-/// the system does not say.
+/// How many bytes of what was sent the peer's system has not confirmed, for a TCP socket after [`stop_sending`]. 0
+/// where the system does not say.
 #[cfg(target_os = "linux")]
 pub fn unconfirmed(fd: RawFd) -> usize {
     let mut bytes: libc::c_int = 0;

@@ -1,7 +1,7 @@
 //! The kinds of memory a storage can lie in, and [`Span`], which keeps one alive while it is read or written.
 //!
-//! A kind is a variant of [`Memory`]: it says where its bytes are and gives them back when it is dropped. Memory of a CUDA
-//! device becomes a variant here; kernels see only [`Span`].
+//! A kind is a variant of [`Memory`]: it says where its bytes are and gives them back when it is dropped. Memory of a
+//! CUDA device becomes a variant here; kernels see only [`Span`].
 
 use std::alloc::{Layout, alloc, alloc_zeroed, dealloc};
 use std::any::Any;

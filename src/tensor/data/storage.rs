@@ -189,7 +189,8 @@ impl Storage {
             ));
         }
         let new = Span::new(Arc::new(Memory::shared(old.size())?));
-        // SAFETY: both are valid for so many bytes while `old` and `new` live, and `new` is memory that nobody else has.
+        // SAFETY: both are valid for so many bytes while `old` and `new` live, and `new` is memory that nobody else
+        // has.
         unsafe { std::ptr::copy_nonoverlapping(old.host().as_ptr(), new.as_ptr(), old.size()) }
         self.inner.memory.store(new.into_memory());
         Ok(())
